@@ -1,0 +1,53 @@
+"""Data sets as whole tensors. `load("mnist")`, `load("cifar10")`, `load("path/to/folder")`.
+
+A file of this package with a `DESCRIPTION` is a data set of that name; anything else that is asked for is a folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from training.data.base import DataError, ImageDataset
+
+__all__ = ["DataError", "ImageDataset", "available", "load"]
+
+
+def load(spec: str, *, size: int | None = None) -> ImageDataset:
+    """The data set of that name, or of the folder at that path.
+
+    Args:
+        spec: a name that `available()` lists, or a path; `./mnist` is the path where both would fit.
+        size: side in pixels to which a folder's pictures are brought; the named data sets have their own.
+
+    Raises:
+        DataError: it cannot be had, or cannot be trained on.
+    """
+    module = _sources().get(spec)
+    if module is None:
+        folder = importlib.import_module("training.data.folder")
+        dataset = folder.load(spec) if size is None else folder.load(spec, size=size)
+    elif size is not None:
+        raise DataError(f"{spec}: has its own picture size; `size` is for folders of pictures")
+    else:
+        dataset = module.load()
+    assert isinstance(dataset, ImageDataset)
+    return dataset
+
+
+def available() -> list[tuple[str, str, str]]:
+    """(name, description, where it was found or how to get it), by name; last, how to name a folder."""
+    rows = []
+    for name, module in _sources().items():
+        place = module.where()
+        rows.append((name, module.DESCRIPTION, f"in {place}" if place else "fetched when first asked for"))
+    rows.append(("path/to/folder", "your pictures: one sub-folder per class, or train/ and test/ above them", "yours"))
+    return rows
+
+
+def _sources() -> dict[str, ModuleType]:
+    modules = {
+        found.name: importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    }
+    return {name: module for name, module in modules.items() if hasattr(module, "DESCRIPTION")}

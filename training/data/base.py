@@ -1,0 +1,99 @@
+"""What every data set becomes: whole uint8 tensors in three parts, and one error for all that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.core.manifest import DataSource, DigitPicture, PhotoPicture
+
+
+class DataError(Exception):
+    """A data set that cannot be had or cannot be trained on: one line that says where and why."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageDataset:
+    """Labelled pictures as whole tensors.
+
+    `train` is learnt from; `held` comes from the training rows too and serves selection and calibration;
+    `test` is looked at once, at the end. Which row is where depends on the data set alone, never on a
+    training's seed. `*_x` is uint8 (N, H, W, C), 0 black to 255 white; `*_y` is int64 (N,), an index into `labels`.
+    """
+
+    name: str  # fits a manifest's name
+    title: str
+    labels: tuple[str, ...]
+    picture: DigitPicture | PhotoPicture
+    train_x: torch.Tensor
+    train_y: torch.Tensor
+    held_x: torch.Tensor
+    held_y: torch.Tensor
+    test_x: torch.Tensor
+    test_y: torch.Tensor
+    source: str
+    licence: str
+    note: str = ""
+
+    @property
+    def classes(self) -> int:
+        return len(self.labels)
+
+    @property
+    def data_source(self) -> DataSource:
+        """The manifest's field `data`."""
+        return DataSource(
+            name=self.title,
+            source=self.source,
+            licence=self.licence,
+            rows_train=len(self.train_y),
+            rows_held_out=len(self.held_y),
+            rows_test=len(self.test_y),
+            note=self.note,
+        )
+
+    def everything(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """All rows, train then held then test: for a model that was trained on other data."""
+        return (
+            torch.cat([self.train_x, self.held_x, self.test_x]),
+            torch.cat([self.train_y, self.held_y, self.test_y]),
+        )
+
+
+def shuffled(rows: int, *, seed: int) -> NDArray[np.int64]:
+    """The numbers 0 to rows - 1 in an order that `seed` fixes for good, int64 (rows,).
+
+    From the bit generator's raw stream, the one thing that NumPy promises never to change (NEP 19).
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(rows), kind="stable").astype(np.int64)
+
+
+def stratified(
+    y: NDArray[np.int64], counts: Sequence[int], *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers (kept, taken), both ascending; `counts[k]` rows of class k are taken."""
+    order = shuffled(len(y), seed=seed)
+    taken = np.concatenate([order[y[order] == k][:count] for k, count in enumerate(counts)])
+    return np.setdiff1d(np.arange(len(y)), taken), np.sort(taken)
+
+
+def tensor(array: NDArray[Any]) -> torch.Tensor:
+    """A tensor that owns contiguous, writable memory."""
+    return torch.from_numpy(np.array(array, order="C"))
+
+
+def data_folder() -> Path:
+    """Where data sets lie: $LECTERN_DATA, or `data/` in the current directory."""
+    return Path(os.environ.get("LECTERN_DATA") or "data")
+
+
+def cache_folder() -> Path:
+    """Where decoded copies go, the data folder being perhaps read-only: $XDG_CACHE_HOME/lectern or ~/.cache/lectern."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lectern"
