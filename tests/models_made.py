@@ -48,18 +48,20 @@ def classifier_onnx(labels: int, picture: DigitPicture | PhotoPicture = DIGIT) -
     """`image` uint8 (rows, *picture.shape) -> `probabilities` float32 (rows, labels)."""
     pixels = int(np.prod(picture.shape))
     centres = (np.arange(labels) + 0.5) / labels
-    weights = np.tile(2 * SHARPNESS * centres / (255 * pixels), (pixels, 1)).astype(np.float32)
+    ones = np.ones((pixels, 1), np.float32)  # the sum of uint8 is exact in float32, whatever the order
+    slope = (2 * SHARPNESS * centres / (255 * pixels)).astype(np.float32)[None]
     bias = (-SHARPNESS * centres**2).astype(np.float32)
     return onnx_bytes(
         [
             helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
             helper.make_node("Flatten", ["floats"], ["flat"], axis=1),
-            helper.make_node("Gemm", ["flat", "weights", "bias"], ["logits"]),
+            helper.make_node("MatMul", ["flat", "ones"], ["sum"]),
+            helper.make_node("Gemm", ["sum", "slope", "bias"], ["logits"]),
             helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
         ],
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["rows", *picture.shape])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", labels])],
-        {"weights": weights, "bias": bias},
+        {"ones": ones, "slope": slope, "bias": bias},
     )
 
 
