@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from app.core.manifest import DataSource, DigitPicture, PhotoPicture
 
+RowNumbers = NDArray[np.int64]
+
 
 class DataError(Exception):
     """A data set that cannot be had or cannot be trained on: one line that says where and why."""
@@ -67,7 +69,7 @@ class ImageDataset:
         )
 
 
-def shuffled(rows: int, *, seed: int) -> NDArray[np.int64]:
+def shuffled(rows: int, *, seed: int) -> RowNumbers:
     """The numbers 0 to rows - 1 in an order that `seed` fixes for good, int64 (rows,).
 
     From the bit generator's raw stream, the one thing that NumPy promises never to change (NEP 19).

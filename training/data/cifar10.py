@@ -6,12 +6,13 @@ photos as JPEG files, `train/<class>/0000.jpg`, slightly changed by the compress
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-import os
 import pickle
 import tarfile
-import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from app.core.manifest import PhotoPicture
 from training.data.base import DataError, ImageDataset, cache_folder, stratified, tensor
-from training.data.fetch import check_md5, find, find_or_fetch
+from training.data.fetch import check_md5, find, find_or_fetch, write_atomically
 
 DESCRIPTION = "CIFAR-10: 60,000 photos, 32x32, colour, 10 classes"
 OFFICIAL, OFFICIAL_MD5 = "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"
@@ -35,7 +36,10 @@ PICTURE = PhotoPicture(kind="photo", height=32, width=32, channels=3, resize="co
 HELD_OUT_PER_CLASS = 500
 SPLIT_SEED = 2009
 
+BROKEN = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError)
+
 Rows = tuple[NDArray[np.uint8], NDArray[np.int64]]
+PART_NAMES = ("train_x", "train_y", "test_x", "test_y")
 Parts = dict[str, NDArray[Any]]
 """train_x, test_x uint8 (N, 32, 32, 3); train_y, test_y int64 (N,)."""
 
@@ -60,9 +64,7 @@ def load() -> ImageDataset:
     read, title = (read_official, "CIFAR-10") if path.name == OFFICIAL else (read_jpeg, "CIFAR-10 (JPEG)")
     parts = _cached(data, read, where=str(path))
     train, held = stratified(parts["train_y"], [HELD_OUT_PER_CLASS] * len(LABELS), seed=SPLIT_SEED)
-    lossy = (
-        "" if path.name == OFFICIAL else "; photos compressed as JPEG, so figures differ a little from the original's"
-    )
+    lossy = "" if path.name == OFFICIAL else "; compressed as JPEG, so figures differ a little from the original's"
     return ImageDataset(
         name="cifar10",
         title=title,
@@ -97,12 +99,9 @@ def read_jpeg(data: bytes, *, where: str) -> Parts:
                 assert content is not None
                 with Image.open(content, formats=["JPEG"]) as picture:
                     found[part][member.name] = np.asarray(picture.convert("RGB")), LABELS.index(label)
-        return {
-            f"{part}_{axis}": values
-            for part, rows in found.items()
-            for axis, values in zip("xy", _stack([rows[name] for name in sorted(rows)]), strict=True)
-        }
-    except (OSError, EOFError, tarfile.TarError, ValueError, KeyError) as error:
+        (train_x, train_y), (test_x, test_y) = _stack(found["train"]), _stack(found["test"])
+        return {"train_x": train_x, "train_y": train_y, "test_x": test_x, "test_y": test_y}
+    except (*BROKEN, KeyError) as error:
         raise DataError(f"{where}: not CIFAR-10 as train|test/<class>/<number>.jpg ({error})") from error
 
 
@@ -116,7 +115,7 @@ def read_official(data: bytes, *, where: str) -> Parts:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
             train = [_batch(archive, f"data_batch_{i}") for i in range(1, 6)]
             test = _batch(archive, "test_batch")
-    except (OSError, EOFError, tarfile.TarError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except (*BROKEN, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise DataError(f"{where}: not the official CIFAR-10 archive ({error})") from error
     return {
         "train_x": np.concatenate([x for x, _ in train]),
@@ -149,11 +148,12 @@ def _batch(archive: tarfile.TarFile, name: str) -> Rows:
     return pixels.transpose(0, 2, 3, 1), np.asarray(batch[b"labels"], dtype=np.int64)
 
 
-def _stack(rows: list[tuple[NDArray[np.uint8], int]]) -> Rows:
-    x = np.stack([pixels for pixels, _ in rows])
+def _stack(rows: dict[str, tuple[NDArray[np.uint8], int]]) -> Rows:
+    ordered = [rows[name] for name in sorted(rows)]
+    x = np.stack([pixels for pixels, _ in ordered])
     if x.shape[1:] != PICTURE.shape:
         raise ValueError(f"a picture is {x.shape[1:]}, not {PICTURE.shape}")
-    return x, np.array([label for _, label in rows], dtype=np.int64)
+    return x, np.array([label for _, label in ordered], dtype=np.int64)
 
 
 def _cached(data: bytes, read: Callable[..., Parts], *, where: str) -> Parts:
@@ -161,21 +161,11 @@ def _cached(data: bytes, read: Callable[..., Parts], *, where: str) -> Parts:
     path = cache_folder() / f"cifar10-{hashlib.sha256(data).hexdigest()[:16]}.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    except Exception:  # missing, cut off, or of another format: whatever it is, it can be made again
-        parts = read(data, where=where)
-    _store(path, parts)
-    return parts
-
-
-def _store(path: Path, parts: Parts) -> None:
-    temporary = ""
-    try:
+            return {name: stored[name] for name in PART_NAMES}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        parts = read(data, where=where)  # not there, or not whole: made again
+    # A cache that cannot be written costs seconds at the next start, nothing else.
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as out:
-            np.savez(out, **parts)
-        os.replace(temporary, path)
-    except OSError:  # a cache that cannot be written costs seconds at the next start, nothing else
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        write_atomically(path, lambda out: np.savez(out, allow_pickle=False, **parts))
+    return parts

@@ -1,13 +1,14 @@
-"""Files of a data set: found in the data folder, else fetched from the data set's own home, checked, renamed into place."""
+"""Files of a data set: found in the data folder, else fetched from their own home, checked, renamed into place."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
+from typing import IO
 
 from tqdm import tqdm
 
@@ -44,31 +45,37 @@ def fetch(url: str, target: Path, *, check: Check, timeout_s: float = TIMEOUT_S)
     Raises:
         DataError: unreachable, cut off, not what `check` wants, or nowhere to write.
     """
-    by_hand = f"put it into {(data_folder() / target.parent.name).absolute()} by hand"
-    temporary = ""
     try:
         data = _download(url, name=target.name, timeout_s=timeout_s)
         check(data)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-        os.replace(temporary, target)
-    except (OSError, DataError) as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise DataError(f"{target.name}: cannot be fetched from {url} ({error}); {by_hand}") from error
+        write_atomically(target, lambda out: out.write(data))
+    except (OSError, HTTPException, ValueError, DataError) as error:
+        cause = getattr(error, "reason", None) or error
+        by_hand = f"put it into {target.parent.absolute()} by hand"
+        raise DataError(f"{target.name}: cannot be fetched from {url} ({cause}); {by_hand}") from error
     return target
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a file that has its name only once it is whole. Raises OSError, and leaves nothing behind."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as out:
+            write(out)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_md5(data: bytes, *, want: str, where: str) -> None:
     """Raises DataError unless the MD5 of `data` is `want` (as published: a check of identity, not of trust)."""
     got = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if got != want:
-        raise DataError(f"{where}: the content's MD5 is {got}, expected {want}; delete it to have it fetched anew")
+        raise DataError(f"{where}: not the published file: the content's MD5 is {got}, expected {want}")
 
 
 def _download(url: str, *, name: str, timeout_s: float) -> bytes:
-    with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+    with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - the URLs are constants of this package
         total = int(answer.headers.get("Content-Length") or 0)
         received = bytearray()
         with tqdm(total=total or None, desc=name, unit="B", unit_scale=True, leave=False) as bar:
