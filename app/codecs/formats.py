@@ -1,0 +1,87 @@
+"""Which picture formats are taken, and what a file is by its first bytes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TAKEN: Final = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+
+_BMP_HEADER_BYTES: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+
+_PICTURES: Final = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+)
+
+_OTHERS: Final = (
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"8BPS", "a Photoshop document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip-compressed data"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x00\x00\x01\x00", "an ICO icon"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (b"RIFF", "a RIFF file, not WebP"),
+    (b"P1\n", "a Netpbm picture"),
+    (b"P2\n", "a Netpbm picture"),
+    (b"P3\n", "a Netpbm picture"),
+    (b"P4\n", "a Netpbm picture"),
+    (b"P5\n", "a Netpbm picture"),
+    (b"P6\n", "a Netpbm picture"),
+)
+
+_BRANDS: Final = {
+    b"avif": "an AVIF picture",
+    b"avis": "an AVIF picture",
+    b"heic": "a HEIC picture",
+    b"heix": "a HEIC picture",
+    b"mif1": "a HEIF picture",
+    b"msf1": "a HEIF picture",
+}
+
+
+def picture_format(data: bytes) -> str | None:
+    """Pillow's name of the picture format that `data` begins as, None where it is none of those taken."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    # Two letters are little to go by: a text may begin with them as well.
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADER_BYTES:
+        return "BMP"
+    return next((name for magic, name in _PICTURES if data.startswith(magic)), None)
+
+
+def describe(data: bytes) -> str:
+    """What a file that is no picture of ours seems to be, in words for its sender."""
+    for magic, what in _OTHERS:
+        if data.startswith(magic):
+            return what
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12], "a video or another ISO media file")
+    return _describe_text(data[:1024]) or f"unknown data beginning with bytes {data[:8].hex(' ')}"
+
+
+def _describe_text(head: bytes) -> str | None:
+    # The cut may fall inside a character, so an incomplete one at the end is no objection.
+    text = head.decode("utf-8", errors="ignore")
+    if len(text.encode()) < len(head) - 3 or any(c < " " and c not in "\t\n\r\f" for c in text):
+        return None
+    start = text.lstrip("\ufeff \t\r\n").lower()
+    if "<svg" in start:
+        return "an SVG drawing"
+    if start.startswith(("<!doctype html", "<html", "<head", "<body")):
+        return "an HTML page"
+    if start.startswith("<"):
+        return "an XML document"
+    if start.startswith(("{", "[")):
+        return "JSON text"
+    return "text"

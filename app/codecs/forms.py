@@ -1,0 +1,133 @@
+"""`multipart/form-data` (RFC 7578) from a body that is already in memory: no temporary files, no copies but one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from app.core.errors import TooLarge, Unprocessable, shown
+
+
+@dataclass(slots=True)
+class Part:
+    """One part: `filename` is None for a plain field."""
+
+    name: str
+    filename: str | None
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Collector:
+    """The parser's callbacks; `data` arrives in slices of the body."""
+
+    max_parts: int
+    parts: list[Part] = field(default_factory=list)
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    header_name: bytes = b""
+    header_value: bytes = b""
+    data: list[bytes] = field(default_factory=list)
+    ended: bool = False
+
+    def on_part_begin(self) -> None:
+        self.headers, self.data = {}, []
+        self.header_name = self.header_value = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self.header_name += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self.header_value += data[start:end]
+
+    def on_header_end(self) -> None:
+        self.headers[self.header_name.lower()] = self.header_value
+        self.header_name = self.header_value = b""
+
+    def on_headers_finished(self) -> None:
+        if len(self.parts) >= self.max_parts:
+            raise TooLarge(
+                f"the form has more than {self.max_parts} parts",
+                subject="body",
+                expected=f"at most {self.max_parts} parts",
+                got=f"more than {self.max_parts}",
+            )
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self.data.append(data[start:end])
+
+    def on_part_end(self) -> None:
+        kind, options = parse_options_header(self.headers.get(b"content-disposition"))
+        if kind != b"form-data" or b"name" not in options:
+            raise Unprocessable(
+                f"part {len(self.parts)} of the form has no name",
+                subject=f"form.part[{len(self.parts)}]",
+                expected='Content-Disposition: form-data; name="..."',
+                got=shown(self.headers.get(b"content-disposition", b"").decode("utf-8", "replace")),
+            )
+        filename = options.get(b"filename")
+        self.parts.append(
+            Part(
+                name=options[b"name"].decode("utf-8", "replace"),
+                filename=None if filename is None else filename.decode("utf-8", "replace"),
+                data=self.data[0] if len(self.data) == 1 else b"".join(self.data),
+            )
+        )
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+def parse_form(body: bytes, parameters: str, *, max_parts: int) -> list[Part]:
+    """The parts of a form, in order.
+
+    Args:
+        body: the whole body.
+        parameters: what stands behind `multipart/form-data;` in the content type.
+        max_parts: more parts than this are refused.
+
+    Raises:
+        Unprocessable: no boundary, a broken form, a part with no name.
+        TooLarge: too many parts.
+    """
+    _, options = parse_options_header(f"multipart/form-data;{parameters}")
+    boundary = options.get(b"boundary", b"")
+    if not boundary:
+        raise Unprocessable(
+            "the form's content type names no boundary",
+            subject="header.content-type",
+            expected="multipart/form-data; boundary=...",
+            got=shown(parameters.strip()),
+        )
+    collector = _Collector(max_parts)
+    try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": collector.on_part_begin,
+                "on_header_field": collector.on_header_field,
+                "on_header_value": collector.on_header_value,
+                "on_header_end": collector.on_header_end,
+                "on_headers_finished": collector.on_headers_finished,
+                "on_part_data": collector.on_part_data,
+                "on_part_end": collector.on_part_end,
+                "on_end": collector.on_end,
+            },
+        )
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise _broken(str(error)) from None
+    if not collector.ended:
+        raise _broken(f"it ends after {len(collector.parts)} whole parts, before its closing boundary")
+    return collector.parts
+
+
+def _broken(why: str) -> Unprocessable:
+    return Unprocessable(
+        f"the form cannot be read: {why}",
+        subject="body",
+        expected="multipart/form-data as in RFC 7578",
+        got=shown(why),
+    )

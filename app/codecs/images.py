@@ -1,0 +1,203 @@
+"""Picture files, base64 and nested lists to a graph's pixels, and pixels to PNG.
+
+Pure functions; the only errors that leave are `UnsupportedMedia` (415), `Unprocessable` (422) and `TooLarge` (413),
+whatever the bytes: the sizes are checked from the header, before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from app.codecs import digits, formats
+from app.codecs.nested import from_nested
+from app.codecs.pixels import NotANumber, to_8_bit
+from app.core.errors import ClientError, TooLarge, Unprocessable, UnsupportedMedia, shown
+from app.core.manifest import PhotoPicture, Picture
+
+__all__ = ["decode", "decode_base64", "encode_png", "from_nested"]
+
+MIN_SIDE: Final = 4  # px; below it there is nothing to read
+_TILE_SIDES: Final = (322, 323)  # TIFF 6.0, section 15: TileWidth, TileLength
+
+# The limit is an argument here and checked from the header; Pillow's own, global one would only warn beside it.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+    """The bytes of a picture file as one row for the graph.
+
+    Args:
+        data: PNG, JPEG, WebP, BMP, GIF or TIFF with one frame; any bit depth and colour model.
+        picture: the size, layout and way of reading that the manifest declares.
+        subject: what to call the picture in errors, e.g. "image[3]".
+        max_pixels: greatest width x height, decided from the header.
+
+    Returns:
+        `picture.shape`, uint8.
+
+    Raises:
+        UnsupportedMedia: not a picture, or one of another format.
+        TooLarge: more than `max_pixels`.
+        Unprocessable: empty, cut off, damaged, smaller than 4x4, animated; or no ink where a digit is to be read.
+    """
+    name = _format_of(data, subject)
+    try:
+        with Image.open(io.BytesIO(data), formats=[name]) as image:
+            _check_header(image, subject, max_pixels)
+            return _read(image, picture, subject)
+    except ClientError:
+        raise
+    except NotANumber as error:
+        raise Unprocessable(
+            f"{subject}: {error}, a picture's pixels are finite", subject=subject, expected="finite pixels", got="NaN"
+        ) from error
+    except Exception as error:  # decoders raise nearly every type on hostile bytes; all of them mean the same here
+        raise Unprocessable(
+            f"{subject}: begins as {name} but cannot be decoded, it is cut off or damaged "
+            f"({len(data)} bytes came; {type(error).__name__}: {shown(str(error))})",
+            subject=subject,
+            expected=f"a whole {name} file",
+            got=f"{len(data)} bytes, cut off or damaged",
+        ) from error
+
+
+def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+    """As `decode`, for a file in standard base64 (RFC 4648, section 4), bare or as a `data:` URL.
+
+    White space is skipped; any other character outside the alphabet is an error that names its place.
+    """
+    head, comma, body = text.partition(",") if text[:5].lower() == "data:" else ("", ",", text)
+    if not comma or (head and not head.lower().endswith(";base64")):
+        raise _not_base64(subject, f"a data: URL without ';base64,': {shown(text[:60])}")
+    packed = re.sub(r"[ \t\r\n]+", "", body)
+    wrong = re.search(r"[^A-Za-z0-9+/=]|=(?!=?$)", packed, re.ASCII)
+    if wrong:
+        hint = ", which belongs to the URL-safe alphabet" if wrong[0] in "-_" else ""
+        raise _not_base64(subject, f"{wrong[0]!r} as character {wrong.start()} (white space not counted){hint}")
+    try:
+        data = base64.b64decode(packed, validate=True)
+    except binascii.Error as error:
+        raise _not_base64(subject, f"{len(packed)} characters, cut off or wrongly padded ({error})") from error
+    return decode(data, picture, subject=subject, max_pixels=max_pixels)
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """PNG of uint8 pixels (H, W), (H, W, 1) or (H, W, 3); equal pixels give equal bytes."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "PNG", compress_level=3)
+    return out.getvalue()
+
+
+def _format_of(data: bytes, subject: str) -> str:
+    if not data:
+        raise Unprocessable(
+            f"{subject}: is empty, expected a picture ({formats.TAKEN})",
+            subject=subject,
+            expected=formats.TAKEN,
+            got="0 bytes",
+        )
+    name = formats.picture_format(data)
+    if name is None:
+        got = formats.describe(data)
+        raise UnsupportedMedia(
+            f"{subject}: is {got}, expected a picture as {formats.TAKEN}",
+            subject=subject,
+            expected=formats.TAKEN,
+            got=got,
+        )
+    return name
+
+
+def _check_header(image: Image.Image, subject: str, max_pixels: int) -> None:
+    width, height = image.size
+    tile = [int(getattr(image, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIDES]
+    for w, h, what in ((width, height, ""), (*tile, " in a tile")):
+        if w * h > max_pixels:
+            raise TooLarge(
+                f"{subject}: is {w}x{h} = {w * h} pixels{what}, the limit is {max_pixels}",
+                subject=subject,
+                expected=f"at most {max_pixels} pixels",
+                got=f"{w}x{h} = {w * h} pixels{what}",
+            )
+    if min(width, height) < MIN_SIDE:
+        raise Unprocessable(
+            f"{subject}: is {width}x{height} pixels, smaller than {MIN_SIDE}x{MIN_SIDE}: nothing to read",
+            subject=subject,
+            expected=f"at least {MIN_SIDE}x{MIN_SIDE} pixels",
+            got=f"{width}x{height}",
+        )
+    # A phone's JPEG may carry a depth or gain map as a second frame (MPO): the first one is the photo.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames != 1:
+        raise Unprocessable(
+            f"{subject}: has {frames} frames, expected a still picture with one",
+            subject=subject,
+            expected="one frame",
+            got=f"{frames} frames",
+        )
+
+
+def _read(image: Image.Image, picture: Picture, subject: str) -> NDArray[np.uint8]:
+    if isinstance(picture, PhotoPicture):
+        # A JPEG much larger than needed is scaled while it is decoded (by the DCT), with detail to spare for resizing.
+        side = 2 * max(picture.height, picture.width)
+        image.draft(None, (max(side, _cover(image.size, side)[0]), max(side, _cover(image.size, side)[1])))
+        pixels = _photo(_upright(image), picture)
+    else:
+        image.draft("L", (2 * digits.WORK_SIDE, 2 * digits.WORK_SIDE))
+        pixels = digits.read(_upright(image), picture, subject=subject)[:, :, None]
+    return pixels if picture.layout == "hwc" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _cover(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """`size` scaled so that its shorter side is `side`."""
+    short = min(size)
+    return -(-size[0] * side // short), -(-size[1] * side // short)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        turned = ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block does not make the pixels unreadable
+        turned = image
+    return to_8_bit(turned)
+
+
+def _photo(image: Image.Image, picture: PhotoPicture) -> NDArray[np.uint8]:
+    if image.mode in ("LA", "RGBA"):
+        level = picture.background
+        ground = Image.new("RGBA", image.size, (level, level, level, 255))
+        image = Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    image = image.convert("L" if picture.channels == 1 else "RGB")
+    size = (picture.width, picture.height)
+    if image.size != size:
+        box = _middle(image.size, size) if picture.resize == "cover" else None
+        image = image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return np.array(image).reshape(picture.height, picture.width, picture.channels)
+
+
+def _middle(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box in the middle of `have` (width, height) with the aspect of `want`: left, top, right, bottom."""
+    scale = min(have[0] / want[0], have[1] / want[1])
+    w, h = want[0] * scale, want[1] * scale
+    left, top = (have[0] - w) / 2, (have[1] - h) / 2
+    if scale == 1:  # whole pixels, so that a mere crop copies them
+        left, top = left // 1, top // 1
+    return left, top, left + w, top + h
+
+
+def _not_base64(subject: str, got: str) -> Unprocessable:
+    return Unprocessable(
+        f"{subject}: is not base64: {got}", subject=subject, expected="a picture file in standard base64", got=got
+    )
