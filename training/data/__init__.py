@@ -6,9 +6,11 @@ A file of this package with a `DESCRIPTION` is a data set of that name; anything
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from types import ModuleType
 
+from training.data import folder
 from training.data.base import DataError, ImageDataset
 
 __all__ = ["DataError", "ImageDataset", "available", "load"]
@@ -24,9 +26,11 @@ def load(spec: str, *, size: int | None = None) -> ImageDataset:
     Raises:
         DataError: it cannot be had, or cannot be trained on.
     """
-    module = _sources().get(spec)
+    sources = _sources()
+    module = sources.get(spec)
     if module is None:
-        folder = importlib.import_module("training.data.folder")
+        if not os.path.lexists(spec):
+            raise DataError(f"{spec}: no such folder, and no data set of that name; there are {', '.join(sources)}")
         dataset = folder.load(spec) if size is None else folder.load(spec, size=size)
     elif size is not None:
         raise DataError(f"{spec}: has its own picture size; `size` is for folders of pictures")
