@@ -1,0 +1,217 @@
+"""From a folder to a model that has proved itself: read, hash, compare, run the golden rows, warm.
+
+Every file is read once, into memory, through one descriptor that is known to be a regular file inside the folder; the
+bytes that were hashed are the bytes that are parsed. `report/` is for people and is not looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from app.core.errors import LoadRefused, shown
+from app.core.manifest import MANIFEST_FILE, SCHEMA_VERSION, Golden, Graph, Manifest, TensorSpec, numpy_dtype
+from app.engine.session import Device, Session
+
+MANIFEST_BYTES = 2**20
+FILE_BYTES = 2**31
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model folder that is what its manifest says, ready to run."""
+
+    manifest: Manifest
+    folder: Path
+    sessions: dict[str, Session]
+    load_s: float
+
+
+def load_model(root: Path, name: str, version: str, *, device: Device, threads: int) -> Loaded:
+    """Load `<root>/<name>/<version>/`.
+
+    Raises:
+        LoadRefused: the folder is not what its manifest says; the message names the file, the expected and the got.
+        OSError: a file cannot be read.
+    """
+    started = time.perf_counter()
+    folder, where = root / name / version, f"{name}/{version}"
+    for directory in (folder.parent, folder):
+        if directory.is_symlink():
+            raise LoadRefused(f"{where}: '{directory.name}' is a symbolic link, expected a folder", subject=where)
+    manifest = read_manifest(folder, where)
+    for field, want in (("name", name), ("version", version)):
+        got = getattr(manifest, field)
+        if got != want:
+            raise LoadRefused(
+                f"{where}/{MANIFEST_FILE}: {field} is '{got}', the folder is called '{want}'",
+                subject=f"{where}/{MANIFEST_FILE}",
+                expected=want,
+                got=got,
+            )
+    sessions = {}
+    for key, graph in manifest.graphs.items():
+        data = _read_hashed(folder, graph.file, graph.sha256, where)
+        sessions[key] = Session(data, graph, where=f"{where}/{graph.file}", device=device, threads=threads)
+    if manifest.golden is not None:
+        golden = manifest.golden
+        data = _read_hashed(folder, golden.file, golden.sha256, where)
+        _check_golden(data, golden, manifest.graphs[golden.graph], sessions[golden.graph], f"{where}/{golden.file}")
+    for key, graph in manifest.graphs.items():
+        _warm(sessions[key], graph, manifest.max_rows)
+    return Loaded(manifest, folder, sessions, time.perf_counter() - started)
+
+
+def read_manifest(folder: Path, where: str) -> Manifest:
+    """Read and check `manifest.json`; a newer schema and every wrong field are told in one sentence."""
+    path = f"{where}/{MANIFEST_FILE}"
+    data = _read(folder, MANIFEST_FILE, where, limit=MANIFEST_BYTES)
+    try:
+        document = json.loads(data, object_pairs_hook=_without_duplicates)
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise LoadRefused(
+            f"{path}: expected JSON, got {len(data)} bytes that are not: {error}", subject=path
+        ) from error
+    schema = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+        raise LoadRefused(
+            f"{path}: made for a newer Lectern: schema {schema}, this one reads {SCHEMA_VERSION}",
+            subject=f"{path}: schema_version",
+            expected=str(SCHEMA_VERSION),
+            got=str(schema),
+        )
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise LoadRefused(f"{path}: {_in_words(error)}", subject=path) from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [key for key, _ in pairs]
+        raise ValueError(f"field {shown(next(key for key in names if names.count(key) > 1))} is there twice")
+    return found
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first mistake as a sentence, and how many more there are."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    words = first["msg"].removeprefix("Value error, ")
+    words = words[:1].lower() + words[1:] if words.startswith(("Input", "String", "Field", "Extra")) else words
+    sentence = f"field '{field}': {words}" if field else words
+    if first["type"] != "missing" and not isinstance(first["input"], dict | list | tuple):
+        sentence += f", got {shown(first['input'])}"
+    more = error.error_count() - 1
+    return f"{sentence} (and {more} more)" if more else sentence
+
+
+def _read(folder: Path, file: str, where: str, *, limit: int) -> bytes:
+    """A regular file directly inside the folder, whole. Links are refused, and so is whatever could block a reader."""
+    path = folder / file
+    subject = f"{where}/{file}"
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if path.is_symlink():
+        raise LoadRefused(f"{subject}: expected a regular file, got a symbolic link", subject=subject)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError as error:
+        raise LoadRefused(f"{subject}: the file is missing", subject=subject) from error
+    with open(descriptor, "rb") as opened:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise LoadRefused(
+                f"{subject}: expected a regular file, got {stat.filemode(status.st_mode)}", subject=subject
+            )
+        data = opened.read(limit + 1) if status.st_size <= limit else b""
+    if status.st_size > limit or len(data) > limit:
+        raise LoadRefused(
+            f"{subject}: {max(status.st_size, len(data))} bytes, at most {limit} are taken",
+            subject=subject,
+            expected=f"at most {limit} bytes",
+            got=f"{status.st_size} bytes",
+        )
+    return data
+
+
+def _read_hashed(folder: Path, file: str, sha256: str, where: str) -> bytes:
+    data = _read(folder, file, where, limit=FILE_BYTES)
+    got = hashlib.sha256(data).hexdigest()
+    if got != sha256:
+        raise LoadRefused(
+            f"{where}/{file}: SHA-256 of its {len(data)} bytes is {got}, the manifest says {sha256}: "
+            "cut off, changed, or another file",
+            subject=f"{where}/{file}",
+            expected=sha256,
+            got=got,
+        )
+    return data
+
+
+def _check_golden(data: bytes, golden: Golden, graph: Graph, session: Session, where: str) -> None:
+    """Run the folder's own rows and compare with the folder's own answers."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays: dict[str, NDArray[Any]] = dict(file)
+    except Exception as error:  # zipfile, zlib, NumPy: each has its own
+        raise LoadRefused(
+            f"{where}: expected an .npz file, got one that cannot be read: {error}", subject=where
+        ) from error
+    specs = {spec.name: spec for spec in (*graph.inputs, *graph.outputs)}
+    if set(arrays) != set(specs):
+        raise LoadRefused(f"{where}: has arrays {sorted(arrays)}, expected {sorted(specs)}", subject=where)
+    for name, array in arrays.items():
+        _check_array(array, specs[name], golden.rows, f"{where}: '{name}'")
+    answers = session.run({spec.name: arrays[spec.name] for spec in graph.inputs})
+    for spec in graph.outputs:
+        want, got = arrays[spec.name], answers[spec.name]
+        if got.shape != want.shape:
+            raise LoadRefused(f"{where}: the graph answers '{spec.name}' as {got.shape}, expected {want.shape}")
+        difference = float(np.max(np.abs(got.astype(np.float64) - want.astype(np.float64)), initial=0))
+        if not difference <= golden.atol:  # so that NaN is refused too
+            raise LoadRefused(
+                f"{where}: '{spec.name}' differs by {difference:.3g} from the answer stored there, "
+                f"the manifest allows {golden.atol:.3g}",
+                subject=f"{where}: '{spec.name}'",
+                expected=f"at most {golden.atol:.3g}",
+                got=f"{difference:.3g}",
+            )
+
+
+def _check_array(array: NDArray[Any], spec: TensorSpec, rows: int, where: str) -> None:
+    fits = len(array.shape) == len(spec.shape) and all(
+        got == want for got, want in zip(array.shape, (rows, *spec.shape[1:]), strict=True) if isinstance(want, int)
+    )
+    if array.dtype != numpy_dtype(spec.dtype) or not fits:
+        expected = f"{spec.dtype} {(rows, *spec.shape[1:])}"
+        raise LoadRefused(
+            f"{where} is {array.dtype} {array.shape}, expected {expected}",
+            subject=where,
+            expected=expected,
+            got=f"{array.dtype} {array.shape}",
+        )
+
+
+def _warm(session: Session, graph: Graph, max_rows: int) -> None:
+    """Run one row and a full batch, so that no user meets a cold shape. Named axes other than rows are given size 1."""
+    for rows in (1, max_rows):
+        session.run(
+            {
+                spec.name: np.zeros(
+                    (rows, *(axis if isinstance(axis, int) else 1 for axis in spec.shape[1:])), numpy_dtype(spec.dtype)
+                )
+                for spec in graph.inputs
+            }
+        )
