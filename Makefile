@@ -29,7 +29,7 @@ TEST := $(VENV)/.installed-test
 BROWSER := $(VENV)/.installed-browser
 
 .DELETE_ON_ERROR:
-.PHONY: help install serve train-ready check lint types test slow quality browser image soak clean
+.PHONY: help install serve training check lint types test slow quality browser image soak clean
 
 help:  ## this list
 	@echo "Targets (ARGS= is passed on, RUNTIME=cpu or gpu overrules what is seen; here it is $(RUNTIME)):"
@@ -40,7 +40,7 @@ serve: $(SERVE)  ## install what serving needs and serve models/; settings by LE
 
 install: $(SERVE)  ## install what serving needs
 
-train-ready: $(TEST)  ## install what training and the tests need (with torch), into the same .venv
+training: $(TEST)  ## install what training and the tests need too (with torch)
 
 test: lint types  ## ruff, mypy and the default tests: no data set, no network
 	@$(PY) -m pytest -q $(ARGS)
@@ -71,7 +71,7 @@ browser: $(BROWSER)  ## the documentation pages in headless Chromium with every 
 	@$(PY) -m pytest -m browser $(ARGS)
 
 image:  ## build the container image, start it, ask it for a prediction, stop it, print its size
-	@RUNTIME=$(RUNTIME) tests/image/prove.sh
+	@$(PYTHON) tests/image/prove.py --runtime $(RUNTIME) $(ARGS)
 
 clean:  ## remove .venv and the caches; models and training runs stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build
