@@ -108,6 +108,10 @@ def ask(port: int) -> None:
     print(f"prediction: {text[:240]}")
 
 
+def an_engine_runs() -> bool:
+    return shutil.which("docker") is not None and not subprocess.run(["docker", "info"], capture_output=True).returncode
+
+
 # -- Docker -----------------------------------------------------------------------------------------------------------
 
 
@@ -167,11 +171,12 @@ def lent_to_the_build(work: Path) -> list[str]:
     for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():
         name, _, value = line.partition("=")
         if name.startswith(("global.", "install.", ":env:.")):
-            settings[name.removeprefix(":env:.").partition(".")[2] or name.removeprefix(":env:.")] = ast.literal_eval(value)
-    (work / "pip.conf").write_text("[global]\n" + "".join(f"{k} = {v}\n" for k, v in settings.items()), encoding="utf-8")
+            settings[name.rpartition(".")[2]] = ast.literal_eval(value)
+    lines = ["[global]", *(f"{name} = {value}" for name, value in settings.items())]
+    (work / "pip.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
     options = ["-v", f"{work / 'pip.conf'}:/etc/pip.conf:ro"]
     for path in sorted({word.removeprefix("file://") for value in settings.values() for word in value.split()}):
-        if path.startswith("/") and os.path.exists(path):
+        if path.startswith("/") and Path(path).exists():
             options += ["-v", f"{path}:{path}:ro"]
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         for variable in (name, name.upper()):
@@ -276,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work, context = Path(name), Path(name) / "context"
         try:
             make_context(context, options.models)
-            if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
+            if an_engine_runs():
                 base, whole = prove_with_docker(context, options.runtime, options.port)
             else:
                 base, whole = prove_with_buildah(context, work, options.runtime, options.port)
