@@ -1,0 +1,119 @@
+"""python -m app: serve the models of a folder; or list them, verify them, print the manifest's schema, make a key."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from app.settings import Settings, WrongSetting, add_flags, read_settings, unknown_variables
+
+OK: Final = 0
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+
+COMMANDS: Final = {
+    "serve": "serve the models over HTTP (the default)",
+    "models": "list what the models folder holds",
+    "verify": "check every model as a start would; exit code 1 if one is refused",
+    "schema": "print the JSON Schema of manifest.json",
+    "key": "make an API key and print it with its digest",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+    made = argparse.ArgumentParser(
+        prog="python -m app",
+        description=f"Serve models over HTTP.\n\ncommands:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("command", nargs="?", default="serve", choices=COMMANDS, metavar="command", help="see above")
+    add_flags(made)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    flags = vars(parser().parse_args(arguments))
+    command = flags.pop("command")
+    if command == "schema":
+        return print_schema()
+    if command == "key":
+        return print_key()
+    try:
+        settings = read_settings(flags)
+    except WrongSetting as error:
+        print(error, file=sys.stderr)
+        return WRONG_USAGE
+    for name in unknown_variables():
+        print(f"{name}: is no setting and has no effect (python -m app --help lists them)", file=sys.stderr)
+    if command == "serve":
+        from app.serving import serve  # the web framework is not needed by the other commands
+
+        return serve(settings)
+    return list_models(settings.models) if command == "models" else verify_models(settings)
+
+
+def print_schema() -> int:
+    import json
+
+    from app.core.manifest import Manifest
+
+    print(json.dumps(Manifest.model_json_schema(), indent=2))
+    return OK
+
+
+def print_key() -> int:
+    import hashlib
+    import secrets
+
+    key = "lk_" + secrets.token_urlsafe(32)
+    print(f"key     {key}\ndigest  {hashlib.sha256(key.encode()).hexdigest()}")
+    print("Give the key to the client and the digest to the server: LECTERN_API_KEYS=digest[,digest...]")
+    return OK
+
+
+def list_models(folder: Path) -> int:
+    """A table of what the folder holds, from the manifests alone; nothing is loaded."""
+    from pydantic import ValidationError
+
+    from app.core.manifest import MANIFEST_FILE, Manifest
+
+    lines = [("NAME", "VERSION", "TASK", "LABELS", "QUALITY", "TITLE")]
+    for path in sorted(folder.glob(f"[!._]*/[!._]*/{MANIFEST_FILE}")):
+        name, version = path.parts[-3:-1]
+        try:
+            manifest = Manifest.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            lines.append((name, version, "?", "", "", "its manifest cannot be read: python -m app verify says why"))
+            continue
+        quality = " ".join(f"{m.name}={m.value:g}" for m in manifest.quality[:3])
+        lines.append((name, version, manifest.task, str(len(manifest.labels) or ""), quality, manifest.title))
+    if len(lines) == 1:
+        print(f"{folder}: no model here, expected <name>/<version>/{MANIFEST_FILE}")
+        return OK
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    return OK
+
+
+def verify_models(settings: Settings) -> int:
+    """One line per folder: good, or refused and why."""
+    from app.engine.registry import verify
+
+    results = verify(settings.models, device=settings.device, threads=settings.threads)
+    for name, version, good, reason in results:
+        where = f"{name}/{version}" if version else name
+        print(f"good     {where}" if good else f"REFUSED  {where}  {reason}")
+    if not results:
+        print(f"{settings.models}: no model here")
+    return OK if all(good for _, _, good, _ in results) else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""GET /v1/models: what is loaded and what was refused; each model's card; the report that lies beside it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field
+
+from app.core.errors import NotFound
+from app.core.manifest import Calibration, DataSource, Made, Measure, Picture, Task, TensorSpec
+from app.engine.registry import Model
+from app.wire.context import Context
+from app.wire.options import from_query
+
+REPORT_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+Version = Annotated[str | None, Query(description="its version; the latest where none is given")]
+
+
+class Summary(BaseModel):
+    """One loaded model in a list."""
+
+    name: str
+    version: str
+    task: Task
+    title: str
+    summary: str
+    device: str
+    default: bool = Field(description="answers requests for its task that name no model")
+    card: str = Field(description="where its card is")
+
+
+class RefusedFolder(BaseModel):
+    """A folder that disagrees with its manifest and is not served."""
+
+    folder: str
+    reason: str
+
+
+class ModelList(BaseModel):
+    device: str = Field(description="where models run")
+    models: list[Summary]
+    refused: list[RefusedFolder]
+
+
+class GraphCard(BaseModel):
+    """One graph, what goes in and out of it, and what it has done since it was loaded."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    counters: dict[str, int]
+
+
+class ModelCard(BaseModel):
+    """All that is known of one model; figures of quality come with the protocol that measured them."""
+
+    name: str
+    version: str
+    versions: list[str] = Field(description="every version that is loaded")
+    task: Task
+    modality: str
+    title: str
+    summary: str
+    labels: tuple[str, ...]
+    picture: Picture | None = Field(description="how a picture becomes the model's input")
+    graphs: dict[str, GraphCard]
+    quality: tuple[Measure, ...]
+    calibration: Calibration | None
+    data: DataSource
+    made: Made
+    max_rows: int = Field(description="rows in one run")
+    device: str
+    loaded_at: str
+    load_s: float
+    report: str | None = Field(description="where its report is")
+
+
+def only(*known: str) -> Any:
+    """A dependency that refuses query parameters other than these, and any that is given twice."""
+    types: dict[str, type[str] | type[int]] = dict.fromkeys(known, str)
+
+    def check(request: Request) -> None:
+        from_query(request.scope["query_string"], types)
+
+    return Depends(check)
+
+
+def card(model: Model, context: Context) -> ModelCard:
+    """The model's card."""
+    manifest = model.manifest
+    counters = model.counters
+    versions = [m.version for m in context.registry.models if m.name == model.name]
+    return ModelCard(
+        **{
+            name: getattr(manifest, name)
+            for name in (
+                *("name", "version", "task", "modality", "title", "summary", "labels", "picture"),
+                *("quality", "calibration", "data", "made", "max_rows"),
+            )
+        },
+        versions=sorted(versions, key=int),
+        graphs={
+            name: GraphCard(inputs=graph.inputs, outputs=graph.outputs, counters=_counts(counters[name]))
+            for name, graph in manifest.graphs.items()
+        },
+        device=model.device,
+        loaded_at=model.loaded_at,
+        load_s=round(model.load_s, 3),
+        report=f"/v1/models/{model.name}/report?version={model.version}" if manifest.report else None,
+    )
+
+
+def _counts(counters: Any) -> dict[str, int]:
+    names = ("requests", "rows", "runs", "failed_runs", "rejected", "cancelled", "queued_rows")
+    return {name: getattr(counters, name) for name in names}
+
+
+def summary(model: Model, context: Context) -> Summary:
+    manifest = model.manifest
+    return Summary(
+        name=model.name,
+        version=model.version,
+        task=manifest.task,
+        title=manifest.title,
+        summary=manifest.summary,
+        device=model.device,
+        default=context.default(manifest.task) is model,
+        card=f"/v1/models/{model.name}?version={model.version}",
+    )
+
+
+def router(context: Context) -> APIRouter:
+    """The endpoints, bound to what they describe."""
+    routes = APIRouter(prefix="/v1/models", tags=["models"])
+    registry = context.registry
+
+    @routes.get("", operation_id="list_models", summary="What is loaded, what was refused", dependencies=[only()])
+    async def list_models() -> ModelList:
+        return ModelList(
+            device=registry.device,
+            models=[summary(model, context) for model in registry.models],
+            refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.refused],
+        )
+
+    @routes.get("/{name}", operation_id="get_model", summary="A model's card", dependencies=[only("version")])
+    async def get_model(name: str, version: Version = None) -> ModelCard:
+        return card(registry.get(name, version), context)
+
+    @routes.get(
+        "/{name}/report",
+        operation_id="get_report",
+        summary="A model's report, for people",
+        dependencies=[only("version")],
+        response_class=HTMLResponse,
+    )
+    def get_report(name: str, version: Version = None) -> Response:
+        model = registry.get(name, version)
+        path = model.manifest.report
+        if path is None or not (model.folder / path).is_file():
+            raise NotFound(f"model '{model.name}/{model.version}' has no report", subject="report")
+        html = (model.folder / path).read_bytes()
+        return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
+
+    return routes

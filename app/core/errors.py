@@ -1,0 +1,140 @@
+"""The exception tree. Pure: it knows status codes and words, not the web framework.
+
+    LecternError                     what a client or an operator is told, never a stack trace
+    |-- ClientError                  the request is at fault
+    |   |-- Unauthorized        401  no API key, or one that is not known
+    |   |-- NotFound            404  no such model, version or page
+    |   |-- NotAcceptable       406  no such form of answer
+    |   |-- Stalled             408  the body did not arrive in time
+    |   |-- TooLarge            413  more bytes, rows or pixels than the limits
+    |   |-- UnsupportedMedia    415  a content type or file format that is not taken
+    |   `-- Unprocessable       422  understood, and wrong
+    |-- Busy                    429  the queue is full; says when to come back
+    |-- Unavailable             503  not ready, or shutting down
+    |-- TooLate                 504  the deadline passed before the answer
+    |-- InferenceFailed         500  the runtime raised on rows that passed every check
+    `-- LoadRefused                  a model folder that is not what its manifest says (start-up, never HTTP)
+
+Every error names its subject (where), what was expected and what came instead.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+SHOWN_CHARACTERS = 200
+
+
+def shown(value: object) -> str:
+    """`repr(value)`, cut to a length that a person reads and a log line holds."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+
+
+class LecternError(Exception):
+    """An error with a subject (where), what was expected there, and what was got.
+
+    Args:
+        detail: one whole sentence for a person.
+        subject: the field, header, file or parameter at fault, e.g. "image[3]" or "query.top_k".
+        expected: what is taken there.
+        got: what came.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self, detail: str, *, subject: str | None = None, expected: str | None = None, got: str | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.subject = subject
+        self.expected = expected
+        self.got = got
+
+    @property
+    def kind(self) -> str:
+        """The error's stable name, for clients that branch on it: `UnsupportedMedia` -> `unsupported-media`."""
+        name = type(self).__name__
+        return "".join("-" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Response headers that belong to this error."""
+        return {}
+
+
+class ClientError(LecternError):
+    status = 400
+    title = "Bad request"
+
+
+class Unauthorized(ClientError):
+    status = 401
+    title = "API key missing or not known"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class NotFound(ClientError):
+    status = 404
+    title = "Not found"
+
+
+class NotAcceptable(ClientError):
+    status = 406
+    title = "No such form of answer"
+
+
+class Stalled(ClientError):
+    status = 408
+    title = "The body did not arrive"
+
+
+class TooLarge(ClientError):
+    status = 413
+    title = "Too large"
+
+
+class UnsupportedMedia(ClientError):
+    status = 415
+    title = "Unsupported media type"
+
+
+class Unprocessable(ClientError):
+    status = 422
+    title = "Cannot be processed"
+
+
+class Busy(LecternError):
+    status = 429
+    title = "The queue is full"
+
+    def __init__(self, detail: str, *, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(max(1, round(self.retry_after_s)))}
+
+
+class Unavailable(LecternError):
+    status = 503
+    title = "Not available"
+
+
+class TooLate(LecternError):
+    status = 504
+    title = "The deadline has passed"
+
+
+class InferenceFailed(LecternError):
+    title = "The model could not be run"
+
+
+class LoadRefused(LecternError):
+    title = "Model folder refused"

@@ -1,0 +1,73 @@
+"""GET /health/live, /health/ready and /metrics: for the orchestrator and for Prometheus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+
+from app.cards import RefusedFolder
+from app.engine.registry import Registry
+
+
+@dataclass(slots=True)
+class Life:
+    """Whether the house is open: set by the lifespan."""
+
+    open: bool = False
+
+
+class Live(BaseModel):
+    status: Literal["alive"]
+
+
+class Ready(BaseModel):
+    """`ready` from the moment that the models are loaded until shutdown begins."""
+
+    status: Literal["ready", "not ready"]
+    device: str
+    models: list[str] = Field(description="name/version of what is served")
+    refused: Annotated[list[RefusedFolder], Field(description="folders that are not served, and why")]
+
+
+def router(registry: Registry, metrics: CollectorRegistry, life: Life) -> APIRouter:
+    """The endpoints, bound to what they watch."""
+    routes = APIRouter(tags=["operation"])
+
+    @routes.get("/health/live", operation_id="live", summary="The process answers")
+    async def live() -> Live:
+        return Live(status="alive")
+
+    @routes.get(
+        "/health/ready",
+        operation_id="ready",
+        summary="The models are loaded",
+        response_model=Ready,
+        responses={503: {"model": Ready, "description": "Nothing is served: still loading, shutting down, or no model."}},
+    )
+    async def ready() -> Response:
+        is_ready = life.open and bool(registry.models)
+        body = Ready(
+            status="ready" if is_ready else "not ready",
+            device=registry.device,
+            models=[f"{model.name}/{model.version}" for model in registry.models],
+            refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.refused],
+        )
+        return JSONResponse(body.model_dump(), 200 if is_ready else 503)
+
+    @routes.get(
+        "/metrics",
+        operation_id="metrics",
+        summary="Figures for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def read_metrics() -> Response:
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    return routes

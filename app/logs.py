@@ -1,0 +1,67 @@
+"""One line per event, as text for people or as JSON for machines; what came from a client is escaped in both."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+FIELDS: Final = "fields"
+"""Key of a record's `extra` that holds its named values."""
+
+
+def _stamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+
+
+def _plain(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and not any(c in text for c in ' "=\\')
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-01-01T00:00:00.000Z INFO message key=value`; values that are not plain words are JSON texts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        line = f"{_stamp(record.created)} {record.levelname} {_one_line(message)}"
+        fields: Mapping[str, Any] = getattr(record, FIELDS, {})
+        for key, value in fields.items():
+            text = str(value)
+            line += f" {key}={text if _plain(text) else json.dumps(text)}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _stamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= getattr(record, FIELDS, {})
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, separators=(",", ":"), default=str)
+
+
+def _one_line(message: str) -> str:
+    return message if message.isprintable() else json.dumps(message)[1:-1]
+
+
+def configure(form: Literal["text", "json"], level: str) -> None:
+    """Send every logger of the process to standard error in this form."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if level != "debug":
+        for chatty in ("uvicorn.error", "asyncio"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a broken form is told to the client

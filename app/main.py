@@ -1,0 +1,102 @@
+"""The house put together: `create_app(settings)` and its lifespan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+
+from app import cards, health, openapi, pages, problems
+from app.core.manifest import Task
+from app.engine.registry import Model, Registry
+from app.keys import Keys
+from app.settings import Settings
+from app.tasks import classify
+from app.telemetry import Metrics, Telemetry
+from app.wire.context import Context, Limits
+
+VERSION: Final = "0.1.0"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """An app that loads its models when its lifespan begins and drains them when it ends."""
+    metrics = Metrics()
+    registry = Registry(
+        settings.models,
+        device=settings.device,
+        threads=settings.threads,
+        max_queued_rows=settings.max_queued_rows,
+        only=settings.only,
+        defaults=settings.default_models if "default_models" in settings.model_fields_set else None,
+        on_run=metrics.run,
+    )
+    metrics.watch(registry, version=VERSION)
+    context = Context(
+        registry=registry,
+        limits=Limits(
+            max_rows=settings.max_rows_per_request,
+            max_body_bytes=settings.max_body_bytes,
+            max_pixels=settings.max_pixels,
+            body_timeout_s=settings.body_timeout_s,
+            request_timeout_s=settings.request_timeout_s,
+        ),
+        stages=metrics,
+        # Two for decoding beside the event loop; the rest of the cores belong to the models.
+        pool=ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="decode"),
+        default=lambda task: default_model(registry, settings, task),
+    )
+    life = health.Life()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with registry:
+                life.open = True
+                yield
+                life.open = False
+        finally:
+            context.pool.shutdown(wait=False, cancel_futures=True)
+
+    app = FastAPI(
+        title="Lectern", version=VERSION, lifespan=lifespan,
+        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.registry = registry
+    problems.install(app)
+    app.include_router(classify.router(context))
+    app.include_router(cards.router(context))
+    app.include_router(health.router(registry, metrics.registry, life))
+    pages.install(app, context, docs=settings.docs)
+    openapi.install(app, context, has_keys=bool(settings.api_keys))
+
+    # The last that is added is the outermost.
+    if settings.api_keys:
+        app.add_middleware(Keys, digests=settings.api_keys)
+    if settings.cors_origins:
+        from starlette.middleware.cors import CORSMiddleware
+
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
+            expose_headers=["Server-Timing", "X-Request-Id", "X-Model", "X-Device", "Retry-After"],
+        )
+    app.add_middleware(Telemetry, finished=metrics.request)
+    return app
+
+
+def default_model(registry: Registry, settings: Settings, task: Task) -> Model:
+    """The model of a request that names none: the one set, which must be loaded; else our own choice if it is.
+
+    Raises:
+        NotFound: there is none.
+    """
+    name = settings.default_models.get(task)
+    if "default_models" not in settings.model_fields_set and name in {model.name for model in registry.models}:
+        return registry.get(name)
+    return registry.default(task)

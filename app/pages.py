@@ -1,0 +1,155 @@
+"""Pages for people: `/`, `/docs` and `/redoc`. They ask nothing of any other address.
+
+The scripts of Swagger UI and Redoc are files of the package `fastapi-offline`, served from here; none of its code is
+used. No page has a script inside, so that a strict content security policy holds.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
+
+from app import openapi
+from app.core.errors import NotFound
+from app.wire.context import Context
+
+HERE: Final = Path(__file__).parent / "static"
+TYPES: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+THEIRS: Final = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js")
+OURS: Final = ("docs.js", "page.css")
+# Redoc ends its menu with a picture from its makers' address: the one thing in these files that asks outside.
+OUTSIDE_PICTURE: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+{head}
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+SWAGGER: Final = PAGE.format(
+    title="Lectern: the API, to try",
+    head='<link rel="stylesheet" href="static/swagger-ui.css">',
+    body='<div id="docs" data-page="swagger" data-document="openapi.json"></div>\n'
+    '<script src="static/swagger-ui-bundle.js"></script>\n<script src="static/docs.js"></script>',
+)
+REDOC: Final = PAGE.format(
+    title="Lectern: the API, to read",
+    head='<link rel="stylesheet" href="static/page.css">',
+    body='<div id="docs" data-page="redoc" data-document="openapi.json"></div>\n'
+    '<script src="static/redoc.standalone.js"></script>\n<script src="static/docs.js"></script>',
+)
+
+
+@lru_cache(maxsize=len(THEIRS) + len(OURS))
+def static_file(name: str) -> bytes:
+    """One of the scripts and styles.
+
+    Raises:
+        NotFound: it is none of them.
+    """
+    if name in OURS:
+        return (HERE / name).read_bytes()
+    if name not in THEIRS:
+        raise NotFound(f"there is no file {name[:100]!r}", subject="path", expected=", ".join((*OURS, *THEIRS)))
+    # Found, not imported: importing the package would run code that is not used.
+    spec = importlib.util.find_spec("fastapi_offline")
+    if spec is None or not spec.submodule_search_locations:
+        raise NotFound("the package fastapi-offline, which has this file, is not installed", subject="path")
+    data = (Path(spec.submodule_search_locations[0]) / "static" / name).read_bytes()
+    return data.replace(OUTSIDE_PICTURE, b"data:,")
+
+
+def page(text: str) -> HTMLResponse:
+    return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
+
+
+def install(app: FastAPI, context: Context, *, docs: bool) -> None:
+    """Give the app its pages; without `docs` only the landing page, which then links to none."""
+
+    @app.get("/", include_in_schema=False)
+    async def landing(request: Request) -> Response:
+        return page(landing_page(context, str(request.base_url).rstrip("/"), docs=docs))
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def static(name: str) -> Response:
+        data = static_file(name)
+        return Response(data, media_type=TYPES[Path(name).suffix], headers={"Cache-Control": "public, max-age=3600"})
+
+    if not docs:
+        return
+
+    @app.get("/docs", include_in_schema=False)
+    async def swagger() -> Response:
+        return page(SWAGGER)
+
+    @app.get("/redoc", include_in_schema=False)
+    async def redoc() -> Response:
+        return page(REDOC)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        return openapi.response(app)
+
+
+def landing_page(context: Context, base: str, *, docs: bool) -> str:
+    """What is loaded, and a command to try."""
+    registry = context.registry
+    rows = "\n".join(
+        f'<tr><td><a href="v1/models/{model.name}?version={model.version}">{model.name}</a></td>'
+        f"<td>{model.version}</td><td>{model.manifest.task}</td><td>{html.escape(model.manifest.title)}</td>"
+        f"<td>{_quality(model.manifest.quality)}</td><td>{html.escape(model.device)}</td>"
+        f"<td>{_report(model.name, model.version, model.manifest.report)}</td></tr>"
+        for model in registry.models
+    )
+    refused = "\n".join(
+        f"<li><b>{html.escape(r.folder)}</b>: {html.escape(r.reason)}</li>" for r in registry.refused
+    )
+    links = [("v1/models", "models"), ("health/ready", "readiness"), ("metrics", "metrics")]
+    if docs:
+        links = [("docs", "try the API"), ("redoc", "read the API"), ("openapi.json", "OpenAPI"), *links]
+    body = f"""<main>
+<h1>Lectern</h1>
+<p>{" · ".join(f'<a href="{href}">{text}</a>' for href, text in links)}</p>
+<table>
+<thead><tr><th>model</th><th>version</th><th>task</th><th></th><th>measured</th><th>device</th><th></th></tr></thead>
+<tbody>
+{rows or '<tr><td colspan="7">No model is loaded.</td></tr>'}
+</tbody>
+</table>
+{f"<h2>Refused</h2><ul>{refused}</ul>" if refused else ""}
+<h2>Try it</h2>
+<pre>curl -F image=@digit.png {html.escape(base)}/v1/classify</pre>
+</main>"""
+    return PAGE.format(title="Lectern", head='<link rel="stylesheet" href="static/page.css">', body=body)
+
+
+def _quality(quality: tuple[object, ...]) -> str:
+    if not quality:
+        return ""
+    first = quality[0]
+    name, value, unit = (getattr(first, key) for key in ("name", "value", "unit"))
+    return html.escape(f"{name} {value:g}{' ' + unit if unit else ''}")
+
+
+def _report(name: str, version: str, report: str | None) -> str:
+    return f'<a href="v1/models/{name}/report?version={version}">report</a>' if report else ""

@@ -1,0 +1,168 @@
+"""One frozen Settings, declared once: environment, flags, help and README come from the same fields.
+
+A flag (`--max-rows-per-request 64`) wins over its environment variable (`LECTERN_MAX_ROWS_PER_REQUEST=64`), which
+wins over the default. Nothing else in `app` reads the environment. A wrong value is one line that names where it
+was set, what is taken and what came.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.core.errors import shown
+from app.core.manifest import Task
+
+PREFIX: Final = "LECTERN_"
+OTHERS: Final = frozenset({"LECTERN_DATA"})  # read by training, not by the app
+
+
+class WrongSetting(Exception):
+    """A setting that cannot be used; the message is what the operator reads."""
+
+
+def _comma_separated(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _pairs(value: object) -> object:
+    """`task=name,task=name` -> dict."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    wrong = [part for part in parts if "=" not in part]
+    if wrong:
+        raise ValueError(f"'{wrong[0]}' is not of the form task=model")
+    return dict(part.split("=", 1) for part in parts)
+
+
+KeyDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s,]+)$")]
+
+
+class Settings(BaseSettings):
+    """What an operator can choose. Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every interface")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 lets the system choose")
+    models: Path = Field(Path("models"), description="folder of models, <name>/<version>/manifest.json each")
+    only: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="names of the models to load; empty loads all"
+    )
+    default_models: Annotated[dict[Task, str], NoDecode, BeforeValidator(_pairs)] = Field(
+        {"classify": "cnn-mnist"}, description="model of a request that names none, as task=name"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where models run; auto takes CUDA if there is one, cuda fails at start if there is none"
+    )
+    threads: int = Field(0, ge=0, le=1024, description="threads of one run on the CPU; 0 takes one per core")
+    max_rows_per_request: int = Field(256, ge=1, le=65536, description="rows (pictures) in one request")
+    max_queued_rows: int = Field(4096, ge=1, le=1 << 20, description="rows that may wait for a model before 429")
+    max_body_bytes: int = Field(32 << 20, ge=1, le=1 << 30, description="bytes in one request's body")
+    max_pixels: int = Field(50_000_000, ge=1, le=1 << 30, description="pixels of one picture, checked before decoding")
+    body_timeout_s: float = Field(30.0, gt=0, le=3600, description="seconds for a request's body to arrive")
+    request_timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds for the models to answer before 504")
+    keep_alive_s: int = Field(15, ge=1, le=3600, description="seconds that an idle connection is kept")
+    grace_s: int = Field(30, ge=0, le=3600, description="seconds for open requests to finish at shutdown")
+    api_keys: Annotated[tuple[KeyDigest, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="SHA-256 digests of the API keys (python -m app key makes one); empty asks for none"
+    )
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="web origins that browsers may call from, or *; empty allows none"
+    )
+    docs: bool = Field(True, description="serve /docs, /redoc and /openapi.json")
+    log_format: Literal["text", "json"] = Field("text", description="one line per event, for people or for machines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Settings:
+        if self.max_rows_per_request > self.max_queued_rows:
+            raise ValueError(
+                f"--max-rows-per-request ({self.max_rows_per_request}) is more than --max-queued-rows "
+                f"({self.max_queued_rows}): a request of that size could never be queued"
+            )
+        return self
+
+
+def env_name(field: str) -> str:
+    return PREFIX + field.upper()
+
+
+def flag_name(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag per field of Settings, its help with the variable's name and the default."""
+    group = parser.add_argument_group("settings", "each as a flag or as the environment variable beside it")
+    for name, field in Settings.model_fields.items():
+        choices = get_args(field.annotation) if field.annotation not in (bool,) else ("true", "false")
+        literal = [str(c) for c in choices if isinstance(c, str)]
+        group.add_argument(
+            flag_name(name),
+            dest=name,
+            metavar="{" + ",".join(literal) + "}" if literal else _metavar(field.annotation),
+            default=argparse.SUPPRESS,
+            help=f"{field.description} [{env_name(name)}; default: {default_text(name)}]".replace("%", "%%"),
+        )
+
+
+def _metavar(annotation: Any) -> str:
+    return {int: "N", float: "SECONDS", Path: "FOLDER"}.get(annotation, "TEXT")
+
+
+def default_text(field: str) -> str:
+    """A field's default as it would be written in the environment."""
+    value = Settings.model_fields[field].default
+    if isinstance(value, dict):
+        return ",".join(f"{k}={v}" for k, v in value.items())
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value == () else str(value)
+
+
+def read_settings(flags: Mapping[str, str], environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from flags (field name -> text), then the environment, then the defaults.
+
+    Raises:
+        WrongSetting: one line per wrong value: where it was set, what is taken, what came.
+    """
+    environment = os.environ if environment is None else environment
+    try:
+        return Settings(**dict(flags))  # type: ignore[arg-type]  # texts, parsed by the fields
+    except ValidationError as error:
+        lines = [_line(dict(e), flags, environment) for e in error.errors(include_url=False)]
+        raise WrongSetting("\n".join(lines)) from None
+
+
+def _line(error: dict[str, Any], flags: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    if not error["loc"]:
+        return re.sub(r"^Value error, ", "", error["msg"])
+    field = str(error["loc"][0])
+    where, value = (
+        (flag_name(field), flags[field]) if field in flags else (env_name(field), environment.get(env_name(field)))
+    )
+    secret = field == "api_keys"
+    got = f"a text of {len(value or '')} characters" if secret else shown(value)
+    expected = re.sub(r"^(Input should be|String should|Value error,) ?", "", error["msg"])
+    if secret:
+        expected = "SHA-256 digests, 64 hexadecimal digits each, comma separated (python -m app key makes one)"
+    return f"{where}: expected {expected}, got {got}"
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> Sequence[str]:
+    """Names that begin with LECTERN_ and mean nothing: most likely a slip of the pen."""
+    environment = os.environ if environment is None else environment
+    known = {env_name(name) for name in Settings.model_fields} | OTHERS
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)

@@ -1,0 +1,243 @@
+"""POST /v1/classify: pictures or rows in, labels with probabilities out.
+
+One shape of answer for one picture and for many: `results`, one entry per picture, in their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Annotated, Any, Final
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.codecs.tensors import encode_npy
+from app.core.errors import InferenceFailed, TooLarge, TooLate, Unprocessable
+from app.engine.batcher import Answer
+from app.engine.registry import Model
+from app.wire import pictures
+from app.wire.accept import choose
+from app.wire.body import header, media_type, read_body
+from app.wire.context import Context, Trace
+from app.wire.options import Option, from_query
+
+PATH: Final = "/v1/classify"
+DEFAULT_TOP_K: Final = 5
+ANSWERS: Final = (pictures.JSON, pictures.NPY)
+OPTIONS: Final[dict[str, type[str] | type[int]]] = {"model": str, "version": str, "top_k": int}
+
+# A picture in JSON is checked by the codec, which knows the model; the parser only lets it through.
+PICTURE_SCHEMA: Final = {
+    "title": "Picture",
+    "description": "An image file as base64 (a `data:` URL is taken too), or pixels 0 to 255 as nested lists: "
+    "height x width, or height x width x channels.",
+    "oneOf": [
+        {"type": "string", "contentEncoding": "base64"},
+        {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": {}}},
+    ],
+}
+
+
+class ClassifyRequest(BaseModel):
+    """The JSON form of a request: either `image` or `images`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    image: Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)] = None
+    images: Annotated[list[Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]], Field(min_length=1)] = []
+    model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
+    version: Annotated[str | None, Field(description="its version; the latest where none is given")] = None
+    top_k: Annotated[int | None, Field(description="how many of the most probable labels to list")] = None
+
+
+class Score(BaseModel):
+    """One label and how probable it is."""
+
+    label: str
+    index: Annotated[int, Field(ge=0, description="the label's place in the model's list of labels")]
+    probability: Annotated[float, Field(ge=0, le=1)]
+
+
+class Result(Score):
+    """What one picture was taken for: the most probable label, then more of the same."""
+
+    top_k: Annotated[list[Score], Field(description="the most probable labels, best first")]
+    probabilities: Annotated[dict[str, float], Field(description="every label's probability, in the model's order")]
+
+
+class ClassifyAnswer(BaseModel):
+    """Who answered, and one result per picture, in their order."""
+
+    model: str
+    version: str
+    device: Annotated[str, Field(description="where the model ran, e.g. cpu or cuda:0")]
+    results: list[Result]
+
+
+def router(context: Context) -> APIRouter:
+    """The endpoint, bound to what it serves."""
+    routes = APIRouter(tags=["tasks"])
+
+    @routes.post(PATH, response_model=ClassifyAnswer, operation_id="classify", summary="Say what pictures show")
+    async def classify(request: Request) -> Response:
+        return await answer(request, context)
+
+    return routes
+
+
+async def answer(request: Request, context: Context) -> Response:
+    """One request from its first byte to its answer.
+
+    Raises:
+        ClientError, Busy, Unavailable, TooLate, InferenceFailed: made a problem by the handlers.
+    """
+    form = choose(header(request, b"accept"), ANSWERS)
+    query = from_query(request.scope["query_string"], OPTIONS)
+    kind, parameters = media_type(request, pictures.TAKEN)
+    body = await read_body(request, context.limits)
+
+    began = perf_counter()
+    model, top_k, rows = await _rows(kind, parameters, body, query, context)
+    decode_s = perf_counter() - began
+    if top_k is not None and form == pictures.NPY:
+        raise Unprocessable(
+            f"top_k shapes the answer as {pictures.JSON}; as {pictures.NPY} all probabilities are given",
+            subject="top_k",
+            expected=f"no top_k, or accept: {pictures.JSON}",
+            got=f"top_k {top_k} with accept: {pictures.NPY}",
+        )
+    trace = Trace.of(request.scope)
+    trace.model, trace.rows = model.manifest.name, len(rows)
+    got = await _run(model, rows, context.limits.request_timeout_s)
+
+    began = perf_counter()
+    probabilities = got.tensors["probabilities"]
+    if not np.isfinite(probabilities).all():
+        raise InferenceFailed(f"model '{model.manifest.name}' gave probabilities that are not numbers")
+    content = (
+        encode_npy(np.asarray(probabilities, np.float32))
+        if form == pictures.NPY
+        else to_json(model, probabilities, top_k or min(DEFAULT_TOP_K, len(model.manifest.labels)))
+    )
+    encode_s = perf_counter() - began
+    context.stages.observe(
+        model.manifest.name, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s
+    )
+    return Response(content, media_type=form, headers=_headers(model, got, decode_s))
+
+
+async def _rows(
+    kind: str, parameters: str, body: bytes, query: dict[str, Option], context: Context
+) -> tuple[Model, int | None, NDArray[Any]]:
+    """The model that is meant, top_k, and its rows; on the event loop where that is quick, else in a thread."""
+    limits = context.limits
+
+    def parse() -> pictures.Payload:
+        return pictures.parse(
+            kind, parameters, body, query=query, known=OPTIONS, schema=ClassifyRequest, max_rows=limits.max_rows
+        )
+
+    in_thread = asyncio.get_running_loop().run_in_executor
+    payload = parse() if len(body) <= pictures.SMALL_BYTES else await in_thread(context.pool, parse)
+    model, top_k = _choose(payload.options, context)
+
+    def decode(max_pixels: int) -> NDArray[Any]:
+        return pictures.decode(
+            payload,
+            model.manifest.picture,
+            model.manifest.graphs["classifier"].inputs[0],
+            max_rows=limits.max_rows,
+            max_pixels=max_pixels,
+        )
+
+    if payload.small:
+        try:
+            return model, top_k, decode(min(pictures.SMALL_PIXELS, limits.max_pixels))
+        except TooLarge:  # few bytes, many pixels
+            pass
+    return model, top_k, await in_thread(context.pool, decode, limits.max_pixels)
+
+
+def _choose(options: dict[str, Option], context: Context) -> tuple[Model, int | None]:
+    name, version, top_k = options.get("model"), options.get("version"), options.get("top_k")
+    wanted = None if version is None else str(version)
+    if name is None:
+        model = context.default("classify")
+        if wanted is not None:
+            model = context.registry.get(model.manifest.name, wanted)
+    else:
+        model = context.registry.get(str(name), wanted)
+    manifest = model.manifest
+    if manifest.task != "classify":
+        raise Unprocessable(
+            f"model '{manifest.name}' is made to {manifest.task}, not to classify",
+            subject="model",
+            expected="a model of the task classify",
+            got=f"'{manifest.name}', a model of the task {manifest.task}",
+        )
+    labels = len(manifest.labels)
+    if top_k is not None and not 1 <= int(top_k) <= labels:
+        raise Unprocessable(
+            f"top_k is {top_k}, model '{manifest.name}' has {labels} labels: it must be 1 to {labels}",
+            subject="top_k",
+            expected=f"1 to {labels}",
+            got=str(top_k),
+        )
+    return model, None if top_k is None else int(top_k)
+
+
+async def _run(model: Model, rows: NDArray[Any], timeout_s: float) -> Answer:
+    tensors = {model.manifest.graphs["classifier"].inputs[0].name: rows}
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await model.run("classifier", tensors)
+    except TimeoutError:
+        raise TooLate(
+            f"model '{model.manifest.name}' did not answer {len(rows)} rows within {timeout_s:g} s",
+            subject="model",
+            expected=f"an answer within {timeout_s:g} s",
+            got="none",
+        ) from None
+
+
+def _headers(model: Model, got: Answer, decode_s: float) -> dict[str, str]:
+    return {
+        "Server-Timing": f"decode;dur={decode_s * 1e3:.3f}, queue;dur={got.queue_s * 1e3:.3f}, "
+        f'run;dur={got.run_s * 1e3:.3f}, rows;desc="batch of {got.batch_rows}"',
+        "X-Model": f"{model.manifest.name}/{model.manifest.version}",
+        "X-Device": model.device,
+    }
+
+
+def to_json(model: Model, probabilities: NDArray[Any], top_k: int) -> bytes:
+    """ClassifyAnswer as bytes, built by hand: this is every request's last step.
+
+    Args:
+        probabilities: (rows, labels), finite.
+        top_k: 1 to the number of labels.
+    """
+    labels = model.manifest.labels
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k].tolist()
+    # Seven decimals: what float32 holds near 1. Without rounding, 0.1 would be written 0.10000000149011612.
+    values = np.round(np.clip(probabilities.astype(np.float64), 0, 1), 7).tolist()
+    return json.dumps(
+        {
+            "model": model.manifest.name,
+            "version": model.manifest.version,
+            "device": model.device,
+            "results": [_result(labels, best, row) for best, row in zip(order, values, strict=True)],
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+        check_circular=False,
+    ).encode()
+
+
+def _result(labels: Sequence[str], best: list[int], row: list[float]) -> dict[str, Any]:
+    top = [{"label": labels[i], "index": i, "probability": row[i]} for i in best]
+    return {**top[0], "top_k": top, "probabilities": dict(zip(labels, row, strict=True))}

@@ -1,0 +1,119 @@
+"""Options of a request, wherever they stand: in the query, in a JSON body, in fields of a form. Each counts once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import parse_qsl
+
+from app.core.errors import Unprocessable, shown
+
+Option = str | int
+Known = Mapping[str, type[str] | type[int]]
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_MAX_PAIRS = 100
+
+
+def unknown(name: str, known: Iterable[str], *, subject: str, what: str) -> Unprocessable:
+    """The error for a name that nothing answers to, with those that exist."""
+    import difflib  # only here: a slip of the pen is rare, start-up is not
+
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    listed = ", ".join(names)
+    return Unprocessable(
+        f"unknown {what} {shown(name)}{hint}, there are: {listed}", subject=subject, expected=listed, got=shown(name)
+    )
+
+
+def described(value: object) -> str:
+    """A value from a client in a few words, without writing all of it out."""
+    match value:
+        case list():
+            return f"a list of {len(value)}"
+        case dict():
+            return f"an object of {len(value)} fields"
+        case str() if len(value) > 60:
+            return f"a text of {len(value)} characters"
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int() if abs(value) >= 10**40:
+            return "an integer of more than 40 digits"
+        case _:
+            return shown(value)
+
+
+def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, what: str) -> dict[str, Option]:
+    """Options that came as text.
+
+    Args:
+        pairs: names and texts, as they came.
+        known: the options that exist, and their types.
+        where: "query" or "form".
+        what: "query parameter" or "form field".
+
+    Raises:
+        Unprocessable: an unknown name, one given twice, or a text that is not of its type.
+    """
+    options: dict[str, Option] = {}
+    for name, text in pairs:
+        if name not in known:
+            raise unknown(name, known, subject=f"{where}.{name[:100]}", what=what)
+        if name in options:
+            raise twice(name, f"{where}.{name}")
+        if known[name] is int:
+            if not _INTEGER.fullmatch(text):
+                raise Unprocessable(
+                    f"{where}.{name} is {shown(text)}, it must be a whole number",
+                    subject=f"{where}.{name}",
+                    expected="a whole number",
+                    got=shown(text),
+                )
+            options[name] = int(text)
+        else:
+            options[name] = text
+    return options
+
+
+def from_query(query: bytes, known: Known) -> dict[str, Option]:
+    """Options of a query string.
+
+    Raises:
+        Unprocessable: as `from_texts`; or more pairs than anyone means.
+    """
+    if not query:
+        return {}
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PAIRS)
+    except ValueError:
+        raise Unprocessable(
+            f"the query has more than {_MAX_PAIRS} parameters",
+            subject="query",
+            expected=", ".join(sorted(known)),
+            got=f"more than {_MAX_PAIRS} parameters",
+        ) from None
+    return from_texts(pairs, known, where="query", what="query parameter")
+
+
+def twice(name: str, subject: str) -> Unprocessable:
+    return Unprocessable(
+        f"'{name}' is given more than once", subject=subject, expected="one value", got="more than one"
+    )
+
+
+def merged(query: dict[str, Option], body: dict[str, Option], *, where: str) -> dict[str, Option]:
+    """Options of both places.
+
+    Raises:
+        Unprocessable: one stands in both.
+    """
+    if not query:
+        return body
+    for name in body:
+        if name in query:
+            raise twice(name, f"{where}.{name}")
+    return query | body
