@@ -247,32 +247,41 @@ class Batcher:
     def _next_batch(self) -> list[_Slice] | None:
         """Wait for work and take what fits into one run; None at the end."""
         with self._changed:
-            while not (self._light or self._heavy):
+            while True:
+                if batch := self._take():
+                    return batch
                 if self._closing:
                     return None
                 self._changed.wait()
-            self._heavy_led = bool(self._heavy) and not (self._light and self._heavy_led)
-            lanes = (self._heavy, self._light) if self._heavy_led else (self._light, self._heavy)
-            kind = next(iter(lanes[0])).kind
-            batch: list[_Slice] = []
-            room = self.max_rows
-            for lane in lanes:
-                took = []
-                for request in lane:
-                    if room == 0:
-                        break
-                    if request.kind == kind:
-                        end = min(request.rows, request.taken + room)
-                        room -= end - request.taken
-                        batch.append(_Slice(request, request.taken, end))
-                        request.taken = end
-                        took.append(request)
-                for request in took:
-                    del lane[request]
-            # What is left of a request that was cut still waits, and is counted; `_requeue` puts it back after the
-            # run, behind what came meanwhile.
-            self.counters.queued_rows -= self.max_rows - room
-            return batch
+
+    def _take(self) -> list[_Slice]:
+        """Slices for one run, all of one kind, at most `max_rows` together; none where nothing waits.
+
+        What is left of a request that was cut still waits, and is counted; `_requeue` puts it back after the run,
+        behind what came meanwhile.
+        """
+        self._heavy_led = bool(self._heavy) and not (self._light and self._heavy_led)
+        lanes = (self._heavy, self._light) if self._heavy_led else (self._light, self._heavy)
+        batch: list[_Slice] = []
+        room = self.max_rows
+        for lane in lanes:
+            leave = []
+            for request in lane:
+                if room == 0:
+                    break
+                if request.future.cancelled():  # and the loop has not yet come to `_forget` it
+                    self.counters.queued_rows -= request.rows - request.taken
+                    leave.append(request)
+                elif not batch or request.kind == batch[0].request.kind:
+                    end = min(request.rows, request.taken + room)
+                    batch.append(_Slice(request, request.taken, end))
+                    room -= end - request.taken
+                    request.taken = end
+                    leave.append(request)
+            for request in leave:
+                del lane[request]
+        self.counters.queued_rows -= self.max_rows - room
+        return batch
 
     def _requeue(self, batch: Iterable[_Slice], outcomes: Iterable[_Outcome]) -> None:
         """Put back what is left of a request that did not fit; forget the rest of one that failed or has no caller."""

@@ -7,9 +7,11 @@ graph is compared with the manifest here, once; `run` trusts both afterwards.
 from __future__ import annotations
 
 import ctypes
+import io
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -123,9 +125,11 @@ def _why_no_cuda() -> str | None:
     if CUDA not in available:
         return f"this build of ONNX Runtime {ort.__version__} has no CUDA provider, it has {', '.join(available)}"
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # finds the CUDA and cuDNN libraries that pip installed
+        with redirect_stdout(io.StringIO()) as printed:
+            ort.preload_dlls()  # finds the CUDA and cuDNN libraries that pip installed
+        log.debug("preloading the CUDA libraries: %s", printed.getvalue())
     try:
-        session = _create(PROBE, where="probe", device="cuda", threads=1)
+        session = _create(PROBE, where="a graph of one node", device="cuda", threads=1)
         session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:
         return str(error)
