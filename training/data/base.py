@@ -87,8 +87,8 @@ def stratified(
 
 
 def tensor(array: NDArray[Any]) -> torch.Tensor:
-    """A tensor that owns contiguous, writable memory."""
-    return torch.from_numpy(np.array(array, order="C"))
+    """A tensor on contiguous, writable memory: the array's own where it is that."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def data_folder() -> Path:

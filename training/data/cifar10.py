@@ -160,7 +160,7 @@ def _cached(data: bytes, read: Callable[..., Parts], *, where: str) -> Parts:
     """What `read` makes of the archive, kept under the archive's hash so that another archive is another entry."""
     path = cache_folder() / f"cifar10-{hashlib.sha256(data).hexdigest()[:16]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in PART_NAMES}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         parts = read(data, where=where)  # not there, or not whole: made again

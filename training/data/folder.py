@@ -31,6 +31,7 @@ MAX_SIZE = 1024
 MAX_PIXELS = 200_000_000
 SHARE = 10  # one in so many is taken for a part that the folder does not have
 SHOWN = 3
+USES = {"held": "selection", "test": "test"}
 SPLIT_SEED = 1
 
 
@@ -71,7 +72,7 @@ def load(spec: str, *, size: int = DEFAULT_SIZE) -> ImageDataset:
     """
     if not 1 <= size <= MAX_SIZE:
         raise DataError(f"size: is {size}, expected 1 to {MAX_SIZE} pixels")
-    root = Path(spec).expanduser()
+    root = Path(spec)
     found = find_files(root)
     labels = tuple(found["train"])
     picture = PhotoPicture(kind="photo", height=size, width=size, channels=3)
@@ -163,8 +164,10 @@ def _split(root: Path, parts: dict[str, _Part], labels: tuple[str, ...]) -> dict
     counts = np.bincount(parts["train"].y, minlength=len(labels))
     need = 1 + len(missing)
     if small := [f"{label!r} has {count}" for label, count in zip(labels, counts, strict=True) if count < need]:
-        uses = " and ".join(["training", *({"held": "selection", "test": "test"}[part] for part in reversed(missing))])
-        raise DataError(f"{root}: {need} different pictures per class are needed for {uses}: the class {_first(small)}")
+        uses = ", ".join(["training", *(USES[part] for part in missing)])
+        raise DataError(
+            f"{root}: each class needs {need} different pictures, one each for {uses}: the class {_first(small)}"
+        )
     split = dict(parts)
     for part in missing:
         take = [max(1, round(int(count) / SHARE)) for count in counts]

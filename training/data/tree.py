@@ -29,8 +29,7 @@ def find_files(root: Path) -> dict[str, Classes]:
     folders, files = _entries(root)
     parts = {PARTS[folder.name.casefold()]: folder for folder in folders if folder.name.casefold() in PARTS}
     # A class may be called "train" too; a part is known by the class folders in it.
-    parts = {part: folder for part, folder in parts.items() if _entries(folder)[0]}
-    if not parts:
+    if not any(_entries(folder)[0] for folder in parts.values()):
         return {"train": _classes(root, folders, files)}
     if "train" not in parts:
         raise DataError(f"{root}: has {_names(parts)} with class folders in it, but no train/")
@@ -45,16 +44,20 @@ def find_files(root: Path) -> dict[str, Classes]:
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """(sub-folders, everything else), hidden and system files left out; sorted by name."""
-    folders, others = [], []
+    """(sub-folders, files), hidden and system files left out; sorted by name."""
+    folders: list[Path] = []
+    files: list[Path] = []
     try:
-        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-            if entry.name.startswith(".") or entry.name.casefold() in SYSTEM_FILES:
-                continue
-            (folders if entry.is_dir() else others).append(Path(entry.path))
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                if entry.name.startswith(".") or entry.name.casefold() in SYSTEM_FILES:
+                    continue
+                if not (entry.is_dir() or entry.is_file()):  # a pipe would block the reader for ever
+                    raise DataError(f"{entry.path}: neither a file nor a folder (a broken link?)")
+                (folders if entry.is_dir() else files).append(Path(entry.path))
     except OSError as error:
         raise DataError(f"{error.filename or folder}: {error.strerror or error}") from error
-    return folders, others
+    return folders, files
 
 
 def _classes(root: Path, folders: list[Path], loose: list[Path]) -> Classes:
