@@ -109,7 +109,8 @@ def latency_ms(
     if graph not in manifest.graphs:
         raise ValueError(f"{folder}: no graph '{graph}', the manifest has {sorted(manifest.graphs)}")
     session = open_graph(folder, manifest.graphs[graph], threads=threads)
-    device = f"ONNX Runtime {ort.__version__} on the CPU" + ("" if not threads else ", 1 thread" if threads == 1 else f", {threads} threads")
+    count = {0: "", 1: ", 1 thread"}.get(threads, f", {threads} threads")
+    device = f"ONNX Runtime {ort.__version__} on the CPU{count}"
     sizes = [n for n in rows if n <= manifest.max_rows]
     rng = np.random.default_rng(0)
     found = []
