@@ -129,19 +129,24 @@ def _read(folder: Path, file: str, where: str, *, limit: int) -> bytes:
         descriptor = os.open(path, flags)
     except FileNotFoundError as error:
         raise LoadRefused(f"{subject}: the file is missing", subject=subject) from error
-    with open(descriptor, "rb") as opened:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise LoadRefused(
-                f"{subject}: expected a regular file, got {stat.filemode(status.st_mode)}", subject=subject
-            )
-        data = opened.read(limit + 1) if status.st_size <= limit else b""
-    if status.st_size > limit or len(data) > limit:
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else stat.filemode(status.st_mode)
+            raise LoadRefused(f"{subject}: expected a regular file, got {kind}", subject=subject)
+        size = status.st_size
+        if size <= limit:
+            with open(descriptor, "rb", closefd=False) as opened:
+                data = opened.read(limit + 1)
+            size = len(data)  # it may be growing
+    finally:
+        os.close(descriptor)
+    if size > limit:
         raise LoadRefused(
-            f"{subject}: {max(status.st_size, len(data))} bytes, at most {limit} are taken",
+            f"{subject}: {size} bytes, at most {limit} are taken",
             subject=subject,
             expected=f"at most {limit} bytes",
-            got=f"{status.st_size} bytes",
+            got=f"{size} bytes",
         )
     return data
 

@@ -138,11 +138,13 @@ class Registry:
         self.refused = tuple(refused + [result for result in results if isinstance(result, Refused)])
         for refusal in self.refused:
             log.error("refused %s: %s", refusal.folder, refusal.reason)
-        self.models = tuple(
-            Model(result, max_queued_rows=self._max_queued_rows, on_run=self._on_run)
-            for result in results
-            if isinstance(result, Loaded)
-        )
+        try:
+            for result in results:
+                if isinstance(result, Loaded):
+                    self.models += (Model(result, max_queued_rows=self._max_queued_rows, on_run=self._on_run),)
+        except BaseException:  # no thread could be started: those that were must not keep the process alive
+            await self._close()
+            raise
         for model in self.models:
             log.info("serving %s/%s on %s, loaded in %.3f s", model.name, model.version, model.device, model.load_s)
         if not self.models:
@@ -153,6 +155,9 @@ class Registry:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
         await asyncio.gather(*(model.close() for model in self.models))
 
     def get(self, name: str, version: str | None = None) -> Model:

@@ -170,7 +170,7 @@ def _create(data: bytes, *, where: str, device: Literal["cpu", "cuda"], threads:
 def _in_words(message: str) -> str:
     """The runtime's reason, with the cause of the commonest in plain words first."""
     reason = message.replace(NO_EXTERNAL_DATA, "").strip()
-    if "xternal data" in message or NO_EXTERNAL_DATA in message or "_ORT_MEM_ADDR_" in message:
+    if "xternal" in message or NO_EXTERNAL_DATA in message or "_ORT_MEM_ADDR_" in message:
         return f"the weights must be inside the file, this one has external data ({reason})"
     if "Protobuf parsing failed" in message or "protobuf parsing failed" in message or "No graph was found" in message:
         return f"expected an ONNX graph, got bytes that are none, or only a part of one ({reason})"
@@ -208,7 +208,7 @@ def _compare(got: Sequence[Any], want: tuple[TensorSpec, ...], *, where: str, si
         elif not shape or isinstance(shape[0], int):
             problem = (f"{shape}, axis 0 of fixed size", f"{spec.shape}, any number of rows")
         elif (ROWS, *shape[1:]) != spec.shape:
-            problem = (str(shape), str(spec.shape))
+            problem = (str((ROWS, *shape[1:])), str(spec.shape))
         if problem:
             raise LoadRefused(
                 f"{where}: {side} '{spec.name}' is {problem[0]}, the manifest says {problem[1]}",
