@@ -55,12 +55,12 @@ class Scale:
             return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         every = math.ceil(len(powers) / 7)
-        for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 4, 5, 6, 7, 8, 9)):
+        for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7)):
             inside = [m * 10.0**p for p in powers if p % every == 0 for m in mantissas]
             inside = [v for v in inside if self.low * 0.999 <= v <= self.high * 1.001]
             if len(inside) >= 3:
                 return inside
-        return [self.low, self.high]
+        return Scale(self.low, self.high, self.start, self.end).ticks()  # less than a factor of two or so
 
 
 def line_chart(
@@ -145,7 +145,7 @@ def confusion_map(confusion: NDArray[Any]) -> str:
                 f'<rect class="wrong" x="{cx:.1f}" y="{cy:.1f}" width="{size:.1f}" height="{size:.1f}" '
                 f'opacity="{alpha:.2f}"/>'
             )
-    parts.append(_text(30 + side / 2, 20, f"given label, 1 to {k} in the order of the table", anchor="middle"))
+    parts.append(_text(30 + side / 2, 20, f"given label, all {k} in their order", anchor="middle"))
     turn = f"translate(20 {30 + side / 2}) rotate(-90)"
     parts.append(f'<text class="muted" text-anchor="middle" transform="{turn}">true label</text>')
     return _svg(parts, int(side + 45), int(side + 45), "Map of confused classes")

@@ -112,7 +112,7 @@ class ClassifierReport:
     def _sections(self) -> list[tuple[str, str, str]]:
         """(anchor, title, HTML) of each section that has something to show."""
         m, p, y, rows = self.manifest, self.probabilities, self.test_y, bool(len(self.test_y))
-        parts: list[tuple[str, str, str]] = [("figures", "Published figures", sections.figures(m, self._own_figures()))]
+        parts: list[tuple[str, str, str]] = [("figures", "Figures", sections.figures(m, self._own_figures()))]
         parts.append(("curves", "Learning curves", sections.curves(self.history)))
         if rows:
             parts += [

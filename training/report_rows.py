@@ -131,7 +131,7 @@ def classes(matrix: NDArray[np.int64], labels: Labels) -> str:
     for i in map(int, order):
         n, right, given = int(matrix[i].sum()), int(matrix[i, i]), int(matrix[:, i].sum())
         f1 = 2 * right / (n + given) if n + given else math.nan
-        shares = "".join(f"<td>{percent(float(v), 5000)}</td>" for v in (recall[i], precision[i], f1))
+        shares = "".join(f"<td>{percent(float(v), int(matrix.sum()))}</td>" for v in (recall[i], precision[i], f1))
         rows.append(
             f"<tr>{_name(labels[i])}<td>{count(n)}</td><td>{count(n - right)}</td><td>{count(given - right)}</td>"
             f"{shares}</tr>"

@@ -81,12 +81,14 @@ def figures(m: Manifest, own: Mapping[str, float]) -> str:
         rows.append(_row(title_of(q.name), about, f"{value}{spread}", same, goal))
     known = {kind_of(q.name) for q in m.quality}
     rows += [
-        _row(title_of(name), PROTOCOLS[name], "–", figure(mine, name), "–")
+        _row(title_of(name), PROTOCOLS[name], *(("–", figure(mine, name), "–") if m.quality else (figure(mine, name),)))
         for name, mine in own.items()
         if name not in known
     ]
     if not rows:
         return ""
+    if not m.quality:
+        return table(("Measure", "This model"), rows)
     return (
         '<p class="note">Published: as the manifest says, the mean and sample standard deviation where there are '
         "several seeds. This model: worked out for this page from the probabilities of the model beside it.</p>"

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +35,7 @@ class Latency:
     median_ms: float
     p95_ms: float
     repeats: int
-    device: str  # what ran it, e.g. "ONNX Runtime 1.31.1 on the CPU, 2 threads"
+    device: str  # what ran it: runtime, processor, threads
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -110,7 +113,7 @@ def latency_ms(
         raise ValueError(f"{folder}: no graph '{graph}', the manifest has {sorted(manifest.graphs)}")
     session = open_graph(folder, manifest.graphs[graph], threads=threads)
     count = {0: "", 1: ", 1 thread"}.get(threads, f", {threads} threads")
-    device = f"ONNX Runtime {ort.__version__} on the CPU{count}"
+    device = f"ONNX Runtime {ort.__version__} on {_processor()}{count}"
     sizes = [n for n in rows if n <= manifest.max_rows]
     rng = np.random.default_rng(0)
     found = []
@@ -122,6 +125,19 @@ def latency_ms(
             Latency(rows=n, median_ms=float(median), p95_ms=float(p95), repeats=len(taken), device=device),
         )
     return found
+
+
+def _processor() -> str:
+    """The processor's name and its number of logical cores."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        found = re.search(
+            r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
+        name = found[1] if found else name
+    cores = os.cpu_count() or 1
+    return f"{name} ({cores} core{'s' * (cores > 1)})"
 
 
 def _time(run: Callable[[], object], repeats: int, budget_s: float) -> list[float]:
