@@ -68,11 +68,10 @@ def print_schema() -> int:
 
 
 def print_key() -> int:
-    import hashlib
-    import secrets
+    from app.keys import make_key
 
-    key = "lk_" + secrets.token_urlsafe(32)
-    print(f"key     {key}\ndigest  {hashlib.sha256(key.encode()).hexdigest()}")
+    key, digest = make_key()
+    print(f"key     {key}\ndigest  {digest}")
     print("Give the key to the client and the digest to the server: LECTERN_API_KEYS=digest[,digest...]")
     return OK
 

@@ -78,7 +78,7 @@ class ModelCard(BaseModel):
 
 def only(*known: str) -> Any:
     """A dependency that refuses query parameters other than these, and any that is given twice."""
-    types: dict[str, type[str] | type[int]] = dict.fromkeys(known, str)
+    types: dict[str, type[str | int]] = dict.fromkeys(known, str)
 
     def check(request: Request) -> None:
         from_query(request.scope["query_string"], types)

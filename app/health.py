@@ -48,7 +48,9 @@ def router(registry: Registry, metrics: CollectorRegistry, life: Life) -> APIRou
         operation_id="ready",
         summary="The models are loaded",
         response_model=Ready,
-        responses={503: {"model": Ready, "description": "Nothing is served: still loading, shutting down, or no model."}},
+        responses={
+            503: {"model": Ready, "description": "Nothing is served: still loading, shutting down, or no model."}
+        },
     )
     async def ready() -> Response:
         is_ready = life.open and bool(registry.models)

@@ -121,9 +121,7 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
         f"<td>{_report(model.name, model.version, model.manifest.report)}</td></tr>"
         for model in registry.models
     )
-    refused = "\n".join(
-        f"<li><b>{html.escape(r.folder)}</b>: {html.escape(r.reason)}</li>" for r in registry.refused
-    )
+    refused = "\n".join(f"<li><b>{html.escape(r.folder)}</b>: {html.escape(r.reason)}</li>" for r in registry.refused)
     links = [("v1/models", "models"), ("health/ready", "readiness"), ("metrics", "metrics")]
     if docs:
         links = [("docs", "try the API"), ("redoc", "read the API"), ("openapi.json", "OpenAPI"), *links]

@@ -16,9 +16,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from app.core.errors import ClientError, LecternError, NotFound, Unprocessable
+from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, Unprocessable, shown
 from app.wire.context import Trace
-from app.wire.options import described
+from app.wire.options import described, in_words
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -44,19 +44,17 @@ class MethodNotAllowed(ClientError):
 
 
 def kinds() -> dict[str, type[LecternError]]:
-    """Every error that a client can meet, by its kind."""
-    found: dict[str, type[LecternError]] = {}
-    todo: list[type[LecternError]] = [LecternError]
+    """Every error that a client can meet, by its kind, in the order of their statuses."""
+    todo: list[type[LecternError]] = [*LecternError.__subclasses__()]
+    found: list[type[LecternError]] = []
     while todo:
         cls = todo.pop()
         todo += cls.__subclasses__()
-        if cls.__name__ != "LoadRefused" and cls not in (LecternError, ClientError):
-            found[kind_of(cls)] = cls
-    return dict(sorted(found.items(), key=lambda item: (item[1].status, item[0])))
-
-
-def kind_of(cls: type[LecternError]) -> str:
-    return cls("").kind if cls.__init__ is LecternError.__init__ else cls.__new__(cls).kind
+        if cls is not ClientError and not issubclass(cls, LoadRefused):
+            found.append(cls)
+    # Not called: some are made with more than a sentence, and a kind is its class's name.
+    named = {cls.__new__(cls).kind: cls for cls in found}
+    return dict(sorted(named.items(), key=lambda item: (item[1].status, item[0])))
 
 
 def problem(error: LecternError, request_id: str) -> Response:
@@ -85,7 +83,7 @@ def internal_error(request_id: str) -> Response:
     """The answer to what nobody foresaw."""
     return json_problem(
         {
-            "type": "/errors/internal",
+            "type": "about:blank",
             "title": "Internal error",
             "status": 500,
             "detail": "The server failed on this request; its log has the reason under the request id.",
@@ -99,6 +97,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(LecternError, _house)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _validation)
+
+    @app.get("/errors/{kind}", include_in_schema=False)
+    async def explain(kind: str) -> dict[str, Any]:
+        """What the `type` of a problem points to."""
+        known = kinds()
+        if kind not in known:
+            there_are = ", ".join(known)
+            raise NotFound(f"no error is called {shown(kind)}, there are: {there_are}", subject="path", got=shown(kind))
+        return {"type": f"/errors/{kind}", "status": known[kind].status, "title": known[kind].title}
 
 
 async def _house(request: Request, error: Exception) -> Response:
@@ -141,7 +148,7 @@ async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part)[:100] for part in first["loc"])
-    expected = str(first["msg"]).removeprefix("Input should be ").removeprefix("String should ")
+    expected = in_words(str(first["msg"]))
     got = described(first.get("input"))
     return problem(
         Unprocessable(f"{place} is {got}, it must be {expected}", subject=place, expected=expected, got=got),

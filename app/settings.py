@@ -155,7 +155,7 @@ def _line(error: dict[str, Any], flags: Mapping[str, str], environment: Mapping[
     )
     secret = field == "api_keys"
     got = f"a text of {len(value or '')} characters" if secret else shown(value)
-    expected = re.sub(r"^(Input should be|String should|Value error,) ?", "", error["msg"])
+    expected = re.sub(r"^(Input should be|String should|Value error,) ?|, unable to .*$", "", error["msg"])
     if secret:
         expected = "SHA-256 digests, 64 hexadecimal digits each, comma separated (python -m app key makes one)"
     return f"{where}: expected {expected}, got {got}"

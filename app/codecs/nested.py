@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NoReturn
 
 import numpy as np
@@ -98,8 +97,7 @@ def _list_of(value: object, length: int, unit: str, at: str, subject: str, want:
 
 
 def _check_number(value: object, at: str) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and math.isfinite(value) and 0 <= value <= 255 and value == math.floor(value):  # type: ignore[arg-type, operator]
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 255 and value == int(value):
         return
     raise Unprocessable(
         f"{at}: is {_named(value)}, expected a whole number from 0 to 255",

@@ -29,7 +29,7 @@ from app.wire.options import Option, from_query
 PATH: Final = "/v1/classify"
 DEFAULT_TOP_K: Final = 5
 ANSWERS: Final = (pictures.JSON, pictures.NPY)
-OPTIONS: Final[dict[str, type[str] | type[int]]] = {"model": str, "version": str, "top_k": int}
+OPTIONS: Final[dict[str, type[str | int]]] = {"model": str, "version": str, "top_k": int}
 
 # A picture in JSON is checked by the codec, which knows the model; the parser only lets it through.
 PICTURE_SCHEMA: Final = {
@@ -143,7 +143,8 @@ async def _rows(
         )
 
     in_thread = asyncio.get_running_loop().run_in_executor
-    payload = parse() if len(body) <= pictures.SMALL_BYTES else await in_thread(context.pool, parse)
+    quick = len(body) <= pictures.SMALL_BYTES or kind not in (pictures.JSON, pictures.FORM)
+    payload = parse() if quick else await in_thread(context.pool, parse)
     model, top_k = _choose(payload.options, context)
 
     def decode(max_pixels: int) -> NDArray[Any]:

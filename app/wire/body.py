@@ -83,7 +83,10 @@ async def _collect(request: Request, limit: int) -> bytes:
 
 def _too_large(limit: int, got: str) -> TooLarge:
     return TooLarge(
-        f"the body is {got}, at most {limit} bytes are taken", subject="body", expected=f"at most {limit} bytes", got=got
+        f"the body is {got}, at most {limit} bytes are taken",
+        subject="body",
+        expected=f"at most {limit} bytes",
+        got=got,
     )
 
 

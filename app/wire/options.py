@@ -28,6 +28,15 @@ def unknown(name: str, known: Iterable[str], *, subject: str, what: str) -> Unpr
     )
 
 
+def in_words(message: str) -> str:
+    """What pydantic's message says is expected."""
+    wanted = re.sub(r"^(Input|String|Value|List|Number) (should be|should have|error,) ?", "", message)
+    words = {"valid array": "list", "valid object": "object", "valid integer": "integer", "valid string": "text"}
+    for theirs, ours in words.items():
+        wanted = wanted.replace(theirs, ours)
+    return re.sub(r"\ba (integer|object)", r"an \1", wanted).partition(", unable to")[0]
+
+
 def described(value: object) -> str:
     """A value from a client in a few words, without writing all of it out."""
     match value:

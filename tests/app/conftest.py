@@ -1,0 +1,31 @@
+"""One server for all tests of the app that need no other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.app.house import House, make_models, open_house
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    make_models(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def house(models: Path) -> Iterator[House]:
+    with open_house(
+        models,
+        default_models={"classify": "shades"},
+        max_rows_per_request=20,
+        max_body_bytes=1 << 20,
+        max_pixels=4_000_000,
+        body_timeout_s=2.0,
+        grace_s=2,
+    ) as opened:
+        yield opened

@@ -1,0 +1,145 @@
+"""Health, cards, report and pages: what is said about what is served."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from app.codecs.images import encode_png
+from tests.app.house import DIGITS, House, grey, open_house
+
+
+def test_a_live_process_says_so(house: House) -> None:
+    assert house.get("/health/live").json() == {"status": "alive"}
+
+
+def test_readiness_names_what_is_served_and_what_was_refused(house: House) -> None:
+    told = house.get("/health/ready").json()
+    assert (told["status"], told["device"]) == ("ready", "cpu")
+    assert told["models"] == ["digits/1", "digits/2", "shades/1"]
+    (refused,) = told["refused"]
+    assert refused["folder"] == "broken/1"
+    assert "surprise" in refused["reason"]
+
+
+def test_a_house_with_no_model_is_alive_and_not_ready(tmp_path: Path) -> None:
+    with open_house(tmp_path) as house:
+        assert house.get("/health/live").status == 200
+        reply = house.get("/health/ready")
+        assert (reply.status, reply.json()["status"]) == (503, "not ready")
+        assert house.send("image/png", encode_png(grey(1))).problem(404)["subject"] == "model"
+        assert house.get("/v1/models").json()["models"] == []
+        assert house.get("/openapi.json").status == 200
+        assert b"No model is loaded" in house.get("/").body
+
+
+def test_the_list_of_models_has_each_with_its_device_and_the_refused_with_their_reasons(house: House) -> None:
+    listed = house.get("/v1/models").json()
+    assert [(m["name"], m["version"], m["device"], m["default"]) for m in listed["models"]] == [
+        ("digits", "1", "cpu", False),
+        ("digits", "2", "cpu", False),
+        ("shades", "1", "cpu", True),
+    ]
+    assert [refused["folder"] for refused in listed["refused"]] == ["broken/1"]
+    for model in listed["models"]:
+        assert house.get(model["card"]).json()["version"] == model["version"]
+
+
+def test_a_card_tells_what_a_model_is_and_what_it_has_done(house: House) -> None:
+    before = house.get("/v1/models/shades").json()
+    house.send("image/png", encode_png(grey(1)))
+    card = house.get("/v1/models/shades").json()
+    assert (card["name"], card["task"], card["device"], card["versions"]) == ("shades", "classify", "cpu", ["1"])
+    assert card["picture"] == {
+        "kind": "photo", "height": 32, "width": 32, "channels": 3, "layout": "hwc",
+        "resize": "cover", "background": 255,
+    }  # fmt: skip
+    graph = card["graphs"]["classifier"]
+    assert graph["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["rows", 32, 32, 3]}]
+    assert graph["counters"]["rows"] == before["graphs"]["classifier"]["counters"]["rows"] + 1
+    assert card["quality"][0]["protocol"] == "by its making"
+    assert card["data"]["licence"] == "CC0-1.0"
+    assert card["made"]["command"]
+    assert card["report"] is None
+
+
+def test_a_card_of_each_version_can_be_had(house: House) -> None:
+    assert house.get("/v1/models/digits").json()["labels"] == list(DIGITS)
+    first = house.get("/v1/models/digits?version=1").json()
+    assert (first["labels"], first["versions"]) == (["paper", "ink"], ["1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "word"),
+    [
+        ("/v1/models/digit", 404, "digits, shades"),
+        ("/v1/models/broken", 404, "digits, shades"),
+        ("/v1/models/digits?version=3", 404, "1, 2"),
+        ("/v1/models/digits?vers=1", 422, "did you mean 'version'"),
+        ("/v1/models/digits?version=1&version=2", 422, "more than once"),
+        ("/v1/models?version=1", 422, "version"),
+        ("/v1/models/..%2f..%2fetc", 404, ""),
+        ("/v1/models/shades/report", 404, "no report"),
+        ("/v1/models/digits/report?version=1", 404, "no report"),
+    ],
+)
+def test_what_there_is_not_is_named_with_what_there_is(house: House, path: str, status: int, word: str) -> None:
+    assert word in house.get(path).problem(status)["detail"]
+
+
+def test_a_report_is_shown_and_can_do_nothing(house: House) -> None:
+    reply = house.get(house.get("/v1/models/digits").json()["report"])
+    assert b"a report" in reply.body
+    policy = reply.header("content-security-policy") or ""
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert "script" not in policy
+
+
+class Addresses(HTMLParser):
+    """What a page asks for, and whether a script is inside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.inline = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.asked += [value for key in ("src", "href", "data-document") if (value := named.get(key))]
+        self.inline |= tag == "script" and "src" not in named
+        self.inline |= any(key.startswith("on") for key in named)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
+def test_a_page_asks_only_this_server_and_has_no_script_inside(house: House, path: str) -> None:
+    reply = house.get(path)
+    page = Addresses()
+    page.feed(reply.body.decode())
+    assert not page.inline
+    assert page.asked
+    for address in page.asked:
+        if address == "data:,":
+            continue
+        assert "//" not in address
+        assert house.get("/" + address).status == 200
+    policy = reply.header("content-security-policy") or ""
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+
+
+def test_the_scripts_of_the_pages_are_served_and_nothing_else(house: House) -> None:
+    for name, least in (("swagger-ui-bundle.js", 1 << 20), ("redoc.standalone.js", 1 << 19), ("swagger-ui.css", 1 << 16)):
+        reply = house.get(f"/static/{name}")
+        assert len(reply.body) > least
+        assert b"cdn.redoc.ly" not in reply.body
+    for name in ("", "..%2fmain.py", "docs.html", "%2fetc%2fpasswd", "page.css%00"):
+        house.get(f"/static/{name}").problem(404)
+
+
+def test_the_documentation_can_be_turned_off(models: Path) -> None:
+    with open_house(models, only=("shades",), docs=False) as house:
+        for path in ("/docs", "/redoc", "/openapi.json"):
+            house.get(path).problem(404)
+        assert b"openapi.json" not in house.get("/").body
