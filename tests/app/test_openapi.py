@@ -1,0 +1,157 @@
+"""The OpenAPI document: valid, true to what is loaded, and every example answers 200 when sent as it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import numpy as np
+import pytest
+
+from app.tasks.classify import ClassifyRequest
+from tests.app.house import House, open_house, strokes
+from tests.models_made import brightness_probabilities
+
+
+@pytest.fixture(scope="module")
+def document(house: House) -> dict[str, Any]:
+    read: dict[str, Any] = house.get("/openapi.json").json()
+    return read
+
+
+def nodes(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every object of the document, with where it stands."""
+    if isinstance(value, dict):
+        yield path, value
+        for key, inner in value.items():
+            yield from nodes(inner, (*path, key))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from nodes(inner, (*path, str(i)))
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def test_the_document_is_of_openapi_3_1_and_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1.")
+    for path, node in nodes(document):
+        if "$ref" in node and "example" not in path:
+            place: Any = document
+            for step in node["$ref"].removeprefix("#/").split("/"):
+                place = place[step]
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(names) == len(set(names))
+
+
+def test_every_schema_is_a_json_schema(document: dict[str, Any]) -> None:
+    schemas = {".".join(path): node["schema"] for path, node in nodes(document) if isinstance(node.get("schema"), dict)}
+    schemas |= document["components"]["schemas"]
+    assert len(schemas) > 20
+    for schema in schemas.values():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+def test_model_is_an_enumeration_of_what_is_loaded(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/v1/classify"]["post"]
+    parameters = {p["name"]: p["schema"] for p in operation["parameters"]}
+    assert parameters["model"]["enum"] == ["digits", "shades"]
+    assert parameters["version"]["enum"] == ["1", "2"]
+    assert parameters["top_k"] == {"type": "integer", "minimum": 1, "maximum": 10}
+    body = document["components"]["schemas"]["ClassifyRequest"]["properties"]
+    assert body["model"]["enum"] == ["digits", "shades"]
+    assert set(body) == set(ClassifyRequest.model_fields)
+    card = document["paths"]["/v1/models/{name}"]["get"]["parameters"]
+    assert next(p for p in card if p["name"] == "name")["schema"]["enum"] == ["digits", "shades"]
+
+
+def examples(document: dict[str, Any]) -> list[tuple[str, str, str, Any]]:
+    """(path, method, media type, value) of every example of a request's body."""
+    found = []
+    for path, method, operation in operations(document):
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+            for example in content.get("examples", {}).values():
+                found.append((path, method, kind, example["value"]))
+            if "example" in content:
+                found.append((path, method, kind, content["example"]))
+    return found
+
+
+def test_every_example_answers_200_as_it_stands(house: House, document: dict[str, Any]) -> None:
+    sent = examples(document)
+    assert {value["model"] for _, _, _, value in sent} == {"digits", "shades"}
+    for path, method, kind, value in sent:
+        assert kind == "application/json"
+        reply = house.ask(method.upper(), path, json.dumps(value).encode(), {"Content-Type": kind})
+        assert reply.status == 200, (value, reply.body)
+
+
+def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"]["ClassifyRequest"]
+    validator = jsonschema_rs.validator_for(
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "components": document["components"]}
+    )
+    for _, _, _, value in examples(document):
+        validator.validate(value)
+    for wrong in ({}, {"image": "a", "images": ["a"]}, {"image": "a", "surprise": 1}, {"image": "a", "model": "no"}):
+        assert not validator.is_valid(wrong)
+
+
+def test_an_example_shows_a_row_of_the_model_s_own_folder(house: House, document: dict[str, Any]) -> None:
+    pixels = next(v for _, _, _, v in examples(document) if isinstance(v.get("image"), list))
+    assert pixels["model"] == "digits"
+    np.testing.assert_array_equal(np.array(pixels["image"]), strokes()[0, :, :, 0])
+    answer = house.send_json(pixels).json()["results"][0]
+    known = brightness_probabilities(strokes()[:1], 5)[0]
+    np.testing.assert_allclose(list(answer["probabilities"].values()), known, atol=1e-5)
+
+
+def test_a_model_whose_golden_rows_cannot_be_pictures_has_no_examples(tmp_path: Path) -> None:
+    from tests.models_made import make_classifier_folder
+
+    make_classifier_folder(tmp_path, "blank")  # uniform pictures: no digit to be seen
+    with open_house(tmp_path) as house:
+        content = house.get("/openapi.json").json()["paths"]["/v1/classify"]["post"]["requestBody"]["content"]
+        assert "examples" not in content["application/json"]
+
+
+def test_answers_are_what_the_document_says(house: House, document: dict[str, Any]) -> None:
+    def validator(path: str, method: str) -> Any:
+        schema = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
+        draft = "https://json-schema.org/draft/2020-12/schema"
+        return jsonschema_rs.validator_for({"$schema": draft, **schema, "components": document["components"]})
+
+    for _, _, _, value in examples(document):
+        validator("/v1/classify", "post").validate(house.send_json(value).json())
+    for path in ("/v1/models", "/health/live", "/health/ready"):
+        validator(path, "get").validate(house.get(path).json())
+    validator("/v1/models/{name}", "get").validate(house.get("/v1/models/digits").json())
+
+
+def test_errors_are_problems_in_the_document_too(document: dict[str, Any]) -> None:
+    responses = document["paths"]["/v1/classify"]["post"]["responses"]
+    assert set(responses) == {"200", "404", "406", "408", "413", "415", "422", "429", "503", "504"}
+    for status, response in responses.items():
+        if status != "200":
+            assert list(response["content"]) == ["application/problem+json"]
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_every_form_that_is_documented_is_taken_and_no_other(house: House, document: dict[str, Any]) -> None:
+    kinds = set(document["paths"]["/v1/classify"]["post"]["requestBody"]["content"])
+    told = house.send("text/plain", b"x").problem(415)
+    assert set(told["expected"].split(", ")) == kinds
+
+
+def test_the_document_is_made_once_for_what_is_loaded(house: House) -> None:
+    assert house.app.openapi() is house.app.openapi()
+    before = house.app.openapi()
+    house.app.state.registry.generation += 1
+    assert house.app.openapi() is not before
+    assert house.app.openapi() == before
