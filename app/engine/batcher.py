@@ -284,14 +284,14 @@ class Batcher:
         return batch
 
     def _requeue(self, batch: Iterable[_Slice], outcomes: Iterable[_Outcome]) -> None:
-        """Put back what is left of a request that did not fit; forget the rest of one that failed or has no caller."""
+        """Put back what is left of a request that did not fit; forget the rest of one that failed."""
         ended = {request for request, _ in outcomes}
         for part in batch:
             request = part.request
             left = request.rows - part.end
             if left:
                 with self._changed:
-                    if request in ended or request.future.cancelled():
+                    if request in ended:
                         self.counters.queued_rows -= left
                     else:
                         self._enqueue(request)
