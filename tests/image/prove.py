@@ -156,6 +156,8 @@ def make_base(work: Path) -> None:
     print(f"making {LOCAL_BASE} with debootstrap")
     packages = "--include=python3,python3-venv,ca-certificates"
     run("debootstrap", "--variant=minbase", packages, "bookworm", str(work / "base"))
+    if (work / "base" / "proc").is_mount():  # an interrupted debootstrap leaves it; it must be in no image
+        run("umount", str(work / "base" / "proc"))
     for waste in ("var/cache/apt/archives", "var/lib/apt/lists"):
         shutil.rmtree(work / "base" / waste)
     container = buildah("from", "scratch")
@@ -175,9 +177,11 @@ def lent_to_the_build(work: Path) -> list[str]:
     lines = ["[global]", *(f"{name} = {value}" for name, value in settings.items())]
     (work / "pip.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
     options = ["-v", f"{work / 'pip.conf'}:/etc/pip.conf:ro"]
-    for path in sorted({word.removeprefix("file://") for value in settings.values() for word in value.split()}):
-        if path.startswith("/") and Path(path).exists():
-            options += ["-v", f"{path}:{path}:ro"]
+    words = {word for value in settings.values() for word in value.split()}
+    # An index in a folder links to files beside it, so the folder above is lent.
+    paths = {Path(w) for w in words if w[0] == "/"} | {Path(w[7:]).parent for w in words if w.startswith("file:///")}
+    for path in sorted(path for path in paths if path.exists() and path != Path("/")):
+        options += ["-v", f"{path}:{path}:ro"]
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         for variable in (name, name.upper()):
             if variable in os.environ:

@@ -1,0 +1,165 @@
+"""The documentation pages in headless Chromium, with every address but this server's refused (make browser)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models_made import PHOTO, make_classifier_folder
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",  # root in a container has no user namespaces to build the sandbox from
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+WAIT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server on a free port with the shipped models, or a made one where none is shipped."""
+    models = ROOT / "models"
+    if not list(models.glob("*/*/manifest.json")):
+        models = tmp_path_factory.mktemp("models")
+        make_classifier_folder(models, picture=PHOTO)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LECTERN_")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "app", "--port", "0", "--device", "cpu", "--models", str(models)],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        said = ""
+        for line in server.stdout:  # ends when the server does
+            said += line
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                yield found[0]
+                break
+        else:
+            pytest.fail(f"the server ended with {server.wait()}: {said}")
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+
+
+class Watched:
+    """A page and everything that went wrong on it."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page = page
+        self.wrong: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda m: self.wrong.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: self.wrong.append(f"exception: {e}"))
+        page.on("requestfailed", lambda r: self.wrong.append(f"failed: {r.url} {r.failure}"))
+        page.on("request", lambda r: self.requests.append(r.url))
+        page.on("response", lambda r: self.wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+        page.add_init_script(
+            "document.addEventListener('securitypolicyviolation',"
+            " e => console.error('policy: ' + e.violatedDirective + ' ' + e.blockedURI))"
+        )
+        self.address = address
+
+    @property
+    def outside(self) -> list[str]:
+        own = (self.address + "/", "data:", f"blob:{self.address}/")
+        return [url for url in self.requests if not url.startswith(own)]
+
+    def assert_clean(self) -> None:
+        assert self.outside == []
+        assert self.wrong == []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (make browser installs it where it can)")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make browser installs it)")
+    with api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS, chromium_sandbox=False)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def watched(browser: Any, address: str) -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": 1280, "height": 1600})
+    context.set_default_timeout(WAIT_MS)
+    yield Watched(context.new_page(), address)
+    context.close()
+
+
+def test_an_outside_address_cannot_be_reached(watched: Watched) -> None:
+    # Else the other tests would prove nothing.
+    watched.page.goto(watched.address + "/docs")
+    reached = watched.page.evaluate(
+        "() => new Promise(done => { const image = new Image(); image.onload = () => done(true);"
+        " image.onerror = () => done(false); image.src = 'https://example.com/favicon.ico'; })"
+    )
+    assert reached is False
+    assert watched.outside == ["https://example.com/favicon.ico"] or any("policy" in line for line in watched.wrong)
+
+
+def test_swagger_ui_shows_the_api_and_asks_nobody_else(watched: Watched, tmp_path: Path) -> None:
+    watched.page.goto(watched.address + "/docs")
+    watched.page.wait_for_selector("[data-path='/v1/classify']")
+    watched.page.wait_for_load_state("networkidle")
+    watched.page.screenshot(path=tmp_path / "docs.png", full_page=True)
+    watched.assert_clean()
+
+
+def test_redoc_shows_the_api_and_asks_nobody_else(watched: Watched, tmp_path: Path) -> None:
+    watched.page.goto(watched.address + "/redoc")
+    watched.page.wait_for_selector("h1 >> text=Lectern")
+    watched.page.wait_for_selector(":text('/v1/classify') >> visible=true")
+    watched.page.wait_for_load_state("networkidle")
+    watched.page.screenshot(path=tmp_path / "redoc.png", full_page=True)
+    watched.assert_clean()
+
+
+def test_the_example_in_swagger_ui_answers_200_as_it_stands(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    page.goto(watched.address + "/docs")
+    operation = page.locator(".opblock-post", has=page.locator("[data-path='/v1/classify']"))
+    operation.locator(".opblock-summary-control").click()
+    if (try_out := operation.locator("button.try-out__btn:has-text('Try it out')")).count():
+        try_out.click()
+    operation.locator(".opblock-section-request-body select.content-type").select_option("application/json")
+    with page.expect_response(lambda r: r.url.startswith(watched.address + "/v1/classify")) as answered:
+        operation.locator("button.execute").click()
+    assert answered.value.status == 200
+    answer = answered.value.json()
+    assert {"model", "version", "device"} <= answer.keys()
+    operation.locator(".live-responses-table .response-col_status >> text=200").first.wait_for()
+    page.screenshot(path=tmp_path / "try-it-out.png", full_page=True)
+    watched.assert_clean()
+
+
+def test_model_is_an_enumeration_of_what_is_loaded(watched: Watched) -> None:
+    page = watched.page
+    page.goto(watched.address + "/docs")
+    operation = page.locator(".opblock-post", has=page.locator("[data-path='/v1/classify']"))
+    operation.locator(".opblock-summary-control").click()
+    choices = operation.locator("tr[data-param-name='model'] select option").all_inner_texts()
+    loaded = page.request.get(watched.address + "/v1/models").json()
+    names = {model["name"] for model in loaded["models"]}
+    assert names
+    assert names <= set(choices) <= names | {"--", ""}
