@@ -7,11 +7,11 @@ its centre of mass lies within `CENTRED` pixels of (height / 2, width / 2). All 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter, ImageOps
 
 from app.codecs.regions import Regions, find_regions
 from app.core.errors import Unprocessable
@@ -20,8 +20,14 @@ from app.core.manifest import DigitPicture
 WORK_SIDE: Final = 400  # px; a larger picture is shrunk first, strokes stay several pixels wide
 CENTRED: Final = 0.6  # px
 MIN_CONTRAST: Final = 20.0  # grey levels between ink and paper; less is no ink
+FINEST, BROADEST = 1.7, 3.2  # px in a box of 20; 5 % and 80 % of MNIST's rows
 CANVAS: Final = 160  # px; the ink's longer side while the strokes are measured and mended
-Grey = NDArray[np.float32]  # (H, W)
+# Powers of y and of x in the surface fitted to the paper, and how many of them each round of the fit may use.
+_DEGREES: Final = ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0), (0, 3), (1, 2), (2, 1), (3, 0))
+_TERMS: Final = (1, 1, 3, 3, 6, 6, 6, 10, 10, 10)
+_RIDGE: Final = (0, 0.1, 0.1, 1, 1, 1, 3, 3, 3, 3)
+
+Grey = NDArray[np.floating[Any]]  # (H, W)
 
 
 class Box(NamedTuple):
@@ -91,16 +97,18 @@ def find_ink(grey: Grey) -> Grey | None:
     keep = _writing(regions, mask.shape)
     if not keep.any():
         return None
-    mask = keep[regions.labels]
-    ink = np.clip((contrast / peak - low) / (0.85 - low), 0, 1) * _grow(mask, 2)
+    ink = np.clip((contrast / peak - low) / (0.85 - low), 0, 1) * _grow(keep[regions.labels], 2)
+    if not (ink > 0.3).any():
+        return None
     box = _bounds(ink > 0.3)
-    return ink[box.top : box.bottom, box.left : box.right]
+    cut: Grey = ink[box.top : box.bottom, box.left : box.right]
+    return cut
 
 
 def place(ink: Grey, picture: DigitPicture) -> NDArray[np.uint8]:
     """Ink (any size, 0 to 1) into the box, centre of mass in the middle, 0 to 255."""
-    small = _fit(ink, picture.box)
-    small = np.clip(small / max(float(small.max()), 1e-6), 0, 1)
+    small = _fit(_mended(ink, picture.box), picture.box)
+    small = small / float(small.max())
     out = np.zeros((picture.height, picture.width), np.uint8)
     y, x = centre_of_mass(small)
     h, w = small.shape
@@ -140,53 +148,55 @@ def _contrast(grey: Grey) -> tuple[Grey, float]:
     """How far each pixel is from the paper towards the ink, in grey levels, and the paper's noise (sigma)."""
     paper, sigma = _paper(grey, from_border=True)
     away = grey - paper
-    if (np.abs(away) > max(3 * sigma, MIN_CONTRAST)).mean() > 0.5:
+    size = np.abs(away)
+    # Where what differs from the border is most of the picture, the border is a table and the sheet lies on it.
+    if (size > max(float(np.percentile(size, 95)) / 2, MIN_CONTRAST)).mean() > 0.55:
         paper, sigma = _paper(grey, from_border=False)
         away = grey - paper
     far = np.where(np.abs(away) > max(3 * sigma, MIN_CONTRAST / 2), away, 0)
     if far.sum() < 0:
         # Light falls off by a factor, not by a difference: dark ink is equally dark as a share of its paper.
         level = np.maximum(paper, 16)
-        return (-away * (np.median(level) / level)).astype(np.float32), sigma
-    return away, sigma
+        away = -away * (np.median(level) / level)
+    return away.astype(np.float32), sigma
 
 
 def _paper(grey: Grey, *, from_border: bool) -> tuple[Grey, float]:
     """A smooth surface (polynomial of degree 3) through the paper, fitted with the ink left out, and its noise."""
     h, w = grey.shape
-    step = max(1, round(max(h, w) / 64))
     # Means of blocks would mix ink into paper; single pixels keep them apart.
-    sample = grey[step // 2 :: step, step // 2 :: step] if step > 1 else grey
-    basis = _basis(*sample.shape)
+    ys, xs = (np.linspace(0, side - 1, min(side, 64)).astype(int) for side in (h, w))
+    sample, rows, columns = grey[np.ix_(ys, xs)], _powers(ys, h), _powers(xs, w)
+    basis = np.stack([np.outer(rows[i], columns[j]).ravel() for i, j in _DEGREES], axis=1)
     values = sample.ravel().astype(np.float64)
-    inside = np.ones(sample.shape, bool)
+    inside = np.zeros(sample.shape, bool)
     if from_border:
         edge = max(1, min(sample.shape) // 16)
-        inside[edge:-edge, edge:-edge] = False
-    chosen = inside.ravel()
-    coefficients = np.zeros(10)
-    coefficients[0] = np.median(values[chosen])
-    for terms in (1, 1, 3, 3, 6, 6, 6, 10, 10, 10):
-        rest = values - basis @ coefficients
-        sigma = 1.4826 * float(np.median(np.abs(rest[chosen])))
-        near = np.abs(rest) <= max(2.5 * sigma, 4.0 if terms > 1 else 16.0)
-        chosen = near
+        inside[edge:-edge, edge:-edge] = True
+    near = ~inside.ravel()
+    fit = np.array([np.median(values[near])])
+    for terms in _TERMS:
+        rest = values - basis[:, : len(fit)] @ fit
+        sigma = 1.4826 * float(np.median(np.abs(rest[near])))
+        near = np.abs(rest) <= max(2.5 * sigma, 16.0 if terms == 1 else 4.0)
         if near.sum() < 4 * terms:
             break
         part = basis[near, :terms]
-        coefficients[:] = 0
-        coefficients[:terms] = np.linalg.lstsq(part, values[near], rcond=None)[0]
-    rest = values - basis @ coefficients
-    sigma = 1.4826 * float(np.median(np.abs(rest[chosen]))) if chosen.any() else 0.0
-    paper = (_basis(h, w) @ coefficients).reshape(h, w)
+        # A little of the ridge keeps the surface calm where the ink leaves no paper to fit.
+        fit = np.linalg.solve(part.T @ part + 1e-3 * len(part) * np.diag(_RIDGE[:terms]), part.T @ values[near])
+    rest = values - basis[:, : len(fit)] @ fit
+    near = np.abs(rest) <= max(2.5 * sigma, 4.0)
+    sigma = 1.4826 * float(np.median(np.abs(rest[near]))) if near.any() else 0.0
+    weights = np.zeros((4, 4))
+    for (i, j), value in zip(_DEGREES, fit, strict=False):
+        weights[i, j] = value
+    paper = _powers(np.arange(h), h).T @ weights @ _powers(np.arange(w), w)
     return np.clip(paper, 0, 255).astype(np.float32), sigma
 
 
-def _basis(h: int, w: int) -> NDArray[np.float64]:
-    """(h * w, 10): all products of powers of y and x up to degree 3, lowest first."""
-    y, x = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij"))
-    one = np.ones_like(x)
-    return np.stack([one, x, y, x * x, x * y, y * y, x**3, x * x * y, x * y * y, y**3], axis=1)
+def _powers(places: NDArray[np.int_], length: int) -> NDArray[np.float64]:
+    """(4, N): powers 0 to 3 of N places along an axis of `length` pixels, taken as -1 to 1."""
+    return np.vander(2 * places / max(1, length - 1) - 1, 4, increasing=True).T
 
 
 def _peak(smooth: Grey, sigma: float) -> float:
@@ -201,7 +211,7 @@ def _writing(regions: Regions, shape: tuple[int, int]) -> NDArray[np.bool_]:
     keep = np.ones(len(regions.area), bool)
     keep[0] = False
     if len(keep) > 1:
-        framed = regions.longest_contact >= 0.4
+        framed = regions.longest_contact >= 0.7
         framed[0] = False
         inside = regions.area[1:][~framed[1:]]
         if inside.size and inside.max() >= 0.02 * regions.area[1:].max():
@@ -211,12 +221,47 @@ def _writing(regions: Regions, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return keep
 
 
+def _mended(ink: Grey, box: int) -> Grey:
+    """Strokes far from MNIST's width (1.7 to 3.2 pixels in the box of 20 are ordinary) brought nearer to it.
+
+    A fine pen on a large sheet would fade when shrunk, a marker or a coarse raster would clog.
+    """
+    image = Image.fromarray(np.rint(ink * 255).astype(np.uint8))
+    scale = CANVAS / max(image.size)
+    image = image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BILINEAR
+    )
+    fine = CANVAS / box
+    width = stroke_width(np.array(image)) / fine * 20 / box
+    wider = max(0.0, FINEST - width) - max(0.0, width - BROADEST) if width > 0 else 0.0
+    steps = round(abs(wider) / 2 * fine * box / 20)
+    if steps == 0:
+        return ink
+    # Room for the strokes to grow, and an edge for those at the border to be worn down from.
+    image = ImageOps.expand(image, steps + 1)
+    for _ in range(steps):
+        image = image.filter(ImageFilter.MaxFilter(3) if wider > 0 else ImageFilter.MinFilter(3))
+    mended = np.array(image, dtype=np.float32) / 255
+    if not (mended > 0.3).any():
+        return ink
+    cut = _bounds(mended > 0.3)
+    return mended[cut.top : cut.bottom, cut.left : cut.right]
+
+
+def stroke_width(ink: NDArray[np.uint8]) -> float:
+    """Mean width of the strokes in pixels: twice the ink's area by the length of its edge (Crofton's estimate)."""
+    grey = np.pad(ink, 1).astype(np.float64)
+    edge = (np.abs(np.diff(grey, axis=0)).sum() + np.abs(np.diff(grey, axis=1)).sum()) * np.pi / 4
+    return float(2 * grey.sum() / edge) if edge else 0.0
+
+
 def _fit(ink: Grey, box: int) -> Grey:
     scale = box / max(ink.shape)
     h, w = (max(1, round(side * scale)) for side in ink.shape)
     how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
     small = Image.fromarray(np.ascontiguousarray(ink)).resize((w, h), how)
-    return np.clip(np.array(small), 0, None)
+    fitted: Grey = np.clip(np.array(small), 0, 1)
+    return fitted
 
 
 def _bounds(mask: NDArray[np.bool_]) -> Box:
@@ -228,7 +273,8 @@ def _blur(grey: Grey) -> Grey:
     """Mean of 3x3, the border repeated."""
     p = np.pad(grey, 1, mode="edge")
     rows = p[:-2] + p[1:-1] + p[2:]
-    return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+    mean: Grey = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+    return mean
 
 
 def _grow(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:

@@ -120,8 +120,8 @@ def _format_of(data: bytes, subject: str) -> str:
 
 def _check_header(image: Image.Image, subject: str, max_pixels: int) -> None:
     width, height = image.size
-    tile = [int(getattr(image, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIDES]
-    for w, h, what in ((width, height, ""), (*tile, " in a tile")):
+    across, down = (int(getattr(image, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIDES)
+    for w, h, what in ((width, height, ""), (across, down, " in a tile")):
         if w * h > max_pixels:
             raise TooLarge(
                 f"{subject}: is {w}x{h} = {w * h} pixels{what}, the limit is {max_pixels}",

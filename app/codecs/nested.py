@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def _shapes(picture: Picture) -> tuple[tuple[int, ...], ...]:
     return (full, full[:2]) if picture.channels == 1 else (full,)
 
 
-def _as_array(pixels: object) -> NDArray[np.generic] | None:
+def _as_array(pixels: object) -> NDArray[Any] | None:
     if not isinstance(pixels, list):
         return None
     # Depth first, and only along the first elements: NumPy would build something out of any depth.

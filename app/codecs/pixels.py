@@ -70,7 +70,7 @@ def _from_unbounded(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")  # type: ignore[arg-type]
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
     if converted is None:
         raise ValueError("LAB picture was not converted")
     return converted
