@@ -25,7 +25,7 @@ def draw(rows: int, classes: int, seed: int) -> tuple[NDArray[np.float64], NDArr
 sizes = {"rows": st.integers(1, 200), "classes": st.integers(2, 12), "seed": st.integers(0, 2**32 - 1)}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(**sizes)
 def test_the_metrics_are_those_of_scikit_learn(rows: int, classes: int, seed: int) -> None:
     p, y = draw(rows, classes, seed)
@@ -41,7 +41,7 @@ def test_the_metrics_are_those_of_scikit_learn(rows: int, classes: int, seed: in
     np.testing.assert_allclose(recall, want[1])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(**sizes)
 def test_bins_hold_every_row_once_and_equal_mass_means_equal(rows: int, classes: int, seed: int) -> None:
     p, y = draw(rows, classes, seed)
@@ -96,10 +96,10 @@ def test_mistakes_come_with_the_most_confident_first_and_no_right_answer_among_t
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
 def test_the_temperature_by_which_logits_were_scaled_is_found_again(scale: float) -> None:
     rng = np.random.default_rng(7)
-    logits = 2 * rng.standard_normal((40_000, 5))
+    logits = 2 * rng.standard_normal((10_000, 5))
     p = softmax(logits)
     y = (p.cumsum(axis=1) < rng.random((len(p), 1))).sum(axis=1)  # labels drawn from p: T = 1 is the truth
-    assert c.fit_temperature(scale * logits, y) == pytest.approx(scale, rel=0.02)
+    assert c.fit_temperature(scale * logits, y) == pytest.approx(scale, rel=0.04)
     assert c.fit_temperature(scale * logits, y) == pytest.approx(scale * c.fit_temperature(logits, y), rel=1e-5)
 
 
