@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from app.settings import Settings, WrongSetting, add_flags, read_settings, unknown_variables
+from app.settings import Settings, WrongSetting, add_flags, markdown_table, read_settings, unknown_variables
 
 OK: Final = 0
 FAILED: Final = 1
@@ -18,13 +18,14 @@ COMMANDS: Final = {
     "serve": "serve the models over HTTP (the default)",
     "models": "list what the models folder holds",
     "verify": "check every model as a start would; exit code 1 if one is refused",
+    "settings": "print every setting as a Markdown table",
     "schema": "print the JSON Schema of manifest.json",
     "key": "make an API key and print it with its digest",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+    listed = "\n".join(f"  {name:9} {text}" for name, text in COMMANDS.items())
     made = argparse.ArgumentParser(
         prog="python -m app",
         description=f"Serve models over HTTP.\n\ncommands:\n{listed}",
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = flags.pop("command")
     if command == "schema":
         return print_schema()
+    if command == "settings":
+        print(markdown_table())
+        return OK
     if command == "key":
         return print_key()
     try:

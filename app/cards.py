@@ -125,9 +125,17 @@ def summary(model: Model, context: Context) -> Summary:
         title=manifest.title,
         summary=manifest.summary,
         device=model.device,
-        default=context.default(manifest.task) is model,
+        default=_default_name(manifest.task, context) == (model.name, model.version),
         card=f"/v1/models/{model.name}?version={model.version}",
     )
+
+
+def _default_name(task: Task, context: Context) -> tuple[str, str] | None:
+    try:
+        model = context.default(task)
+    except NotFound:  # the one that is set is not loaded
+        return None
+    return model.name, model.version
 
 
 def router(context: Context) -> APIRouter:

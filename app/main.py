@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from app.settings import Settings
 from app.tasks import classify
 from app.telemetry import Metrics, Telemetry
 from app.wire.context import Context, Limits
+
+log = logging.getLogger("lectern")
 
 VERSION: Final = "0.1.0"
 
@@ -55,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             async with registry:
+                warn_of_missing_defaults(registry, settings)
                 life.open = True
                 yield
                 life.open = False
@@ -88,6 +92,18 @@ def create_app(settings: Settings) -> FastAPI:
         )
     app.add_middleware(Telemetry, finished=metrics.request)
     return app
+
+
+def warn_of_missing_defaults(registry: Registry, settings: Settings) -> None:
+    """Say at the start what requests will be told: a default that was set and is not loaded."""
+    if "default_models" not in settings.model_fields_set:
+        return
+    names = {model.name for model in registry.models}
+    for task, name in settings.default_models.items():
+        if name not in names:
+            log.warning(
+                "default model %s=%s is not loaded, there is: %s", task, name, ", ".join(sorted(names)) or "none"
+            )
 
 
 def default_model(registry: Registry, settings: Settings, task: Task) -> Model:

@@ -132,6 +132,16 @@ def default_text(field: str) -> str:
     return "none" if value == () else str(value)
 
 
+def markdown_table() -> str:
+    """Every setting with its variable, its flag, its default and its meaning, for the README."""
+    lines = ["| environment | flag | default | meaning |", "|---|---|---|---|"]
+    lines += [
+        f"| `{env_name(name)}` | `{flag_name(name)}` | `{default_text(name)}` | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(lines)
+
+
 def read_settings(flags: Mapping[str, str], environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from flags (field name -> text), then the environment, then the defaults.
 

@@ -1,4 +1,4 @@
-"""A whole server for tests: models made here, the real uvicorn on a port of its own, a client of the standard library."""
+"""A whole server for tests: models made here, the real uvicorn on a port of its own, a plain client."""
 
 from __future__ import annotations
 
@@ -111,7 +111,11 @@ class House:
         return f"http://127.0.0.1:{self.port}"
 
     def ask(
-        self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
@@ -154,7 +158,9 @@ def form(*parts: tuple[str, bytes] | tuple[str, bytes, str]) -> tuple[str, bytes
     body = b""
     for name, data, *filename in parts:
         named = f'; filename="{filename[0]}"' if filename else ""
-        body += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode() + data + b"\r\n"
+        body += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode() + data + b"\r\n"
+        )
     return f"multipart/form-data; boundary={boundary}", body + f"--{boundary}--\r\n".encode()
 
 

@@ -65,19 +65,35 @@ CASES: dict[str, tuple[str, bytes, int, tuple[str, ...], str | None]] = {
     "only an image's signature": ("image/png", PNG[:8], 422, ("cut off",), "body"),
     "an SVG": ("image/png", SVG, 415, ("SVG",), "body"),
     "an SVG that says so": ("image/svg+xml", SVG, 415, ("image/png",), "header.content-type"),
-    "a decompression bomb": ("image/png", png_of(30_000, 30_000, zlib.compress(bytes(900_000))), 413, ("4000000",), "body"),
+    "a decompression bomb": (
+        "image/png",
+        png_of(30_000, 30_000, zlib.compress(bytes(900_000))),
+        413,
+        ("4000000",),
+        "body",
+    ),
     "30,000 x 30,000 pixels": ("image/png", png_of(30_000, 30_000), 413, ("30000x30000",), "body"),
     "1 x 1 pixel": ("image/png", encode_png(grey(9, 1)), 422, ("1x1",), "body"),
     "an animated GIF": ("image/gif", animated("GIF"), 422, ("2",), "body"),
     "an animated WebP": ("image/webp", animated("WEBP"), 422, ("2",), "body"),
-    "the second file of a form broken": (*form(("image", PNG, "a"), ("image", PNG[:50], "b")), 422, ("cut off",), "image[1]"),
+    "the second file of a form broken": (
+        *form(("image", PNG, "a"), ("image", PNG[:50], "b")),
+        422,
+        ("cut off",),
+        "image[1]",
+    ),
     "base64 of no image": (*as_json({"image": base64.b64encode(b"text").decode()}), 415, (), "body.image"),
     "no base64": (*as_json({"image": "***"}), 422, ("base64",), "body.image"),
     "no base64 in a list": (*as_json({"images": [TEXT, "***"]}), 422, ("base64",), "body.images[1]"),
     # nested pixels
     "ragged lists": (*nested(lambda p: p[3].pop()), 422, ("31",), "body.image[3]"),
     "pixels of another size": (*as_json({"image": [[0, 0], [0, 0]]}), 422, ("32",), "body.image"),
-    "grey pixels for a colour model": (*as_json({"image": PIXELS[:, :, 0].tolist()}), 422, ("3 channels",), "body.image[0][0]"),
+    "grey pixels for a colour model": (
+        *as_json({"image": PIXELS[:, :, 0].tolist()}),
+        422,
+        ("3 channels",),
+        "body.image[0][0]",
+    ),
     "a number as a text": (*nested(put("7")), 422, ("'7'",), "body.image[3][5][1]"),
     "a pixel of 256": (*nested(put(256)), 422, ("256",), "body.image[3][5][1]"),
     "a pixel below 0": (*nested(put(-1)), 422, ("-1",), "body.image[3][5][1]"),
@@ -95,7 +111,13 @@ CASES: dict[str, tuple[str, bytes, int, tuple[str, ...], str | None]] = {
     # JSON
     "a megabyte of brackets": ("application/json", b"[" * (1 << 20), 422, ("JSON",), "body"),
     "brackets in a picture": ("application/json", b'{"image": ' + b"[" * 100_000, 422, ("JSON",), "body"),
-    "closed brackets in a picture": ("application/json", b'{"image": ' + b"[" * 150 + b"]" * 150 + b"}", 422, (), "body.image"),
+    "closed brackets in a picture": (
+        "application/json",
+        b'{"image": ' + b"[" * 150 + b"]" * 150 + b"}",
+        422,
+        (),
+        "body.image",
+    ),
     "no JSON": ("application/json", b"{'image': 1}", 422, ("line 1 column 2",), "body"),
     "JSON cut off": ("application/json", b'{"image": [[1, 2', 422, ("JSON",), "body"),
     "two JSON values": ("application/json", b'{"image": "a"} {"image": "b"}', 422, ("JSON",), "body"),
@@ -108,7 +130,12 @@ CASES: dict[str, tuple[str, bytes, int, tuple[str, ...], str | None]] = {
     "one field twice": ("application/json", b'{"image": "a", "image" : "b"}', 422, ("more than once",), "body.image"),
     "no pictures in the list": (*as_json({"images": []}), 422, ("images",), "body.images"),
     "one picture where a list belongs": (*as_json({"images": TEXT}), 422, ("list",), "body.images"),
-    "an unknown field": (*as_json({"image": TEXT, "topk": 1}), 422, ("did you mean 'top_k'", "image, images"), "body.topk"),
+    "an unknown field": (
+        *as_json({"image": TEXT, "topk": 1}),
+        422,
+        ("did you mean 'top_k'", "image, images"),
+        "body.topk",
+    ),
     "a field with line breaks in its name": (*as_json({"image": TEXT, "a\r\nb": 1}), 422, ("unknown",), None),
     "top_k as a text": (*as_json({"image": TEXT, "top_k": "3"}), 422, ("integer", "'3'"), "body.top_k"),
     "top_k as a fraction": (*as_json({"image": TEXT, "top_k": 1.5}), 422, ("integer", "1.5"), "body.top_k"),
@@ -126,9 +153,24 @@ CASES: dict[str, tuple[str, bytes, int, tuple[str, ...], str | None]] = {
     "a form cut off": (form()[0], form(("image", PNG, "a"))[1][:-40], 422, ("closing boundary",), "body"),
     "a form with no picture": (*form(("model", b"shades")), 422, ("no picture",), "form.image"),
     "a form with an empty picture": (*form(("image", b"", "a.png")), 422, ("empty",), "image[0]"),
-    "an unknown form field": (*form(("image", PNG, "a"), ("pitcure", b"1")), 422, ("unknown form field",), "form.pitcure"),
-    "a form option twice": (*form(("image", PNG, "a"), ("top_k", b"1"), ("top_k", b"2")), 422, ("more than once",), "form.top_k"),
-    "a form option of no number": (*form(("image", PNG, "a"), ("top_k", b"many")), 422, ("whole number",), "form.top_k"),
+    "an unknown form field": (
+        *form(("image", PNG, "a"), ("pitcure", b"1")),
+        422,
+        ("unknown form field",),
+        "form.pitcure",
+    ),
+    "a form option twice": (
+        *form(("image", PNG, "a"), ("top_k", b"1"), ("top_k", b"2")),
+        422,
+        ("more than once",),
+        "form.top_k",
+    ),
+    "a form option of no number": (
+        *form(("image", PNG, "a"), ("top_k", b"many")),
+        422,
+        ("whole number",),
+        "form.top_k",
+    ),
     "a part with no name": (
         "multipart/form-data; boundary=b",
         b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n",
@@ -140,7 +182,13 @@ CASES: dict[str, tuple[str, bytes, int, tuple[str, ...], str | None]] = {
     "a thousand form fields": (*form(*[("model", b"a")] * 1000), 413, ("parts",), "body"),
     # rows
     "npy of another shape": ("application/x-npy", encode_npy(np.zeros((1, 9, 9, 3), np.uint8)), 422, ("32",), "body"),
-    "npy of floats": ("application/x-npy", encode_npy(np.zeros((1, 32, 32, 3), np.float32)), 422, ("float32", "uint8"), "body"),
+    "npy of floats": (
+        "application/x-npy",
+        encode_npy(np.zeros((1, 32, 32, 3), np.float32)),
+        422,
+        ("float32", "uint8"),
+        "body",
+    ),
     "npy of NaN": ("application/x-npy", encode_npy(np.full((1, 32, 32, 3), np.nan)), 422, ("uint8",), "body"),
     "npy of objects": (
         "application/x-npy",
@@ -151,16 +199,28 @@ CASES: dict[str, tuple[str, bytes, int, tuple[str, ...], str | None]] = {
     ),
     "npy cut off": ("application/x-npy", ROWS[:-1], 422, ("cut off",), "body"),
     "no rows": ("application/x-npy", encode_npy(np.zeros((0, 32, 32, 3), np.uint8)), 422, ("no rows",), "body"),
-    "more rows than the limit": ("application/x-npy", encode_npy(np.zeros((21, 32, 32, 3), np.uint8)), 413, ("20", "21"), "body"),
+    "more rows than the limit": (
+        "application/x-npy",
+        encode_npy(np.zeros((21, 32, 32, 3), np.uint8)),
+        413,
+        ("20", "21"),
+        "body",
+    ),
     "a picture that says it is npy": ("application/x-npy", PNG, 415, ("npy",), "body"),
     # the body itself
     "no body": ("image/png", b"", 422, ("no body",), "body"),
     "no body and no type": ("", b"", 422, ("no body",), "body"),
     "a body of no type": ("", PNG, 415, ("image/png",), "header.content-type"),
     "a wrong content type": ("text/plain", PNG, 415, ("image/png", "text/plain"), "header.content-type"),
-    "what curl sends by itself": ("application/x-www-form-urlencoded", PNG, 415, ("-H 'Content-Type",), "header.content-type"),
+    "what curl sends by itself": (
+        "application/x-www-form-urlencoded",
+        PNG,
+        415,
+        ("-H 'Content-Type",),
+        "header.content-type",
+    ),
     "more bytes than the limit": ("image/png", bytes((1 << 20) + 1), 413, (str(1 << 20),), "body"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("kind", "body", "status", "words", "subject"), CASES.values(), ids=CASES.keys())
@@ -208,7 +268,9 @@ def test_a_wrong_query_is_named_with_what_exists(
 
 def test_an_option_in_two_places_is_one_too_many(house: House) -> None:
     assert house.send_json({"image": TEXT, "top_k": 1}, "top_k=1").problem(422)["subject"] == "body.top_k"
-    assert house.send_form(("image", PNG, "a"), ("top_k", b"1"), query="top_k=1").problem(422)["subject"] == "form.top_k"
+    assert (
+        house.send_form(("image", PNG, "a"), ("top_k", b"1"), query="top_k=1").problem(422)["subject"] == "form.top_k"
+    )
 
 
 def test_top_k_has_no_meaning_for_rows_of_probabilities(house: House) -> None:
@@ -277,6 +339,32 @@ def test_what_is_not_http_ends_in_a_400_or_a_closed_line(house: House, request_:
     assert reply == b"" or reply.startswith(b"HTTP/1.1 400 ")
     assert b"Traceback" not in reply
     assert house.get("/health/live").status == 200
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET / HTTP/1.1\r\nHost: [::1",
+        'GET / HTTP/1.1\r\nHost: "><script>alert(1)</script>',
+        "GET / HTTP/1.0",
+        "GET http://elsewhere.example/v1/models HTTP/1.1\r\nHost: a",
+        "OPTIONS * HTTP/1.1\r\nHost: a",
+        "GET /v1/models/%00 HTTP/1.1\r\nHost: a",
+        "GET /v1/models/%ff%fe HTTP/1.1\r\nHost: a",
+        "GET /../../etc/passwd HTTP/1.1\r\nHost: a",
+        "GET /v1/models?%ff=%fe HTTP/1.1\r\nHost: a",
+        "GET /v1/models HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade",
+        "GET /v1/models HTTP/1.1\r\nHost: a\r\nAccept: \xff\xfe",
+        "POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nAccept: ,;q=x,/;q=nan",
+        "POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Type: ;;;\xff",
+    ],
+)
+def test_strange_heads_are_never_our_failure(house: House, line: str) -> None:
+    close = "" if "upgrade" in line.lower() else "Connection: close\r\n"
+    reply = house.raw(f"{line}\r\n{close}\r\n".encode("latin-1"), close="upgrade" in line.lower())
+    assert not reply.startswith(b"HTTP/1.1 5")
+    assert b"<script>" not in reply
+    assert b"Traceback" not in reply
 
 
 def test_clients_that_hang_up_in_the_middle_leave_the_server_well(house: House) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.codecs.images import encode_png
-from tests.app.house import DIGITS, House, grey, open_house
+from app.codecs.tensors import encode_npy
+from tests.app.house import DIGITS, House, grey, open_house, strokes
 
 
 def test_a_live_process_says_so(house: House) -> None:
@@ -45,6 +46,24 @@ def test_the_list_of_models_has_each_with_its_device_and_the_refused_with_their_
     assert [refused["folder"] for refused in listed["refused"]] == ["broken/1"]
     for model in listed["models"]:
         assert house.get(model["card"]).json()["version"] == model["version"]
+
+
+def test_a_default_that_is_not_loaded_is_told_at_the_start_and_to_whoever_names_no_model(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_house(models, only=("shades",), default_models={"classify": "absent"}) as house:
+        assert "default model classify=absent is not loaded, there is: shades" in caplog.text
+        told = house.send("image/png", encode_png(grey(1))).problem(404)
+        assert "absent" in told["detail"]
+        assert "shades" in told["detail"]
+        assert [m["default"] for m in house.get("/v1/models").json()["models"]] == [False]
+        assert house.send("image/png", encode_png(grey(1)), "model=shades").status == 200
+
+
+def test_without_a_set_default_the_first_model_of_the_task_answers(models: Path) -> None:
+    with open_house(models) as house:
+        answer = house.send("application/x-npy", encode_npy(strokes())).json()
+        assert (answer["model"], answer["version"]) == ("digits", "2")
 
 
 def test_a_card_tells_what_a_model_is_and_what_it_has_done(house: House) -> None:
@@ -130,7 +149,11 @@ def test_a_page_asks_only_this_server_and_has_no_script_inside(house: House, pat
 
 
 def test_the_scripts_of_the_pages_are_served_and_nothing_else(house: House) -> None:
-    for name, least in (("swagger-ui-bundle.js", 1 << 20), ("redoc.standalone.js", 1 << 19), ("swagger-ui.css", 1 << 16)):
+    for name, least in (
+        ("swagger-ui-bundle.js", 1 << 20),
+        ("redoc.standalone.js", 1 << 19),
+        ("swagger-ui.css", 1 << 16),
+    ):
         reply = house.get(f"/static/{name}")
         assert len(reply.body) > least
         assert b"cdn.redoc.ly" not in reply.body

@@ -108,7 +108,11 @@ def process(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[
 
 def test_a_process_says_what_it_serves_answers_and_stops_with_0(tmp_path: Path) -> None:
     make_models(tmp_path)
-    with process(LECTERN_MODELS=str(tmp_path), LECTERN_DEVICE="cpu", LECTERN_LOG_FORMAT="json") as (started, lines, port):
+    with process(LECTERN_MODELS=str(tmp_path), LECTERN_DEVICE="cpu", LECTERN_LOG_FORMAT="json") as (
+        started,
+        lines,
+        port,
+    ):
         assert lines[0] == f"Lectern serves 3 models at http://127.0.0.1:{port} on cpu"
         assert "  digits/2  classify  cpu  Brightness" in lines
         assert any(line.startswith("  REFUSED broken/1: ") for line in lines)

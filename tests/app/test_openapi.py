@@ -76,10 +76,8 @@ def examples(document: dict[str, Any]) -> list[tuple[str, str, str, Any]]:
     found = []
     for path, method, operation in operations(document):
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
-            for example in content.get("examples", {}).values():
-                found.append((path, method, kind, example["value"]))
-            if "example" in content:
-                found.append((path, method, kind, content["example"]))
+            found += [(path, method, kind, example["value"]) for example in content.get("examples", {}).values()]
+            found += [(path, method, kind, content["example"])] if "example" in content else []
     return found
 
 

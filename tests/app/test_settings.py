@@ -121,6 +121,13 @@ def test_the_help_lists_every_setting_with_its_variable_its_default_and_its_mean
         assert f"{field.description} [{env_name(name)}; default: {default_text(name)}]" in text
 
 
+def test_the_table_for_the_readme_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == [env_name(name) for name in FIELDS]
+    assert all(line.count(" | ") == 3 for line in lines[2:])
+
+
 def test_a_slip_of_the_pen_in_the_environment_is_noticed() -> None:
     assert unknown_variables({"LECTERN_PROT": "1", "LECTERN_PORT": "1", "LECTERN_DATA": "x", "HOME": "y"}) == [
         "LECTERN_PROT"
