@@ -1,0 +1,227 @@
+"""The contract between training and app: `manifest.json`, strict and frozen.
+
+`training/export.py` writes it last, `app/engine/registry.py` believes nothing but it. A field that is
+not declared here is refused, and so is a manifest of another schema version: what the server does not
+understand it must not guess. `python -m app schema` prints the JSON Schema of this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+SCHEMA_VERSION: Final = 1
+MANIFEST_FILE: Final = "manifest.json"
+ROWS: Final = "rows"
+
+Tensors = Mapping[str, NDArray[Any]]
+"""Named arrays; axis 0 is rows, everywhere."""
+
+Task = Literal["classify", "regress", "reconstruct", "generate", "denoise", "translate"]
+DType = Literal[
+    "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"
+]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+# One file directly inside the folder: no separators, no dot first, so that no path can leave it.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Part(BaseModel):
+    """Frozen, strict, closed: a value of another type or a field of another name is an error."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class TensorSpec(Part):
+    """One input or output of a graph. Axis 0 is `"rows"`; any other axis is a size, or a name where it varies."""
+
+    name: Identifier
+    dtype: DType
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)] | Identifier, ...], Field(min_length=1, max_length=8)]
+
+    @model_validator(mode="after")
+    def _axis_0_is_rows(self) -> Self:
+        if self.shape[0] != ROWS:
+            raise ValueError(f"tensor '{self.name}': axis 0 is {self.shape[0]!r}, it must be '{ROWS}'")
+        if ROWS in self.shape[1:]:
+            raise ValueError(f"tensor '{self.name}': only axis 0 may be '{ROWS}', the shape is {self.shape}")
+        return self
+
+
+class Graph(Part):
+    """One ONNX file: weights inside it, inputs and outputs exactly as listed, in order."""
+
+    file: FileName
+    sha256: Sha256
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+
+
+class PicturePart(Part):
+    """What both kinds of picture share: the pixels that the graph takes, uint8, 0 black to 255 white."""
+
+    height: Annotated[int, Field(ge=1, le=4096)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+    channels: Literal[1, 3]
+    layout: Literal["hwc", "chw"] = "hwc"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """One row's shape, in the graph's order of axes."""
+        h, w, c = self.height, self.width, self.channels
+        return (h, w, c) if self.layout == "hwc" else (c, h, w)
+
+
+class DigitPicture(PicturePart):
+    """Handwriting, read as MNIST was made (LeCun et al. 1998): light ink on black, the ink's bounding box
+    scaled with its aspect kept to fit a box of `box` pixels, its centre of mass put in the middle."""
+
+    kind: Literal["digit"]
+    channels: Literal[1] = 1
+    box: Annotated[int, Field(ge=1, le=4096)]
+
+    @model_validator(mode="after")
+    def _box_fits(self) -> Self:
+        if self.box > min(self.height, self.width):
+            raise ValueError(f"box {self.box} does not fit into {self.height}x{self.width}")
+        return self
+
+
+class PhotoPicture(PicturePart):
+    """A photo: turned upright by EXIF, laid on `background`, resized, cropped.
+
+    `cover`: the shorter side is resized to fit and the middle is cut out; `stretch`: both sides are resized.
+    `background` (grey level, 0 to 255) shows through where the picture is transparent.
+    """
+
+    kind: Literal["photo"]
+    resize: Literal["cover", "stretch"] = "cover"
+    background: Annotated[int, Field(ge=0, le=255)] = 255
+
+
+Picture = Annotated[DigitPicture | PhotoPicture, Field(discriminator="kind")]
+
+
+class Measure(Part):
+    """One measured figure of quality, with what is needed to doubt it."""
+
+    name: Identifier
+    value: float
+    spread: float | None = None  # sample standard deviation over the seeds; None for one seed
+    unit: Annotated[str, StringConstraints(max_length=20)] = ""
+    protocol: Text
+    rows: Annotated[int, Field(ge=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    goal: float | None = None
+
+
+class DataSource(Part):
+    """Where the training data came from, and under which licence."""
+
+    name: Text
+    spec: Annotated[str, StringConstraints(max_length=4000)] = ""  # what `python -m training ... --data` was given
+    source: Text
+    licence: Text
+    rows_train: Annotated[int, Field(ge=1)]
+    rows_held_out: Annotated[int, Field(ge=0)]
+    rows_test: Annotated[int, Field(ge=0)]
+    note: str = ""
+
+
+class Calibration(Part):
+    """Temperature scaling (Guo et al. 2017), baked into the graph."""
+
+    method: Literal["temperature"]
+    temperature: Annotated[float, Field(gt=0)]
+    rows: Annotated[int, Field(ge=1)]
+
+
+class Golden(Part):
+    """Rows and their answers (`.npz`: one array per input, one per output): checked at every load, shown in /docs."""
+
+    file: FileName
+    sha256: Sha256
+    graph: Identifier
+    rows: Annotated[int, Field(ge=1, le=64)]
+    atol: Annotated[float, Field(gt=0)]
+
+
+class Made(Part):
+    """How the model came to be; the command makes it again."""
+
+    command: Text
+    at: Text  # ISO 8601, UTC
+    train_s: Annotated[float, Field(ge=0)]
+    machine: Text
+    precision: Text
+    parameters: Annotated[int, Field(ge=0)]
+    parity_max_abs: Annotated[float, Field(ge=0)]  # torch against ONNX Runtime, probabilities
+    parity_rows: Annotated[int, Field(ge=1)]
+    packages: dict[str, str]
+
+
+class Manifest(Part):
+    """`models/<name>/<version>/manifest.json`."""
+
+    schema_version: Literal[1]
+    name: Name
+    version: Version
+    task: Task
+    modality: Literal["image", "table", "text", "audio", "tensor"]
+    title: Text
+    summary: Text
+    graphs: Annotated[dict[Identifier, Graph], Field(min_length=1)]
+    labels: tuple[Label, ...] = ()
+    picture: Picture | None = None
+    max_rows: Annotated[int, Field(ge=1, le=4096)]  # rows in one run of a graph
+    calibration: Calibration | None = None
+    golden: Golden | None = None
+    quality: tuple[Measure, ...] = ()
+    data: DataSource
+    made: Made
+    report: Literal["report/index.html"] | None = None
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: two are the same")
+        if (self.modality == "image") != (self.picture is not None):
+            raise ValueError("picture: image models declare how a picture becomes their input, and only they")
+        if self.golden is not None and self.golden.graph not in self.graphs:
+            raise ValueError(f"golden.graph: '{self.golden.graph}' is none of the graphs {sorted(self.graphs)}")
+        if self.task == "classify":
+            self._check_classifier()
+        return self
+
+    def _check_classifier(self) -> None:
+        graph = self.graphs.get("classifier")
+        if graph is None:
+            raise ValueError(f"graphs: a classify model has a graph 'classifier', here are {sorted(self.graphs)}")
+        if len(self.labels) < 2:
+            raise ValueError(f"labels: a classify model has two or more, here are {len(self.labels)}")
+        want = ("float32", (ROWS, len(self.labels)))
+        got = [(o.name, (o.dtype, o.shape)) for o in graph.outputs]
+        if got != [("probabilities", want)]:
+            raise ValueError(f"graphs.classifier.outputs: expected 'probabilities' as {want}, got {got}")
+        if self.picture is not None:
+            spec = graph.inputs[0]
+            shape = (ROWS, *self.picture.shape)
+            if len(graph.inputs) != 1 or (spec.dtype, spec.shape) != ("uint8", shape):
+                raise ValueError(
+                    f"graphs.classifier.inputs: the picture makes one uint8 {shape}, "
+                    f"the graph takes {[(i.name, i.dtype, i.shape) for i in graph.inputs]}"
+                )
+
+
+def numpy_dtype(dtype: DType) -> np.dtype[Any]:
+    """The NumPy type of a manifest's type name, little-endian as ONNX Runtime wants it."""
+    return np.dtype(dtype)
