@@ -1,4 +1,4 @@
-"""Handwriting as it comes, read by the codec and the shipped `cnn-mnist`: photos of MNIST rows, and scikit-learn's digits."""
+"""Photos of MNIST rows, and scikit-learn's digits upscaled, read by the codec and the shipped `cnn-mnist`."""
 
 from __future__ import annotations
 
