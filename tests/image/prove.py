@@ -170,7 +170,9 @@ def lent_to_the_build(work: Path) -> list[str]:
     """Build options that carry over how this machine reaches its package index: pip's settings, and read-only the
     files and folders they name. They are mounted during RUN alone and leave no trace in the image."""
     settings: dict[str, str] = {}
-    for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    for line in listed.stdout.splitlines():  # none where this Python has no pip
         name, _, value = line.partition("=")
         if name.startswith(("global.", "install.", ":env:.")):
             settings[name.rpartition(".")[2]] = ast.literal_eval(value)
