@@ -20,11 +20,12 @@ from app.core.manifest import DigitPicture
 WORK_SIDE: Final = 400  # px; a larger picture is shrunk first, strokes stay several pixels wide
 CENTRED: Final = 0.6  # px
 MIN_CONTRAST: Final = 20.0  # grey levels between ink and paper; less is no ink
-FINEST, BROADEST = 1.7, 3.2  # px in a box of 20; 5 % and 80 % of MNIST's rows
+FINEST, BROADEST = 1.7, 2.7  # px in a box of 20; 5 % and 70 % of MNIST's rows
 CANVAS: Final = 160  # px; the ink's longer side while the strokes are measured and mended
 # Powers of y and of x in the surface fitted to the paper, and how many of them each round of the fit may use.
 _DEGREES: Final = ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0), (0, 3), (1, 2), (2, 1), (3, 0))
-_TERMS: Final = (1, 1, 3, 3, 6, 6, 6, 10, 10, 10)
+_TERMS: Final = (1, 1, 3, 3, 6, 6, 6, 6, 10, 10, 10)
+_BORDER_TURNS: Final = 6  # rounds that see the border alone, where it is trusted
 _RIDGE: Final = (0, 0.1, 0.1, 1, 1, 1, 3, 3, 3, 3)
 
 Grey = NDArray[np.floating[Any]]  # (H, W)
@@ -173,12 +174,15 @@ def _paper(grey: Grey, *, from_border: bool) -> tuple[Grey, float]:
     if from_border:
         edge = max(1, min(sample.shape) // 16)
         inside[edge:-edge, edge:-edge] = True
-    near = ~inside.ravel()
+    border = ~inside.ravel()
+    near = border
     fit = np.array([np.median(values[near])])
-    for terms in _TERMS:
+    for turn, terms in enumerate(_TERMS):
         rest = values - basis[:, : len(fit)] @ fit
         sigma = 1.4826 * float(np.median(np.abs(rest[near])))
         near = np.abs(rest) <= max(2.5 * sigma, 16.0 if terms == 1 else 4.0)
+        if turn < _BORDER_TURNS:  # uneven light must not pass for noise, and ink with it for paper
+            near &= border
         if near.sum() < 4 * terms:
             break
         part = basis[near, :terms]
@@ -222,7 +226,7 @@ def _writing(regions: Regions, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _mended(ink: Grey, box: int) -> Grey:
-    """Strokes far from MNIST's width (1.7 to 3.2 pixels in the box of 20 are ordinary) brought nearer to it.
+    """Strokes far from MNIST's width (1.7 to 2.7 pixels in the box of 20 are ordinary) brought nearer to it.
 
     A fine pen on a large sheet would fade when shrunk, a marker or a coarse raster would clog.
     """

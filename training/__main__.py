@@ -1,0 +1,197 @@
+"""python -m training RECIPE [--option value] | list | evaluate NAME | report NAME"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import math
+import pkgutil
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import torch
+from accelerate import Accelerator
+
+from app.core.errors import LoadRefused
+from app.core.manifest import Manifest
+from training import data, recipes
+from training.classifier import PROTOCOLS, figures, write_report
+from training.data import DataError
+from training.evaluation import onnx_model
+from training.export import PublishError
+from training.loop import Interrupted
+from training.options import integers, positive
+
+TOLERANCE: Final = 1e-4  # two runtimes may sum in another order; one row of 10,000 may then change sides
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        return status
+    except (DataError, PublishError, LoadRefused) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as stop:
+        print(f"Interrupted and saved in {stop}; the same command goes on from there.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description="Learn a model and publish it for serving.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, recipe in _recipes().items():
+        own = commands.add_parser(name, help=(recipe.__doc__ or "").splitlines()[0])
+        recipe.add_options(own)
+        _common(own)
+        own.set_defaults(run=_train, recipe=recipe)
+    commands.add_parser("list", help="recipes and data sets").set_defaults(run=_list)
+    for name, run, text in (
+        ("evaluate", _evaluate, "measure a published model again, from its ONNX file alone"),
+        ("report", _report, "write a published model's report again, to another folder"),
+    ):
+        own = commands.add_parser(name, help=text)
+        own.add_argument("name")
+        own.add_argument("--version", help="default: the newest")
+        own.add_argument("--data", help="default: the data set that the manifest names")
+        own.add_argument("--models", default="models", metavar="FOLDER")
+        if name == "report":
+            own.add_argument("--to", required=True, metavar="FOLDER")
+        own.set_defaults(run=run)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument("--name", help="of the model; default: recipe and data set")
+    group.add_argument("--model-version", help="default: one more than the newest")
+    group.add_argument("--models", default="models", metavar="FOLDER", help="where to publish (default: models)")
+    group.add_argument("--runs", default="runs", metavar="FOLDER", help="where checkpoints are kept meanwhile")
+    group.add_argument("--seeds", type=integers, default=(0,), metavar="N,N,...", help="one training each; default 0")
+    group.add_argument("--fresh", action="store_true", help="forget the checkpoint of this same command")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    group.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    group.add_argument("--threads", type=positive, help="CPU threads; default: all")
+    group.add_argument("--compile", action="store_true", help="torch.compile; pays on a GPU, not on a CPU")
+
+
+def _recipes() -> dict[str, ModuleType]:
+    """Each file of training/recipes is a recipe of that name."""
+    return {
+        found.name: importlib.import_module(f"{recipes.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(recipes.__path__)
+    }
+
+
+def _train(options: argparse.Namespace) -> int:
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("error: --device cuda: PyTorch sees no CUDA device here", file=sys.stderr)
+        return 1
+    cpu = options.device == "cpu" or not torch.cuda.is_available()
+    accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(options.precision, cpu=cpu))
+    if options.fresh and accelerator.is_main_process and options.name:
+        for folder in Path(options.runs).glob(f"{options.name}-seed*"):
+            shutil.rmtree(folder)
+    accelerator.wait_for_everyone()
+    folder = options.recipe.train(options, accelerator)
+    accelerator.wait_for_everyone()
+    if folder is not None:
+        _announce(folder)
+    return 0
+
+
+def _precision(asked: str, *, cpu: bool) -> str:
+    """`auto` is bf16 where the hardware multiplies in it, else fp32. Accelerate calls the latter "no"."""
+    if asked == "auto":
+        fast = torch.cpu._is_avx512_bf16_supported() if cpu else torch.cuda.is_bf16_supported()
+        asked = "bf16" if fast else "fp32"
+    return "no" if asked == "fp32" else asked
+
+
+def _announce(folder: Path) -> None:
+    manifest = onnx_model.load_manifest(folder)
+    print(f"\nPublished {folder}")
+    for measure in manifest.quality:
+        print("  " + _line(measure.name, measure.value, measure.spread, measure.goal))
+    print(f"  report: {folder / 'report' / 'index.html'}")
+    print("\nServe it with `make serve` (restart it if it runs), then try:\n")
+    print(f"  curl -F image=@picture.png 'localhost:8000/v1/classify?model={manifest.name}'\n")
+
+
+def _line(name: str, value: float, spread: float | None, goal: float | None) -> str:
+    spread_text = "" if spread is None else f" +- {spread:.5f}"
+    lower_is_better = not name.startswith("accuracy")
+    met = goal is not None and (value <= goal if lower_is_better else value >= goal)
+    return f"{name} {value:.5f}{spread_text}" + (
+        "" if goal is None else f"  (goal {goal}: {'met' if met else 'missed'})"
+    )
+
+
+def _list(_: argparse.Namespace) -> int:
+    print("Recipes (python -m training RECIPE --help):")
+    for name, recipe in _recipes().items():
+        print(f"  {name:14}{(recipe.__doc__ or '').splitlines()[0]}")
+    print("\nData sets (--data):")
+    for name, description, place in data.available():
+        print(f"  {name:14}{description} ({place})")
+    return 0
+
+
+def _published(options: argparse.Namespace) -> tuple[Path, Manifest]:
+    parent = Path(options.models) / options.name
+    versions = sorted((p for p in parent.glob("[1-9]*") if p.name.isdecimal()), key=lambda p: int(p.name))
+    if not versions:
+        there = sorted(p.name for p in Path(options.models).glob("*") if p.is_dir())
+        raise LoadRefused(f"{parent}: no such model; there are {', '.join(there) or 'none'}")
+    folder = parent / options.version if options.version else versions[-1]
+    return folder, onnx_model.load_manifest(folder)
+
+
+def _dataset(options: argparse.Namespace, manifest: Manifest) -> data.ImageDataset:
+    """The data set that was asked for, or the model's own; a folder's pictures in the model's size."""
+    spec = options.data or manifest.data.spec
+    named = {name for name, _, _ in data.available()}
+    size = manifest.picture.height if manifest.picture is not None and spec not in named else None
+    return data.load(spec, size=size)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    folder, manifest = _published(options)
+    dataset = _dataset(options, manifest)
+    if dataset.labels != manifest.labels:
+        raise DataError(f"{dataset.title}: labels are {dataset.labels}, the model's are {manifest.labels}")
+    x, y = dataset.everything() if options.data else (dataset.test_x, dataset.test_y)
+    found = figures(onnx_model.probabilities(folder, x.numpy()), y.numpy())
+    print(f"{folder} on {len(y):,} rows of {dataset.title}, ONNX Runtime on the CPU, fp32")
+    claimed = {m.name: m for m in manifest.quality}
+    agree = True
+    for name, value in found.items():
+        print(f"  {name:9}{value:.6f}  {PROTOCOLS[name]}")
+        if not options.data and name in claimed:
+            agree &= math.isclose(value, claimed[name].value, abs_tol=TOLERANCE)
+    if options.data or not claimed:
+        return 0
+    print("The manifest says the same." if agree else "The manifest says otherwise: this is a defect.")
+    return 0 if agree else 1
+
+
+def _report(options: argparse.Namespace) -> int:
+    folder, manifest = _published(options)
+    dataset = _dataset(options, manifest)
+    target = Path(options.to)
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    write_report(target, dataset.test_x.numpy(), dataset.test_y.numpy())
+    print(target / "report" / "index.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,195 @@
+"""torch -> ONNX, parity check, manifest, atomic publication.
+
+A model folder is written under a temporary name beside its place and renamed into it when everything in it has
+been checked: at no moment is half a model there. What is published is never written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from app.core.manifest import MANIFEST_FILE, ROWS, Golden, Graph, Manifest, TensorSpec
+
+PARITY_ATOL = 1e-4
+GOLDEN_ROWS = 8
+LEAST_FREE_BYTES = 64 * 2**20
+OPSET = 18
+
+
+class PublishError(Exception):
+    """A model that cannot be published; one line that says why and where."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """One graph to be: a module that takes and gives one tensor, and real rows to check it on."""
+
+    graph: str
+    module: nn.Module
+    input: str
+    output: str
+    rows: Tensor  # (256 or so, ...) real rows, for parity and the golden file
+
+
+def next_version(models: Path, name: str) -> str:
+    """One more than the highest version that lies in `models/<name>`."""
+    folder = models / name
+    found = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
+    return str(max(found, default=0) + 1)
+
+
+def check_can_publish(models: Path, name: str, version: str | None) -> None:
+    """Raise `PublishError` before any training time is spent: no right to write, no room, or a version that exists."""
+    if models.exists() and not models.is_dir():
+        raise PublishError(f"{models}: expected a folder to publish into, this is a file")
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        (models / name).mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=models / name):
+            pass
+    except OSError as error:
+        raise PublishError(f"{models / name}: cannot be written ({error.strerror})") from error
+    finally:
+        _remove_if_empty(models / name)
+    free = shutil.disk_usage(models).free
+    if free < LEAST_FREE_BYTES:
+        raise PublishError(f"{models}: {free / 2**20:.0f} MiB free, expected {LEAST_FREE_BYTES / 2**20:.0f} or more")
+    if version is not None and (models / name / version).exists():
+        raise PublishError(
+            f"{models / name / version}: exists and is never changed; the next version is {next_version(models, name)}"
+        )
+
+
+@contextmanager
+def staged(models: Path, name: str, version: str) -> Iterator[Path]:
+    """A temporary folder that becomes `models/<name>/<version>` when the block ends well, and vanishes otherwise."""
+    target = models / name / version
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=target.parent))
+    try:
+        yield temporary
+        for path in sorted(temporary.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            _sync(path)
+        temporary.chmod(0o755)
+        _sync(temporary)
+        try:
+            temporary.rename(target)  # fails where the target exists and is not empty
+        except OSError as error:
+            raise PublishError(f"{target}: cannot be put in place ({error.strerror})") from error
+        _sync(target.parent)
+    except OSError as error:
+        raise PublishError(f"{temporary}: cannot be written ({error.strerror}); nothing was published") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_if_empty(target.parent)
+
+
+def write_graph(folder: Path, export: Export) -> tuple[Graph, Golden, float]:
+    """Write `<graph>.onnx` and `golden.npz` into `folder`.
+
+    Returns: the manifest's entries, and the largest absolute difference of torch and ONNX Runtime on `export.rows`.
+    Raises: PublishError where that is above 1e-4.
+    """
+    module = export.module.eval().to("cpu")
+    file = f"{export.graph}.onnx"
+    path = folder / file
+    rows = export.rows.cpu()
+    with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
+        warnings.simplefilter("ignore")  # the exporter warns of its own future
+        torch.onnx.export(
+            module,
+            (rows[:2],),
+            path,
+            input_names=[export.input],
+            output_names=[export.output],
+            dynamic_shapes=({0: torch.export.Dim(ROWS)},),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    with torch.no_grad():
+        expected = module(rows).numpy()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed = rows.numpy()
+    got = np.concatenate(
+        [session.run([export.output], {export.input: feed[i : i + 64]})[0] for i in range(0, len(feed), 64)]
+    )
+    difference = float(np.abs(got - expected).max())
+    if not difference <= PARITY_ATOL:
+        raise PublishError(
+            f"{file}: ONNX Runtime differs from torch by {difference:.2e} on {len(rows)} rows, "
+            f"expected {PARITY_ATOL} at most"
+        )
+    graph = Graph(
+        file=file,
+        sha256=sha256(path),
+        inputs=(_spec(export.input, feed),),
+        outputs=(_spec(export.output, got),),
+    )
+    golden_path = folder / "golden.npz"
+    few = feed[:GOLDEN_ROWS]
+    np.savez(golden_path, **{export.input: few, export.output: session.run([export.output], {export.input: few})[0]})
+    golden = Golden(
+        file=golden_path.name, sha256=sha256(golden_path), graph=export.graph, rows=len(few), atol=PARITY_ATOL
+    )
+    return graph, golden, difference
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _spec(name: str, array: NDArray[Any]) -> TensorSpec:
+    return TensorSpec.model_validate({"name": name, "dtype": str(array.dtype), "shape": (ROWS, *array.shape[1:])})
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # not empty, or never made
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

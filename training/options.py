@@ -1,0 +1,42 @@
+"""Command-line flags made from a dataclass's fields, so that each is declared once."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields, replace
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def add_flags(parser: argparse._ActionsContainer, declared: type[Any]) -> None:
+    """One flag per field of the dataclass: int, float, str, bool, or a tuple of ints as `64,256,256`."""
+    hints = get_type_hints(declared)
+    for field in fields(declared):
+        flag, kind = "--" + field.name.replace("_", "-"), hints[field.name]
+        if kind is bool:
+            parser.add_argument(flag, dest=field.name, action=argparse.BooleanOptionalAction, default=None)
+        elif get_origin(kind) is tuple:
+            parser.add_argument(flag, dest=field.name, type=integers, metavar="N,N,...")
+        else:
+            parser.add_argument(flag, dest=field.name, type=kind, metavar=kind.__name__.upper())
+
+
+def given(options: argparse.Namespace, defaults: T) -> T:
+    """`defaults` with the fields that were given as flags."""
+    named = {f.name: getattr(options, f.name) for f in fields(defaults)}  # type: ignore[arg-type]  # T is a dataclass
+    return replace(defaults, **{k: v for k, v in named.items() if v is not None})  # type: ignore[type-var]
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """`0,1,2` -> (0, 1, 2)."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between them, got {text!r}") from None
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return int(text)
