@@ -82,4 +82,5 @@ def _lit(cover: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uin
     slope = rng.uniform(0, 0.25) * (x * np.cos(angle) + y * np.sin(angle))
     light = (1 - rng.uniform(0, 0.2) * (x**2 + y**2)) * (1 + slope)
     scene = scene * light[:, :, None] + rng.normal(0, rng.uniform(0, 10), (h, w, 1))
-    return np.clip(np.rint(scene), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(np.rint(scene), 0, 255).astype(np.uint8)
+    return pixels

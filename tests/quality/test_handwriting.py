@@ -46,7 +46,8 @@ def predicted(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
     graph = json.loads(versions[-1].read_text())["graphs"]["classifier"]
     session = runtime.InferenceSession(versions[-1].parent / graph["file"], providers=["CPUExecutionProvider"])
     parts = [session.run(None, {graph["inputs"][0]["name"]: rows[i : i + 100]})[0] for i in range(0, len(rows), 100)]
-    return np.concatenate(parts).argmax(1)
+    best: NDArray[np.int64] = np.concatenate(parts).argmax(1)
+    return best
 
 
 def test_no_row_of_mnist_is_changed() -> None:
