@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -139,6 +140,15 @@ def test_make_installs_one_build_after_removing_the_other(tmp_path: Path, runtim
     assert re.search(rf"uninstall --quiet --yes {other}\b", plan)
     assert re.search(rf"requirements\.py {runtime} >", plan)
     assert plan.index("uninstall") < plan.index("install --quiet")
+
+
+@pytest.mark.skipif(platform.system() + platform.machine() != "Linuxx86_64", reason="no GPU build for this platform")
+def test_make_takes_the_gpu_build_where_an_nvidia_gpu_is_seen(tmp_path: Path) -> None:
+    seen = tmp_path / "nvidia-smi"
+    seen.write_text('#!/bin/sh\necho "GPU 0: NVIDIA T4 (UUID: GPU-0)"\n', encoding="utf-8")
+    seen.chmod(0o755)
+    plan = make("--dry-run", "install", f"VENV={tmp_path / 'venv'}", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert re.search(r"requirements\.py gpu >", plan.stdout)
 
 
 def test_make_says_in_one_line_that_python_is_too_old(tmp_path: Path) -> None:
