@@ -1,24 +1,17 @@
 """The OpenAPI document: generated from the routes, completed from the loaded models.
 
-`model` is an enumeration of what is loaded, and every example is made from rows that lie in a model's own folder, so
-that it answers 200 when sent as it stands.
+`model` is an enumeration of what is loaded; the examples are real (`app/examples.py`).
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any, Final
 
-import numpy as np
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
-from numpy.typing import NDArray
 
-from app import problems
-from app.codecs.images import decode, encode_png
-from app.core.errors import ClientError
-from app.core.manifest import Picture
+from app import examples, problems
 from app.engine.registry import Model
 from app.keys import is_protected
 from app.tasks import classify
@@ -44,11 +37,10 @@ REASONS: Final = {
     415: "A content type or an image format that is not taken.",
     422: "Understood, and wrong: the subject, what was expected and what came.",
     429: "The queue is full; `Retry-After` says when to come back.",
+    500: "The server failed; its log has the reason under the request id.",
     503: "Not ready, or shutting down.",
     504: "The model did not answer in time.",
 }
-SMALL_PIXELS: Final = 28 * 28
-"""Pictures up to this size are also shown as nested pixels: more would be a wall of digits."""
 
 
 def install(app: FastAPI, context: Context, *, has_keys: bool) -> None:
@@ -99,7 +91,7 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool) ->
     responses.pop("422", None)
     protected = has_keys and is_protected(path)
     if path == classify.PATH:
-        statuses = [404, 406, 408, 413, 415, 422, 429, 503, 504]
+        statuses = [404, 406, 408, 413, 415, 422, 429, 500, 503, 504]
     elif "{name}" in path:
         statuses = [404, 422]
     else:
@@ -107,7 +99,12 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool) ->
     for status in [401, *statuses] if protected else statuses:
         responses[str(status)] = {
             "description": REASONS[status],
-            "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {
+                problems.MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": examples.problem(status),
+                }
+            },
         }
     if "429" in responses:
         responses["429"]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
@@ -170,12 +167,11 @@ def _complete_classify(
             **options,
         },
     }
-    examples = _examples(models)
+    sent = examples.requests(models)
     operation["requestBody"] = {
         "required": True,
         "content": {
-            JSON: {"schema": {"$ref": "#/components/schemas/ClassifyRequest"}}
-            | ({"examples": examples} if examples else {}),
+            JSON: {"schema": {"$ref": "#/components/schemas/ClassifyRequest"}} | ({"examples": sent} if sent else {}),
             FORM: {"schema": form},
             **{kind: {"schema": file} for kind in IMAGES},
             NPY: {"schema": file | {"description": "uint8 rows of the model's own shape, as numpy.save writes them"}},
@@ -183,6 +179,8 @@ def _complete_classify(
     }
     ok = operation["responses"]["200"]
     ok["content"][NPY] = {"schema": file | {"description": "float32 probabilities (rows, labels)"}}
+    if answers := examples.answers(models):
+        ok["content"][JSON]["examples"] = answers
     ok["headers"] = {
         "Server-Timing": {
             "description": "decode, queue and run in milliseconds, and the rows that shared the run",
@@ -199,63 +197,6 @@ def _complete_cards(document: dict[str, Any], context: Context) -> None:
         for parameter in operations.get("get", {}).get("parameters", []):
             if "{name}" in path and parameter["name"] == "name":
                 parameter["schema"] = _name_schema(names)
-
-
-def golden_rows(model: Model) -> NDArray[Any] | None:
-    """Rows of the model's own golden file, one per label at most; None where it has none."""
-    golden, picture = model.manifest.golden, model.manifest.picture
-    if golden is None or picture is None:
-        return None
-    name = model.manifest.graphs[golden.graph].inputs[0].name
-    try:
-        with np.load(model.folder / golden.file, allow_pickle=False) as file:
-            rows: NDArray[Any] = file[name]
-    except (OSError, ValueError, KeyError):  # it was there when the model was loaded
-        return None
-    return rows
-
-
-def _as_picture(row: NDArray[Any], picture: Picture) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3), whatever the graph's layout."""
-    pixels = row if picture.layout == "hwc" else np.moveaxis(row, 0, -1)
-    return np.ascontiguousarray(pixels[..., 0] if picture.channels == 1 else pixels)
-
-
-def _can_be_read(png: bytes, picture: Picture) -> bool:
-    """Whether the codec takes it: a blank golden row, say, shows no digit."""
-    try:
-        decode(png, picture, subject="golden", max_pixels=picture.height * picture.width)
-    except ClientError:
-        return False
-    return True
-
-
-def _examples(models: list[Model]) -> dict[str, Any]:
-    """Requests that answer 200 as they stand, from each model's golden rows."""
-    examples: dict[str, Any] = {}
-    for model in models:
-        rows, picture = golden_rows(model), model.manifest.picture
-        if rows is None or picture is None or model.name + ": a picture" in examples:
-            continue
-        made = [(pixels, encode_png(pixels)) for pixels in (_as_picture(row, picture) for row in rows)]
-        made = [(pixels, png) for pixels, png in made if _can_be_read(png, picture)][:3]
-        if not made:
-            continue
-        texts = [base64.b64encode(png).decode("ascii") for _, png in made]
-        examples[f"{model.name}: a picture"] = {
-            "summary": f"{model.name}: a picture as base64",
-            "value": {"image": texts[0], "model": model.name},
-        }
-        examples[f"{model.name}: several"] = {
-            "summary": f"{model.name}: several pictures, the two best labels",
-            "value": {"images": texts, "model": model.name, "top_k": 2},
-        }
-        if made[0][0].size <= SMALL_PIXELS:
-            examples[f"{model.name}: pixels"] = {
-                "summary": f"{model.name}: nested pixels",
-                "value": {"image": made[0][0].tolist(), "model": model.name},
-            }
-    return examples
 
 
 def response(app: FastAPI) -> Response:

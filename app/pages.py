@@ -129,7 +129,7 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
 <h1>Lectern</h1>
 <p>{" · ".join(f'<a href="{href}">{text}</a>' for href, text in links)}</p>
 <table>
-<thead><tr><th>model</th><th>version</th><th>task</th><th></th><th>measured</th><th>device</th><th></th></tr></thead>
+<thead><tr><th>model</th><th>version</th><th>task</th><th>what</th><th>measured</th><th>device</th><th></th></tr></thead>
 <tbody>
 {rows or '<tr><td colspan="7">No model is loaded.</td></tr>'}
 </tbody>

@@ -11,7 +11,8 @@ import jsonschema_rs
 import numpy as np
 import pytest
 
-from app.tasks.classify import ClassifyRequest
+from app.problems import Problem
+from app.tasks.classify import ClassifyAnswer, ClassifyRequest
 from tests.app.house import House, open_house, strokes
 from tests.models_made import brightness_probabilities
 
@@ -119,6 +120,14 @@ def test_a_model_whose_golden_rows_cannot_be_pictures_has_no_examples(tmp_path: 
         assert "examples" not in content["application/json"]
 
 
+def test_the_answers_shown_are_answers_to_golden_rows(document: dict[str, Any]) -> None:
+    content = document["paths"]["/v1/classify"]["post"]["responses"]["200"]["content"]["application/json"]
+    assert set(content["examples"]) == {"digits", "shades"}
+    shown = ClassifyAnswer.model_validate(content["examples"]["digits"]["value"], strict=True)
+    known = brightness_probabilities(strokes()[:1], 5)[0]
+    np.testing.assert_allclose(list(shown.results[0].probabilities.values()), known, atol=1e-5)
+
+
 def test_answers_are_what_the_document_says(house: House, document: dict[str, Any]) -> None:
     def validator(path: str, method: str) -> Any:
         schema = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
@@ -134,10 +143,13 @@ def test_answers_are_what_the_document_says(house: House, document: dict[str, An
 
 def test_errors_are_problems_in_the_document_too(document: dict[str, Any]) -> None:
     responses = document["paths"]["/v1/classify"]["post"]["responses"]
-    assert set(responses) == {"200", "404", "406", "408", "413", "415", "422", "429", "503", "504"}
+    assert set(responses) == {"200", "404", "406", "408", "413", "415", "422", "429", "500", "503", "504"}
     for status, response in responses.items():
         if status != "200":
+            (content,) = response["content"].values()
             assert list(response["content"]) == ["application/problem+json"]
+            assert content["example"]["status"] == int(status)
+            Problem.model_validate(content["example"], strict=True)
     assert "HTTPValidationError" not in json.dumps(document)
 
 

@@ -1,0 +1,137 @@
+"""Examples for the OpenAPI document, made from what is loaded: each answers 200 when sent as it stands.
+
+They come from the golden rows that lie in a model's own folder and were compared with its answers when it was loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import problems
+from app.codecs.images import decode, encode_png
+from app.core.errors import ClientError, LecternError
+from app.core.manifest import Picture
+from app.engine.registry import Model
+from app.tasks.classify import DEFAULT_TOP_K, to_json
+
+SMALL_PIXELS: Final = 28 * 28
+"""Pictures up to this size are also shown as nested pixels: more would be a wall of digits."""
+SHOWN_PICTURES: Final = 3
+
+# subject, detail, expected, got: sentences that the app says.
+PROBLEMS: Final[dict[int, tuple[str, str, str, str]]] = {
+    401: (
+        "header.authorization",
+        "this needs an API key, and none or an unknown one was given",
+        "Authorization: Bearer KEY, or X-API-Key: KEY",
+        "no key",
+    ),
+    404: ("version", "no version of model 'digits' is called '9': there is 1, 2", "1, 2", "'9'"),
+    406: (
+        "header.accept",
+        "accept is 'text/html', answers are given as application/json or application/x-npy",
+        "application/json, application/x-npy",
+        "'text/html'",
+    ),
+    408: ("body", "the body did not arrive within 30 s", "the whole body within 30 s", "a part of it"),
+    413: ("images", "the request has 300 pictures, at most 256 are taken", "at most 256 pictures", "300"),
+    415: ("body", "body: is a PDF document, expected a picture", "PNG, JPEG, WebP, BMP, GIF or TIFF", "a PDF document"),
+    422: ("top_k", "top_k is 0, model 'digits' has 10 labels: it must be 1 to 10", "1 to 10", "0"),
+    429: ("model", "the queue of model 'digits' is full", "fewer rows at once", "a full queue"),
+    500: ("", "The server failed on this request; its log has the reason under the request id.", "", ""),
+    503: ("model", "model 'digits' is shutting down", "", ""),
+    504: ("model", "model 'digits' did not answer 1 rows within 60 s", "an answer within 60 s", "none"),
+}
+
+
+def problem(status: int) -> dict[str, Any]:
+    """What an error of this status looks like."""
+    subject, detail, expected, got = PROBLEMS[status]
+    kind, cls = next(((k, c) for k, c in problems.kinds().items() if c.status == status), ("", LecternError))
+    told = {
+        "type": f"/errors/{kind}" if status != 500 else "about:blank",
+        "title": cls.title if status != 500 else LecternError.title,
+        "status": status,
+        "detail": detail,
+        "request_id": "5f0c5a1d1c4be1a9b7d80e3f",
+    }
+    return told | {k: v for k, v in (("subject", subject), ("expected", expected), ("got", got)) if v}
+
+
+def _golden(model: Model) -> dict[str, NDArray[Any]]:
+    """The arrays of the model's golden file by name; empty where it has none."""
+    golden = model.manifest.golden
+    if golden is None:
+        return {}
+    try:
+        with np.load(model.folder / golden.file, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError):  # it was there when the model was loaded
+        return {}
+
+
+def _pictures(model: Model) -> list[tuple[NDArray[np.uint8], bytes]]:
+    """A few golden rows that the codec can read, as pixels and as PNG."""
+    picture = model.manifest.picture
+    rows = _golden(model).get(model.manifest.graphs["classifier"].inputs[0].name)
+    if picture is None or rows is None:
+        return []
+    made = [(pixels, encode_png(pixels)) for pixels in (_as_picture(row, picture) for row in rows)]
+    return [(pixels, png) for pixels, png in made if _can_be_read(png, picture)][:SHOWN_PICTURES]
+
+
+def _as_picture(row: NDArray[Any], picture: Picture) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3), whatever the graph's layout."""
+    pixels = row if picture.layout == "hwc" else np.moveaxis(row, 0, -1)
+    return np.ascontiguousarray(pixels[..., 0] if picture.channels == 1 else pixels)
+
+
+def _can_be_read(png: bytes, picture: Picture) -> bool:
+    """Whether the codec takes it: a blank golden row, say, shows no digit."""
+    try:
+        decode(png, picture, subject="golden", max_pixels=picture.height * picture.width)
+    except ClientError:
+        return False
+    return True
+
+
+def _latest(models: list[Model]) -> list[Model]:
+    """The latest version of each: the one that answers where none is asked for."""
+    by_name = {model.name: model for model in sorted(models, key=lambda m: int(m.version))}
+    return sorted(by_name.values(), key=lambda m: m.name)
+
+
+def requests(models: list[Model]) -> dict[str, Any]:
+    """Bodies for POST /v1/classify, by name."""
+    examples: dict[str, Any] = {}
+    for model in _latest(models):
+        made = _pictures(model)
+        if not made:
+            continue
+        texts = [base64.b64encode(png).decode("ascii") for _, png in made]
+        forms = {
+            "a picture as base64": {"image": texts[0], "model": model.name},
+            "several pictures, the two best labels": {"images": texts, "model": model.name, "top_k": 2},
+        }
+        if made[0][0].size <= SMALL_PIXELS:
+            forms["nested pixels"] = {"image": made[0][0].tolist(), "model": model.name}
+        examples |= {
+            f"{model.name}: {what}": {"summary": f"{model.name}: {what}", "value": forms[what]} for what in forms
+        }
+    return examples
+
+
+def answers(models: list[Model]) -> dict[str, Any]:
+    """What POST /v1/classify says to a golden row of each model."""
+    examples: dict[str, Any] = {}
+    for model in _latest(models):
+        probabilities = _golden(model).get("probabilities")
+        if probabilities is not None:
+            told = to_json(model, probabilities[:1], min(DEFAULT_TOP_K, len(model.manifest.labels)))
+            examples[model.name] = {"value": json.loads(told)}
+    return examples

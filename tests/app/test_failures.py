@@ -1,0 +1,95 @@
+"""When the models cannot answer: a full queue, a passed deadline, a failed run, a house that is closing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.codecs.images import encode_png
+from app.core.errors import Busy, InferenceFailed, Unavailable
+from app.core.manifest import Tensors
+from app.engine.batcher import Answer
+from tests.app.house import House, grey, open_house
+
+PNG = encode_png(grey(100))
+
+
+@pytest.fixture(scope="module")
+def fragile(models: Path) -> Iterator[House]:
+    with open_house(models, only=("shades",), request_timeout_s=0.1, docs=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def run(fragile: House, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[Answer]]], None]:
+    """Sets what happens to a request that reaches the model."""
+    (model,) = fragile.app.state.registry.models
+
+    def set_run(behaviour: Callable[[], Awaitable[Answer]]) -> None:
+        async def replaced(graph: str, tensors: Tensors) -> Answer:
+            return await behaviour()
+
+        monkeypatch.setattr(model, "run", replaced)
+
+    return set_run
+
+
+def raising(error: Exception) -> Callable[[], Awaitable[Answer]]:
+    async def behaviour() -> Answer:
+        raise error
+
+    return behaviour
+
+
+Set = Callable[[Callable[[], Awaitable[Answer]]], None]
+
+
+def test_a_full_queue_answers_429_and_says_when_to_come_back(fragile: House, run: Set) -> None:
+    run(raising(Busy("the queue is full", retry_after_s=2.6)))
+    reply = fragile.send("image/png", PNG)
+    assert reply.problem(429)["type"] == "/errors/busy"
+    assert reply.header("retry-after") == "3"
+
+
+def test_a_house_that_closes_answers_503(fragile: House, run: Set) -> None:
+    run(raising(Unavailable("model 'shades' is shutting down")))
+    assert fragile.send("image/png", PNG).problem(503)["detail"] == "model 'shades' is shutting down"
+
+
+def test_a_model_that_does_not_answer_in_time_is_given_up_with_504(fragile: House, run: Set) -> None:
+    gone: list[bool] = []
+
+    async def never() -> Answer:
+        try:
+            return await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            gone.append(True)
+            raise
+
+    run(never)
+    assert "within 0.1 s" in fragile.send("image/png", PNG).problem(504)["detail"]
+    assert gone == [True]
+
+
+def test_a_run_that_fails_is_a_500_that_names_the_model(fragile: House, run: Set) -> None:
+    run(raising(InferenceFailed("model 'shades' could not be run")))
+    told = fragile.send("image/png", PNG).problem(500)
+    assert (told["type"], told["detail"]) == ("/errors/inference-failed", "model 'shades' could not be run")
+
+
+def test_probabilities_that_are_not_numbers_are_never_sent(fragile: House, run: Set) -> None:
+    async def poisoned() -> Answer:
+        wrong = np.full((1, 10), np.nan, np.float32)
+        return Answer(tensors={"probabilities": wrong}, queue_s=0.0, run_s=0.0, batch_rows=1)
+
+    run(poisoned)
+    for accept in ("application/json", "application/x-npy"):
+        assert "not numbers" in fragile.send("image/png", PNG, accept=accept).problem(500)["detail"]
+
+
+def test_it_answers_again_afterwards(fragile: House) -> None:
+    assert fragile.send("image/png", PNG).status == 200
