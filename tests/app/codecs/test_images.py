@@ -41,7 +41,8 @@ def png_claiming(width: int, height: int) -> bytes:
 def test_a_picture_of_every_format_becomes_the_declared_shape(form: str) -> None:
     pixels = read(EXAMPLES[form])
     want = np.asarray(scene().resize((32, 32), Image.Resampling.BICUBIC, box=(4, 0, 44, 40)))
-    assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+    assert pixels.shape == (32, 32, 3)
+    assert pixels.dtype == np.uint8
     assert np.abs(pixels.astype(int) - want).mean() < 12  # GIF has 256 colours, JPEG and WebP their losses
 
 
@@ -90,7 +91,7 @@ def test_exif_turns_a_photo_upright(form: str, orientation: int, stored: Any) ->
 
 def test_what_is_transparent_shows_the_background() -> None:
     image = scene(32, 32).convert("RGBA")
-    image.putalpha(Image.fromarray(np.repeat(np.uint8([[255], [0]]), 16, axis=0).repeat(32, axis=1)))
+    image.putalpha(Image.fromarray(np.repeat(np.array([[255], [0]], np.uint8), 16, axis=0).repeat(32, axis=1)))
     pixels = read(saved(image), PhotoPicture(kind="photo", height=32, width=32, channels=3, background=77))
     assert (pixels[16:] == 77).all()
     assert np.array_equal(pixels[:16], np.asarray(scene(32, 32))[:16])
