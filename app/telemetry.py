@@ -6,9 +6,11 @@ becomes a 500 with a request id, and its trace goes to the log alone.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
 
@@ -27,6 +29,9 @@ log = logging.getLogger("lectern.access")
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 CLIENT_GONE: Final = 499
+TOO_LARGE: Final = 413
+DISCARDED_BYTES: Final = 64 << 20
+DISCARDED_S: Final = 1.0
 SECONDS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 HEADERS: Final = (
@@ -165,6 +170,11 @@ class Telemetry:
                     message["headers"].append((b"connection", b"close"))
             elif is_head:
                 message = {**message, "body": b""}
+            elif trace.unread and status == TOO_LARGE and not message.get("more_body", False):
+                # Closing on a client that still sends would reset the connection and take the answer with it.
+                await send({**message, "more_body": True})
+                await _discard(receive)
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         try:
@@ -183,6 +193,18 @@ class Telemetry:
             self._finished(method, _template(scope), status or CLIENT_GONE, seconds)
             if log.isEnabledFor(logging.INFO):
                 log.info("request", extra={FIELDS: _fields(scope, trace, method, status or CLIENT_GONE, seconds)})
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on for a while and forget it, until the body or the client's patience ends."""
+    left = DISCARDED_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARDED_S):
+            while left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
 
 
 def _first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:

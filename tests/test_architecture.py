@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 WEB = frozenset({"fastapi", "starlette", "uvicorn", "fastapi_offline", "python_multipart", "uvloop"})
+PYDANTIC = frozenset({"pydantic", "pydantic_core"})
 TORCH = frozenset({"torch", "accelerate"})
 LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "matplotlib", "tqdm", "numpy", "PIL", "pydantic", "scipy"}
 
@@ -25,9 +26,9 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "app.engine.session": (frozenset({"app.core", "app.engine"}), frozenset({"numpy", "onnxruntime"})),
     "app.codecs": (frozenset({"app.core"}), frozenset({"numpy", "PIL", "python_multipart"})),
     # What the tasks and protocols share in reading requests and writing answers.
-    "app.wire": (frozenset({"app.core", "app.engine", "app.codecs"}), WEB | {"numpy", "pydantic"}),
-    "app.tasks": (frozenset({"app.core", "app.engine", "app.codecs", "app.wire"}), WEB | {"numpy", "pydantic"}),
-    "app.protocols": (frozenset({"app.core", "app.engine", "app.codecs", "app.wire"}), WEB | {"numpy", "pydantic"}),
+    "app.wire": (frozenset({"app.core", "app.engine", "app.codecs"}), WEB | PYDANTIC | {"numpy"}),
+    "app.tasks": (frozenset({"app.core", "app.engine", "app.codecs", "app.wire"}), WEB | PYDANTIC | {"numpy"}),
+    "app.protocols": (frozenset({"app.core", "app.engine", "app.codecs", "app.wire"}), WEB | PYDANTIC | {"numpy"}),
     "app": (frozenset({"app"}), WEB | {"numpy", "pydantic", "pydantic_settings", "prometheus_client"}),
     # A picture must be read in training exactly as when it is served, so training reads it with the same codec.
     "training": (frozenset({"app.core", "app.codecs", "training"}), LEARNING),

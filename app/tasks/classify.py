@@ -6,12 +6,12 @@ One shape of answer for one picture and for many: `results`, one entry per pictu
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Annotated, Any, Final
 
 import numpy as np
+import pydantic_core
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -226,17 +226,15 @@ def to_json(model: Model, probabilities: NDArray[Any], top_k: int) -> bytes:
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k].tolist()
     # Seven decimals: what float32 holds near 1. Without rounding, 0.1 would be written 0.10000000149011612.
     values = np.round(np.clip(probabilities.astype(np.float64), 0, 1), 7).tolist()
-    return json.dumps(
+    answer: bytes = pydantic_core.to_json(
         {
             "model": model.manifest.name,
             "version": model.manifest.version,
             "device": model.device,
             "results": [_result(labels, best, row) for best, row in zip(order, values, strict=True)],
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
-        check_circular=False,
-    ).encode()
+        }
+    )
+    return answer
 
 
 def _result(labels: Sequence[str], best: list[int], row: list[float]) -> dict[str, Any]:

@@ -295,6 +295,11 @@ def test_a_body_in_pieces_is_counted_while_it_comes(house: House) -> None:
     assert told["expected"] == f"at most {1 << 20} bytes"
 
 
+def test_a_client_that_sends_far_too_much_still_reads_its_answer(house: House) -> None:
+    told = house.ask("POST", "/v1/classify", bytes(20 << 20), {"Content-Type": "image/png"}).problem(413)
+    assert told["got"] == f"{20 << 20} bytes"
+
+
 def test_a_small_body_in_pieces_is_read(house: House) -> None:
     pieces = iter([PNG[:10], PNG[10:]])
     assert house.ask("POST", "/v1/classify", pieces, {"Content-Type": "image/png"}).status == 200
