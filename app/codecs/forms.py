@@ -84,7 +84,7 @@ def parse_form(body: bytes, parameters: str, *, max_parts: int) -> list[Part]:
 
     Args:
         body: the whole body.
-        parameters: what stands behind `multipart/form-data;` in the content type.
+        parameters: what stands behind `multipart/form-data;` in the content type; Latin-1, as headers are.
         max_parts: more parts than this are refused.
 
     Raises:
