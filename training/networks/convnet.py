@@ -4,7 +4,7 @@
 
 Source: K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), section 3: whitening as the first
 layer, identity initialisation, scaled head, norm layers with a bias and no gain. The shapes here follow from the
-size of the picture: each stage halves it until 3 or 4 pixels are left.
+size of the picture: each stage halves it until 3 to 5 pixels are left.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class ConvNet(nn.Module):
 
 
 def widths_for(height: int, width: int, *, base: tuple[int, ...]) -> tuple[int, ...]:
-    """As many stages as leave 3 or 4 pixels on the shorter side; the last width repeats."""
+    """As many stages as leave 3 to 5 pixels on the shorter side; the last width repeats."""
     stages, side = 0, min(height, width) - 1
-    while side > 4:
+    while side > 5:
         side //= 2
         stages += 1
     stages = max(1, stages)

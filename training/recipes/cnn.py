@@ -27,7 +27,6 @@ from training.networks.convnet import ConvNet, widths_for
 from training.options import add_flags, given, positive
 from training.recipe import Batch
 
-
 FEW_ROWS: Final = 20_000
 
 

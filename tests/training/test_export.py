@@ -1,0 +1,115 @@
+"""Publishing: all or nothing, never twice, and never a graph that differs from what was trained."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+
+from training import export
+from training.export import Export, PublishError, check_can_publish, next_version, staged
+
+
+class Softmax(nn.Module):
+    """uint8 (N, 4) -> probabilities (N, 4)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(x.float() / 255, dim=1)
+
+
+class Unequal(nn.Module):
+    """Traced as one function, run as another: what a parity check is for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float() * (1.0 if torch.compiler.is_exporting() else 1.001)
+
+
+def rows() -> Tensor:
+    return torch.randint(0, 256, (40, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def test_a_graph_takes_any_number_of_rows_and_says_what_torch_says(tmp_path: Path) -> None:
+    made = Export(graph="classifier", module=Softmax(), input="image", output="probabilities", rows=rows())
+    graph, golden, difference = export.write_graph(tmp_path, made)
+    session = ort.InferenceSession(tmp_path / graph.file, providers=["CPUExecutionProvider"])
+    for n in (1, 3, 40):
+        x = rows()[:n].numpy()
+        e = np.exp(x / 255.0)
+        assert np.allclose(session.run(None, {"image": x})[0], e / e.sum(1, keepdims=True), atol=1e-6)
+    assert difference < 1e-6
+    assert graph.inputs[0].shape == ("rows", 4)
+    assert graph.sha256 == export.sha256(tmp_path / graph.file)
+    with np.load(tmp_path / golden.file) as kept:
+        assert set(kept) == {"image", "probabilities"}
+        assert len(kept["image"]) == golden.rows == 8
+
+
+def test_a_graph_that_differs_from_torch_is_refused_with_both_figures(tmp_path: Path) -> None:
+    made = Export(graph="classifier", module=Unequal(), input="image", output="probabilities", rows=rows())
+    with pytest.raises(PublishError, match=r"differs from torch by 2\.\d+e-01 on 40 rows, expected 0\.0001 at most"):
+        export.write_graph(tmp_path, made)
+
+
+def test_what_is_staged_appears_whole_and_leaves_no_trace_beside_it(tmp_path: Path) -> None:
+    with staged(tmp_path, "net", "1") as folder:
+        (folder / "a.txt").write_text("a")
+        assert not (tmp_path / "net" / "1").exists()
+    assert (tmp_path / "net" / "1" / "a.txt").read_text() == "a"
+    assert [p.name for p in (tmp_path / "net").iterdir()] == ["1"]
+    assert next_version(tmp_path, "net") == "2"
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("parity"), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_failure_on_the_way_publishes_nothing(tmp_path: Path, failure: Exception) -> None:
+    expected = PublishError if isinstance(failure, OSError) else RuntimeError
+
+    def publish_half() -> None:
+        with staged(tmp_path, "net", "1") as folder:
+            (folder / "half.onnx").write_bytes(b"half")
+            raise failure
+
+    with pytest.raises(expected, match=r"No space left|parity"):
+        publish_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_that_exists_is_never_written_again(tmp_path: Path) -> None:
+    (tmp_path / "net" / "1").mkdir(parents=True)
+    (tmp_path / "net" / "1" / "manifest.json").write_text("{}")
+    with pytest.raises(PublishError, match="next version is 2"):
+        check_can_publish(tmp_path, "net", "1")
+    with pytest.raises(PublishError, match="cannot be put in place"), staged(tmp_path, "net", "1") as folder:
+        (folder / "manifest.json").write_text("other")
+    assert (tmp_path / "net" / "1" / "manifest.json").read_text() == "{}"
+
+
+def test_a_full_disk_is_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = SimpleNamespace(free=5 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(PublishError, match="5 MiB free, expected 64 or more"):
+        check_can_publish(tmp_path, "net", None)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write where others may not")
+def test_a_read_only_folder_is_named_before_training(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with pytest.raises(PublishError, match="cannot be written"):
+        check_can_publish(tmp_path, "net", None)
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_training() -> None:
+    with pytest.raises(PublishError, match=r"/proc/models/net: cannot be written"):
+        check_can_publish(Path("/proc/models"), "net", None)
+
+
+def test_a_check_that_passes_leaves_no_folder_behind(tmp_path: Path) -> None:
+    check_can_publish(tmp_path, "net", None)
+    assert list(tmp_path.iterdir()) == []
