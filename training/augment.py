@@ -50,8 +50,8 @@ def handwrite(x: Tensor, generator: Generator, *, strength: float = 1.0) -> Tens
     def uniform(limit: float, *shape: int) -> Tensor:
         return (torch.rand(b, *shape, generator=generator, device=x.device) * 2 - 1) * (limit * strength)
 
-    angle = uniform(math.radians(13))
-    scale_x, scale_y = torch.exp(uniform(0.13)), torch.exp(uniform(0.13))
+    angle = uniform(math.radians(12))
+    scale_x, scale_y = torch.exp(uniform(0.12)), torch.exp(uniform(0.12))
     shear = uniform(0.22)
     cos, sin = torch.cos(angle), torch.sin(angle)
     theta = torch.zeros(b, 2, 3, device=x.device)
@@ -59,8 +59,8 @@ def handwrite(x: Tensor, generator: Generator, *, strength: float = 1.0) -> Tens
     theta[:, 1, 0], theta[:, 1, 1] = sin * scale_y, (shear * sin + cos) * scale_y
     theta[:, :, 2] = uniform(2 * 2.0 / w, 2)
     grid = F.affine_grid(theta, [b, 1, h, w], align_corners=False)
-    # A coarse random field, smoothly interpolated: an elastic bend of up to about 1.5 pixels.
-    bend = F.interpolate(uniform(1.5 * 2 / w, 2, 5, 5), (h, w), mode="bicubic", align_corners=True)
+    # A coarse random field, smoothly interpolated: an elastic bend of up to about 1.2 pixels.
+    bend = F.interpolate(uniform(1.2 * 2 / w, 2, 5, 5), (h, w), mode="bicubic", align_corners=True)
     grid = grid + bend.permute(0, 2, 3, 1)
     moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
@@ -69,5 +69,5 @@ def handwrite(x: Tensor, generator: Generator, *, strength: float = 1.0) -> Tens
     soft = F.avg_pool2d(moved, 3, stride=1, padding=1, count_include_pad=False)
     soft = soft / soft.amax((2, 3), keepdim=True).clamp_min(1e-3)
     amount = torch.rand(b, 1, 1, 1, generator=generator, device=x.device) * 0.8
-    written = torch.where(pen < 0.08, torch.lerp(moved, thick, amount), moved)
-    return torch.where(pen > 0.92, torch.lerp(written, soft, amount), written)
+    written = torch.where(pen < 0.06, torch.lerp(moved, thick, amount), moved)
+    return torch.where(pen > 0.94, torch.lerp(written, soft, amount), written)

@@ -68,4 +68,4 @@ def test_handwriting_of_no_strength_leaves_unmarked_rows_as_they_are() -> None:
     x = torch.rand(400, 1, 28, 28, generator=generator(6))
     same = augment.handwrite(x, generator(7), strength=0.0)
     unchanged = ((same - x).abs().amax((1, 2, 3)) < 1e-4).float().mean()
-    assert 0.74 < unchanged < 0.94, "the pen changes for 16 % of the rows, and for no others"
+    assert 0.8 < unchanged < 0.96, "the pen changes for 12 % of the rows, and for no others"

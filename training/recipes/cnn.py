@@ -35,6 +35,7 @@ class Hyperparameters:
     """Defaults for photos, after airbench94's Muon recipe (Jordan 2024); `for_digits` says what handwriting changes."""
 
     widths: tuple[int, ...] = (64, 256, 256)
+    late_pool: bool = False
     epochs: int = 8
     batch_size: int = 2000
     forward_rows: int = 500  # rows per forward pass: what a CPU's caches hold; norm statistics are over these
@@ -57,7 +58,8 @@ def for_digits(h: Hyperparameters) -> Hyperparameters:
     return replace(
         h,
         widths=(32, 64, 128),
-        epochs=30,
+        late_pool=True,
+        epochs=16,
         batch_size=500,
         lr_filters=0.1,
         lr_bias=0.03,
@@ -105,8 +107,12 @@ class Classifier:
         torch.manual_seed(seed)
         height, width, channels = dataset.train_x.shape[1:]
         network = ConvNet(
-            channels=channels, classes=len(dataset.labels), widths=widths_for(height, width, base=h.widths)
-        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form of `to`
+            channels=channels,
+            classes=len(dataset.labels),
+            widths=widths_for(height, width, base=h.widths),
+            late_pool=h.late_pool,
+        )
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         # 5,000 rows give the covariance of 12 values far better than the step needs it.
         network.whiten_from(pixels(dataset.train_x[:5000]))
         self.average = copy.deepcopy(network).to(accelerator.device).requires_grad_(False)
@@ -196,6 +202,7 @@ class Classifier:
         if not moves:
             self.optimisers[1].param_groups[0]["lr"] = 0.0
         if self.accelerator.num_processes == 1:
+            assert self.bare.whiten.bias is not None
             self.bare.whiten.requires_grad_(False)
             self.bare.whiten.bias.requires_grad_(moves)
 
