@@ -85,6 +85,20 @@ def _pictures(model: Model) -> list[tuple[NDArray[np.uint8], bytes]]:
     return [(pixels, png) for pixels, png in made if _can_be_read(png, picture)][:SHOWN_PICTURES]
 
 
+def answered(model: Model) -> list[tuple[bytes, str]]:
+    """The golden rows as PNG, each with the label that the model gives it."""
+    graph = model.manifest.graphs["classifier"] if model.manifest.task == "classify" else None
+    picture, arrays = model.manifest.picture, _golden(model)
+    if graph is None or picture is None or graph.inputs[0].name not in arrays:
+        return []
+    best = arrays[graph.outputs[0].name].argmax(axis=1).tolist()
+    rows = arrays[graph.inputs[0].name]
+    return [
+        (encode_png(_as_picture(row, picture)), model.manifest.labels[index])
+        for row, index in zip(rows, best, strict=True)
+    ]
+
+
 def _as_picture(row: NDArray[Any], picture: Picture) -> NDArray[np.uint8]:
     """(H, W) or (H, W, 3), whatever the graph's layout."""
     pixels = row if picture.layout == "hwc" else np.moveaxis(row, 0, -1)

@@ -6,6 +6,7 @@ used. No page has a script inside, so that a strict content security policy hold
 
 from __future__ import annotations
 
+import base64
 import html
 import importlib.util
 from functools import lru_cache
@@ -15,13 +16,15 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
-from app import openapi
+from app import examples, openapi
 from app.core.errors import NotFound
+from app.engine.registry import Model
 from app.wire.context import Context
 
 HERE: Final = Path(__file__).parent / "static"
 TYPES: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 THEIRS: Final = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js")
+FIGURES_SHOWN: Final = 3
 OURS: Final = ("docs.js", "page.css")
 # Redoc ends its menu with a picture from its makers' address: the one thing in these files that asks outside.
 OUTSIDE_PICTURE: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
@@ -112,42 +115,57 @@ def install(app: FastAPI, context: Context, *, docs: bool) -> None:
 
 
 def landing_page(context: Context, base: str, *, docs: bool) -> str:
-    """What is loaded, and a command to try."""
+    """What is loaded, what each model makes of a few pictures, and commands to try."""
     registry = context.registry
-    rows = "\n".join(
-        f'<tr><td><a href="v1/models/{model.name}?version={model.version}">{model.name}</a></td>'
-        f"<td>{model.version}</td><td>{model.manifest.task}</td><td>{html.escape(model.manifest.title)}</td>"
-        f"<td>{_quality(model.manifest.quality)}</td><td>{html.escape(model.device)}</td>"
-        f"<td>{_report(model.name, model.version, model.manifest.report)}</td></tr>"
-        for model in registry.models
+    models = "\n".join(_model(model) for model in registry.models)
+    refused = "\n".join(
+        f"<li><strong>{html.escape(r.folder)}</strong><br>{html.escape(r.reason)}</li>" for r in registry.refused
     )
-    refused = "\n".join(f"<li><b>{html.escape(r.folder)}</b>: {html.escape(r.reason)}</li>" for r in registry.refused)
-    links = [("v1/models", "models"), ("health/ready", "readiness"), ("metrics", "metrics")]
+    links = [("v1/models", "Models as JSON"), ("health/ready", "Readiness"), ("metrics", "Metrics")]
     if docs:
-        links = [("docs", "try the API"), ("redoc", "read the API"), ("openapi.json", "OpenAPI"), *links]
+        links = [("docs", "Try the API"), ("redoc", "Read the API"), ("openapi.json", "OpenAPI"), *links]
+    count = len(registry.models)
+    plural = "" if count == 1 else "s"
+    there = f"{count} model{plural} on {html.escape(registry.device)}" if count else "nothing. No model is loaded"
+    address = html.escape(base)
     body = f"""<main>
 <h1>Lectern</h1>
-<p>{" · ".join(f'<a href="{href}">{text}</a>' for href, text in links)}</p>
-<table>
-<thead><tr><th>model</th><th>version</th><th>task</th><th>what</th><th>measured</th><th>device</th><th></th></tr></thead>
-<tbody>
-{rows or '<tr><td colspan="7">No model is loaded.</td></tr>'}
-</tbody>
-</table>
-{f"<h2>Refused</h2><ul>{refused}</ul>" if refused else ""}
-<h2>Try it</h2>
-<pre>curl -F image=@digit.png {html.escape(base)}/v1/classify</pre>
+<p class="lead">This server answers with {there}.</p>
+<nav>{_links(links)}</nav>
+{models}
+{f"<h2>Refused at start</h2><ul>{refused}</ul>" if refused else ""}
+<h2>Ask it</h2>
+<pre>curl -F image=@picture.png {address}/v1/classify
+curl -F image=@a.png -F image=@b.jpg '{address}/v1/classify?top_k=3'
+curl -H 'Content-Type: image/png' --data-binary @picture.png {address}/v1/classify</pre>
 </main>"""
     return PAGE.format(title="Lectern", head='<link rel="stylesheet" href="static/page.css">', body=body)
 
 
-def _quality(quality: tuple[object, ...]) -> str:
-    if not quality:
-        return ""
-    first = quality[0]
-    name, value, unit = (getattr(first, key) for key in ("name", "value", "unit"))
-    return html.escape(f"{name} {value:g}{' ' + unit if unit else ''}")
+def _model(model: Model) -> str:
+    """One model: what it is, how good, and its own golden rows with its answers to them."""
+    m = model.manifest
+    at = f"v1/models/{m.name}"
+    links = [(f"{at}?version={m.version}", "model card")]
+    if m.report:
+        links.insert(0, (f"{at}/report?version={m.version}", "report"))
+    figures = "".join(
+        f"<div><dt>{html.escape(q.name.replace('_', ' '))}</dt>"
+        f"<dd>{q.value:.4g}{html.escape(' ' + q.unit if q.unit else '')}</dd></div>"
+        for q in m.quality[:FIGURES_SHOWN]
+    )
+    pictures = "".join(
+        f'<figure><img alt="" width="56" height="56" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        f"<figcaption>{html.escape(label)}</figcaption></figure>"
+        for png, label in examples.answered(model)
+    )
+    return (
+        f'<section class="model"><h2>{html.escape(m.name)} <small>version {m.version}, {m.task}, '
+        f"{html.escape(model.device)}</small></h2><p>{html.escape(m.summary)}</p>"
+        f'<div class="pictures">{pictures}</div><dl>{figures}</dl>'
+        f"<nav>{_links(links)}</nav></section>"
+    )
 
 
-def _report(name: str, version: str, report: str | None) -> str:
-    return f'<a href="v1/models/{name}/report?version={version}">report</a>' if report else ""
+def _links(links: list[tuple[str, str]]) -> str:
+    return "".join(f'<a href="{href}">{text}</a>' for href, text in links)

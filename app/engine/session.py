@@ -114,7 +114,7 @@ def choose_device(device: Device) -> Literal["cpu", "cuda"]:
         return "cuda"
     if device == "cuda":
         raise DeviceRefused(f"device 'cuda' cannot be had: {cause}", subject="device", expected="cuda", got=cause)
-    log.warning("device 'auto' is the CPU: %s", cause)
+    log.info("device 'auto' is the CPU: %s", cause)
     return "cpu"
 
 

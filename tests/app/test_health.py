@@ -139,7 +139,7 @@ def test_a_page_asks_only_this_server_and_has_no_script_inside(house: House, pat
     assert not page.inline
     assert page.asked
     for address in page.asked:
-        if address == "data:,":
+        if address.startswith("data:"):
             continue
         assert "//" not in address
         assert house.get("/" + address).status == 200

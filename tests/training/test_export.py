@@ -49,7 +49,7 @@ def test_a_graph_takes_any_number_of_rows_and_says_what_torch_says(tmp_path: Pat
     assert graph.sha256 == export.sha256(tmp_path / graph.file)
     with np.load(tmp_path / golden.file) as kept:
         assert set(kept) == {"image", "probabilities"}
-        assert len(kept["image"]) == golden.rows == 8
+        assert len(kept["image"]) == golden.rows == 10
 
 
 def test_a_graph_that_differs_from_torch_is_refused_with_both_figures(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_cuda_that_turns_out_to_be_the_cpu_is_an_error(monkeypatch: pytest.Monke
 def test_auto_says_in_the_log_why_it_is_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
     if _has_cuda():
         pytest.skip("CUDA can be had here")
-    with caplog.at_level(logging.WARNING, "app.engine.session"):
+    with caplog.at_level(logging.INFO, "app.engine.session"):
         assert load(square(), device="auto").device == "cpu"
         assert load(square(), device="auto").device == "cpu"
     assert caplog.text.count("device 'auto' is the CPU: ") == 1
