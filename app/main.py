@@ -15,6 +15,7 @@ from app import cards, health, openapi, pages, problems
 from app.core.manifest import Task
 from app.engine.registry import Model, Registry
 from app.keys import Keys
+from app.protocols import oip
 from app.settings import Settings
 from app.tasks import classify
 from app.telemetry import Metrics, Telemetry
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(classify.router(context))
     app.include_router(cards.router(context))
+    app.include_router(oip.router(context, version=VERSION))
     app.include_router(health.router(registry, metrics.registry, life))
     pages.install(app, context, docs=settings.docs)
     openapi.install(app, context, has_keys=bool(settings.api_keys))

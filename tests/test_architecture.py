@@ -24,7 +24,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "app.core": (frozenset(), frozenset({"numpy", "pydantic"})),
     "app.engine": (frozenset({"app.core"}), frozenset({"numpy", "pydantic"})),
     "app.engine.session": (frozenset({"app.core", "app.engine"}), frozenset({"numpy", "onnxruntime"})),
-    "app.codecs": (frozenset({"app.core"}), frozenset({"numpy", "PIL", "python_multipart"})),
+    "app.codecs": (frozenset({"app.core"}), frozenset({"numpy", "PIL", "pydantic_core", "python_multipart"})),
     # What the tasks and protocols share in reading requests and writing answers.
     "app.wire": (frozenset({"app.core", "app.engine", "app.codecs"}), WEB | PYDANTIC | {"numpy"}),
     "app.tasks": (frozenset({"app.core", "app.engine", "app.codecs", "app.wire"}), WEB | PYDANTIC | {"numpy"}),

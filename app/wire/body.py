@@ -28,8 +28,8 @@ def header(request: Request, name: bytes) -> str | None:
     return found[0].decode("latin-1") if found else None
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The whole body.
+async def read_body(request: Request, limits: Limits, *, compressed: bool = False) -> bytes:
+    """The whole body, as it came; `compressed` says that the caller will unpack it.
 
     Raises:
         TooLarge: more bytes than the limit, by Content-Length before anything is read, else while reading.
@@ -38,7 +38,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         ClientDisconnect: the client hung up.
     """
     encoding = header(request, b"content-encoding")
-    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+    if not compressed and encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedMedia(
             f"content-encoding {shown(encoding)} is not taken, send the body as it is",
             subject="header.content-encoding",

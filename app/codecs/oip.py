@@ -1,0 +1,276 @@
+"""The bodies of the Open Inference Protocol v2: JSON, and raw little-endian tensors behind it.
+
+Source: kserve/open-inference-protocol (REST) and Triton's extensions "binary tensor data" and "classification".
+A body is `JSON || raw buffers`, in the order of the tensors that announce a `binary_data_size`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pydantic_core
+from numpy.typing import NDArray
+
+from app.core.errors import Unprocessable, shown
+from app.core.manifest import DType, TensorSpec, numpy_dtype
+
+DATATYPES: Final[dict[DType, str]] = {
+    "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
+    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+    "float16": "FP16", "float32": "FP32", "float64": "FP64",
+}  # fmt: skip
+MAX_ITEMS: Final = 1 << 28  # of one tensor, whatever shape is claimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An output that was asked for, and in which form."""
+
+    name: str
+    binary: bool
+    classes: int = 0  # the classification extension: the best k as "value:index:label"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferRequest:
+    id: str | None
+    inputs: dict[str, NDArray[Any]]
+    outputs: tuple[Wanted, ...]
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+def wrong(subject: str, expected: str, got: object) -> Unprocessable:
+    text = got if isinstance(got, str) else shown(got)
+    return Unprocessable(f"{subject} is {text}, expected {expected}", subject=subject, expected=expected, got=text)
+
+
+def parse(
+    body: bytes, header_length: int | None, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> InferRequest:
+    """A request's tensors, checked against the graph that they are for.
+
+    Args:
+        body: JSON, with raw buffers behind it where `header_length` says so.
+        header_length: bytes of JSON; None for all of it; 0 for one raw input and no JSON at all.
+
+    Raises:
+        Unprocessable: naming the tensor, what was expected and what came.
+    """
+    if header_length == 0:
+        return _raw(body, inputs, outputs)
+    if header_length is not None and not 0 <= header_length <= len(body):
+        raise wrong("header.inference-header-content-length", f"0 to {len(body)}, the body's length", header_length)
+    try:
+        head = pydantic_core.from_json(body[:header_length], allow_inf_nan=False)
+    except ValueError as error:
+        raise Unprocessable(f"the request is not JSON: {error}", subject="body", expected="a JSON object") from None
+    if not isinstance(head, dict):
+        raise wrong("the request", "a JSON object", head)
+    parameters = _parameters(head, "parameters")
+    buffer = memoryview(body)[header_length:] if header_length is not None else memoryview(b"")
+    tensors, used = _inputs(head.get("inputs"), {spec.name: spec for spec in inputs}, buffer)
+    if used != len(buffer):
+        raise wrong(
+            "the binary part of the body", f"{used} bytes, the sum of all binary_data_size", f"{len(buffer)} bytes"
+        )
+    identity = head.get("id")
+    if identity is not None and not isinstance(identity, str):
+        raise wrong("id", "a string", identity)
+    return InferRequest(
+        id=identity,
+        inputs=tensors,
+        outputs=_outputs(head.get("outputs"), [spec.name for spec in outputs], parameters),
+        parameters=parameters,
+    )
+
+
+def _raw(body: bytes, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> InferRequest:
+    if len(inputs) != 1:
+        raise wrong("a request without JSON", "a model of one input", f"one of {len(inputs)}")
+    spec = inputs[0]
+    free = [axis for axis in spec.shape[1:] if not isinstance(axis, int)]
+    if len(free) > 1:
+        raise wrong("a request without JSON", "a model with at most one free axis", f"one of shape {spec.shape}")
+    fixed = math.prod(axis for axis in spec.shape if isinstance(axis, int)) * numpy_dtype(spec.dtype).itemsize
+    if not body or len(body) % fixed or (not free and len(body) != fixed):
+        raise wrong(
+            f"input '{spec.name}'", f"{fixed} raw bytes, one row of {spec.dtype} {spec.shape[1:]}", f"{len(body)}"
+        )
+    shape = (1, *(axis if isinstance(axis, int) else len(body) // fixed for axis in spec.shape[1:]))
+    array = np.frombuffer(body, numpy_dtype(spec.dtype)).reshape(shape)
+    return InferRequest(
+        id=None, inputs={spec.name: array}, outputs=tuple(Wanted(name=o.name, binary=True) for o in outputs)
+    )
+
+
+def _parameters(holder: Mapping[str, Any], subject: str) -> dict[str, Any]:
+    found = holder.get("parameters", {})
+    if not isinstance(found, dict):
+        raise wrong(subject, "an object", found)
+    return found
+
+
+def _inputs(given: object, specs: Mapping[str, TensorSpec], buffer: memoryview) -> tuple[dict[str, NDArray[Any]], int]:
+    if not isinstance(given, list) or not given:
+        raise wrong("inputs", f"a list with {', '.join(specs)}", given)
+    found: dict[str, NDArray[Any]] = {}
+    at = 0
+    for i, entry in enumerate(given):
+        if not isinstance(entry, dict):
+            raise wrong(f"inputs[{i}]", "an object", entry)
+        name = entry.get("name")
+        if not isinstance(name, str) or name not in specs:
+            raise wrong(f"inputs[{i}].name", f"one of {', '.join(specs)}", name)
+        if name in found:
+            raise wrong(f"inputs[{i}].name", "each input once", f"'{name}' again")
+        subject = f"input '{name}'"
+        shape = _shape(entry, specs[name], subject)
+        size = _parameters(entry, f"{subject}.parameters").get("binary_data_size")
+        if size is None:
+            found[name] = _from_json(entry.get("data"), specs[name], shape, subject)
+            continue
+        if "data" in entry:
+            raise wrong(subject, "either data or binary_data_size", "both")
+        dtype = numpy_dtype(specs[name].dtype)
+        want = math.prod(shape) * dtype.itemsize
+        if size is True or not isinstance(size, int) or size != want:
+            raise wrong(
+                f"{subject}.parameters.binary_data_size", f"{want}, for {specs[name].dtype} {list(shape)}", size
+            )
+        if at + size > len(buffer):
+            raise wrong(subject, f"{size} bytes behind the JSON", f"{len(buffer) - at} bytes")
+        found[name] = np.frombuffer(buffer[at : at + size], dtype).reshape(shape)
+        at += size
+    if missing := [name for name in specs if name not in found]:
+        raise wrong("inputs", f"all of {', '.join(specs)}", f"no {', '.join(missing)}")
+    return found, at
+
+
+def _shape(entry: Mapping[str, Any], spec: TensorSpec, subject: str) -> tuple[int, ...]:
+    datatype = DATATYPES[spec.dtype]
+    if entry.get("datatype") != datatype:
+        raise wrong(f"{subject}.datatype", datatype, entry.get("datatype"))
+    shape = entry.get("shape")
+    expected = str([axis if isinstance(axis, int) else -1 for axis in spec.shape])
+    if not isinstance(shape, list) or not all(type(axis) is int and axis >= 0 for axis in shape):
+        raise wrong(f"{subject}.shape", f"{expected}, -1 for any size", shape)
+    fits = len(shape) == len(spec.shape) and all(
+        not isinstance(want, int) or want == got for want, got in zip(spec.shape, shape, strict=True)
+    )
+    if not fits or not 0 < math.prod(shape) <= MAX_ITEMS:
+        raise wrong(f"{subject}.shape", f"{expected}, -1 for any size but 0", shape)
+    return tuple(shape)
+
+
+def _from_json(data: object, spec: TensorSpec, shape: tuple[int, ...], subject: str) -> NDArray[Any]:
+    """Row-major numbers, nested or flat."""
+    dtype = numpy_dtype(spec.dtype)
+    if not isinstance(data, list):
+        raise wrong(f"{subject}.data", "a list of numbers, flat or nested as its shape", data)
+    try:
+        array = np.array(data)
+    except (ValueError, OverflowError):
+        raise wrong(f"{subject}.data", f"numbers in the shape {list(shape)} or flat", "a ragged list") from None
+    kinds = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}[dtype.kind]
+    if array.dtype.kind not in kinds:
+        raise wrong(f"{subject}.data", f"values of {DATATYPES[spec.dtype]}", f"a list with {_odd(data, dtype.kind)}")
+    if array.shape != shape and array.shape != (math.prod(shape),):
+        raise wrong(
+            f"{subject}.data", f"{math.prod(shape)} values, flat or as {list(shape)}", f"shape {list(array.shape)}"
+        )
+    if dtype.kind in "ui":
+        info = np.iinfo(dtype)
+        if array.min() < info.min or array.max() > info.max:
+            raise wrong(f"{subject}.data", f"values from {info.min} to {info.max}", f"{array.min()} to {array.max()}")
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype).reshape(shape)
+    if dtype.kind == "f" and not np.isfinite(cast).all():
+        raise wrong(
+            f"{subject}.data", f"values that {DATATYPES[spec.dtype]} can hold", f"up to {np.abs(array).max():g}"
+        )
+    return cast
+
+
+def _odd(data: object, kind: str) -> str:
+    """The first value that is not a number of the kind, for the message."""
+    good: tuple[type, ...] = {"b": (bool,), "u": (int,), "i": (int,), "f": (int, float)}[kind]
+    todo = [data]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, list):
+            todo.extend(reversed(value))
+        elif type(value) not in good:
+            return shown(value)
+    return "values of several kinds"
+
+
+def _outputs(given: object, names: Sequence[str], parameters: Mapping[str, Any]) -> tuple[Wanted, ...]:
+    default = parameters.get("binary_data_output", False)
+    if not isinstance(default, bool):
+        raise wrong("parameters.binary_data_output", "true or false", default)
+    if given is None or given == []:
+        return tuple(Wanted(name=name, binary=default) for name in names)
+    if not isinstance(given, list):
+        raise wrong("outputs", "a list", given)
+    found = []
+    for i, entry in enumerate(given):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or name not in names:
+            raise wrong(f"outputs[{i}].name", f"one of {', '.join(names)}", entry if name is None else name)
+        own = _parameters(entry, f"outputs[{i}].parameters")
+        binary, classes = own.get("binary_data", default), own.get("classification", 0)
+        if not isinstance(binary, bool):
+            raise wrong(f"outputs[{i}].parameters.binary_data", "true or false", binary)
+        if type(classes) is not int or classes < 0:
+            raise wrong(f"outputs[{i}].parameters.classification", "how many classes, 1 or more", classes)
+        found.append(Wanted(name=name, binary=binary, classes=classes))
+    return tuple(found)
+
+
+def encode(
+    head: dict[str, Any], tensors: Mapping[str, NDArray[Any]], wanted: Sequence[Wanted], labels: Sequence[str]
+) -> tuple[bytes, int | None]:
+    """A response's body, and how many bytes of it are JSON where raw buffers follow (else None)."""
+    outputs: list[dict[str, Any]] = []
+    buffers: list[bytes] = []
+    for want in wanted:
+        array = tensors[want.name]
+        if want.classes:
+            outputs.append(_classes(want, array, labels, buffers))
+            continue
+        entry: dict[str, Any] = {
+            "name": want.name,
+            "datatype": DATATYPES[array.dtype.name],  # type: ignore[index]  # outputs are of the manifest's types
+            "shape": list(array.shape),
+        }
+        if want.binary:
+            buffers.append(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+            entry["parameters"] = {"binary_data_size": len(buffers[-1])}
+        else:
+            entry["data"] = array.ravel().tolist()
+        outputs.append(entry)
+    text = pydantic_core.to_json({**head, "outputs": outputs})
+    return (b"".join([text, *buffers]), len(text)) if buffers else (text, None)
+
+
+def _classes(want: Wanted, array: NDArray[Any], labels: Sequence[str], buffers: list[bytes]) -> dict[str, Any]:
+    rows = array.reshape(len(array), -1)
+    order = np.argsort(-rows, axis=1, kind="stable")[:, : want.classes]
+    named = len(labels) == rows.shape[1]
+    texts = [
+        f"{rows[i, k]:f}:{k}" + (f":{labels[k]}" if named else "")
+        for i, best in enumerate(order)
+        for k in best.tolist()
+    ]
+    entry: dict[str, Any] = {"name": want.name, "datatype": "BYTES", "shape": list(order.shape)}
+    if want.binary:
+        data = b"".join(len(t).to_bytes(4, "little") + t for t in (text.encode() for text in texts))
+        buffers.append(data)
+        entry["parameters"] = {"binary_data_size": len(data)}
+    else:
+        entry["data"] = texts
+    return entry

@@ -1,0 +1,247 @@
+"""The Open Inference Protocol v2 over REST, under /v2: what `tritonclient[http]` and KServe's clients speak.
+
+Source: kserve/open-inference-protocol; binary tensors, classification and compression as in Triton's extensions.
+Errors have that protocol's own form, `{"error": "..."}`, and its statuses: 400 for whatever is wrong with a request.
+
+A model's graph is one model here: `name` where it has one graph, else `name.graph`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from app.codecs import oip
+from app.core.errors import ClientError, LecternError, NotFound, TooLarge, TooLate, UnsupportedMedia, shown
+from app.core.manifest import Graph, TensorSpec
+from app.engine.registry import Model
+from app.wire.body import header, read_body
+from app.wire.context import Context, Limits, Trace
+
+EXTENSIONS: Final = ("binary_tensor_data", "classification")
+PLATFORM: Final = "onnx_onnxv1"
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
+COMPRESS_LEVEL: Final = 1  # tensors hardly shrink further, and the time is the server's
+METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class ProtocolRoute(APIRoute):
+    """A route whose errors take this protocol's form."""
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except LecternError as error:
+                return refusal(error)
+
+        return answer
+
+
+def refusal(error: LecternError) -> Response:
+    """`{"error": ...}`: 404 for what is not there, 503 for what may succeed later, 400 for other faults of a client."""
+    status = error.status
+    if isinstance(error, ClientError) and status not in (401, 404, 405):
+        status = 400
+    elif status in (429, 504):
+        status = 503
+    return JSONResponse({"error": error.detail}, status, headers=error.headers)
+
+
+def router(context: Context, *, version: str) -> APIRouter:
+    """The endpoints, bound to what they serve."""
+    routes = APIRouter(prefix="/v2", route_class=ProtocolRoute, include_in_schema=False)
+
+    @routes.get("")
+    async def server() -> Response:
+        return JSONResponse({"name": "lectern", "version": version, "extensions": EXTENSIONS})
+
+    @routes.get("/health/live")
+    async def live() -> Response:
+        return JSONResponse({"live": True})
+
+    @routes.get("/health/ready")
+    async def ready() -> Response:
+        is_ready = bool(context.registry.models)
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    @routes.get("/models/{name}")
+    @routes.get("/models/{name}/versions/{version}")
+    async def metadata(name: str, version: str | None = None) -> Response:
+        model, graph = find(context, name, version)
+        spec = model.manifest.graphs[graph]
+        versions = [m.version for m in context.registry.models if m.name == model.name]
+        return JSONResponse(
+            {
+                "name": name,
+                "versions": versions,
+                "platform": PLATFORM,
+                "inputs": [described(t) for t in spec.inputs],
+                "outputs": [described(t) for t in spec.outputs],
+            }
+        )
+
+    @routes.get("/models/{name}/ready")
+    @routes.get("/models/{name}/versions/{version}/ready")
+    async def model_ready(name: str, version: str | None = None) -> Response:
+        find(context, name, version)
+        return JSONResponse({"name": name, "ready": True})
+
+    @routes.post("/models/{name}/infer")
+    @routes.post("/models/{name}/versions/{version}/infer")
+    async def infer(request: Request, name: str, version: str | None = None) -> Response:
+        model, graph = find(context, name, version)
+        return await answer(request, context, name, model, graph)
+
+    @routes.api_route("/{path:path}", methods=METHODS)
+    async def nowhere(path: str) -> Response:
+        raise NotFound(f"there is no page {shown('/v2/' + path)} that takes this method", subject="path")
+
+    return routes
+
+
+def find(context: Context, name: str, version: str | None) -> tuple[Model, str]:
+    """The model and which of its graphs is meant.
+
+    Raises:
+        NotFound: naming what there is.
+    """
+    base, _, graph = name.partition(".")
+    model = context.registry.get(base, version)
+    graphs = model.manifest.graphs
+    if not graph and len(graphs) == 1:
+        return model, next(iter(graphs))
+    if graph not in graphs:
+        there = ", ".join(f"{base}.{g}" for g in graphs)
+        raise NotFound(f"model '{base}' has the graphs {there}; {shown(name)} is none of them", subject="path")
+    return model, graph
+
+
+def described(spec: TensorSpec) -> dict[str, Any]:
+    shape = [axis if isinstance(axis, int) else -1 for axis in spec.shape]
+    return {"name": spec.name, "datatype": oip.DATATYPES[spec.dtype], "shape": shape}
+
+
+async def answer(request: Request, context: Context, name: str, model: Model, graph: str) -> Response:
+    """One inference, from the body's first byte to the answer's last.
+
+    Raises:
+        ClientError, Busy, Unavailable, TooLate, InferenceFailed.
+    """
+    spec = model.manifest.graphs[graph]
+    compression = header(request, b"content-encoding") or "identity"
+    body = inflated(await read_body(request, context.limits, compressed=True), compression, context.limits)
+    began = perf_counter()
+    asked = oip.parse(body, header_length(request), spec.inputs, spec.outputs)
+    rows = check_rows(asked, spec, context.limits)
+    decode_s = perf_counter() - began
+    trace = Trace.of(request.scope)
+    trace.model, trace.rows = model.name, rows
+    timeout_s = within(asked.parameters.get("timeout"), context.limits.request_timeout_s)
+    try:
+        async with asyncio.timeout(timeout_s):
+            got = await model.run(graph, asked.inputs)
+    except TimeoutError:
+        raise TooLate(f"model '{name}' did not answer {rows} rows within {timeout_s:g} s") from None
+    began = perf_counter()
+    head = {"model_name": name, "model_version": model.version}
+    content, json_bytes = oip.encode(
+        head if asked.id is None else {**head, "id": asked.id}, got.tensors, asked.outputs, model.manifest.labels
+    )
+    headers = {}
+    if json_bytes is not None:
+        headers[HEADER_LENGTH] = str(json_bytes)
+    encoding = accepted_encoding(header(request, b"accept-encoding"))
+    if encoding:
+        squeeze = zlib.compressobj(COMPRESS_LEVEL, wbits=WINDOW_BITS[encoding])
+        content = squeeze.compress(content) + squeeze.flush()
+        headers["Content-Encoding"] = encoding
+    encode_s = perf_counter() - began
+    context.stages.observe(model.name, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s)
+    kind = "application/json" if json_bytes is None else "application/octet-stream"
+    return Response(content, media_type=kind, headers=headers)
+
+
+def check_rows(asked: oip.InferRequest, spec: Graph, limits: Limits) -> int:
+    """How many rows, the same for each input.
+
+    Raises:
+        Unprocessable: they differ.
+        TooLarge: more than one request may have.
+    """
+    counts = {name: len(array) for name, array in asked.inputs.items()}
+    rows = next(iter(counts.values()))
+    if any(count != rows for count in counts.values()):
+        raise oip.wrong("the first axis of the inputs", "one size for all", str(counts))
+    if rows > limits.max_rows:
+        raise TooLarge(
+            f"input '{spec.inputs[0].name}' has {rows} rows, at most {limits.max_rows} are taken",
+            subject=f"input '{spec.inputs[0].name}'",
+            expected=f"at most {limits.max_rows} rows",
+            got=str(rows),
+        )
+    return rows
+
+
+def header_length(request: Request) -> int | None:
+    """Bytes of JSON before the raw tensors; None where all is JSON."""
+    text = header(request, b"inference-header-content-length")
+    if text is None:
+        return None
+    if not text.isdecimal() or len(text) > 12:
+        raise oip.wrong(f"header.{HEADER_LENGTH.lower()}", "a whole number of bytes", text[:50])
+    return int(text)
+
+
+def within(timeout_us: object, limit_s: float) -> float:
+    """The request's own `timeout`, in microseconds, where it is shorter than the server's. Seconds."""
+    if timeout_us is None:
+        return limit_s
+    if type(timeout_us) is not int or timeout_us < 0:
+        raise oip.wrong("parameters.timeout", "microseconds, a whole number", timeout_us)
+    return min(limit_s, timeout_us / 1e6) if timeout_us else limit_s
+
+
+def inflated(body: bytes, encoding: str, limits: Limits) -> bytes:
+    """The body without its compression.
+
+    Raises:
+        UnsupportedMedia: a compression that is not taken, or bytes that are not of it.
+        TooLarge: it unpacks to more than the limit.
+    """
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in WINDOW_BITS:
+        raise UnsupportedMedia(f"content-encoding {shown(encoding)} is not taken, send gzip, deflate or none")
+    unpack = zlib.decompressobj(wbits=WINDOW_BITS[name])
+    try:
+        content = unpack.decompress(body, limits.max_body_bytes + 1)
+    except zlib.error as error:
+        raise UnsupportedMedia(f"the body is not {name}: {error}", subject="body", expected=name) from None
+    if len(content) > limits.max_body_bytes:
+        raise TooLarge(f"the body unpacks to more than {limits.max_body_bytes} bytes", subject="body")
+    if not unpack.eof or unpack.unused_data:
+        raise UnsupportedMedia(f"the body is not one whole {name} stream", subject="body", expected=name)
+    return content
+
+
+def accepted_encoding(accept: str | None) -> str | None:
+    """gzip or deflate where the client takes it."""
+    for part in (accept or "").lower().split(","):
+        name, _, weight = part.partition(";")
+        if name.strip() in WINDOW_BITS and weight.replace(" ", "") not in ("q=0", "q=0.0"):
+            return name.strip()
+    return None
