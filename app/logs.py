@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -65,3 +66,4 @@ def configure(form: Literal["text", "json"], level: str) -> None:
         for chatty in ("uvicorn.error", "asyncio"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a broken form is told to the client
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # each odd picture would write lines of its own

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from app.codecs import digits, formats
+from app.codecs import containers, digits, formats
 from app.codecs.nested import from_nested
 from app.codecs.pixels import NotANumber, to_8_bit
 from app.core.errors import ClientError, TooLarge, Unprocessable, UnsupportedMedia, shown
@@ -25,6 +25,7 @@ from app.core.manifest import PhotoPicture, Picture
 __all__ = ["decode", "decode_base64", "encode_png", "from_nested"]
 
 MIN_SIDE: Final = 4  # px; below it there is nothing to read
+MAX_EXIF_CHARACTERS: Final = 4 * 65536
 _TILE_SIDES: Final = (322, 323)  # TIFF 6.0, section 15: TileWidth, TileLength
 
 # The limit is an argument here and checked from the header; Pillow's own, global one would only warn beside it.
@@ -46,9 +47,11 @@ def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> N
     Raises:
         UnsupportedMedia: not a picture, or one of another format.
         TooLarge: more than `max_pixels`.
-        Unprocessable: empty, cut off, damaged, smaller than 4x4, animated; or no ink where a digit is to be read.
+        Unprocessable: empty, cut off, damaged, smaller than 4x4, animated, in too many pieces; no ink where a digit
+            is to be read.
     """
     name = _format_of(data, subject)
+    _check_pieces(data, name, subject)
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as image:
             _check_header(image, subject, max_pixels)
@@ -118,6 +121,30 @@ def _format_of(data: bytes, subject: str) -> str:
     return name
 
 
+def _check_pieces(data: bytes, name: str, subject: str) -> None:
+    try:
+        frames = containers.check(data, name)
+    except containers.TooManyPieces as error:
+        raise Unprocessable(
+            f"{subject}: begins as {name} and {error}, no picture needs as many",
+            subject=subject,
+            expected=error.expected,
+            got=error.got,
+        ) from None
+    if frames > 1:
+        many = str(frames) if frames <= containers.MAX_FRAMES else f"more than {containers.MAX_FRAMES}"
+        raise _animated(subject, many)
+
+
+def _animated(subject: str, frames: int | str) -> Unprocessable:
+    return Unprocessable(
+        f"{subject}: has {frames} frames, expected a still picture with one",
+        subject=subject,
+        expected="one frame",
+        got=f"{frames} frames",
+    )
+
+
 def _check_header(image: Image.Image, subject: str, max_pixels: int) -> None:
     width, height = image.size
     across, down = (int(getattr(image, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIDES)
@@ -136,15 +163,11 @@ def _check_header(image: Image.Image, subject: str, max_pixels: int) -> None:
             expected=f"at least {MIN_SIDE}x{MIN_SIDE} pixels",
             got=f"{width}x{height}",
         )
-    # A phone's JPEG may carry a depth or gain map as a second frame (MPO): the first one is the photo.
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    # A phone's JPEG may carry a depth or gain map as a second frame (MPO): the first one is the photo. The frames of
+    # GIF and TIFF are counted already.
+    frames = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP") else 1
     if frames != 1:
-        raise Unprocessable(
-            f"{subject}: has {frames} frames, expected a still picture with one",
-            subject=subject,
-            expected="one frame",
-            got=f"{frames} frames",
-        )
+        raise _animated(subject, frames)
 
 
 def _read(image: Image.Image, picture: Picture, subject: str) -> NDArray[np.uint8]:
@@ -167,6 +190,9 @@ def _cover(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
+    for block in ("exif", "Raw profile type exif"):  # elsewhere than in JPEG it may be as long as the file
+        if len(image.info.get(block, b"")) > MAX_EXIF_CHARACTERS:
+            del image.info[block]
     try:
         turned = ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block does not make the pixels unreadable

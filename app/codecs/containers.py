@@ -1,0 +1,191 @@
+"""How many pieces a picture file is made of, found before a decoder walks through them one by one.
+
+Decoders bound the pixels and not the pieces: a few megabytes of empty chunks, of scans or of strips keep them busy
+for minutes. Real files are far below the limits here.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Final
+
+MAX_CHUNKS: Final = 10_000  # PNG; writers cut 32 MiB into 8 KiB or more
+MAX_SEGMENTS: Final = 4_096  # JPEG, before the first scan; fill bytes count as well
+MAX_EXIF_SEGMENTS: Final = 4
+MAX_SCANS: Final = 64  # JPEG; encoders make about ten
+MAX_BLOCKS: Final = 200_000  # GIF; 32 MiB in full blocks of 255 bytes is less
+MAX_TAGS: Final = 1_000  # TIFF, in one directory
+MAX_STRIPS: Final = 20_000  # TIFF, strips or tiles
+MAX_RLE_BYTES: Final = 1 << 20  # BMP: its run-length codes are read by Python
+MAX_RLE_WIDTH: Final = 1 << 15
+MAX_FRAMES: Final = 1_000  # counted; more are not told apart
+
+_AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_NO_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_STRIPS: Final = (273, 279, 324, 325)  # TIFF 6.0: StripOffsets, StripByteCounts, TileOffsets, TileByteCounts
+_COMPRESSION: Final = 259
+_JPEG: Final = (6, 7)
+_DIRECTORIES: Final = (34665, 34853, 40965)  # EXIF, GPS, interoperability
+
+
+class TooManyPieces(Exception):
+    """A file that no encoder makes: its pieces are more than anyone needs."""
+
+    def __init__(self, pieces: str, limit: int) -> None:
+        super().__init__(f"has more than {limit} {pieces}")
+        self.expected = f"at most {limit} {pieces}"
+        self.got = f"more than {limit}"
+
+
+def check(data: bytes, name: str) -> int:
+    """The number of frames of a GIF or TIFF, up to MAX_FRAMES + 1; 1 for other formats, whose decoders count fast.
+
+    Args:
+        data: the file; a damaged one is left to the decoder.
+        name: its format, as Pillow calls it.
+
+    Raises:
+        TooManyPieces: reading it would take longer than its pixels do.
+    """
+    match name:
+        case "PNG":
+            _png(data)
+        case "JPEG":
+            _jpeg(data)
+        case "GIF":
+            return _gif(data)
+        case "TIFF":
+            return _tiff(data)
+        case "BMP":
+            _bmp(data)
+    return 1
+
+
+def _png(data: bytes) -> None:
+    at, end = 8, len(data)
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > end or data[at + 4 : at + 8] == b"IEND":
+            return
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    raise TooManyPieces("chunks", MAX_CHUNKS)
+
+
+def _jpeg(data: bytes) -> None:
+    at, end, exif = 2, len(data), 0
+    for _ in range(MAX_SEGMENTS):
+        if at + 4 > end:
+            return
+        if data[at] != 0xFF or data[at + 1] == 0xFF:
+            at += 1
+            continue
+        marker = data[at + 1]
+        if marker == 0xDA:
+            _scans(data, at)
+            return
+        if marker in _NO_LENGTH:
+            at += 2
+            continue
+        exif += data[at + 4 : at + 10] == b"Exif\0\0"
+        if exif > MAX_EXIF_SEGMENTS:
+            raise TooManyPieces("EXIF segments", MAX_EXIF_SEGMENTS)
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise TooManyPieces("segments", MAX_SEGMENTS)
+
+
+def _scans(data: bytes, at: int) -> None:
+    if data.count(b"\xff\xda", at) <= MAX_SCANS:  # nearly always; the bytes may also stand inside of other segments
+        return
+    scans = 0
+    while found := _AFTER_SCAN.search(data, at):
+        marker, at = data[found.end() - 1], found.end()
+        if marker == 0xD9:
+            return
+        scans += marker == 0xDA
+        if scans > MAX_SCANS:
+            raise TooManyPieces("scans", MAX_SCANS)
+        if marker not in _NO_LENGTH:
+            at += int.from_bytes(data[at : at + 2], "big")
+
+
+def _gif(data: bytes) -> int:
+    at, end = 13, len(data)
+    if end > 10 and data[10] & 0x80:
+        at += 3 << ((data[10] & 7) + 1)
+    frames, in_blocks = 0, False
+    for _ in range(MAX_BLOCKS):
+        if at >= end:
+            return frames
+        byte = data[at]
+        if in_blocks:
+            in_blocks = byte != 0
+            at += 1 + byte
+        elif byte == 0x3B:
+            return frames
+        elif byte == 0x21:
+            in_blocks, at = True, at + 2
+        elif byte == 0x2C:
+            frames += 1
+            if frames > MAX_FRAMES:
+                return frames
+            flags = data[at + 9] if at + 9 < end else 0
+            at += 11 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+            in_blocks = True
+        else:
+            at += 1
+    raise TooManyPieces("blocks", MAX_BLOCKS)
+
+
+def _tiff(data: bytes) -> int:
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    count, entry, offset = (order + "Q", 20, order + "Q") if big else (order + "H", 12, order + "L")
+
+    def number(kind: str, at: int) -> int:
+        return int(struct.unpack_from(kind, data, at)[0])
+
+    def tags_at(at: int) -> int:
+        tags = number(count, at)
+        if tags > MAX_TAGS:
+            raise TooManyPieces("tags", MAX_TAGS)
+        return tags
+
+    seen: set[int] = set()
+    first = int.from_bytes(data[8:16] if big else data[4:8], "little" if order == "<" else "big")
+    at = first
+    try:
+        while at and at not in seen and len(seen) <= MAX_FRAMES:
+            seen.add(at)
+            at = number(offset, at + struct.calcsize(count) + entry * tags_at(at))
+    except struct.error:  # it leads outside: the decoder says so, or ignores it
+        pass
+    strips, jpeg = 1, False
+    try:
+        for i in range(tags_at(first)):
+            place = first + struct.calcsize(count) + entry * i
+            tag, values = number(order + "H", place), number(offset, place + 4)
+            if tag in _STRIPS:
+                strips = max(strips, values)
+            if tag == _COMPRESSION:
+                jpeg = number(order + "H", place + entry - struct.calcsize(offset)) in _JPEG
+            if tag in _DIRECTORIES:
+                tags_at(number(offset, place + entry - struct.calcsize(offset)))
+    except struct.error:
+        pass
+    if strips > MAX_STRIPS:
+        raise TooManyPieces("strips or tiles", MAX_STRIPS)
+    if jpeg and data.count(b"\xff\xda") > MAX_SCANS + strips:
+        raise TooManyPieces("scans", MAX_SCANS + strips)
+    return len(seen)
+
+
+def _bmp(data: bytes) -> None:
+    if len(data) < 34 or data[14] == 12:
+        return
+    width, _, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
+    if compression not in (1, 2):
+        return
+    if len(data) > MAX_RLE_BYTES:
+        raise TooManyPieces("bytes of run-length codes", MAX_RLE_BYTES)
+    if abs(width) > MAX_RLE_WIDTH:  # one code may skip 255 rows at once, without a look at the height
+        raise TooManyPieces("run-length coded pixels in a row", MAX_RLE_WIDTH)
