@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields, replace
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -16,6 +16,8 @@ def add_flags(parser: argparse._ActionsContainer, declared: type[Any]) -> None:
         flag, kind = "--" + field.name.replace("_", "-"), hints[field.name]
         if kind is bool:
             parser.add_argument(flag, dest=field.name, action=argparse.BooleanOptionalAction, default=None)
+        elif get_origin(kind) is Literal:
+            parser.add_argument(flag, dest=field.name, choices=get_args(kind))
         elif get_origin(kind) is tuple:
             parser.add_argument(flag, dest=field.name, type=integers, metavar="N,N,...")
         else:

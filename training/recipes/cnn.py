@@ -26,6 +26,7 @@ from training.muon import Muon
 from training.networks.convnet import ConvNet, widths_for
 from training.options import add_flags, given, positive
 from training.recipe import Batch
+from training.schedule import Schedule, rate_factor
 
 FEW_ROWS: Final = 20_000
 
@@ -42,6 +43,7 @@ class Hyperparameters:
     lr_filters: float = 0.24
     lr_bias: float = 0.053
     lr_head: float = 0.67
+    schedule: Schedule = "linear"
     momentum: float = 0.85
     weight_decay: float = 4e-3  # of the head and the biases; the filters' norm is fixed by Muon
     label_smoothing: float = 0.2
@@ -192,10 +194,10 @@ class Classifier:
             yield x[i : i + self.h.forward_rows], y[i : i + self.h.forward_rows]
 
     def _set_rates(self, batch: Batch) -> None:
-        left = 1 - batch.progress
+        factor = rate_factor(self.h.schedule, batch.progress)
         for optimiser, rates in zip(self.optimisers, self.base_rates, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * left
+                group["lr"] = rate * factor
         # The whitening layer's bias settles early; from then on the layer is constant, and one process alone need
         # not carry the gradient down to it (several must all see the same parameters).
         moves = batch.progress * self.h.epochs < self.h.whitening_bias_epochs
