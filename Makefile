@@ -29,7 +29,7 @@ TEST := $(VENV)/.installed-test
 BROWSER := $(VENV)/.installed-browser
 
 .DELETE_ON_ERROR:
-.PHONY: help install serve training check lint types test slow quality browser image soak clean
+.PHONY: help install serve training check lint types test slow quality browser image clean
 
 help:  ## this list
 	@echo "Targets (ARGS= is passed on, RUNTIME=cpu or gpu overrules what is seen; here it is $(RUNTIME)):"
@@ -58,9 +58,6 @@ slow: $(TEST)  ## the tests that are correct but slow
 
 quality: $(TEST)  ## the published figures, on the real data (LECTERN_DATA)
 	@$(PY) -m pytest -m quality $(ARGS)
-
-soak: $(TEST)  ## load, latency and leaks over minutes
-	@$(PY) -m pytest -m soak $(ARGS)
 
 browser: $(BROWSER)  ## the documentation pages in headless Chromium with every outside address refused
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
@@ -97,6 +94,9 @@ $(SERVE): $(VENV)/.made $(ASKED)
 	@$(INSTALL) -r $(VENV)/requirements-$(RUNTIME).txt
 	@touch $@
 
+# On Linux, PyPI's torch is the CUDA build and brings 5 GB. Where pip's own settings (find-links, extra-index-url or
+# index-url, in PIP_* or pip.conf) show a wheel of the CPU build, it is taken: 2.13.0+cpu satisfies the constraint
+# 2.13.0 and sorts above it, and .venv stays at 1.6 GB.
 # After the server's, never beside it: two pips at once would spoil the environment.
 $(TEST): $(SERVE)
 	@echo "Installing what training and the tests need into $(VENV) (torch is large)"

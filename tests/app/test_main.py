@@ -130,6 +130,20 @@ def test_a_process_says_what_it_serves_answers_and_stops_with_0(tmp_path: Path) 
     assert any(line.get("id") == "one" and line["status"] == 200 for line in logged)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no account of a child's processor time")
+def test_a_process_is_ready_within_a_second_and_a_half_of_processor_time(models: Path) -> None:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with process("--models", str(models), "--device", "cpu", "--only", "digits,shades") as (_, _, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/health/ready")
+        assert connection.getresponse().status == 200
+        connection.close()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert 0.1 < after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+
+
 def test_an_open_request_is_answered_before_the_process_stops(tmp_path: Path) -> None:
     make_classifier_folder(tmp_path, "shades")
     pixels = json.dumps({"image": [[9] * 28] * 28}).encode()
