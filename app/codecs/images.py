@@ -26,6 +26,8 @@ __all__ = ["decode", "decode_base64", "encode_png", "from_nested"]
 
 MIN_SIDE: Final = 4  # px; below it there is nothing to read
 MAX_EXIF_CHARACTERS: Final = 4 * 65536
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/=]|=(?!=?$)")
 _TILE_SIDES: Final = (322, 323)  # TIFF 6.0, section 15: TileWidth, TileLength
 
 # The limit is an argument here and checked from the header; Pillow's own, global one would only warn beside it.
@@ -80,9 +82,11 @@ def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int)
     head, comma, body = text.partition(",") if text[:5].lower() == "data:" else ("", ",", text)
     if not comma or (head and not head.lower().endswith(";base64")):
         raise _not_base64(subject, f"a data: URL without ';base64,': {shown(text[:60])}")
-    packed = re.sub(r"[ \t\r\n]+", "", body)
-    wrong = re.search(r"[^A-Za-z0-9+/=]|=(?!=?$)", packed, re.ASCII)
-    if wrong:
+    # Whole-text operations: going through millions of characters one by one would hold up everybody else.
+    packed = body.encode("utf-8", "surrogatepass").translate(None, b" \t\r\n")
+    if packed.rstrip(b"=").translate(None, _BASE64):
+        wrong = _NOT_BASE64.search(packed.decode("utf-8", "surrogatepass"))
+        assert wrong is not None
         hint = ", which belongs to the URL-safe alphabet" if wrong[0] in "-_" else ""
         raise _not_base64(subject, f"{wrong[0]!r} as character {wrong.start()} (white space not counted){hint}")
     try:

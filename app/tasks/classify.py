@@ -6,6 +6,7 @@ One shape of answer for one picture and for many: `results`, one entry per pictu
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Annotated, Any, Final
@@ -25,6 +26,7 @@ from app.wire.accept import choose
 from app.wire.body import header, media_type, read_body
 from app.wire.context import Context, Trace
 from app.wire.options import Option, from_query
+from app.wire.waiting import WhileConnected
 
 PATH: Final = "/v1/classify"
 DEFAULT_TOP_K: Final = 5
@@ -102,7 +104,8 @@ async def answer(request: Request, context: Context) -> Response:
     body = await read_body(request, context.limits)
 
     began = perf_counter()
-    model, top_k, rows = await _rows(kind, parameters, body, query, context)
+    with WhileConnected(request):
+        model, top_k, rows = await _rows(kind, parameters, body, query, context)
     decode_s = perf_counter() - began
     if top_k is not None and form == pictures.NPY:
         raise Unprocessable(
@@ -113,7 +116,8 @@ async def answer(request: Request, context: Context) -> Response:
         )
     trace = Trace.of(request.scope)
     trace.model, trace.rows = model.manifest.name, len(rows)
-    got = await _run(model, rows, context.limits.request_timeout_s)
+    with WhileConnected(request):
+        got = await _run(model, rows, context.limits.request_timeout_s)
 
     began = perf_counter()
     probabilities = got.tensors["probabilities"]
@@ -139,7 +143,14 @@ async def _rows(
 
     def parse() -> pictures.Payload:
         return pictures.parse(
-            kind, parameters, body, query=query, known=OPTIONS, schema=ClassifyRequest, max_rows=limits.max_rows
+            kind,
+            parameters,
+            body,
+            query=query,
+            known=OPTIONS,
+            schema=ClassifyRequest,
+            max_rows=limits.max_rows,
+            max_values=_most_values(context),
         )
 
     in_thread = asyncio.get_running_loop().run_in_executor
@@ -162,6 +173,12 @@ async def _rows(
         except TooLarge:  # few bytes, many pixels
             pass
     return model, top_k, await in_thread(context.pool, decode, limits.max_pixels)
+
+
+def _most_values(context: Context) -> int:
+    """What a JSON body needs for as many nested pictures as are taken, of the largest model."""
+    shapes = (model.manifest.picture.shape for model in context.registry.models if model.manifest.picture)
+    return context.limits.max_rows * max(map(math.prod, shapes), default=0) + 1000
 
 
 def _choose(options: dict[str, Option], context: Context) -> tuple[Model, int | None]:

@@ -20,6 +20,7 @@ from app.codecs.images import decode_base64, from_nested
 from app.codecs.tensors import decode_npy
 from app.core.errors import TooLarge, Unprocessable, UnsupportedMedia
 from app.core.manifest import Picture, TensorSpec, numpy_dtype
+from app.wire.json_size import MAX_FIELDS, MAX_VALUES, check_json
 from app.wire.options import Known, Option, described, from_texts, in_words, merged, twice, unknown
 
 JSON: Final = "application/json"
@@ -65,6 +66,7 @@ def parse(
     known: Known,
     schema: type[BaseModel],
     max_rows: int,
+    max_values: int = MAX_VALUES,
 ) -> Payload:
     """Take a body apart.
 
@@ -75,11 +77,12 @@ def parse(
         known: the options that exist.
         schema: of a JSON body: `image`, `images` and the options.
         max_rows: pictures in one request.
+        max_values: in a JSON body.
 
     Raises:
         Unprocessable: no body, two bodies, an unknown field, a value of a wrong type.
         UnsupportedMedia: a body of no declared type.
-        TooLarge: more than max_rows pictures.
+        TooLarge: more than max_rows pictures, or max_values values.
     """
     if not body:
         raise Unprocessable(
@@ -96,6 +99,8 @@ def parse(
         return Payload(query, [("body", body)])
     if kind == NPY:
         return Payload(query, [], body)
+    if kind == JSON:
+        check_json(body, values=max_values, fields=MAX_FIELDS + max_rows, hint="; send pictures as base64")
     payload = (
         _from_json(body, known, schema, query) if kind == JSON else _from_form(body, parameters, known, query, max_rows)
     )

@@ -147,6 +147,27 @@ CASES: dict[str, tuple[str, bytes, int, tuple[str, ...], str | None]] = {
     "an unknown version": (*as_json({"image": TEXT, "model": "digits", "version": "9"}), 404, ("1, 2",), "version"),
     "a refused model": (*as_json({"image": TEXT, "model": "broken"}), 404, ("shades",), "model"),
     "more pictures than the limit": (*as_json({"images": [TEXT] * 21}), 413, ("20", "21"), "images"),
+    "a hundred thousand numbers": (
+        "application/json",
+        b'{"image": [' + b"1," * 100_000 + b"1]}",
+        413,
+        ("62440",),
+        "body",
+    ),
+    "a hundred thousand lists": (
+        "application/json",
+        b'{"image": [' + b"[]," * 100_000 + b"[]]}",
+        413,
+        ("62440",),
+        "body",
+    ),
+    "a hundred thousand fields": (
+        "application/json",
+        b"{" + b",".join(b'"a%d":1' % i for i in range(50_000)) + b"}",
+        413,
+        ("1020 fields",),
+        "body",
+    ),
     # forms
     "a form with no boundary": ("multipart/form-data", b"x", 422, ("boundary",), "header.content-type"),
     "a form that is none": ("multipart/form-data; boundary=b", b"hello", 422, ("form",), "body"),

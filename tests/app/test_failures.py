@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.codecs.images import encode_png
+from app.codecs.tensors import encode_npy
 from app.core.errors import Busy, InferenceFailed, Unavailable
 from app.core.manifest import Tensors
 from app.engine.batcher import Answer
@@ -93,3 +99,52 @@ def test_probabilities_that_are_not_numbers_are_never_sent(fragile: House, run: 
 
 def test_it_answers_again_afterwards(fragile: House) -> None:
     assert fragile.send("image/png", PNG).status == 200
+
+
+def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on, ran = threading.Event(), threading.Event(), []
+    with open_house(models, only=("shades",)) as house:
+        (model,) = house.app.state.registry.models
+        batcher = model._batchers["classifier"]
+        original = batcher._run
+
+        def held(tensors: Tensors) -> dict[str, NDArray[Any]]:
+            ran.append(len(tensors["image"]))
+            began.set()
+            assert go_on.wait(20)
+            answers: dict[str, NDArray[Any]] = original(tensors)
+            return answers
+
+        monkeypatch.setattr(batcher, "_run", held)
+        counters = batcher.counters
+
+        def sent(rows: int) -> socket.socket:
+            body = encode_npy(np.zeros((rows, 32, 32, 3), np.uint8))
+            head = "POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-npy\r\n"
+            head += f"Content-Length: {len(body)}"
+            connection = socket.create_connection(("127.0.0.1", house.port), timeout=20)
+            connection.sendall(head.encode() + b"\r\n\r\n" + body)
+            return connection
+
+        with sent(1) as first:
+            assert began.wait(20)
+            second = sent(5)
+            until(lambda: counters.queued_rows == 5)
+            second.close()
+            until(lambda: counters.cancelled == 1)
+            assert counters.queued_rows == 0
+            go_on.set()
+            assert first.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert house.send("image/png", PNG).status == 200
+        assert ran == [1, 1]
+        assert 'path="/v1/classify",status="499"} 1.0' in house.get("/metrics").body.decode()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    last = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < last
+        time.sleep(0.001)
