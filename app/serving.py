@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import logs
+from app.connection import Connection
 from app.core.errors import LoadRefused
 from app.engine.registry import Registry
 from app.main import create_app
@@ -27,7 +28,6 @@ from app.settings import Settings
 OK: Final = 0
 FAILED: Final = 1
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-MAX_HEAD_BYTES: Final = 64 << 10
 
 
 class Server(uvicorn.Server):
@@ -87,7 +87,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """uvicorn with its own logging, its own access log, its server header and web sockets off."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",  # ours is around the server: its errors are exceptions, not log lines
         log_config=None,
@@ -96,7 +96,6 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.grace_s,
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
 
 

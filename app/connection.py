@@ -1,0 +1,125 @@
+"""uvicorn's HTTP/1.1 connection with limits of its own: on heads, on waiting for them, and on what an error looks like.
+
+uvicorn leaves these to a proxy in front; the house is to stand without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.core.errors import ClientError
+from app.problems import MEDIA_TYPE
+from app.wire.context import new_request_id
+
+MAX_HEAD_BYTES: Final = 64 << 10
+HEAD_TIMEOUT_S: Final = 30.0
+
+
+class BadHttp(ClientError):
+    """What came is not HTTP/1.1; the line is closed."""
+
+    status = 400
+    title = "Not HTTP"
+
+
+class HeadTooLarge(ClientError):
+    """More bytes of request line, headers or trailers than the limit; the line is closed."""
+
+    status = 431
+    title = "Head too large"
+
+
+class Connection(HttpToolsProtocol):
+    """One client's line."""
+
+    _idle_bytes = 0  # since the last complete head or piece of body: of a head, of trailers, of chunk extensions
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        self._idle_bytes += len(data)
+        super().data_received(data)
+        if self._idle_bytes and not self.transport.is_closing():
+            if self._idle_bytes > MAX_HEAD_BYTES:
+                self._refuse(
+                    HeadTooLarge(
+                        f"the head is more than {MAX_HEAD_BYTES} bytes",
+                        subject="head",
+                        expected=f"at most {MAX_HEAD_BYTES} bytes",
+                        got=f"more than {MAX_HEAD_BYTES} bytes",
+                    )
+                )
+            elif self._head_timer is None:
+                self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._idle_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._idle_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._idle_bytes = 0
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(
+            BadHttp(
+                "what came is no request of HTTP/1.1 that can be read one way only",
+                subject="head",
+                expected="a request as in RFC 9112",
+                got="something else",
+            )
+        )
+
+    def _expect_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.close()
+
+    def _refuse(self, error: ClientError) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body):
+            self.transport.close()  # the answer to an earlier request is still to come: this would be taken for it
+            return
+        body = json.dumps(
+            {
+                "type": f"/errors/{error.kind}",
+                "title": error.title,
+                "status": error.status,
+                "detail": error.detail,
+                "request_id": (request_id := new_request_id()),
+                "subject": error.subject,
+                "expected": error.expected,
+                "got": error.got,
+            },
+            separators=(",", ":"),
+        )
+        head = (
+            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write((head + body).encode("ascii"))
+        self.transport.close()

@@ -1,0 +1,103 @@
+"""What comes before there is a request: bytes that are no HTTP, heads without an end, clients that wait."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from app import connection
+from app.codecs.images import encode_png
+from tests.app.house import House, grey
+
+PNG = encode_png(grey(100))
+
+
+def as_problem(reply: bytes, status: int) -> dict[str, Any]:
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    told: dict[str, Any] = json.loads(body)
+    assert told["status"] == status
+    assert f"x-request-id: {told['request_id']}".encode() in head
+    assert all(told[name] for name in ("subject", "expected", "got"))
+    return told
+
+
+POST = b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        POST + b"Transfer-Encoding: gzip\r\n\r\nhello",
+        POST + b"X: a\r\n folded\r\n\r\n",
+        POST + b"X: a\0b\r\n\r\n",
+        POST + b"X : a\r\n\r\n",
+    ],
+    ids=["words", "TLS", "HTTP/2", "two framings", "two lengths", "gzip", "folded", "a null byte", "a space"],
+)
+def test_what_is_not_http_answers_400_as_a_problem(house: House, request_: bytes) -> None:
+    told = as_problem(house.raw(request_, close=False), 400)
+    assert told["type"] == "/errors/bad-http"
+    assert house.get(told["type"]).json()["status"] == 400
+
+
+def send_until_answered(house: House, head: bytes, piece: bytes) -> bytes:
+    """What comes back when the pieces never end; fails after 2 MB."""
+    with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+        line.sendall(head)
+        line.settimeout(0)
+        for _ in range((2 << 20) // len(piece)):
+            try:
+                line.settimeout(20)
+                line.sendall(piece)
+                line.settimeout(0.001)
+                return line.recv(65536)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return b""
+    raise AssertionError("nobody minded")
+
+
+def test_a_head_without_an_end_answers_431(house: House) -> None:
+    for head in (b"GET /", b"GET / HTTP/1.1\r\nHost: a\r\nX: "):
+        told = as_problem(send_until_answered(house, head, b"a" * 8192), 431)
+        assert told["expected"] == "at most 65536 bytes"
+    assert b"431" in send_until_answered(house, b"GET / HTTP/1.1\r\nHost: a\r\n", b"X: a\r\n" * 1000)[:20]
+
+
+@pytest.mark.parametrize("piece", [b"X: aaaaa\r\n" * 800, b"a" * 8000], ids=["many", "one"])
+def test_trailers_without_an_end_close_the_line(house: House, piece: bytes) -> None:
+    head = POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: "
+    assert not send_until_answered(house, head, piece).startswith(b"HTTP/1.1 2")
+
+
+def test_a_head_of_half_the_limit_and_a_body_of_many_times_it_are_taken(house: House) -> None:
+    padding = "a" * (connection.MAX_HEAD_BYTES // 2)
+    for _ in range(2):
+        assert house.send("image/png", PNG, x_padding=padding).status == 200
+    assert house.send("image/png", PNG + bytes(500_000)).status == 200
+
+
+def test_requests_one_after_the_other_are_not_added_up(house: House) -> None:
+    one = b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 30_000 + b"\r\n\r\n"
+    last = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert house.raw(one * 5 + last, close=False).count(b"HTTP/1.1 200 OK") == 6
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\nGET / HT"])
+def test_a_client_that_never_ends_its_head_is_let_go(
+    house: House, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.05)
+    assert house.raw(begun, close=False).count(b"HTTP/1.1") == begun.count(b"\r\n\r\n")
