@@ -15,6 +15,7 @@ from app.wire.context import Context
 from app.wire.options import from_query
 
 REPORT_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+MAX_REPORT_BYTES: Final = 32 << 20
 Version = Annotated[str | None, Query(description="its version; the latest where none is given")]
 
 
@@ -130,6 +131,20 @@ def summary(model: Model, context: Context) -> Summary:
     )
 
 
+def report_of(model: Model) -> bytes | None:
+    """The report beside the model; None where there is none, or where a link or its size says it is something else."""
+    if model.manifest.report is None:
+        return None
+    try:
+        folder = model.folder.resolve(strict=True)
+        path = folder / model.manifest.report
+        if path.resolve(strict=True) != path or not path.is_file() or path.stat().st_size > MAX_REPORT_BYTES:
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
 def _default_name(task: Task, context: Context) -> tuple[str, str] | None:
     try:
         model = context.default(task)
@@ -164,10 +179,9 @@ def router(context: Context) -> APIRouter:
     )
     def get_report(name: str, version: Version = None) -> Response:
         model = registry.get(name, version)
-        path = model.manifest.report
-        if path is None or not (model.folder / path).is_file():
+        html = report_of(model)
+        if html is None:
             raise NotFound(f"model '{model.name}/{model.version}' has no report", subject="report")
-        html = (model.folder / path).read_bytes()
         return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
 
     return routes

@@ -1,6 +1,7 @@
 """Examples for the OpenAPI document, made from what is loaded: each answers 200 when sent as it stands.
 
-They come from the golden rows that lie in a model's own folder and were compared with its answers when it was loaded.
+They come from the golden rows that lie in a model's own folder and were compared with its answers when it was loaded;
+where none of these can be shown as a picture, a stroke is drawn.
 """
 
 from __future__ import annotations
@@ -76,13 +77,24 @@ def _golden(model: Model) -> dict[str, NDArray[Any]]:
 
 
 def _pictures(model: Model) -> list[tuple[NDArray[np.uint8], bytes]]:
-    """A few golden rows that the codec can read, as pixels and as PNG."""
+    """A few golden rows that the codec can read, as pixels and as PNG; a drawn picture where there is none."""
     picture = model.manifest.picture
-    rows = _golden(model).get(model.manifest.graphs["classifier"].inputs[0].name)
-    if picture is None or rows is None:
+    if picture is None:
         return []
-    made = [(pixels, encode_png(pixels)) for pixels in (_as_picture(row, picture) for row in rows)]
-    return [(pixels, png) for pixels, png in made if _can_be_read(png, picture)][:SHOWN_PICTURES]
+    rows = _golden(model).get(model.manifest.graphs["classifier"].inputs[0].name, ())
+    golden = [_as_picture(row, picture) for row in rows]
+    for candidates in (golden, [drawn(picture.height, picture.width, picture.channels)]):
+        made = [(pixels, encode_png(pixels)) for pixels in candidates]
+        if readable := [(pixels, png) for pixels, png in made if _can_be_read(png, picture)]:
+            return readable[:SHOWN_PICTURES]
+    return []
+
+
+def drawn(height: int, width: int, channels: int = 1) -> NDArray[np.uint8]:
+    """One upright stroke, light on dark: (H, W) or (H, W, channels)."""
+    pixels = np.zeros((height, width, channels), np.uint8)
+    pixels[height // 6 : -(height // 6) or None, width * 3 // 7 : width * 4 // 7 + 1] = 255
+    return pixels[:, :, 0] if channels == 1 else pixels
 
 
 def answered(model: Model) -> list[tuple[bytes, str]]:
@@ -137,6 +149,10 @@ def requests(models: list[Model]) -> dict[str, Any]:
         examples |= {
             f"{model.name}: {what}": {"summary": f"{model.name}: {what}", "value": forms[what]} for what in forms
         }
+    # Without one, the page would make up a body with both `image` and `images`, which is refused.
+    if not examples:
+        text = base64.b64encode(encode_png(drawn(28, 28))).decode("ascii")
+        examples["a picture as base64"] = {"summary": "a picture as base64", "value": {"image": text}}
     return examples
 
 

@@ -10,6 +10,7 @@ import pytest
 from app.codecs.images import encode_png
 from app.codecs.tensors import encode_npy
 from tests.app.house import DIGITS, House, grey, open_house, strokes
+from tests.models_made import change_manifest, make_classifier_folder
 
 
 def test_a_live_process_says_so(house: House) -> None:
@@ -106,6 +107,23 @@ def test_a_card_of_each_version_can_be_had(house: House) -> None:
 )
 def test_what_there_is_not_is_named_with_what_there_is(house: House, path: str, status: int, word: str) -> None:
     assert word in house.get(path).problem(status)["detail"]
+
+
+@pytest.mark.parametrize("linked", ["the file", "its folder"])
+def test_a_report_that_is_a_link_is_not_followed(tmp_path: Path, linked: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "index.html").write_text("a secret", encoding="utf-8")
+    folder = make_classifier_folder(tmp_path / "models", "linked")
+    change_manifest(folder, report="report/index.html")
+    if linked == "the file":
+        (folder / "report").mkdir()
+        (folder / "report" / "index.html").symlink_to(outside / "index.html")
+    else:
+        (folder / "report").symlink_to(outside)
+    with open_house(tmp_path / "models") as house:
+        assert house.get("/v1/models/linked").status == 200
+        assert "no report" in house.get("/v1/models/linked/report").problem(404)["detail"]
 
 
 def test_a_report_is_shown_and_can_do_nothing(house: House) -> None:

@@ -111,13 +111,22 @@ def test_an_example_shows_a_row_of_the_model_s_own_folder(house: House, document
     np.testing.assert_allclose(list(answer["probabilities"].values()), known, atol=1e-5)
 
 
-def test_a_model_whose_golden_rows_cannot_be_pictures_has_no_examples(tmp_path: Path) -> None:
+def test_a_model_whose_golden_rows_cannot_be_pictures_shows_a_drawn_one(tmp_path: Path) -> None:
     from tests.models_made import make_classifier_folder
 
     make_classifier_folder(tmp_path, "blank")  # uniform pictures: no digit to be seen
     with open_house(tmp_path) as house:
-        content = house.get("/openapi.json").json()["paths"]["/v1/classify"]["post"]["requestBody"]["content"]
-        assert "examples" not in content["application/json"]
+        sent = examples(house.get("/openapi.json").json())
+        assert len(sent) == 3
+        for _, _, _, value in sent:
+            assert house.send_json(value).status == 200
+
+
+def test_a_house_without_models_still_shows_either_image_or_images(tmp_path: Path) -> None:
+    with open_house(tmp_path) as house:
+        ((_, _, _, value),) = examples(house.get("/openapi.json").json())
+        assert list(value) == ["image"]
+        assert house.send_json(value).problem(404)["subject"]
 
 
 def test_the_answers_shown_are_answers_to_golden_rows(document: dict[str, Any]) -> None:
