@@ -18,9 +18,8 @@ HEAD_SCALE = 1 / 9  # keeps the first logits small beside a head of unit scale (
 class Block(nn.Module):
     """(B, C_in, H, W) -> (B, C_out, H // 2, W // 2)."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, late_pool: bool = False) -> None:
+    def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.late_pool = late_pool
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.norm1 = _norm(channels_out)
@@ -31,10 +30,8 @@ class Block(nn.Module):
             nn.init.dirac_(conv.weight.data[: conv.in_channels])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(x) if self.late_pool else self.pool(self.conv1(x))
-        x = self.conv2(nn.functional.gelu(self.norm1(x)))
-        x = self.pool(x) if self.late_pool else x
-        return nn.functional.gelu(self.norm2(x))
+        x = nn.functional.gelu(self.norm1(self.pool(self.conv1(x))))
+        return nn.functional.gelu(self.norm2(self.conv2(x)))
 
 
 class ConvNet(nn.Module):
@@ -44,17 +41,14 @@ class ConvNet(nn.Module):
         channels: 1 or 3.
         classes: K.
         widths: output channels of each stage.
-        late_pool: halve after a stage's second convolution, which then sees finer strokes at twice the cost.
     """
 
-    def __init__(self, *, channels: int, classes: int, widths: tuple[int, ...], late_pool: bool = False) -> None:
+    def __init__(self, *, channels: int, classes: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         patch = channels * 4  # the values of a 2x2 patch
         self.whiten = nn.Conv2d(channels, 2 * patch, 2)
         self.whiten.weight.requires_grad_(False)
-        self.blocks = nn.Sequential(
-            *(Block(i, o, late_pool=late_pool) for i, o in zip((2 * patch, *widths[:-1]), widths, strict=True))
-        )
+        self.blocks = nn.Sequential(*(Block(i, o) for i, o in zip((2 * patch, *widths[:-1]), widths, strict=True)))
         self.head = nn.Linear(widths[-1], classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

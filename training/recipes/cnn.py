@@ -36,7 +36,6 @@ class Hyperparameters:
     """Defaults for photos, after airbench94's Muon recipe (Jordan 2024); `for_digits` says what handwriting changes."""
 
     widths: tuple[int, ...] = (64, 256, 256)
-    late_pool: bool = False
     epochs: int = 8
     batch_size: int = 2000
     forward_rows: int = 500  # rows per forward pass: what a CPU's caches hold; norm statistics are over these
@@ -59,8 +58,7 @@ def for_digits(h: Hyperparameters) -> Hyperparameters:
     """Bent and turned, never mirrored; and no smoothing of labels, since the goal is the likelihood."""
     return replace(
         h,
-        widths=(32, 64, 128),
-        late_pool=True,
+        widths=(40, 80, 160),
         epochs=16,
         batch_size=500,
         lr_filters=0.1,
@@ -112,7 +110,6 @@ class Classifier:
             channels=channels,
             classes=len(dataset.labels),
             widths=widths_for(height, width, base=h.widths),
-            late_pool=h.late_pool,
         )
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         # 5,000 rows give the covariance of 12 values far better than the step needs it.
