@@ -24,10 +24,13 @@ from app.core.manifest import Graph, TensorSpec
 from app.engine.registry import Model
 from app.wire.body import header, read_body
 from app.wire.context import Context, Limits, Trace
+from app.wire.json_size import check_json
+from app.wire.waiting import WhileConnected
 
 EXTENSIONS: Final = ("binary_tensor_data", "classification")
 PLATFORM: Final = "onnx_onnxv1"
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+QUICK_BYTES: Final = 64 << 10  # parsed where they arrived; more goes to a thread
 WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 COMPRESS_LEVEL: Final = 1  # tensors hardly shrink further, and the time is the server's
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -144,15 +147,22 @@ async def answer(request: Request, context: Context, name: str, model: Model, gr
     compression = header(request, b"content-encoding") or "identity"
     body = inflated(await read_body(request, context.limits, compressed=True), compression, context.limits)
     began = perf_counter()
-    asked = oip.parse(body, header_length(request), spec.inputs, spec.outputs)
+    json_bytes_sent = header_length(request)
+    check_json(body if json_bytes_sent is None else body[:json_bytes_sent])
+    if len(body) <= QUICK_BYTES:
+        asked = oip.parse(body, json_bytes_sent, spec.inputs, spec.outputs)
+    else:
+        in_thread = asyncio.get_running_loop().run_in_executor
+        asked = await in_thread(context.pool, oip.parse, body, json_bytes_sent, spec.inputs, spec.outputs)
     rows = check_rows(asked, spec, context.limits)
     decode_s = perf_counter() - began
     trace = Trace.of(request.scope)
     trace.model, trace.rows = model.name, rows
     timeout_s = within(asked.parameters.get("timeout"), context.limits.request_timeout_s)
     try:
-        async with asyncio.timeout(timeout_s):
-            got = await model.run(graph, asked.inputs)
+        with WhileConnected(request):
+            async with asyncio.timeout(timeout_s):
+                got = await model.run(graph, asked.inputs)
     except TimeoutError:
         raise TooLate(f"model '{name}' did not answer {rows} rows within {timeout_s:g} s") from None
     began = perf_counter()

@@ -235,3 +235,10 @@ def test_known_levels_get_their_labels(house: House) -> None:
     )
     best = [text.split(":")[2] for text in json.loads(reply.body)["outputs"][0]["data"]]
     assert best == labels
+
+
+def test_a_body_of_thousands_of_fields_is_refused_before_it_is_parsed(house: House) -> None:
+    fields = b"{" + b",".join(b'"a%d":1' % i for i in range(2000)) + b"}"
+    reply = house.ask("POST", "/v2/models/shades/infer", fields, {"Content-Type": "application/json"})
+    assert 400 <= reply.status < 500
+    assert "at most 1000" in reply.json()["error"]
