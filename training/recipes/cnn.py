@@ -112,8 +112,8 @@ class Classifier:
             widths=widths_for(height, width, base=h.widths),
         )
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
-        # 5,000 rows give the covariance of 12 values far better than the step needs it.
-        network.whiten_from(pixels(dataset.train_x[:5000]))
+        # Some 5,000 rows give the covariance of 12 values well enough; from all over, since classes may lie in order.
+        network.whiten_from(pixels(dataset.train_x[:: max(1, len(dataset.train_x) // 5000)]))
         self.average = copy.deepcopy(network).to(accelerator.device).requires_grad_(False)
         filters = [p for name, p in network.named_parameters() if p.ndim == 4 and p.requires_grad]
         whitening = [network.whiten.bias]
