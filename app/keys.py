@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import Unauthorized
 from app.problems import problem
+from app.protocols.oip import refusal
 from app.wire.context import Trace
 
 PROTECTED: Final = ("/v1", "/v2", "/metrics")
@@ -67,4 +68,5 @@ class Keys:
             subject="header.authorization",
             expected="Authorization: Bearer KEY, or X-API-Key: KEY",
         )
-        await problem(error, Trace.of(scope).request_id)(scope, receive, send)
+        refused = refusal(error) if scope["path"].startswith("/v2") else problem(error, Trace.of(scope).request_id)
+        await refused(scope, receive, send)

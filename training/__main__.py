@@ -77,7 +77,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     group.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     group.add_argument("--threads", type=positive, help="CPU threads; default: all")
-    group.add_argument("--compile", action="store_true", help="torch.compile; pays on a GPU, not on a CPU")
+    group.add_argument("--compile", action="store_true", help="torch.compile the network (slower on the CPUs tried)")
 
 
 def _recipes() -> dict[str, ModuleType]:
@@ -97,10 +97,6 @@ def _train(options: argparse.Namespace) -> int:
         return 1
     cpu = options.device == "cpu" or not torch.cuda.is_available()
     accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(options.precision, cpu=cpu))
-    if options.fresh and accelerator.is_main_process and options.name:
-        for folder in Path(options.runs).glob(f"{options.name}-seed*"):
-            shutil.rmtree(folder)
-    accelerator.wait_for_everyone()
     folder = options.recipe.train(options, accelerator)
     accelerator.wait_for_everyone()
     if folder is not None:
@@ -122,7 +118,9 @@ def _announce(folder: Path) -> None:
     for measure in manifest.quality:
         print("  " + _line(measure.name, measure.value, measure.spread, measure.goal))
     print(f"  report: {folder / 'report' / 'index.html'}")
-    print("\nServe it with `make serve` (restart it if it runs), then try:\n")
+    models = folder.parent.parent
+    settings = "" if models == Path("models") else f' ARGS="--models {models}"'
+    print(f"\nServe it with `make serve{settings}` (restart it if it runs), then try:\n")
     print(f"  curl -F image=@picture.png 'localhost:8000/v1/classify?model={manifest.name}'\n")
 
 
@@ -138,10 +136,10 @@ def _line(name: str, value: float, spread: float | None, goal: float | None) -> 
 def _list(_: argparse.Namespace) -> int:
     print("Recipes (python -m training RECIPE --help):")
     for name, recipe in _recipes().items():
-        print(f"  {name:14}{(recipe.__doc__ or '').splitlines()[0]}")
+        print(f"  {name:16}{(recipe.__doc__ or '').splitlines()[0]}")
     print("\nData sets (--data):")
     for name, description, place in data.available():
-        print(f"  {name:14}{description} ({place})")
+        print(f"  {name:16}{description} ({place})")
     return 0
 
 

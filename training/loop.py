@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -47,10 +48,17 @@ class Run:
     quiet: bool = False
 
 
-def run_folder(options: argparse.Namespace, settings: dict[str, Any]) -> Path:
-    """Where the run of these settings is kept: the same command finds it again, another one makes another."""
+def run_folder(options: argparse.Namespace, settings: dict[str, Any], accelerator: Accelerator) -> Path:
+    """Where the run of these settings is kept: the same command finds it again, another one makes another.
+
+    With `--fresh` what lies there is forgotten.
+    """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    return Path(options.runs) / f"{options.name}-seed{settings['seed']}-{digest}"
+    folder = Path(options.runs) / f"{options.name}-seed{settings['seed']}-{digest}"
+    if options.fresh and accelerator.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    return folder
 
 
 def fit(recipe: Recipe, x: Tensor, y: Tensor, *, run: Run, accelerator: Accelerator) -> list[dict[str, float]]:
@@ -67,6 +75,8 @@ def fit(recipe: Recipe, x: Tensor, y: Tensor, *, run: Run, accelerator: Accelera
     batch_size = min(run.batch_size, len(x))
     position, history, sums, spent_s = _resume(recipe, run, accelerator)
     total = run.epochs * steps
+    if position and not run.quiet:
+        accelerator.print(f"{run.title}: going on from step {position} of {total}")
     saved_at = time.monotonic()
     with (
         _stop_signals() as stop,

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields, replace
+from dataclasses import field, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
 
+def described(default: Any, text: str) -> Any:
+    """A dataclass field with a default and the words that `--help` shows."""
+    return field(default=default, metadata={"help": text})
+
+
 def add_flags(parser: argparse._ActionsContainer, declared: type[Any]) -> None:
     """One flag per field of the dataclass: int, float, str, bool, or a tuple of ints as `64,256,256`."""
     hints = get_type_hints(declared)
-    for field in fields(declared):
-        flag, kind = "--" + field.name.replace("_", "-"), hints[field.name]
+    for one in fields(declared):
+        flag, kind = "--" + one.name.replace("_", "-"), hints[one.name]
+        text = one.metadata.get("help", "")
+        shown = ",".join(map(str, one.default)) if isinstance(one.default, tuple) else one.default
+        text += f" (default {shown})"
         if kind is bool:
-            parser.add_argument(flag, dest=field.name, action=argparse.BooleanOptionalAction, default=None)
+            parser.add_argument(flag, dest=one.name, action=argparse.BooleanOptionalAction, default=None, help=text)
         elif get_origin(kind) is Literal:
-            parser.add_argument(flag, dest=field.name, choices=get_args(kind))
+            parser.add_argument(flag, dest=one.name, choices=get_args(kind), help=text)
         elif get_origin(kind) is tuple:
-            parser.add_argument(flag, dest=field.name, type=integers, metavar="N,N,...")
+            parser.add_argument(flag, dest=one.name, type=integers, metavar="N,N,...", help=text)
         else:
-            parser.add_argument(flag, dest=field.name, type=kind, metavar=kind.__name__.upper())
+            parser.add_argument(flag, dest=one.name, type=kind, metavar=kind.__name__.upper(), help=text)
 
 
 def given(options: argparse.Namespace, defaults: T) -> T:

@@ -112,8 +112,12 @@ def test_the_fitted_temperature_is_a_minimum_of_the_nll() -> None:
     assert all(c.negative_log_likelihood(softmax(logits / (t * f)), y) > best for f in (0.9, 0.99, 1.01, 1.1))
 
 
-def test_where_every_row_is_right_the_temperature_stays_at_one() -> None:
-    assert c.fit_temperature(np.array([[3.0, 0.0], [0.0, 2.0]]), np.array([0, 1])) == 1.0
+@pytest.mark.parametrize("rows", [1, 18, 998])
+def test_where_all_of_n_rows_are_right_confidence_becomes_one_minus_one_in_n_plus_two(rows: int) -> None:
+    # Two classes and one margin for all rows: the minimum is where the probability is the target (Platt 1999).
+    logits = np.tile([[3.0, 0.0]], (rows, 1))
+    t = c.fit_temperature(logits, np.zeros(rows, np.int64))
+    assert softmax(logits / t)[0, 0] == pytest.approx(1 - 1 / (rows + 2), abs=1e-5)
 
 
 def test_the_wilson_interval_is_the_textbook_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from training.loop import CHECKPOINT_FILE, Interrupted, Run, fit
+from training.loop import CHECKPOINT_FILE, Interrupted, Run, fit, run_folder
 from training.recipe import Batch
 
 
@@ -90,6 +91,17 @@ def test_a_checkpoint_is_whole_or_not_there(rows: tuple[Tensor, Tensor], tmp_pat
     recipe = LeastSquares()
     fit(recipe, *rows, run=run(tmp_path), accelerator=Accelerator(cpu=True))
     assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_fresh_start_forgets_the_same_commands_checkpoint(tmp_path: Path, fresh: bool) -> None:
+    options = argparse.Namespace(runs=str(tmp_path), name="net", fresh=False)
+    folder = run_folder(options, {"seed": 0}, Accelerator(cpu=True))
+    folder.mkdir()
+    (folder / CHECKPOINT_FILE).touch()
+    options.fresh = fresh
+    assert run_folder(options, {"seed": 0}, Accelerator(cpu=True)) == folder
+    assert folder.exists() is not fresh
 
 
 def test_another_seed_is_another_run(rows: tuple[Tensor, Tensor], tmp_path: Path) -> None:

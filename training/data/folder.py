@@ -148,7 +148,7 @@ def _without_copies(
             else:
                 copies += 1
     if clashes:
-        raise DataError(f"{root}: {len(clashes)} times the same file is in two classes: {_first(clashes)}")
+        raise DataError(f"{root}: the same file lies in two classes ({len(clashes)} found): {_first(clashes)}")
     for part in rows:
         present = {row.label for row in kept.get(part, [])}
         if missing := [label for k, label in enumerate(labels) if k not in present]:

@@ -131,17 +131,20 @@ def fit_temperature(logits: Floats, labels: Integers, *, tolerance: float = 1e-6
     """The T in [0.05, 20] that minimises the NLL of softmax(logits / T) (Guo et al. 2017).
 
     Golden-section search in log T (Kiefer 1953): the NLL is convex in 1/T, so it has one valley in log T.
-    Where every row is right it falls for ever as T shrinks, and the rows say nothing of T: the answer is 1.
+    Where every row is right it would fall for ever as T shrinks, though N rows cannot show that no row is ever wrong:
+    then the target is 1 - 1/(N + 2) for the true label, the rest shared by the others (Platt 1999, section 2.2).
     """
     z, y = _checked(logits, labels)
     z -= z[np.arange(len(y)), y][:, None]
-    if ((z < 0).sum(axis=1) == z.shape[1] - 1).all():
-        return 1.0
+    rows, classes = z.shape
+    all_right = ((z < 0).sum(axis=1) == classes - 1).all()
+    others = 1 / ((rows + 2) * (classes - 1)) if all_right else 0.0  # the target of each label that is not the true one
 
     def nll(log_t: float) -> float:
-        scaled = z / math.exp(log_t)
+        scaled = z / math.exp(log_t)  # the true label's is 0
         top = scaled.max(axis=1)
-        return float((top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))).mean())
+        loss = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - others * scaled.sum(axis=1)
+        return float(loss.mean())
 
     ratio = (math.sqrt(5) - 1) / 2
     a, b = (math.log(t) for t in TEMPERATURES)

@@ -24,7 +24,7 @@ from training.export import check_can_publish
 from training.loop import Run, fit, run_folder
 from training.muon import Muon
 from training.networks.convnet import ConvNet, widths_for
-from training.options import add_flags, given, positive
+from training.options import add_flags, described, given, positive
 from training.recipe import Batch
 from training.schedule import Schedule, rate_factor
 
@@ -35,23 +35,25 @@ FEW_ROWS: Final = 20_000
 class Hyperparameters:
     """Defaults for photos, after airbench94's Muon recipe (Jordan 2024); `for_digits` says what handwriting changes."""
 
-    widths: tuple[int, ...] = (64, 256, 256)
-    epochs: int = 8
-    batch_size: int = 2000
-    forward_rows: int = 500  # rows per forward pass: what a CPU's caches hold; norm statistics are over these
-    lr_filters: float = 0.24
-    lr_bias: float = 0.053
-    lr_head: float = 0.67
-    schedule: Schedule = "linear"
-    momentum: float = 0.85
-    weight_decay: float = 4e-3  # of the head and the biases; the filters' norm is fixed by Muon
-    label_smoothing: float = 0.2
-    whitening_bias_epochs: float = 3.0
-    shift: int = 2  # pixels
-    cut_out: int = 0  # pixels
-    mirror: bool = True  # in training, and two views averaged in the exported graph
-    handwriting: float = 0.0  # strength of the digit augmentation
-    ema_steps: float = 25.0  # horizon of the weights' exponential moving average
+    widths: tuple[int, ...] = described((64, 256, 256), "channels of each stage; the last repeats as needed")
+    epochs: int = described(8, "times that every row is seen")
+    batch_size: int = described(2000, "rows per optimisation step")
+    # What a CPU's caches hold.
+    forward_rows: int = described(500, "rows per forward pass; norm statistics are over these")
+    lr_filters: float = described(0.24, "learning rate of the convolutions (Muon)")
+    lr_bias: float = described(0.053, "learning rate of the biases")
+    lr_head: float = described(0.67, "learning rate of the last layer")
+    schedule: Schedule = described("linear", "how the learning rates change over the run")
+    momentum: float = described(0.85, "of the biases and the last layer")
+    # The filters need none: Muon fixes their norm.
+    weight_decay: float = described(4e-3, "of the biases and the last layer")
+    label_smoothing: float = described(0.2, "share of each label's target that is given to the others")
+    whitening_bias_epochs: float = described(3.0, "epochs after which the first layer no longer changes")
+    shift: int = described(2, "augmentation: pixels that a picture is moved by at most")
+    cut_out: int = described(0, "augmentation: side of the square that is blanked, in pixels")
+    mirror: bool = described(True, "augmentation: mirror; the served model then averages both views")
+    handwriting: float = described(0.0, "augmentation: how far handwriting is bent and turned, 1 is ordinary")
+    ema_steps: float = described(25.0, "steps over which the weights are averaged for serving")
 
 
 def for_digits(h: Hyperparameters) -> Hyperparameters:
@@ -249,7 +251,12 @@ def pixels(x: Tensor) -> Tensor:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
     parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
-    add_flags(parser.add_argument_group("hyperparameters (defaults depend on the data set)"), Hyperparameters)
+    add_flags(
+        parser.add_argument_group(
+            "hyperparameters (these defaults are for photos; digits and small folders have their own)"
+        ),
+        Hyperparameters,
+    )
 
 
 def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
@@ -261,12 +268,13 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     options.name = options.name or f"cnn-{dataset.name}"
     check_can_publish(Path(options.models), options.name, options.model_version)
     h = given(options, for_dataset(dataset))
+    accelerator.print(_plan(dataset, h, accelerator))
     x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
     candidates = []
     for seed in options.seeds:
         recipe = Classifier(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
         run = Run(
-            folder=run_folder(options, {"recipe": "cnn", "data": dataset.name, "seed": seed, **asdict(h)}),
+            folder=run_folder(options, {"recipe": "cnn", "data": dataset.name, "seed": seed, **asdict(h)}, accelerator),
             epochs=h.epochs,
             batch_size=h.batch_size,
             seed=seed,
@@ -279,3 +287,17 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return None
     title = f"Convolutional classifier, {dataset.title}"
     return finish(candidates, dataset, options=options, precision=accelerator.mixed_precision, title=title)
+
+
+def _plan(dataset: ImageDataset, h: Hyperparameters, accelerator: Accelerator) -> str:
+    """What is about to happen, for the person who waits."""
+    height, width, channels = dataset.train_x.shape[1:]
+    rows = [len(dataset.train_y), len(dataset.held_y), len(dataset.test_y)]
+    threads = f", {torch.get_num_threads()} threads" if accelerator.device.type == "cpu" else ""
+    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    return (
+        f"{dataset.title}: {len(dataset.labels)} classes, {rows[0]:,} rows to train, {rows[1]:,} held out, "
+        f"{rows[2]:,} to test; {height}x{width} pixels, {'colour' if channels == 3 else 'grey'}\n"
+        f"{h.epochs} epochs of {max(1, rows[0] // h.batch_size)} steps on {accelerator.device.type}, "
+        f"{precision}{threads}"
+    )

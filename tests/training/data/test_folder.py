@@ -195,7 +195,7 @@ def test_files_that_cannot_be_read_are_counted_and_the_first_named(tmp_path):
 def test_a_file_in_two_classes_is_named_with_both(tmp_path):
     root = fill(tmp_path, {"a": 5, "b": 5})
     (root / "b" / "same.png").write_bytes((root / "a" / "002.png").read_bytes())
-    assert refusal(root) == "ROOT: 1 times the same file is in two classes: a/002.png = b/same.png"
+    assert refusal(root) == "ROOT: the same file lies in two classes (1 found): a/002.png = b/same.png"
 
 
 def test_a_part_that_is_only_copies_is_refused(tmp_path):
