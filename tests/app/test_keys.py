@@ -67,6 +67,14 @@ def test_a_missing_and_a_wrong_key_get_the_same_answer(locked: House, headers: d
         }
 
 
+def test_under_the_open_inference_protocol_the_refusal_has_its_form(locked: House) -> None:
+    reply = locked.get("/v2/models/shades")
+    assert reply.status == 401
+    assert reply.header("www-authenticate") == "Bearer"
+    assert reply.json() == {"error": "this needs an API key, and none or an unknown one was given"}
+    assert locked.get("/v2/models/shades", x_api_key=KEY).status == 200
+
+
 def test_health_and_the_pages_stay_open(locked: House) -> None:
     for path in ("/", "/docs", "/openapi.json", "/health/live", "/health/ready"):
         assert locked.get(path).status == 200
