@@ -1,4 +1,7 @@
-"""Bad input: each gets its own status and is told what was expected and what came. Never a 500, never a trace."""
+"""Bad input: each gets its own status and is told what was expected and what came. Never a 500, never a trace.
+
+One long file: a test for each row of the table of what may come.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The batcher, gated by events. One long file, because its promises are told of one mechanism and share its gate."""
+
 from __future__ import annotations
 
 import asyncio

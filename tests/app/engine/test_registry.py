@@ -1,3 +1,5 @@
+"""Loading and refusing model folders. One long file, because each way of breaking a folder is a test of its own."""
+
 from __future__ import annotations
 
 import asyncio
