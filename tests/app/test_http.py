@@ -57,9 +57,7 @@ def test_head_sends_not_a_byte_after_its_head(house: House) -> None:
     assert reply.count(b"\r\n\r\n") == 1
 
 
-@pytest.mark.parametrize(
-    "path", ["/nowhere", "/v1", "/v1/models/", "/v1/classify/", "/health", "//"]
-)
+@pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/models/", "/v1/classify/", "/health", "//"])
 def test_an_unknown_page_is_a_problem_and_never_a_redirection(house: House, path: str) -> None:
     told = house.get(path).problem(404)
     assert path in told["detail"]
