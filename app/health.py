@@ -21,6 +21,10 @@ class Life:
 
     open: bool = False
 
+    def is_ready(self, registry: Registry) -> bool:
+        """From the moment that models are loaded until shutdown begins."""
+        return self.open and bool(registry.models)
+
 
 class Live(BaseModel):
     status: Literal["alive"]
@@ -53,7 +57,7 @@ def router(registry: Registry, metrics: CollectorRegistry, life: Life) -> APIRou
         },
     )
     async def ready() -> Response:
-        is_ready = life.open and bool(registry.models)
+        is_ready = life.is_ready(registry)
         body = Ready(
             status="ready" if is_ready else "not ready",
             device=registry.device,

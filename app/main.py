@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(classify.router(context))
     app.include_router(cards.router(context))
-    app.include_router(oip.router(context, version=VERSION))
+    app.include_router(oip.router(context, version=VERSION, is_ready=lambda: life.is_ready(registry)))
     app.include_router(health.router(registry, metrics.registry, life))
     pages.install(app, context, docs=settings.docs)
     openapi.install(app, context, has_keys=bool(settings.api_keys))

@@ -63,7 +63,7 @@ def refusal(error: LecternError) -> Response:
     return JSONResponse({"error": error.detail}, status, headers=error.headers)
 
 
-def router(context: Context, *, version: str) -> APIRouter:
+def router(context: Context, *, version: str, is_ready: Callable[[], bool]) -> APIRouter:
     """The endpoints, bound to what they serve."""
     routes = APIRouter(prefix="/v2", route_class=ProtocolRoute, include_in_schema=False)
 
@@ -77,8 +77,8 @@ def router(context: Context, *, version: str) -> APIRouter:
 
     @routes.get("/health/ready")
     async def ready() -> Response:
-        is_ready = bool(context.registry.models)
-        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+        now = is_ready()
+        return JSONResponse({"ready": now}, 200 if now else 503)
 
     @routes.get("/models/{name}")
     @routes.get("/models/{name}/versions/{version}")

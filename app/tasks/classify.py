@@ -150,7 +150,7 @@ async def _rows(
             known=OPTIONS,
             schema=ClassifyRequest,
             max_rows=limits.max_rows,
-            max_values=_most_values(context),
+            max_values=_most_values(context) if kind == pictures.JSON else 0,
         )
 
     in_thread = asyncio.get_running_loop().run_in_executor
