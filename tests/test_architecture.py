@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 WEB = frozenset({"fastapi", "starlette", "uvicorn", "fastapi_offline", "python_multipart", "uvloop"})
 PYDANTIC = frozenset({"pydantic", "pydantic_core"})
 TORCH = frozenset({"torch", "accelerate"})
-LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "matplotlib", "tqdm", "numpy", "PIL", "pydantic", "scipy"}
+LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "tqdm", "numpy", "PIL", "pydantic", "scipy"}
 
 # Of this house (by prefix) and of others (by top-level name; the standard library goes without saying).
 # A module may always import its own package.
