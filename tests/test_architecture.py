@@ -35,7 +35,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "training.export": (frozenset({"app.core", "app.codecs", "training"}), LEARNING | {"onnxruntime"}),
     "training.evaluation": (frozenset({"app.core", "app.codecs", "training"}), LEARNING | {"onnxruntime"}),
 }
-STRANGERS = ("app.tasks", "app.protocols", "training.recipes")  # packages whose files never import each other
+STRANGERS = ("app.tasks", "app.protocols", "training.recipes")  # packages whose members never import each other
 
 
 def sources() -> list[Path]:
@@ -79,8 +79,9 @@ def offences(module: str, source: str, *, is_package: bool = False) -> list[str]
         if top in ("app", "training"):
             own = within(name, rule) or name == top
             allowed = own or any(within(name, house) for house in houses)
-            if stranger and not is_package and within(name, stranger) and not within(name, module):
-                allowed = name == stranger or name.removeprefix(stranger + ".").startswith("_")
+            if stranger and module != stranger and within(name, stranger):
+                mine, theirs = (full.removeprefix(stranger + ".").partition(".")[0] for full in (module, name))
+                allowed = name == stranger or theirs == mine or theirs.startswith("_")
         else:
             allowed = top in others or top in sys.stdlib_module_names
         if not allowed:
@@ -105,6 +106,9 @@ def test_every_module_imports_only_what_its_place_allows(path: Path) -> None:
         ("app.tasks.classify", "from app.tasks.regress import router"),
         ("app.tasks.classify", "from . import regress"),
         ("app.tasks.classify", "from app.main import create_app"),
+        ("app.protocols.oip.infer", "from app.protocols.other import answer"),
+        ("app.protocols.oip.infer", "from ..other import answer"),
+        ("app.protocols.oip.infer", "from app.tasks.classify import router"),
         ("app.main", "from training.loop import train"),
         ("app.main", "import importlib\nimportlib.import_module('torch')"),
         ("training.loop", "import onnxruntime"),
@@ -119,6 +123,11 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
 def test_an_allowed_import_is_let_through() -> None:
     source = "from __future__ import annotations\nimport asyncio, numpy\nfrom app.core.errors import Busy"
     assert offences("app.engine.batcher", source) == []
+
+
+@pytest.mark.parametrize("source", ["from app.protocols.oip.errors import refusal", "from .errors import refusal"])
+def test_the_files_of_one_protocol_know_each_other(source: str) -> None:
+    assert offences("app.protocols.oip.infer", source) == []
 
 
 def test_core_knows_no_event_loop() -> None:

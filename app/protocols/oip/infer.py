@@ -1,118 +1,27 @@
-"""The Open Inference Protocol v2 over REST, under /v2: what `tritonclient[http]` and KServe's clients speak.
-
-Source: kserve/open-inference-protocol; binary tensors, classification and compression as in Triton's extensions.
-Errors have that protocol's own form, `{"error": "..."}`, and its statuses: 400 for whatever is wrong with a request.
-
-A model's graph is one model here: `name` where it has one graph, else `name.graph`.
-"""
+"""One inference of the Open Inference Protocol: from the body's first byte to the answer's last."""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
+from fastapi import Request, Response
 
 from app.codecs import oip
-from app.core.errors import ClientError, LecternError, NotFound, TooLarge, TooLate, UnsupportedMedia, shown
-from app.core.manifest import Graph, TensorSpec
+from app.core.errors import NotFound, TooLarge, TooLate, UnsupportedMedia, shown
+from app.core.manifest import Graph
 from app.engine.registry import Model
 from app.wire.body import header, read_body
 from app.wire.context import Context, Limits, Trace
 from app.wire.json_size import check_json
 from app.wire.waiting import WhileConnected
 
-EXTENSIONS: Final = ("binary_tensor_data", "classification")
-PLATFORM: Final = "onnx_onnxv1"
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 QUICK_BYTES: Final = 64 << 10  # parsed where they arrived; more goes to a thread
 WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 COMPRESS_LEVEL: Final = 1  # tensors hardly shrink further, and the time is the server's
-METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-class ProtocolRoute(APIRoute):
-    """A route whose errors take this protocol's form."""
-
-    def get_route_handler(self) -> Handler:
-        handle = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except LecternError as error:
-                return refusal(error)
-
-        return answer
-
-
-def refusal(error: LecternError) -> Response:
-    """`{"error": ...}`: 404 for what is not there, 503 for what may succeed later, 400 for other faults of a client."""
-    status = error.status
-    if isinstance(error, ClientError) and status not in (401, 404, 405):
-        status = 400
-    elif status in (429, 504):
-        status = 503
-    return JSONResponse({"error": error.detail}, status, headers=error.headers)
-
-
-def router(context: Context, *, version: str, is_ready: Callable[[], bool]) -> APIRouter:
-    """The endpoints, bound to what they serve."""
-    routes = APIRouter(prefix="/v2", route_class=ProtocolRoute, include_in_schema=False)
-
-    @routes.get("")
-    async def server() -> Response:
-        return JSONResponse({"name": "lectern", "version": version, "extensions": EXTENSIONS})
-
-    @routes.get("/health/live")
-    async def live() -> Response:
-        return JSONResponse({"live": True})
-
-    @routes.get("/health/ready")
-    async def ready() -> Response:
-        now = is_ready()
-        return JSONResponse({"ready": now}, 200 if now else 503)
-
-    @routes.get("/models/{name}")
-    @routes.get("/models/{name}/versions/{version}")
-    async def metadata(name: str, version: str | None = None) -> Response:
-        model, graph = find(context, name, version)
-        spec = model.manifest.graphs[graph]
-        versions = [m.version for m in context.registry.models if m.name == model.name]
-        return JSONResponse(
-            {
-                "name": name,
-                "versions": versions,
-                "platform": PLATFORM,
-                "inputs": [described(t) for t in spec.inputs],
-                "outputs": [described(t) for t in spec.outputs],
-            }
-        )
-
-    @routes.get("/models/{name}/ready")
-    @routes.get("/models/{name}/versions/{version}/ready")
-    async def model_ready(name: str, version: str | None = None) -> Response:
-        find(context, name, version)
-        return JSONResponse({"name": name, "ready": True})
-
-    @routes.post("/models/{name}/infer")
-    @routes.post("/models/{name}/versions/{version}/infer")
-    async def infer(request: Request, name: str, version: str | None = None) -> Response:
-        model, graph = find(context, name, version)
-        return await answer(request, context, name, model, graph)
-
-    @routes.api_route("/{path:path}", methods=METHODS)
-    async def nowhere(path: str) -> Response:
-        raise NotFound(f"there is no page {shown('/v2/' + path)} that takes this method", subject="path")
-
-    return routes
 
 
 def find(context: Context, name: str, version: str | None) -> tuple[Model, str]:
@@ -130,11 +39,6 @@ def find(context: Context, name: str, version: str | None) -> tuple[Model, str]:
         there = ", ".join(f"{base}.{g}" for g in graphs)
         raise NotFound(f"model '{base}' has the graphs {there}; {shown(name)} is none of them", subject="path")
     return model, graph
-
-
-def described(spec: TensorSpec) -> dict[str, Any]:
-    shape = [axis if isinstance(axis, int) else -1 for axis in spec.shape]
-    return {"name": spec.name, "datatype": oip.DATATYPES[spec.dtype], "shape": shape}
 
 
 async def answer(request: Request, context: Context, name: str, model: Model, graph: str) -> Response:

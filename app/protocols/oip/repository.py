@@ -1,0 +1,1 @@
+"""The model repository extension: which models there are, loading and unloading them."""
