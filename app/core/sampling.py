@@ -1,0 +1,240 @@
+"""Samplers, as generators that know no I/O: "what do you see at `x, t`?" is asked by a yield and answered by a send.
+
+    times     uniform  karras  cosine            falling, the last one 0; `start` lower than the top begins midway
+    samplers  once  euler  heun  ddim  multistep  consistency
+    between   slopes  denoiser  inpaint          change what a sampler is sent, and are samplers themselves
+    outside   on_graph                           the engine's form: named tensors, one row of `t` per row of `x`
+
+A sampler's `x` is rows first, of any shape behind. Only arithmetic touches it, so that training sends torch tensors
+in, the app NumPy arrays, and both get the same numbers; nothing is changed in place.
+
+Two kinds of net are sampled. One that answers a slope, dx/dt (flow matching: Lipman et al. 2023, arXiv:2210.02747;
+rectified flow: Liu et al. 2023, arXiv:2209.03003), by `euler` and `heun`. And a denoiser, D(x, sigma) = E[x0 | x],
+where x = x0 + sigma * noise (EDM: Karras et al. 2022, arXiv:2206.00364), by `ddim`, `multistep`, `consistency` and,
+through `slopes`, by the other two. `denoiser` makes a denoiser of a net that was trained to answer something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from itertools import pairwise
+from math import atan, log, pi, sqrt, tan
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.manifest import Tensors
+
+X = TypeVar("X", bound=Any)
+Steps = Generator[tuple[X, float], X, X]
+"""Yields (x, t), is sent the net's answer to it, returns the last x."""
+Sampler = Generator[Tensors, Tensors, Tensors]
+"""Yields the inputs of its next run, is sent that run's outputs, returns the result."""
+Predicts = Literal["noise", "velocity", "flow"]
+
+NOTHING: Final[Mapping[str, NDArray[Any]]] = MappingProxyType({})
+
+
+def uniform(steps: int, *, start: float = 1.0) -> list[float]:
+    """Equal steps from `start` to 0: the times of a flow. (steps + 1)"""
+    _check(steps, start)
+    return [start * ((steps - k) / steps) for k in range(steps + 1)]
+
+
+def karras(steps: int, *, start: float = 80.0, end: float = 0.002, rho: float = 7.0) -> list[float]:
+    """Noise levels equally far apart in sigma^(1/rho) from `start` to `end`, then 0. (steps + 1)
+
+    Karras et al. 2022, equation 5.
+
+    Raises:
+        ValueError: no step; or `start` is not above `end` where there are levels between them.
+    """
+    _check(steps, start)
+    if steps > 1 and not 0 < end < start:
+        raise ValueError(f"the noise levels run from {start} to {end}, expected start above end and both above 0")
+    high, low = start ** (1 / rho), end ** (1 / rho)
+    return [start, *((high + k / (steps - 1) * (low - high)) ** rho for k in range(1, steps)), 0.0]
+
+
+def cosine(steps: int, *, start: float = 80.0) -> list[float]:
+    """Noise levels sigma = tan(pi t / 2) with t equally far apart, the last one 0. (steps + 1)
+
+    The cosine schedule (Nichol and Dhariwal 2021, arXiv:2102.09672), as a ratio of noise to signal.
+    """
+    _check(steps, start)
+    top = atan(start)
+    return [start, *(tan(top * (steps - k) / steps) for k in range(1, steps)), 0.0]
+
+
+def _check(steps: int, start: float) -> None:
+    if steps < 1 or not start > 0:
+        raise ValueError(f"{steps} steps from {start}, expected at least one step from above 0")
+
+
+def once(x: X, t: float = 0.0) -> Steps[X]:
+    """Ask once and return the answer: a decoder, a generator, a posterior mean."""
+    return (yield x, t)
+
+
+def euler(x: X, times: Sequence[float]) -> Steps[X]:
+    """x' = x + (t' - t) v for a net that answers v = dx/dt. First order, one evaluation a step."""
+    for t, after in pairwise(times):
+        x = x + (after - t) * (yield x, t)
+    return x
+
+
+def heun(x: X, times: Sequence[float]) -> Steps[X]:
+    """Euler's step, then again with the mean of the slopes at both its ends. Second order, two evaluations a step.
+
+    The step to 0 is Euler's, because a denoiser has no slope there; one step of lower order costs no order.
+    Karras et al. 2022, algorithm 1 without churn.
+    """
+    for t, after in pairwise(times):
+        v = yield x, t
+        there = x + (after - t) * v
+        x = x + (after - t) / 2 * (v + (yield there, after)) if after > 0 else there
+    return x
+
+
+def ddim(x: X, sigmas: Sequence[float], *, eta: float = 0.0, noise: Iterator[X] | None = None) -> Steps[X]:
+    """Keep the direction to the noise, shorten it to the next level; with `eta`, exchange a part for new noise.
+
+    With eta 0, which draws none, DDIM; with eta 1 the ancestral chain of DDPM, step for step. First order. Song et al.
+    2021, arXiv:2010.02502, equations 12 and 16, in coordinates where the signal is not scaled.
+
+    Args:
+        noise: standard normal arrays like x; needed where eta is above 0, one for each step but the last.
+    """
+    for sigma, after in pairwise(sigmas):
+        denoised = yield x, sigma
+        fresh = eta * after * sqrt(sigma**2 - after**2) / sigma
+        kept = sqrt(after**2 - fresh**2)
+        x = denoised + kept / sigma * (x - denoised)
+        if fresh:
+            assert noise is not None, "eta above 0 needs noise"
+            x = x + fresh * next(noise)
+    return x
+
+
+def multistep(x: X, sigmas: Sequence[float]) -> Steps[X]:
+    """Extrapolate the denoiser's answer from the last two. Second order, one evaluation a step.
+
+    DPM-Solver++(2M): Lu et al. 2022, arXiv:2211.01095, algorithm 2. The first step, and the one to 0 (where the
+    log of the level ends), are of first order.
+    """
+    before: X | None = None
+    last_h = 0.0
+    for sigma, after in pairwise(sigmas):
+        denoised = yield x, sigma
+        best, h = denoised, 0.0
+        if after > 0:
+            h = log(sigma / after)
+            if before is not None:
+                best = denoised + h / (2 * last_h) * (denoised - before)
+        x = best + after / sigma * (x - best)
+        before, last_h = denoised, h
+    return x
+
+
+def consistency(x: X, sigmas: Sequence[float], *, noise: Iterator[X]) -> Steps[X]:
+    """Denoise at one stroke, add noise of the next level, again: for nets trained to land on the data at once.
+
+    Song et al. 2023, arXiv:2303.01469, algorithm 1.
+    """
+    for sigma, after in pairwise(sigmas):
+        x = yield x, sigma
+        if after > 0:
+            x = x + after * next(noise)
+    return x
+
+
+def slopes(steps: Steps[X]) -> Steps[X]:
+    """`euler` or `heun` for a denoiser: dx/dsigma = (x - D(x, sigma)) / sigma. Karras et al. 2022, equation 3."""
+    return _between(steps, answer=lambda x, sigma, denoised: (x - denoised) / sigma)
+
+
+def denoiser(steps: Steps[X], *, predicts: Predicts) -> Steps[X]:
+    """A sampler of denoisers, for a net that answers something else and is told another time.
+
+    `noise` and `velocity` (Salimans and Ho 2022, arXiv:2202.00512): x_t = cos(pi t / 2) x0 + sin(pi t / 2) noise; the
+    net answers the noise, or cos * noise - sin * x0. `flow`: x_t = (1 - t) x0 + t noise; it answers noise - x0.
+    """
+    if predicts == "flow":
+        return _between(
+            steps,
+            ask=lambda x, sigma: (x / (1 + sigma), sigma / (1 + sigma)),
+            answer=lambda x, sigma, v: (x - sigma * v) / (1 + sigma),
+        )
+
+    def ask(x: X, sigma: float) -> tuple[X, float]:
+        return x / sqrt(1 + sigma**2), 2 / pi * atan(sigma)
+
+    if predicts == "noise":
+        return _between(steps, ask=ask, answer=lambda x, sigma, noise: x - sigma * noise)
+    return _between(steps, ask=ask, answer=lambda x, sigma, v: x / (1 + sigma**2) - sigma / sqrt(1 + sigma**2) * v)
+
+
+def inpaint(steps: Steps[X], known: X, mask: X) -> Steps[X]:
+    """A sampler of denoisers that keeps the known pixels, exactly.
+
+    Whatever the net sees there, it is told to have seen the known ones, so that the rest is drawn beside them at every
+    level. As other ways of replacing (Song et al. 2021, arXiv:2011.13456, appendix I.2) this is not quite the
+    conditional distribution: at high levels of noise little is known yet.
+
+    Args:
+        known: like x; what is under the zeros of the mask does not matter, as long as it is finite.
+        mask: 1 where it is known, 0 elsewhere; broadcast to x.
+    """
+
+    def keep(x: X) -> X:
+        kept: X = mask * known + (1 - mask) * x
+        return kept
+
+    return keep((yield from _between(steps, answer=lambda x, sigma, seen: keep(seen))))
+
+
+def on_graph(
+    steps: Steps[NDArray[Any]],
+    *,
+    x: str = "x",
+    t: str | None = "t",
+    answer: str = "answer",
+    result: str = "x",
+    given: Tensors = NOTHING,
+) -> Sampler:
+    """A sampler in the engine's form, for the graph of a net.
+
+    Args:
+        x, t: names of the graph's inputs; t is float32 (rows), or None where the graph takes none.
+        answer: name of the graph's output that the sampler is sent.
+        result: name of what it returns.
+        given: further inputs that stay the same in all steps (labels, guidance), as many rows as x.
+    """
+    try:
+        asked, at = next(steps)
+        while True:
+            inputs = {x: np.asarray(asked, np.float32), **given}
+            if t is not None:
+                inputs[t] = np.full(len(asked), at, np.float32)
+            outputs = yield inputs
+            asked, at = steps.send(outputs[answer])
+    except StopIteration as end:
+        return {result: end.value}
+
+
+def _between(
+    steps: Steps[X],
+    *,
+    answer: Callable[[X, float, X], X],
+    ask: Callable[[X, float], tuple[X, float]] = lambda x, t: (x, t),
+) -> Steps[X]:
+    """A sampler whose questions and answers are changed on their way; `answer` is given the sampler's own x and t."""
+    try:
+        x, t = next(steps)
+        while True:
+            x, t = steps.send(answer(x, t, (yield ask(x, t))))
+    except StopIteration as end:
+        last: X = end.value
+        return last
