@@ -113,8 +113,8 @@ def card(model: Model, context: Context) -> ModelCard:
 
 
 def _counts(counters: Any) -> dict[str, int]:
-    names = ("requests", "rows", "runs", "failed_runs", "rejected", "cancelled", "queued_rows")
-    return {name: getattr(counters, name) for name in names}
+    names = ("requests", "rows", "runs", "failed_runs", "rejected", "cancelled", "late", "queued_rows")
+    return {name: int(getattr(counters, name)) for name in names}
 
 
 def summary(model: Model, context: Context) -> Summary:

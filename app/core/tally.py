@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
     name: str
     labels: Labels
-    cells: memoryview
+    cells: memoryview[float]
     gauge: bool
 
 
@@ -50,7 +50,7 @@ class Tally:
         self._rows = {(row.name, row.labels): row.cells for row in read(self._memory)}
         self._used = sum(len(cells) for cells in self._rows.values())
 
-    def cells(self, name: str, labels: Labels = (), *, size: int = 1, gauge: bool = False) -> memoryview:
+    def cells(self, name: str, labels: Labels = (), *, size: int = 1, gauge: bool = False) -> memoryview[float]:
         """The row of that name and labels, made of zeros where it is new. One thread at a time may write to a cell.
 
         Args:
@@ -72,7 +72,7 @@ class Tally:
             if row.gauge:
                 row.cells[:] = memoryview(bytes(8 * len(row.cells))).cast("d")
 
-    def _make(self, name: str, labels: Labels, size: int, gauge: bool) -> memoryview:
+    def _make(self, name: str, labels: Labels, size: int, gauge: bool) -> memoryview[float]:
         end = int.from_bytes(self._memory[:_HEAD], "little")
         line = json.dumps([name, labels, self._used, size, gauge], separators=(",", ":")).encode() + b"\n"
         if _HEAD + end + len(line) > DIRECTORY_BYTES or self._used + size > len(self._values):

@@ -1,13 +1,14 @@
 """Queue -> rows -> run -> split: one worker thread beside the event loop, and no timer.
 
-While the worker is busy, requests queue; when it is free it takes what fits into one run. An idle server adds no wait,
-and batches grow with load by themselves.
+While a run is in progress, requests queue; when it is over the next one takes what fits. An idle server adds no wait,
+and batches grow with load by themselves. What is expected to take less than `inline_s` is not worth waking a thread
+for: it is run on the event loop, once for all that arrived in this turn of it.
 
-Two lanes keep it fair: requests of at most a quarter of `max_rows` are light, the others heavy, by the rows that they
-have left. Where both wait, they lead a run in turn, and the other fills what is free; heavy ones go round, a run's
-worth each time. So a single row waits for the run in progress and one more at most, however much heavy work there is,
-and light traffic cannot starve a heavy request either. Rows that cannot be stacked (other types or trailing shapes)
-form runs of their own, in the same turns.
+An iterative request (a sampler) is advanced where its run was made: each answer goes into its generator, and the step
+that comes out is queued like any newcomer's rows. So steps of different requests, at different times of their own
+schedules, share one run, and a newcomer joins at the next one.
+
+A deadline is kept where the work is: what would be late is refused on arrival, or leaves the queue unrun.
 """
 
 from __future__ import annotations
@@ -15,126 +16,84 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter, time
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import Busy, InferenceFailed, LecternError, TooLarge, Unavailable, Unprocessable
+from app.core.errors import Busy, InferenceFailed, LecternError, TooLarge, TooLate, Unavailable, Unprocessable
 from app.core.manifest import Tensors
+from app.engine.counters import Counters
+from app.engine.pace import NEVER, Pace
+from app.engine.queue import NORMAL, Job, OnStep, Queue, Sampler, Slice, joined, stack
 
 log = logging.getLogger(__name__)
 
 Run = Callable[[Tensors], dict[str, NDArray[Any]]]
-OnRun = Callable[[str, int, float], None]
-
-RATE_MEMORY = 0.9  # weight of the past, per run, in the measured service rate
-RETRY_UNMEASURED_S = 1.0
-RETRY_LONGEST_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What one request gets.
 
     Attributes:
-        tensors: every output by name, with the request's own rows in their order.
+        tensors: every output by name, with the request's own rows in their order; or what a sampler returned.
         queue_s: from `submit` until its first run began.
         run_s: the length of the runs that it took part in, together.
         batch_rows: the rows of the largest of them.
     """
 
-    tensors: dict[str, NDArray[Any]]
+    tensors: Tensors
     queue_s: float
     run_s: float
     batch_rows: int
 
 
 @dataclass(slots=True)
-class Counters:
-    """Since the start: requests and their rows taken into the queue, calls of `run` and how many of them raised,
-    requests refused for a full queue, requests whose caller went away. `queued_rows` is a gauge: rows waiting now."""
+class _Outcomes:
+    """What runs have brought, on its way to the event loop: one turn of it for all."""
 
-    requests: int = 0
-    rows: int = 0
-    runs: int = 0
-    failed_runs: int = 0
-    rejected: int = 0
-    cancelled: int = 0
-    queued_rows: int = 0
-
-
-class _Request:
-    """A request in the queue, and what the worker has of its answer."""
-
-    __slots__ = (
-        "batch_rows",
-        "future",
-        "kind",
-        "parts",
-        "queued_at",
-        "rows",
-        "run_s",
-        "started_at",
-        "taken",
-        "tensors",
-    )
-
-    def __init__(self, tensors: Tensors, rows: int, future: asyncio.Future[Answer]) -> None:
-        self.tensors = tensors
-        self.rows = rows
-        self.future = future
-        self.kind = tuple((name, array.dtype, array.shape[1:]) for name, array in tensors.items())
-        self.queued_at = perf_counter()
-        self.started_at = 0.0
-        self.taken = 0  # rows given to a run, the first ones
-        self.run_s = 0.0
-        self.batch_rows = 0
-        self.parts: list[dict[str, NDArray[Any]]] = []
-
-
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    """Rows [begin, end) of a request, on their way through one run."""
-
-    request: _Request
-    begin: int
-    end: int
-
-
-_Outcome = tuple[_Request, Answer | LecternError]
+    ended: list[tuple[Job, Answer | LecternError]]
+    steps: list[tuple[OnStep, int, Tensors]]
 
 
 class Batcher:
-    """Makes runs of what several callers ask. Made and used in one event loop; `run` is called in one other thread.
+    """Makes runs of what several callers ask. Made and used in one event loop.
 
     Args:
-        run: the work; gets and gives named arrays whose axis 0 is rows. Called by one thread at a time.
-        name: what is run, for messages and metrics.
+        run: the work; gets and gives named arrays whose axis 0 is rows. Called once at a time, mostly from one other
+            thread.
+        name: what is run, for messages.
         max_rows: rows in one run at most; a larger request takes several runs.
         max_queued_rows: rows waiting at most; beyond them requests are refused.
-        on_run: told (name, rows, seconds) after each run that succeeded, from the worker's thread.
+        inline_s: runs that are expected to be shorter than this are made on the event loop; 0 for none.
+        counters: where to count.
     """
 
     def __init__(
-        self, run: Run, *, name: str, max_rows: int, max_queued_rows: int, on_run: OnRun | None = None
+        self,
+        run: Run,
+        *,
+        name: str,
+        max_rows: int,
+        max_queued_rows: int,
+        inline_s: float = 0.0,
+        counters: Counters | None = None,
     ) -> None:
         self.name = name
         self.max_rows = max_rows
         self.max_queued_rows = max_queued_rows
-        self.counters = Counters()
+        self.counters = counters or Counters(max_rows=max_rows)
         self._run = run
-        self._on_run = on_run
-        self._light_rows = max(1, max_rows // 4)
-        self._light: OrderedDict[_Request, None] = OrderedDict()
-        self._heavy: OrderedDict[_Request, None] = OrderedDict()
-        self._heavy_led = False
-        self._rate_rows = 0.0
-        self._rate_s = 0.0
+        self._inline_s = inline_s
+        self._queue = Queue(max_rows)
+        self.pace = Pace(max_rows)
+        self._running: list[Slice] = []
+        self._busy = False
+        self._turn_asked = False
+        self._alarm: asyncio.TimerHandle | None = None
         self._closing = False
         self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -142,44 +101,47 @@ class Batcher:
         self._worker = threading.Thread(target=self._work, name=f"batcher {name}", daemon=False)
         self._worker.start()
 
-    async def submit(self, tensors: Tensors) -> Answer:
+    async def submit(self, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL) -> Answer:
         """Queue the rows and wait for their answer. Cancelling it takes what has not been run out of the queue.
 
         Args:
             tensors: every input by name; axis 0 is rows, one number of them for all, at least one.
+            deadline: `time.monotonic()` after which nobody wants the answer.
+            priority: FIRST, NORMAL or LAST.
 
         Raises:
             Unprocessable: no rows at all, or not the same number in each array.
             TooLarge: more rows than the queue ever holds.
             Busy: more rows than the queue holds now; says when there should be room.
+            TooLate: the deadline has passed, or would have by the time that these rows were run.
             Unavailable: closed.
             InferenceFailed: a run with these rows raised, also when they ran alone.
         """
-        rows = self._count_rows(tensors)
-        loop = asyncio.get_running_loop()
-        request = _Request(tensors, rows, loop.create_future())
-        counters = self.counters
-        with self._changed:
-            if self._closing:
-                raise Unavailable(f"{self.name} is shutting down and takes no more requests")
-            if counters.queued_rows + rows > self.max_queued_rows:
-                counters.rejected += 1
-                raise Busy(
-                    f"{self.name}: {counters.queued_rows} rows are queued, with these {rows} it would be more than "
-                    f"the {self.max_queued_rows} it holds",
-                    retry_after_s=self.retry_after_s,
-                )
-            self._loop = loop
-            counters.requests += 1
-            counters.rows += rows
-            counters.queued_rows += rows
-            self._enqueue(request)
-            self._changed.notify()
+        return await self._answer(tensors, None, None, deadline, priority)
+
+    async def sample(
+        self,
+        sampler: Sampler,
+        *,
+        deadline: float | None = None,
+        priority: int = NORMAL,
+        on_step: OnStep | None = None,
+    ) -> Answer:
+        """Run a sampler to its end, step by step, beside whatever else is queued. Cancelling it stops it at its next
+        step.
+
+        Args:
+            sampler: not begun; advanced from other threads, one at a time.
+            on_step: called on the event loop after each step, with its number, from 1, and the step's outputs.
+
+        Raises:
+            as `submit`; InferenceFailed also where the sampler itself raises.
+        """
         try:
-            return await request.future
-        except asyncio.CancelledError:
-            self._forget(request)
-            raise
+            first = next(sampler)
+        except StopIteration as end:
+            return Answer(end.value, 0.0, 0.0, 0)
+        return await self._answer(first, sampler, on_step, deadline, priority)
 
     async def close(self) -> None:
         """Refuse what comes from now on, answer everything that was accepted, end the worker."""
@@ -190,22 +152,50 @@ class Batcher:
         if self._worker.is_alive():
             await self._ended.wait()
         self._worker.join()
+        if self._alarm is not None:
+            self._alarm.cancel()
 
-    @property
-    def retry_after_s(self) -> float:
-        """Seconds until what is queued now has been run, at the measured rate; a guess before the first run."""
-        if self._rate_rows == 0:
-            return RETRY_UNMEASURED_S
-        return min(RETRY_LONGEST_S, self.counters.queued_rows * self._rate_s / self._rate_rows)
+    async def _answer(
+        self, tensors: Tensors, sampler: Sampler | None, on_step: OnStep | None, deadline: float | None, priority: int
+    ) -> Answer:
+        rows = self._count_rows(tensors)
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        until = NEVER if deadline is None else deadline
+        job = Job(
+            tensors, rows, loop.create_future(), deadline=until, priority=priority, sampler=sampler, on_step=on_step
+        )
+        with self._changed:
+            self._admit(job)
+            if not self._busy and not self._turn_asked:
+                if self._is_short():
+                    self._ask_for_turn(loop)
+                else:
+                    self._changed.notify()
+        if until != NEVER and (self._alarm is None or until < self._alarm.when() - loop.time() + monotonic()):
+            self._set_alarm(until)
+        try:
+            answer: Answer = await job.future
+        except asyncio.CancelledError:
+            self._forget(job)
+            raise
+        return answer
 
     def _count_rows(self, tensors: Tensors) -> int:
-        shapes = {name: array.shape for name, array in tensors.items()}
-        counts = {shape[:1] for shape in shapes.values()}
-        if len(counts) != 1 or () in counts:
+        rows = -1
+        for array in tensors.values():
+            count = len(array) if array.ndim else -1
+            if count != rows and rows != -1:
+                count = -1
+            rows = count
+            if rows == -1:
+                break
+        if rows == -1:
+            shapes = {name: array.shape for name, array in tensors.items()}
             raise Unprocessable(
                 f"{self.name}: every input has the same number of rows on axis 0, here are {shapes}", subject=self.name
             )
-        rows: int = counts.pop()[0]
         if not rows:
             raise Unprocessable(f"{self.name}: expected at least one row, got none", subject=self.name)
         if rows > self.max_queued_rows:
@@ -217,140 +207,133 @@ class Batcher:
             )
         return rows
 
-    def _enqueue(self, request: _Request) -> None:
-        lane = self._light if request.rows - request.taken <= self._light_rows else self._heavy
-        lane[request] = None
+    def _admit(self, job: Job) -> None:
+        """Into the queue, or an error that says why not."""
+        counters, queue = self.counters, self._queue
+        if self._closing:
+            counters.closed += 1
+            raise Unavailable(f"{self.name} is shutting down and takes no more requests")
+        if queue.rows + job.rows > self.max_queued_rows:
+            counters.rejected += 1
+            raise Busy(
+                f"{self.name}: {queue.rows} rows are queued, with these {job.rows} it would be more than "
+                f"the {self.max_queued_rows} it holds",
+                retry_after_s=self.pace.retry_after_s(queue.rows),
+            )
+        if job.deadline != NEVER:
+            wait_s = self.pace.queue_s(queue.rows_before(job.priority) + job.rows)
+            left_s = job.deadline - monotonic()
+            if wait_s > left_s:
+                counters.late_foreseen += 1
+                raise TooLate(
+                    f"{self.name}: {queue.rows} rows are queued, an answer would take {wait_s:.3f} s and the deadline "
+                    f"is in {max(0.0, left_s):.3f} s",
+                    subject="deadline",
+                    expected=f"an answer within {max(0.0, left_s):.3f} s",
+                    got=f"{wait_s:.3f} s expected",
+                )
+        counters.requests += 1
+        counters.rows += job.rows
+        queue.put(job)
+        counters.queued_rows = queue.rows
 
-    def _forget(self, request: _Request) -> None:
-        """Take a request whose caller is gone out of the queue."""
+    def _forget(self, job: Job) -> None:
+        """Take a job whose caller is gone out of the queue."""
         with self._changed:
-            self.counters.cancelled += 1
-            for lane in (self._light, self._heavy):
-                if request in lane:
-                    del lane[request]
-                    self.counters.queued_rows -= request.rows - request.taken
-
-    # Everything below runs in the worker's thread.
-
-    def _work(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            outcomes: list[_Outcome] = []
-            try:
-                self._serve(batch, outcomes)
-            except BaseException as error:  # nobody may be left waiting, whatever happened
-                log.exception("%s: the batcher failed", self.name)
-                outcomes += [(part.request, self._as_failure(error)) for part in batch]
-            self._requeue(batch, outcomes)
-            self._deliver(outcomes)
-        self._call_loop(self._ended.set)
-
-    def _next_batch(self) -> list[_Slice] | None:
-        """Wait for work and take what fits into one run; None at the end."""
-        with self._changed:
-            while True:
-                if batch := self._take():
-                    return batch
-                if self._closing:
-                    return None
-                self._changed.wait()
-
-    def _take(self) -> list[_Slice]:
-        """Slices for one run, all of one kind, at most `max_rows` together; none where nothing waits.
-
-        What is left of a request that was cut still waits, and is counted; `_requeue` puts it back after the run,
-        behind what came meanwhile.
-        """
-        self._heavy_led = bool(self._heavy) and not (self._light and self._heavy_led)
-        lanes = (self._heavy, self._light) if self._heavy_led else (self._light, self._heavy)
-        batch: list[_Slice] = []
-        room = self.max_rows
-        for lane in lanes:
-            leave = []
-            for request in lane:
-                if room == 0:
-                    break
-                if request.future.cancelled():  # and the loop has not yet come to `_forget` it
-                    self.counters.queued_rows -= request.rows - request.taken
-                    leave.append(request)
-                elif not batch or request.kind == batch[0].request.kind:
-                    end = min(request.rows, request.taken + room)
-                    batch.append(_Slice(request, request.taken, end))
-                    room -= end - request.taken
-                    request.taken = end
-                    leave.append(request)
-            for request in leave:
-                del lane[request]
-        self.counters.queued_rows -= self.max_rows - room
-        return batch
-
-    def _requeue(self, batch: Iterable[_Slice], outcomes: Iterable[_Outcome]) -> None:
-        """Put back what is left of a request that did not fit; forget the rest of one that failed."""
-        ended = {request for request, _ in outcomes}
-        for part in batch:
-            request = part.request
-            left = request.rows - part.end
-            if left:
-                with self._changed:
-                    if request in ended:
-                        self.counters.queued_rows -= left
-                    else:
-                        self._enqueue(request)
-
-    def _serve(self, batch: list[_Slice], outcomes: list[_Outcome]) -> None:
-        """Run the batch; if that raises, run its halves, so that a poisoned request fails alone."""
-        started_at = perf_counter()
-        rows = sum(part.end - part.begin for part in batch)
-        self.counters.runs += 1
-        try:
-            outputs = self._run(_stack(batch))
-            for name, array in outputs.items():
-                if array.ndim == 0 or len(array) != rows:
-                    raise InferenceFailed(f"{self.name}: output '{name}' is {array.shape}, expected {rows} rows")
-        except BaseException as error:
-            self.counters.failed_runs += 1
-            if len(batch) == 1:
-                known = isinstance(error, LecternError)  # told already by who raised it
-                log.warning("%s: a run of %d rows failed", self.name, rows, exc_info=None if known else error)
-                outcomes.append((batch[0].request, self._as_failure(error)))
+            self._queue.remove(job)
+            self.counters.queued_rows = self._queue.rows
+            if job.running:
+                self.counters.cancelled_running += 1
             else:
-                middle = len(batch) // 2
-                self._serve(batch[:middle], outcomes)
-                self._serve(batch[middle:], outcomes)
-            return
-        run_s = perf_counter() - started_at
-        self._observe(rows, run_s)
-        offset = 0
-        for part in batch:
-            request, count = part.request, part.end - part.begin
-            if part.begin == 0:
-                request.started_at = started_at
-            request.run_s += run_s
-            request.batch_rows = max(request.batch_rows, rows)
-            request.parts.append({name: array[offset : offset + count] for name, array in outputs.items()})
-            offset += count
-            if part.end == request.rows:
-                queue_s = request.started_at - request.queued_at
-                outcomes.append((request, Answer(_joined(request.parts), queue_s, request.run_s, request.batch_rows)))
+                self.counters.cancelled_queued += 1
 
-    def _observe(self, rows: int, run_s: float) -> None:
-        self._rate_rows = RATE_MEMORY * self._rate_rows + rows
-        self._rate_s = RATE_MEMORY * self._rate_s + run_s
-        if self._on_run is not None:
-            try:
-                self._on_run(self.name, rows, run_s)
-            except Exception:
-                log.exception("%s: the observer of runs failed", self.name)
+    # Deadlines: one alarm for all jobs, at the earliest; most have been answered when it rings.
 
-    def _as_failure(self, error: BaseException) -> LecternError:
-        return (
-            error
-            if isinstance(error, LecternError)
-            else InferenceFailed(f"{self.name}: the model failed on these rows")
+    def _set_alarm(self, deadline: float) -> None:
+        assert self._loop is not None
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(self._loop.time() + deadline - monotonic(), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        late = []
+        now = monotonic()
+        with self._changed:
+            open_jobs = [*self._queue, *(part.job for part in self._running)]
+            late = [job for job in open_jobs if job.deadline <= now]
+            for job in late:
+                self._queue.remove(job)
+            self.counters.queued_rows = self._queue.rows
+        for job in dict.fromkeys(late):
+            if job.future.done():
+                continue
+            if job.running:
+                self.counters.late_running += 1
+            else:
+                self.counters.late_queued += 1
+            job.future.set_exception(self._too_late(job))
+        if left := [job.deadline for job in open_jobs if now < job.deadline < NEVER]:
+            self._set_alarm(min(left))
+
+    def _too_late(self, job: Job) -> TooLate:
+        where = f"in step {job.steps + 1}" if job.steps else "while they were run" if job.running else "in the queue"
+        return TooLate(
+            f"{self.name}: the deadline of these {job.rows} rows passed {where}",
+            subject="deadline",
+            expected="an answer before it",
+            got="none",
         )
 
-    def _deliver(self, outcomes: list[_Outcome]) -> None:
-        if outcomes:
-            self._call_loop(_resolve, outcomes)
+    # Runs on the event loop.
+
+    def _is_short(self) -> bool:
+        return self.pace.run_s(min(self._queue.rows, self.max_rows)) < self._inline_s
+
+    def _ask_for_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._turn_asked:
+            self._turn_asked = True
+            loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Run what has gathered in this turn of the loop, if it is still little; else leave it to the worker."""
+        with self._changed:
+            self._turn_asked = False
+            if self._busy or not self._queue.rows:
+                return
+            if not self._is_short():
+                self._changed.notify()
+                return
+            batch, outcomes = self._begin()
+        if batch:
+            self.counters.inline_runs += 1
+            self._serve(batch, outcomes)
+        with self._changed:
+            self._finish(batch, outcomes)
+            if self._queue.rows:
+                assert self._loop is not None
+                self._ask_for_turn(self._loop)
+            elif self._closing:
+                self._changed.notify()
+        self._resolve(outcomes)
+
+    # Runs in the worker's thread.
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while self._busy or not self._queue.rows:
+                    if self._closing and not self._busy:
+                        self._call_loop(self._ended.set)
+                        return
+                    self._changed.wait()
+                batch, outcomes = self._begin()
+            if batch:
+                self._serve(batch, outcomes)
+            with self._changed:
+                self._finish(batch, outcomes)
+            if outcomes.ended or outcomes.steps:
+                self._call_loop(self._resolve, outcomes)
 
     def _call_loop(self, call: Callable[..., object], *args: object) -> None:
         assert self._loop is not None  # set before there was anything to do
@@ -359,31 +342,136 @@ class Batcher:
         except RuntimeError:
             log.warning("%s: the event loop closed before the answers came", self.name)
 
+    # Either.
 
-def _stack(batch: list[_Slice]) -> Tensors:
-    """The batch's rows, one array for each input; the request's own arrays or views of them where it is one alone."""
-    first = batch[0]
-    if len(batch) == 1:
-        if first.end - first.begin == first.request.rows:
-            return first.request.tensors
-        return {name: array[first.begin : first.end] for name, array in first.request.tensors.items()}
-    return {
-        name: np.concatenate([part.request.tensors[name][part.begin : part.end] for part in batch])
-        for name in first.request.tensors
-    }
+    def _begin(self) -> tuple[list[Slice], _Outcomes]:
+        """What to run now; without what can no more be in time. The lock is held."""
+        outcomes = _Outcomes([], [])
+        now = None
+        batch = self._queue.take()
+        keep = []
+        for part in batch:
+            job = part.job
+            if job.deadline != NEVER:
+                now = now or monotonic()
+                if now + self.pace.queue_s(job.rows - part.begin) > job.deadline:
+                    self._queue.drop(job)
+                    outcomes.ended.append((job, self._too_late(job)))
+                    continue
+            job.running = True
+            keep.append(part)
+        self.counters.queued_rows = self._queue.rows
+        self._running = keep
+        self._busy = True
+        return keep, outcomes
 
+    def _finish(self, batch: Iterable[Slice], outcomes: _Outcomes) -> None:
+        """Put back what is left of jobs that did not fit, and samplers with their next step. The lock is held."""
+        ended = {job for job, _ in outcomes.ended}
+        for job, _, end in batch:
+            if job in ended:
+                if end < job.rows:
+                    self._queue.drop(job)
+            elif end < job.rows:
+                self._queue.put_back(job)
+            else:  # a sampler, fed with its next step
+                self._queue.put(job)
+            job.running = False
+        self.counters.queued_rows = self._queue.rows
+        self._running = []
+        self._busy = False
 
-def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    def _serve(self, batch: list[Slice], outcomes: _Outcomes) -> None:
+        """Run the batch; if that raises, run its halves, so that a poisoned request fails alone."""
+        started_at = perf_counter()
+        rows = sum([end - begin for _, begin, end in batch])
+        counters = self.counters
+        counters.runs += 1
+        try:
+            outputs = self._run(stack(batch))
+            for name, array in outputs.items():
+                if array.ndim == 0 or len(array) != rows:
+                    raise InferenceFailed(f"{self.name}: output '{name}' is {array.shape}, expected {rows} rows")
+        except BaseException as error:
+            counters.failed_runs += 1
+            if len(batch) == 1:
+                known = isinstance(error, LecternError)  # told already by who raised it
+                log.warning("%s: a run of %d rows failed", self.name, rows, exc_info=None if known else error)
+                outcomes.ended.append((batch[0].job, self._as_failure(error)))
+            else:
+                middle = len(batch) // 2
+                self._serve(batch[:middle], outcomes)
+                self._serve(batch[middle:], outcomes)
+            return
+        run_s = perf_counter() - started_at
+        self.pace.observe(rows, run_s)
+        counters.runs_of_rows[rows] += 1
+        counters.seconds_of_rows[rows] += run_s
+        offset = 0
+        for job, begin, end in batch:
+            if not job.started_at:
+                job.started_at = started_at
+            job.run_s += run_s
+            if rows > job.batch_rows:
+                job.batch_rows = rows
+            until = offset + end - begin
+            job.parts.append({name: array[offset:until] for name, array in outputs.items()})
+            offset = until
+            if end == job.rows:
+                self._advance(job, joined(job.parts), outcomes)
 
+    def _advance(self, job: Job, outputs: Tensors, outcomes: _Outcomes) -> None:
+        """All rows of a job have been run: it is done, or goes on to its next step."""
+        if job.sampler is not None:
+            job.steps += 1
+            self.counters.steps += 1
+            if job.on_step is not None:
+                outcomes.steps.append((job.on_step, job.steps, outputs))
+            try:
+                if job.future.done():  # cancelled or late: its next step is the one it stops at
+                    job.sampler.close()
+                    raise StopIteration(outputs)
+                fed = job.sampler.send(outputs)
+                job.feed(fed, self._count_rows(fed))
+                return
+            except StopIteration as end:
+                outputs = end.value
+            except BaseException as error:
+                log.warning("%s: a sampler failed", self.name, exc_info=error)
+                outcomes.ended.append((job, self._as_failure(error)))
+                return
+        answer = Answer(outputs, job.started_at - job.queued_at, job.run_s, job.batch_rows)
+        outcomes.ended.append((job, answer))
 
-def _resolve(outcomes: Iterable[_Outcome]) -> None:
-    for request, outcome in outcomes:
-        if request.future.done():  # its caller went away
-            continue
-        if isinstance(outcome, Answer):
-            request.future.set_result(outcome)
-        else:
-            request.future.set_exception(outcome)
+    def _as_failure(self, error: BaseException) -> LecternError:
+        return (
+            error
+            if isinstance(error, LecternError)
+            else InferenceFailed(f"{self.name}: the model failed on these rows")
+        )
+
+    def _resolve(self, outcomes: _Outcomes) -> None:
+        """Tell the callers, on the event loop."""
+        counters = self.counters
+        for on_step, number, outputs in outcomes.steps:
+            try:
+                on_step(number, outputs)
+            except Exception:
+                log.exception("%s: who watches the steps failed", self.name)
+        for job, outcome in outcomes.ended:
+            if job.future.done():  # its caller went away, or its deadline passed
+                continue
+            if isinstance(outcome, Answer):
+                counters.succeeded += 1
+                counters.queue_s += outcome.queue_s
+                counters.run_s += outcome.run_s
+                job.future.set_result(outcome)
+                continue
+            if isinstance(outcome, TooLate):
+                counters.late_queued += 1
+            else:
+                counters.failed += 1
+                counters.fail_s += perf_counter() - job.queued_at
+            job.future.set_exception(outcome)
+        if outcomes.ended:
+            counters.last_at = time()

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Coroutine
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.core.errors import Busy, InferenceFailed, TooLarge, Unavailable, Unprocessable
+from app.core.errors import Busy, InferenceFailed, TooLarge, TooLate, Unavailable, Unprocessable
 from app.core.manifest import Tensors
 from app.engine import batcher as module
 from app.engine.batcher import Answer, Batcher
+from app.engine.counters import Counters
+from app.engine.queue import FIRST, LAST
 from tests.in_loop import in_loop
 
 PATIENCE_S = 20
@@ -435,17 +438,134 @@ async def test_the_event_loop_is_woken_once_for_a_batch(monkeypatch: pytest.Monk
 
 
 @in_loop
-async def test_the_observer_hears_of_each_run_and_cannot_break_it() -> None:
-    heard = []
-
-    def observe(name: str, rows: int, run_s: float) -> None:
-        heard.append((name, rows, run_s >= 0))
-        raise RuntimeError("observer")
-
-    batcher = made(Gate(is_open=True), on_run=observe)
+async def test_runs_are_counted_by_their_rows() -> None:
+    counters = Counters(max_rows=8)
+    batcher = made(Gate(is_open=True), counters=counters)
     await batcher.submit(rows(*range(10)))
+    await batcher.submit(rows(1, 2))
     await batcher.close()
-    assert heard == [("m/1/g", 8, True), ("m/1/g", 2, True)]
+    assert list(counters.runs_of_rows) == [0, 0, 2, 0, 0, 0, 0, 0, 1]
+    assert [seconds > 0 for seconds in counters.seconds_of_rows] == [count > 0 for count in counters.runs_of_rows]
+    assert (counters.requests, counters.succeeded, counters.rows, counters.runs) == (2, 2, 12, 3)
+
+
+@in_loop
+async def test_priorities_come_first_and_the_others_fill_up_the_run() -> None:
+    gate = Gate()
+    batcher = made(gate)
+    first = await queued(batcher.submit(rows(0)))
+    await gate.entered()
+    others = await queued(
+        *(batcher.submit(rows(3, 3), priority=LAST) for _ in range(2)),
+        *(batcher.submit(rows(2, 2)) for _ in range(3)),
+        *(batcher.submit(rows(1, 1), priority=FIRST) for _ in range(2)),
+    )
+    gate.open()
+    await asyncio.gather(*first, *others)
+    await batcher.close()
+    assert gate.batches[1:] == [[1, 1, 1, 1, 2, 2, 2, 2], [2, 2, 3, 3, 3, 3]]
+
+
+@in_loop
+async def test_a_deadline_that_passes_in_the_queue_is_told_at_once_and_its_rows_are_never_run() -> None:
+    gate = Gate()
+    batcher = made(gate)
+    first = await queued(batcher.submit(rows(0)))
+    await gate.entered()
+    late, patient = await queued(
+        batcher.submit(rows(1), deadline=monotonic() + 0.02), batcher.submit(rows(2), deadline=monotonic() + 60)
+    )
+    with pytest.raises(TooLate, match="passed in the queue"):  # while the first still runs
+        await late
+    gate.open()
+    await asyncio.gather(*first, patient)
+    await batcher.close()
+    assert gate.batches == [[0], [2]]
+    assert (batcher.counters.late_queued, batcher.counters.late, batcher.counters.queued_rows) == (1, 1, 0)
+
+
+@in_loop
+async def test_a_deadline_that_passes_in_the_run_is_told_then() -> None:
+    gate = Gate()
+    batcher = made(gate)
+    (late,) = await queued(batcher.submit(rows(*[0] * 20), deadline=monotonic() + 0.05))
+    await gate.entered()
+    with pytest.raises(TooLate, match="while they were run"):
+        await late
+    gate.open()
+    await batcher.submit(rows(1))
+    await batcher.close()
+    assert gate.batches == [[0] * 8, [1]]  # the rest of it was not run
+    assert (batcher.counters.late_running, batcher.counters.queued_rows) == (1, 0)
+
+
+@in_loop
+async def test_what_would_be_late_is_refused_on_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    clock = itertools.count(step=2.0)
+    monkeypatch.setattr(module, "perf_counter", lambda: next(clock))  # each run lasts 2 s, by this clock
+    batcher = made(gate)
+    measured = await queued(batcher.submit(rows(*[0] * 4)))
+    await gate.entered()
+    gate.let(1)
+    await asyncio.gather(*measured)
+    first = await queued(batcher.submit(rows(0)))
+    await gate.entered()
+    waiting = await queued(batcher.submit(rows(*[1] * 6)))
+    with pytest.raises(TooLate, match=r"6 rows are queued, an answer would take 3\.500 s"):
+        await batcher.submit(rows(2), deadline=monotonic() + 3)
+    first_class = await queued(batcher.submit(rows(3), deadline=monotonic() + 3, priority=FIRST))  # finds none before
+    gate.open()
+    await asyncio.gather(*first, *waiting, *first_class)
+    await batcher.close()
+    assert (batcher.counters.late_foreseen, batcher.counters.late) == (1, 1)
+
+
+@in_loop
+async def test_a_deadline_in_the_past_is_too_late() -> None:
+    batcher = made(Gate(is_open=True))
+    with pytest.raises(TooLate):
+        await batcher.submit(rows(1), deadline=monotonic() - 1)
+    await batcher.close()
+
+
+@in_loop
+async def test_short_runs_are_made_on_the_event_loop_once_for_all_that_came_in_its_turn() -> None:
+    threads = []
+
+    def run(tensors: Tensors) -> dict[str, NDArray[Any]]:
+        threads.append(threading.current_thread())
+        return {"y": known(tensors["x"])}
+
+    batcher = made(run, inline_s=60.0)
+    await batcher.submit(rows(1))  # nothing measured yet: by the worker
+    await asyncio.gather(*await queued(*(batcher.submit(rows(i)) for i in range(8))))  # none of eight measured
+    answers = await asyncio.gather(*await queued(*(batcher.submit(rows(i)) for i in range(8))))
+    assert [float(answer.tensors["y"][0]) for answer in answers] == [3 * i + 1 for i in range(8)]
+    assert threads[:2] == [batcher._worker] * 2
+    assert threads[2:] == [threading.main_thread()]
+    assert batcher.counters.inline_runs == 1
+    await batcher.close()
+
+
+@in_loop
+async def test_a_run_that_fails_on_the_event_loop_fails_its_request_alone() -> None:
+    gate = Gate(is_open=True)
+    batcher = made(gate, inline_s=60.0)
+    await batcher.submit(rows(1))
+    await batcher.submit(rows(1, 2, 3))
+    results = await asyncio.gather(*(batcher.submit(rows(i)) for i in (1, POISON, 2)), return_exceptions=True)
+    await batcher.close()
+    assert [type(result) for result in results] == [Answer, InferenceFailed, Answer]
+
+
+@pytest.mark.parametrize("inline_s", [0.0, 60.0])
+@in_loop
+async def test_closing_answers_what_waits_wherever_it_would_run(inline_s: float) -> None:
+    batcher = made(Gate(is_open=True), inline_s=inline_s)
+    await batcher.submit(rows(1))
+    accepted = await queued(*(batcher.submit(rows(i)) for i in range(20)))
+    await asyncio.gather(batcher.close(), *accepted)
 
 
 @settings(max_examples=60, deadline=None)
@@ -454,11 +574,12 @@ async def test_the_observer_hears_of_each_run_and_cannot_break_it() -> None:
         st.tuples(st.integers(1, 40), st.sampled_from([1, 1, 1, 2]), st.booleans()), min_size=1, max_size=30
     ),
     max_rows=st.integers(1, 12),
+    inline_s=st.sampled_from([0.0, 60.0]),
     seed=st.integers(0, 2**32 - 1),
 )
 @in_loop
 async def test_every_answer_is_the_one_it_would_have_got_alone(
-    sizes: list[tuple[int, int, bool]], max_rows: int, seed: int
+    sizes: list[tuple[int, int, bool]], max_rows: int, inline_s: float, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
 
@@ -468,7 +589,7 @@ async def test_every_answer_is_the_one_it_would_have_got_alone(
             raise RuntimeError("poisoned")
         return {"y": known(tensors["x"]), "t": tensors["t"] + 1}
 
-    batcher = made(run, max_rows=max_rows, max_queued_rows=10_000)
+    batcher = made(run, max_rows=max_rows, max_queued_rows=10_000, inline_s=inline_s)
     requests = []
     for count, width, poisoned in sizes:
         x = random.random((count, width))

@@ -20,6 +20,7 @@ import pytest
 
 from app.core.errors import NotFound, Unavailable
 from app.engine import registry as module
+from app.core.tally import Tally
 from app.engine.registry import Registry, verify
 from app.engine.session import DeviceRefused, choose_device
 from tests.in_loop import in_loop
@@ -407,9 +408,10 @@ def test_verify_tells_of_each_folder_whether_it_would_be_served(tmp_path: Path) 
 
 
 @in_loop
-async def test_runs_are_told_to_the_observer_by_model_version_and_graph(tmp_path: Path) -> None:
+async def test_runs_are_counted_in_the_tally_by_model_version_and_graph(tmp_path: Path) -> None:
     make_classifier_folder(tmp_path)
-    heard: list[tuple[str, int]] = []
-    async with Registry(tmp_path, device="cpu", on_run=lambda name, rows, _: heard.append((name, rows))) as registry:
+    tally = Tally()
+    async with Registry(tmp_path, device="cpu", tally=tally) as registry:
         await registry.get("tiny").run("classifier", {"image": pictures(10)})
-    assert heard == [("tiny/1/classifier", 8), ("tiny/1/classifier", 2)]
+    counted = {row.name: list(row.cells) for row in tally.rows() if row.labels == ("tiny", "1", "classifier")}
+    assert counted["engine_runs_of_rows"] == [0, 0, 1, 0, 0, 0, 0, 0, 1]

@@ -1,0 +1,42 @@
+"""How fast a graph runs: what deadlines, `Retry-After` and the choice of a thread are worked out from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+RATE_MEMORY: Final = 0.9  # weight of the past, per run
+UNMEASURED_S: Final = 1.0
+LONGEST_S: Final = 60.0
+NEVER: Final = float("inf")
+
+
+class Pace:
+    """Measured from the runs themselves, the latest counting most. Written by whoever runs, read by anybody.
+
+    Args:
+        max_rows: rows in one run at most.
+    """
+
+    def __init__(self, max_rows: int) -> None:
+        self._rows = 0.0
+        self._s = 0.0
+        self._run_s = [NEVER] * (max_rows.bit_length() + 1)  # of a run, by the power of two above its rows
+
+    def observe(self, rows: int, run_s: float) -> None:
+        self._rows = RATE_MEMORY * self._rows + rows
+        self._s = RATE_MEMORY * self._s + run_s
+        size = rows.bit_length()
+        before = self._run_s[size]
+        self._run_s[size] = run_s if before == NEVER else RATE_MEMORY * before + (1 - RATE_MEMORY) * run_s
+
+    def queue_s(self, rows: int) -> float:
+        """Seconds until so many rows have been run; 0 before the first run."""
+        return rows * self._s / self._rows if self._rows else 0.0
+
+    def run_s(self, rows: int) -> float:
+        """Seconds of one run of so many rows; NEVER where none like it has been measured."""
+        return self._run_s[rows.bit_length()]
+
+    def retry_after_s(self, rows: int) -> float:
+        """When a client should come back to a queue of so many rows; a guess before the first run."""
+        return min(LONGEST_S, self.queue_s(rows)) if self._rows else UNMEASURED_S

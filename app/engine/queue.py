@@ -1,0 +1,209 @@
+"""Who is run next: the rows that wait for one graph. Pure: no threads, no event loop, no clock of its own.
+
+By priority first. Within one, two lanes keep it fair: jobs of at most a quarter of `max_rows` are light, the others
+heavy, by the rows that they have left. Where both wait, they lead a run in turn, and what is free is filled from the
+other and then from lower priorities; heavy jobs go round, a run's worth each time. So a single row waits for the run in
+progress and one more at most, however much heavy work there is, and light traffic cannot starve a heavy job either.
+Rows that cannot be stacked (other types or trailing shapes) form runs of their own, in the same turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.manifest import Tensors
+
+FIRST: Final = 1
+NORMAL: Final = 2
+LAST: Final = 3
+"""Priorities; a lower one is run when no higher one waits, or to fill up its run."""
+
+Sampler = Generator[Tensors, Tensors, Tensors]
+"""Yields the inputs of its next run, is sent that run's outputs, returns the result."""
+OnStep = Callable[[int, Tensors], None]
+
+
+class Job:
+    """A request's rows in the queue, and what there is of its answer. A sampler's job comes back for each step."""
+
+    __slots__ = (
+        "batch_rows",
+        "deadline",
+        "future",
+        "kind",
+        "on_step",
+        "parts",
+        "priority",
+        "queued_at",
+        "rows",
+        "run_s",
+        "running",
+        "sampler",
+        "started_at",
+        "steps",
+        "taken",
+        "tensors",
+    )
+
+    def __init__(
+        self,
+        tensors: Tensors,
+        rows: int,
+        future: asyncio.Future[Any],
+        *,
+        deadline: float,
+        priority: int = NORMAL,
+        sampler: Sampler | None = None,
+        on_step: OnStep | None = None,
+    ) -> None:
+        self.future = future
+        self.deadline = deadline
+        self.priority = priority
+        self.sampler = sampler
+        self.on_step = on_step
+        self.queued_at = perf_counter()
+        self.started_at = 0.0
+        self.run_s = 0.0
+        self.batch_rows = 0
+        self.steps = 0
+        self.running = False
+        self.feed(tensors, rows)
+
+    def feed(self, tensors: Tensors, rows: int) -> None:
+        """The rows to run next."""
+        self.tensors = tensors
+        self.rows = rows
+        self.kind = [(name, array.dtype, array.shape[1:]) for name, array in tensors.items()]
+        self.taken = 0  # rows given to a run, the first ones
+        self.parts: list[dict[str, NDArray[Any]]] = []
+
+    @property
+    def left(self) -> int:
+        return self.rows - self.taken
+
+
+class Slice(NamedTuple):
+    """Rows [begin, end) of a job, on their way through one run."""
+
+    job: Job
+    begin: int
+    end: int
+
+
+_Lanes = tuple[OrderedDict[Job, None], OrderedDict[Job, None]]
+
+
+class Queue:
+    """The jobs that wait. Not safe between threads: its owner holds a lock.
+
+    Args:
+        max_rows: rows in one run at most.
+    """
+
+    def __init__(self, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self.rows = 0
+        """Rows that wait."""
+        self._light_rows = max(1, max_rows // 4)
+        self._lanes: dict[int, _Lanes] = {p: (OrderedDict(), OrderedDict()) for p in (FIRST, NORMAL, LAST)}
+        self._rows_of = dict.fromkeys(self._lanes, 0)
+        self._heavy_led = False
+
+    def rows_before(self, priority: int) -> int:
+        """Rows that a newcomer of that priority finds before it, at most."""
+        return sum(rows for other, rows in self._rows_of.items() if other <= priority)
+
+    def put(self, job: Job) -> None:
+        """Behind those of its priority and weight."""
+        self._count(job, job.left)
+        self.put_back(job)
+
+    def put_back(self, job: Job) -> None:
+        """What is left of a job that `take` has cut."""
+        self._lanes[job.priority][job.left > self._light_rows][job] = None
+
+    def drop(self, job: Job) -> None:
+        """Forget what is left of a job that `take` has cut."""
+        self._count(job, -job.left)
+
+    def remove(self, job: Job) -> bool:
+        """Take a job out; False where it does not wait."""
+        for lane in self._lanes[job.priority]:
+            if job in lane:
+                del lane[job]
+                self._count(job, -job.left)
+                return True
+        return False
+
+    def __iter__(self) -> Iterator[Job]:
+        for lanes in self._lanes.values():
+            for lane in lanes:
+                yield from lane
+
+    def take(self) -> list[Slice]:
+        """Slices for one run, all of one kind, at most `max_rows` together; none where nothing waits.
+
+        What is left of a job that was cut still counts as waiting; the caller puts it back after the run, behind what
+        came meanwhile, or drops it. Jobs whose caller went away are dropped here.
+        """
+        batch: list[Slice] = []
+        room = self.max_rows
+        kind: object = None
+        for light, heavy in self._lanes.values():
+            if not light and not heavy:
+                continue
+            if not batch:  # this priority leads
+                self._heavy_led = bool(heavy) and not (light and self._heavy_led)
+            for lane in (heavy, light) if self._heavy_led else (light, heavy):
+                leave: list[Job] = []
+                for job in lane:
+                    if room == 0:
+                        break
+                    if job.future.cancelled():  # and the loop has not yet come to remove it
+                        leave.append(job)
+                        self._count(job, -job.left)
+                        continue
+                    if kind is None:
+                        kind = job.kind
+                    elif job.kind != kind:
+                        continue
+                    leave.append(job)
+                    begin, end = job.taken, min(job.rows, job.taken + room)
+                    batch.append(Slice(job, begin, end))
+                    job.taken = end
+                    room -= end - begin
+                    self._count(job, begin - end)
+                for job in leave:
+                    del lane[job]
+            if room == 0:
+                break
+        return batch
+
+    def _count(self, job: Job, rows: int) -> None:
+        self.rows += rows
+        self._rows_of[job.priority] += rows
+
+
+def stack(batch: list[Slice]) -> Tensors:
+    """The batch's rows, one array for each input; the job's own arrays or views of them where it is one alone."""
+    first = batch[0]
+    if len(batch) == 1:
+        if first.end - first.begin == first.job.rows:
+            return first.job.tensors
+        return {name: array[first.begin : first.end] for name, array in first.job.tensors.items()}
+    return {
+        name: np.concatenate([job.tensors[name][begin:end] for job, begin, end in batch]) for name in first.job.tensors
+    }
+
+
+def joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
