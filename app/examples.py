@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -15,14 +16,19 @@ from numpy.typing import NDArray
 
 from app import problems
 from app.codecs.images import decode, encode_png
+from app.codecs.oip import DATATYPES
 from app.core.errors import ClientError, LecternError
-from app.core.manifest import Picture
+from app.core.manifest import Picture, TensorSpec, numpy_dtype
 from app.engine.registry import Model
+from app.protocols import oip
+from app.protocols.oip.models import graph_names
 from app.tasks.classify import DEFAULT_TOP_K, to_json
 
 SMALL_PIXELS: Final = 28 * 28
 """Pictures up to this size are also shown as nested pixels: more would be a wall of digits."""
 SHOWN_PICTURES: Final = 3
+SMALL_VALUES: Final = 4096
+"""Rows up to this size are shown as JSON under /v2."""
 
 # subject, detail, expected, got: sentences that the app says.
 PROBLEMS: Final[dict[int, tuple[str, str, str, str]]] = {
@@ -165,3 +171,46 @@ def answers(models: list[Model]) -> dict[str, Any]:
             told = to_json(model, probabilities[:1], min(DEFAULT_TOP_K, len(model.manifest.labels)))
             examples[model.name] = {"value": json.loads(told)}
     return examples
+
+
+def inference(models: list[Model]) -> oip.Shown | None:
+    """Bodies for POST /v2/models/.../infer, all for one model: the one with the smallest rows.
+
+    They have its first golden row, or zeros where it has none; no bodies where a row would be a wall of numbers.
+    """
+    graphs = [(model, name, graph) for model in _latest(models) for name, graph in graph_names(model).items()]
+    if not graphs:
+        return None
+    model, name, graph = min(graphs, key=lambda one: sum(_values(t) for t in one[0].manifest.graphs[one[2]].inputs))
+    spec = model.manifest.graphs[graph]
+    if sum(_values(t) for t in spec.inputs) > SMALL_VALUES:
+        return oip.Shown(name, model.version)
+    golden = model.manifest.golden
+    arrays = _golden(model) if golden and golden.graph == graph else {}
+    body = {"inputs": [_tensor(t, arrays) for t in spec.inputs]}
+    forms: dict[str, Any] = {"one row": body}
+    urgent = {"priority": 1, "timeout": 30_000_000}
+    forms["before others, within 30 s, with an id"] = {"id": "seven", "parameters": urgent, **body}
+    first = spec.outputs[0]
+    if model.manifest.labels and first.shape[1:] == (len(model.manifest.labels),):
+        best = {"name": first.name, "parameters": {"classification": 2}}
+        forms["the two best labels"] = {**body, "outputs": [best]}
+    answers = {}
+    if all(t.name in arrays for t in spec.outputs):
+        outputs = [_tensor(t, arrays) for t in spec.outputs]
+        answers["one row"] = {"model_name": name, "model_version": model.version, "outputs": outputs}
+    return oip.Shown(name, model.version, forms, answers)
+
+
+def _one_row(spec: TensorSpec) -> list[int]:
+    return [1, *(axis if isinstance(axis, int) else 1 for axis in spec.shape[1:])]
+
+
+def _values(spec: TensorSpec) -> int:
+    return math.prod(_one_row(spec))
+
+
+def _tensor(spec: TensorSpec, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    row = arrays[spec.name][:1] if spec.name in arrays else np.zeros(_one_row(spec), numpy_dtype(spec.dtype))
+    datatype = DATATYPES[spec.dtype]
+    return {"name": spec.name, "shape": list(row.shape), "datatype": datatype, "data": row.ravel().tolist()}

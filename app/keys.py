@@ -16,9 +16,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import Unauthorized
-from app.problems import problem
-from app.protocols.oip import refusal
-from app.wire.context import Trace
+from app.problems import refused
 
 PROTECTED: Final = ("/v1", "/v2", "/metrics")
 
@@ -68,5 +66,4 @@ class Keys:
             subject="header.authorization",
             expected="Authorization: Bearer KEY, or X-API-Key: KEY",
         )
-        refused = refusal(error) if scope["path"].startswith("/v2") else problem(error, Trace.of(scope).request_id)
-        await refused(scope, receive, send)
+        await refused(error, scope)(scope, receive, send)

@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from app import examples, problems
 from app.engine.registry import Model
 from app.keys import is_protected
+from app.protocols import oip
 from app.tasks import classify
 from app.wire.context import Context
 from app.wire.pictures import FORM, IMAGES, JSON, NPY
@@ -26,6 +27,8 @@ Pictures in, labels with calibrated probabilities out.
   from its bytes: a PNG that says it is a JPEG is read as the PNG it is.
 * **Options** (`model`, `version`, `top_k`) stand in the query, in the JSON object or in fields of the form, once.
 * **Errors** are `application/problem+json` (RFC 9457) and name the subject, what was expected and what came.
+* **As tensors, by the clients of others**: the same models answer under `/v2` in the Open Inference Protocol, with
+  errors in its own form.
 * Every answer has an `X-Request-Id`: yours if you sent a sane one, a new one otherwise.
 """
 REASONS: Final = {
@@ -65,6 +68,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
         tags=[
             {"name": "tasks", "description": "What the models do."},
             {"name": "models", "description": "What the models are."},
+            {"name": oip.TAG, "description": oip.DESCRIPTION},
             {"name": "operation", "description": "For those who run this server."},
         ],
     )  # fmt: skip
@@ -75,6 +79,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     models = [m for m in context.registry.models if m.manifest.task == "classify"]
     _complete_classify(document, schemas, models, context)
     _complete_cards(document, context)
+    oip.complete(document, context.registry.models, examples.inference(list(context.registry.models)))
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _complete_errors(operation, path, has_keys=has_keys)
@@ -88,8 +93,13 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
 
 def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool) -> None:
     responses = operation["responses"]
-    responses.pop("422", None)
     protected = has_keys and is_protected(path)
+    if protected:
+        operation["security"] = [{"bearer": []}, {"header": []}]
+    if oip.is_mine(path):
+        operation["responses"] = ({"401": oip.unauthorised()} if protected else {}) | responses
+        return
+    responses.pop("422", None)
     if path == classify.PATH:
         statuses = [404, 406, 408, 413, 415, 422, 429, 500, 503, 504]
     elif "{name}" in path:
@@ -109,8 +119,6 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool) ->
     if "429" in responses:
         responses["429"]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     operation["responses"] = dict(sorted(responses.items()))
-    if protected:
-        operation["security"] = [{"bearer": []}, {"header": []}]
 
 
 def _name_schema(names: list[str]) -> dict[str, Any]:
@@ -195,7 +203,7 @@ def _complete_cards(document: dict[str, Any], context: Context) -> None:
     names = sorted({m.name for m in context.registry.models})
     for path, operations in document["paths"].items():
         for parameter in operations.get("get", {}).get("parameters", []):
-            if "{name}" in path and parameter["name"] == "name":
+            if path.startswith("/v1") and parameter["name"] == "name":
                 parameter["schema"] = _name_schema(names)
 
 

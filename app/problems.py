@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457), made in one place.
+"""Errors as `application/problem+json` (RFC 9457), made in one place; under /v2 in the form of that protocol.
 
 Every error of the house names its subject, what was expected there and what came instead. What the framework
 raises (no such page, no such method) takes the same form. What nobody foresaw is logged with its trace under the
@@ -15,10 +15,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, Unprocessable, shown
+from app.protocols import oip
 from app.wire.context import Trace
 from app.wire.options import described, in_words
+from app.wire.problem import told
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -57,20 +61,16 @@ def kinds() -> dict[str, type[LecternError]]:
     return dict(sorted(named.items(), key=lambda item: (item[1].status, item[0])))
 
 
+def refused(error: LecternError, scope: Scope) -> Response:
+    """The response that tells of an error, in the form that belongs to the path."""
+    if oip.is_mine(scope["path"]):
+        return oip.refusal(error)
+    return problem(error, Trace.of(scope).request_id)
+
+
 def problem(error: LecternError, request_id: str) -> Response:
-    """The response that tells of an error."""
-    body: dict[str, Any] = {
-        "type": f"/errors/{error.kind}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "request_id": request_id,
-    }
-    for name in ("subject", "expected", "got"):
-        value = getattr(error, name)
-        if value is not None:
-            body[name] = value
-    return json_problem(body, error.headers)
+    """The problem that tells of an error."""
+    return json_problem(told(error, request_id), error.headers)
 
 
 def json_problem(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
@@ -79,17 +79,10 @@ def json_problem(body: Mapping[str, Any], headers: Mapping[str, str] | None = No
     return Response(content, status_code=body["status"], media_type=MEDIA_TYPE, headers=dict(headers or {}))
 
 
-def internal_error(request_id: str) -> Response:
-    """The answer to what nobody foresaw."""
-    return json_problem(
-        {
-            "type": "about:blank",
-            "title": "Internal error",
-            "status": 500,
-            "detail": "The server failed on this request; its log has the reason under the request id.",
-            "request_id": request_id,
-        }
-    )
+def internal_error(request_id: str, path: str = "") -> Response:
+    """The answer to what nobody foresaw, in the form that belongs to the path."""
+    body = told(None, request_id)
+    return oip.told(body["detail"], 500) if oip.is_mine(path) else json_problem(body)
 
 
 def install(app: FastAPI) -> None:
@@ -110,37 +103,48 @@ def install(app: FastAPI) -> None:
 
 async def _house(request: Request, error: Exception) -> Response:
     assert isinstance(error, LecternError)
-    return problem(error, Trace.of(request.scope).request_id)
+    return refused(error, request.scope)
 
 
 async def _framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    request_id = Trace.of(request.scope).request_id
     path = request.scope["path"][:200]
     if error.status_code == 404:
-        return problem(NotFound(f"there is no page {path!r}", subject="path", got=repr(path)), request_id)
+        return refused(NotFound(f"there is no page {path!r}", subject="path", got=repr(path)), request.scope)
     if error.status_code == 405:
-        allowed = {m.strip() for m in (error.headers or {}).get("Allow", "").split(",") if m.strip()}
-        allow = ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
+        allow = ", ".join(allowed_methods(request))
         method = request.scope["method"][:20]
-        answer = problem(
+        answer = refused(
             MethodNotAllowed(
                 f"{path!r} takes {allow}, not {method}", subject="method", expected=allow, got=repr(method)
             ),
-            request_id,
+            request.scope,
         )
         answer.headers["Allow"] = allow
         return answer
+    if oip.is_mine(path):
+        return oip.told(str(error.detail), error.status_code, dict(error.headers or {}))
     return json_problem(
         {
             "type": "about:blank",
             "title": str(error.detail),
             "status": error.status_code,
             "detail": str(error.detail),
-            "request_id": request_id,
+            "request_id": Trace.of(request.scope).request_id,
         },
         error.headers,
     )
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """The methods that a path takes. The router names those of the first route that fits, and there may be several."""
+    routes: list[BaseRoute] = request.app.routes
+    found = {
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    }
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 async def _validation(request: Request, error: Exception) -> Response:
@@ -150,7 +154,7 @@ async def _validation(request: Request, error: Exception) -> Response:
     place = ".".join(str(part)[:100] for part in first["loc"])
     expected = in_words(str(first["msg"]))
     got = described(first.get("input"))
-    return problem(
+    return refused(
         Unprocessable(f"{place} is {got}, it must be {expected}", subject=place, expected=expected, got=got),
-        Trace.of(request.scope).request_id,
+        request.scope,
     )

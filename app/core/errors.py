@@ -3,6 +3,7 @@
     LecternError                     what a client or an operator is told, never a stack trace
     |-- ClientError                  the request is at fault
     |   |-- Unauthorized        401  no API key, or one that is not known
+    |   |-- Forbidden           403  switched off by a setting
     |   |-- NotFound            404  no such model, version or page
     |   |-- NotAcceptable       406  no such form of answer
     |   |-- Stalled             408  the body did not arrive in time
@@ -77,6 +78,11 @@ class Unauthorized(ClientError):
     @property
     def headers(self) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(ClientError):
+    status = 403
+    title = "Switched off here"
 
 
 class NotFound(ClientError):

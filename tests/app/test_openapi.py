@@ -82,28 +82,66 @@ def examples(document: dict[str, Any]) -> list[tuple[str, str, str, Any]]:
     return found
 
 
+def classify_examples(document: dict[str, Any]) -> list[Any]:
+    return [value for path, _, _, value in examples(document) if path == "/v1/classify"]
+
+
+def as_shown(path: str, operation: dict[str, Any]) -> str:
+    """The path with the examples of its parts."""
+    places = {p["name"]: p["example"] for p in operation.get("parameters", []) if p["in"] == "path"}
+    return path.format(**places)
+
+
+def validator(document: dict[str, Any], schema: dict[str, Any]) -> Any:
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return jsonschema_rs.validator_for({"$schema": draft, **schema, "components": document["components"]})
+
+
 def test_every_example_answers_200_as_it_stands(house: House, document: dict[str, Any]) -> None:
     sent = examples(document)
-    assert {value["model"] for _, _, _, value in sent} == {"digits", "shades"}
+    assert {value["model"] for value in classify_examples(document)} == {"digits", "shades"}
+    assert {path for path, _, _, _ in sent} == {
+        path for path, _, operation in operations(document) if "requestBody" in operation
+    }
     for path, method, kind, value in sent:
         assert kind == "application/json"
-        reply = house.ask(method.upper(), path, json.dumps(value).encode(), {"Content-Type": kind})
+        place = as_shown(path, document["paths"][path][method])
+        reply = house.ask(method.upper(), place, json.dumps(value).encode(), {"Content-Type": kind})
         assert reply.status == 200, (value, reply.body)
+        content = document["paths"][path][method]["responses"]["200"]["content"][kind]
+        validator(document, content["schema"]).validate(reply.json())
+
+
+def test_every_page_of_the_protocol_can_be_tried_as_it_stands(house: House, document: dict[str, Any]) -> None:
+    found = [(path, op) for path, method, op in operations(document) if path.startswith("/v2") and method == "get"]
+    assert len(found) >= 14
+    for path, operation in found:
+        reply = house.get(as_shown(path, operation))
+        assert reply.status == 200, (path, reply.body)
+        validator(document, operation["responses"]["200"]["content"]["application/json"]["schema"]).validate(
+            reply.json()
+        )
 
 
 def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
-    schema = document["components"]["schemas"]["ClassifyRequest"]
-    validator = jsonschema_rs.validator_for(
-        {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "components": document["components"]}
-    )
-    for _, _, _, value in examples(document):
-        validator.validate(value)
+    for path, method, kind, value in examples(document):
+        content = document["paths"][path][method]["requestBody"]["content"][kind]
+        validator(document, content["schema"]).validate(value)
+
+
+def test_a_body_that_is_no_request_is_none_in_the_schema(document: dict[str, Any]) -> None:
+    body = validator(document, document["components"]["schemas"]["ClassifyRequest"])
     for wrong in ({}, {"image": "a", "images": ["a"]}, {"image": "a", "surprise": 1}, {"image": "a", "model": "no"}):
-        assert not validator.is_valid(wrong)
+        assert not body.is_valid(wrong)
+    tensors = validator(document, document["components"]["schemas"]["InferRequest"])
+    one = {"name": "image", "shape": [1], "datatype": "UINT8", "data": [1]}
+    assert tensors.is_valid({"inputs": [one]})
+    for wrong in ({}, {"inputs": []}, {"inputs": [one | {"datatype": "uint8"}]}, {"inputs": [one | {"shape": [-1]}]}):
+        assert not tensors.is_valid(wrong)
 
 
 def test_an_example_shows_a_row_of_the_model_s_own_folder(house: House, document: dict[str, Any]) -> None:
-    pixels = next(v for _, _, _, v in examples(document) if isinstance(v.get("image"), list))
+    pixels = next(v for v in classify_examples(document) if isinstance(v.get("image"), list))
     assert pixels["model"] == "digits"
     np.testing.assert_array_equal(np.array(pixels["image"]), strokes()[0, :, :, 0])
     answer = house.send_json(pixels).json()["results"][0]
@@ -116,15 +154,16 @@ def test_a_model_whose_golden_rows_cannot_be_pictures_shows_a_drawn_one(tmp_path
 
     make_classifier_folder(tmp_path, "blank")  # uniform pictures: no digit to be seen
     with open_house(tmp_path) as house:
-        sent = examples(house.get("/openapi.json").json())
+        sent = classify_examples(house.get("/openapi.json").json())
         assert len(sent) == 3
-        for _, _, _, value in sent:
+        for value in sent:
             assert house.send_json(value).status == 200
 
 
 def test_a_house_without_models_still_shows_either_image_or_images(tmp_path: Path) -> None:
     with open_house(tmp_path) as house:
-        ((_, _, _, value),) = examples(house.get("/openapi.json").json())
+        document = house.get("/openapi.json").json()
+        (value,) = classify_examples(document)
         assert list(value) == ["image"]
         assert house.send_json(value).problem(404)["subject"]
 
@@ -138,16 +177,15 @@ def test_the_answers_shown_are_answers_to_golden_rows(document: dict[str, Any]) 
 
 
 def test_answers_are_what_the_document_says(house: House, document: dict[str, Any]) -> None:
-    def validator(path: str, method: str) -> Any:
+    def answer(path: str, method: str) -> Any:
         schema = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
-        draft = "https://json-schema.org/draft/2020-12/schema"
-        return jsonschema_rs.validator_for({"$schema": draft, **schema, "components": document["components"]})
+        return validator(document, schema)
 
-    for _, _, _, value in examples(document):
-        validator("/v1/classify", "post").validate(house.send_json(value).json())
+    for value in classify_examples(document):
+        answer("/v1/classify", "post").validate(house.send_json(value).json())
     for path in ("/v1/models", "/health/live", "/health/ready"):
-        validator(path, "get").validate(house.get(path).json())
-    validator("/v1/models/{name}", "get").validate(house.get("/v1/models/digits").json())
+        answer(path, "get").validate(house.get(path).json())
+    answer("/v1/models/{name}", "get").validate(house.get("/v1/models/digits").json())
 
 
 def test_errors_are_problems_in_the_document_too(document: dict[str, Any]) -> None:
@@ -160,6 +198,21 @@ def test_errors_are_problems_in_the_document_too(document: dict[str, Any]) -> No
             assert content["example"]["status"] == int(status)
             Problem.model_validate(content["example"], strict=True)
     assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_errors_of_the_protocol_have_its_own_form_in_the_document(document: dict[str, Any]) -> None:
+    for path, _, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if path.startswith("/v2") and status != "200" and path != "/v2/health/ready":
+                assert response["content"] == {
+                    "application/json": {"schema": {"$ref": "#/components/schemas/OipError"}}
+                }
+    infer = document["paths"]["/v2/models/{name}/infer"]["post"]["responses"]
+    assert set(infer) == {"200", "400", "404", "500", "503"}
+
+
+def test_loading_is_in_the_document_where_it_is_allowed(document: dict[str, Any]) -> None:
+    assert not [path for path in document["paths"] if path.endswith("load")]
 
 
 def test_every_form_that_is_documented_is_taken_and_no_other(house: House, document: dict[str, Any]) -> None:
