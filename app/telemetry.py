@@ -187,7 +187,7 @@ class Telemetry:
             log.exception("unforeseen %s", type(error).__name__, extra={FIELDS: {"id": trace.request_id}})
             if started:
                 raise  # the head is out: only a closed connection can say that the rest is missing
-            await internal_error(trace.request_id)(scope, receive, send_on)
+            await internal_error(trace.request_id, scope["path"])(scope, receive, send_on)
         finally:
             seconds = perf_counter() - began
             self._finished(method, _template(scope), status or CLIENT_GONE, seconds)
