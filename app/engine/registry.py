@@ -1,7 +1,7 @@
-"""The models that are served: scan, verify, load, serve, drain, close.
+"""The models that are served: scan, verify, load, serve, swap, drain, close.
 
 A folder that disagrees with its manifest is refused by name, with what was expected and what was got, and the others
-are served all the same.
+are served all the same. Where it was served already, what was loaded goes on.
 """
 
 from __future__ import annotations
@@ -9,80 +9,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Literal, Self, TypeVar
 
-from app.core.errors import LecternError, NotFound, shown
-from app.core.manifest import MANIFEST_FILE, Manifest, Task, Tensors
-from app.engine.batcher import Answer, Batcher, Counters, OnRun
+from app.core.errors import LecternError, LoadRefused, Unavailable
+from app.core.manifest import Task
+from app.core.tally import Tally
+from app.engine.folders import Key, Look, Refused, Signature, in_order, look, signature
 from app.engine.loading import Loaded, load_model
+from app.engine.model import Model
 from app.engine.session import Device, DeviceRefused, choose_device
+from app.engine.shelf import BY_HAND, GONE, Default, Entry, Indexed, Shelf, State, not_found
+
+__all__ = ["Default", "Indexed", "Model", "Refused", "Registry", "State", "verify"]
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Refused:
-    """A folder below the models folder that is not served, and why."""
-
-    folder: str
-    reason: str
+T = TypeVar("T")
+Control = Literal["load", "unload"]
+OnControl = Callable[[Control, str], None]
+Drains = list[asyncio.Task[None]]
 
 
-class Model:
-    """A loaded model: its manifest, where it runs, and one batcher for each of its graphs.
-
-    Attributes:
-        device: "cpu" or "cuda:0".
-        loaded_at: ISO 8601, UTC.
-        load_s: reading, checking and warming.
-    """
-
-    def __init__(self, loaded: Loaded, *, max_queued_rows: int, on_run: OnRun | None = None) -> None:
-        self.manifest: Manifest = loaded.manifest
-        self.folder: Path = loaded.folder
-        self.load_s: float = loaded.load_s
-        self.loaded_at: str = datetime.now(UTC).isoformat(timespec="seconds")
-        self.device: str = next(iter(loaded.sessions.values())).device
-        self._batchers = {
-            graph: Batcher(
-                session.run,
-                name=f"{self.name}/{self.version}/{graph}",
-                max_rows=self.manifest.max_rows,
-                max_queued_rows=max_queued_rows,
-                on_run=on_run,
-            )
-            for graph, session in loaded.sessions.items()
-        }
-
-    @property
-    def name(self) -> str:
-        return self.manifest.name
-
-    @property
-    def version(self) -> str:
-        return self.manifest.version
-
-    @property
-    def counters(self) -> dict[str, Counters]:
-        """Live counters by graph."""
-        return {graph: batcher.counters for graph, batcher in self._batchers.items()}
-
-    async def run(self, graph: str, tensors: Tensors) -> Answer:
-        """Run rows through one graph; what is raised is `Batcher.submit`'s. An unknown graph is the caller's bug."""
-        return await self._batchers[graph].submit(tensors)
-
-    async def close(self) -> None:
-        """Answer what was accepted, refuse what comes, end the threads."""
-        await asyncio.gather(*(batcher.close() for batcher in self._batchers.values()))
-
-
-class Registry:
+class Registry(Shelf):
     """An async context manager: loads every model on entry, drains and closes them on exit.
 
     Args:
@@ -92,7 +44,12 @@ class Registry:
         max_queued_rows: per graph.
         only: names to load; empty for all.
         defaults: the default model of a task, by name; without one it is the first by name.
-        on_run: told ("name/version/graph", rows, seconds) after each run, from the graph's thread.
+        pinned: as in `Shelf`.
+        tally: where the graphs count.
+        on_control: told ("load" or "unload", name) after each change by hand, for who must do the same elsewhere.
+
+    Attributes:
+        device: where models run: "cpu", "cuda:0"; known from entry on.
 
     Raises:
         DeviceRefused: on entry, see `device`.
@@ -107,98 +64,270 @@ class Registry:
         max_queued_rows: int = 4096,
         only: tuple[str, ...] = (),
         defaults: Mapping[Task, str] | None = None,
-        on_run: OnRun | None = None,
+        pinned: Mapping[str, str] | None = None,
+        tally: Tally | None = None,
+        on_control: OnControl | None = None,
     ) -> None:
+        super().__init__(defaults=defaults, pinned=pinned)
         self.folder = folder
-        self.models: tuple[Model, ...] = ()
-        self.refused: tuple[Refused, ...] = ()
-        self.generation = 0
-        """Grows with every change of what is served, so that documents made from it can be kept until then."""
         self.device = "cpu"
-        """Where models run: "cpu", "cuda:0"; known from entry on."""
         self._wanted_device: Device = device
         self._threads = threads
         self._max_queued_rows = max_queued_rows
         self._only = only
-        self._defaults = defaults or {}
-        self._on_run = on_run
+        self._tally = tally or Tally()
+        self._on_control = on_control
+        self._last = Look()
+        self._changing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._draining: set[Model] = set()
+        self._closing = False
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="load") as pool:
             chosen = loop.run_in_executor(pool, choose_device, self._wanted_device)
-            folders, refused = await loop.run_in_executor(pool, scan, self.folder, self._only)
+            self._last = await loop.run_in_executor(pool, look, self.folder, self._only)
             self.device = "cuda:0" if await chosen == "cuda" else "cpu"
             results = await asyncio.gather(
                 *(
-                    loop.run_in_executor(pool, _load, self.folder, *f, self._wanted_device, self._threads)
-                    for f in folders
+                    loop.run_in_executor(pool, _load, self.folder, *key, self._wanted_device, self._threads)
+                    for key in self._last.found
                 )
             )
-        self.refused = tuple(refused + [result for result in results if isinstance(result, Refused)])
-        for refusal in self.refused:
-            log.error("refused %s: %s", refusal.folder, refusal.reason)
+        self._refuse_around(self._last.refused)
         try:
-            for result in results:
-                if isinstance(result, Loaded):
-                    self.models += (Model(result, max_queued_rows=self._max_queued_rows, on_run=self._on_run),)
+            for (key, tried), result in zip(self._last.found.items(), results, strict=True):
+                entry = self._entries[key] = Entry(tried=tried)
+                if isinstance(result, Refused):
+                    self._refuse(key, result.reason)
+                else:
+                    entry.model = await self._started(result)
         except BaseException:  # no thread could be started: those that were must not keep the process alive
-            await self._close()
+            await asyncio.gather(*(entry.model.close() for entry in self._entries.values() if entry.model))
             raise
+        self._publish()
         for model in self.models:
             log.info("serving %s/%s on %s, loaded in %.3f s", model.name, model.version, model.device, model.load_s)
         if not self.models:
             log.error("%s: no model to serve", self.folder)
-        self.generation += 1
+        for name in self.pinned:
+            if self.default_version(name) is None:
+                log.warning("%s", self.why_not_pinned(name))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._close()
-
-    async def _close(self) -> None:
+        self._closing = True
+        for model in (*self._draining, *self.models):
+            model.stop_waiting()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         await asyncio.gather(*(model.close() for model in self.models))
 
-    def get(self, name: str, version: str | None = None) -> Model:
-        """The model of that name, the latest version where none is asked for.
+    # Changes while serving: one at a time, each to its end even where who asked for it goes away.
+
+    async def load(self, name: str, *, tell: bool = True) -> None:
+        """Load what is new, changed, refused or unloaded of a name, take out what is gone. When it returns, what was
+        replaced has been drained and freed.
+
+        Args:
+            tell: false where `on_control` need not know.
 
         Raises:
-            NotFound: naming what there is.
+            NotFound: there is no folder of that name; what is loaded goes on.
+            LoadRefused: a version was refused; what was loaded of it goes on.
+            Unavailable: closing.
         """
-        versions = {model.version: model for model in self.models if model.name == name}
-        if not versions:
-            names = list(dict.fromkeys(model.name for model in self.models))
-            raise self._not_found("model", name, names)
-        if version is None:
-            return versions[max(versions, key=int)]
-        if version not in versions:
-            raise self._not_found(f"version of model '{name}'", version, list(versions))
-        return versions[version]
+        await self._to_its_end(self._load(name, tell))
 
-    def default(self, task: Task) -> Model:
-        """The model for a task that names none: the configured one, else the first by name, in its latest version.
+    async def unload(self, name: str, *, tell: bool = True) -> None:
+        """Take out every version of a name, drain and free them. `poll` leaves them alone until their files change.
+
+        Args:
+            tell: false where `on_control` need not know.
 
         Raises:
-            NotFound: no model of this task is loaded, or the configured one is not, or is of another task.
+            NotFound: no folder of that name is known.
+            Unavailable: closing.
         """
-        names = list(dict.fromkeys(model.name for model in self.models if model.manifest.task == task))
-        name = self._defaults.get(task, names[0] if names else None)
-        if name is None:
-            raise NotFound(f"no model for the task '{task}' is loaded", subject="model", expected=f"a {task} model")
-        if name not in names:
-            raise self._not_found(f"default model for the task '{task}'", name, names)
-        return self.get(name)
+        await self._to_its_end(self._unload(name, tell))
 
-    @staticmethod
-    def _not_found(what: str, name: str, known: list[str]) -> NotFound:
-        there_is = f"there is {', '.join(known)}" if known else "there is none"
-        return NotFound(
-            f"no {what} is called {shown(name)}: {there_is}",
-            subject=what.split()[0],
-            expected=", ".join(known) or None,
-            got=shown(name),
-        )
+    async def poll(self) -> None:
+        """Look at the folder: load what is new or changed, take out what is gone, try again what was refused.
+
+        What is there, or is not, is acted upon once it was the same at two looks in a row, so that a folder that is
+        being copied or replaced is left alone, silently. When it returns, what was replaced has been drained and freed.
+        """
+        await asyncio.gather(*await self._to_its_end(self._poll()))
+
+    async def watch(self, every_s: float) -> None:
+        """Poll for ever. Whatever a look raises is logged; a slow drain does not hold up the next look."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self._to_its_end(self._poll())
+            except Exception:
+                log.exception("%s: the look at it failed, the next is in %g s", self.folder, every_s)
+
+    async def _to_its_end(self, change: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.shield(self._begun(change))
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise Unavailable("the server is shutting down: no model is loaded or unloaded any more")
+
+    async def _load(self, name: str, tell: bool) -> None:
+        drains: Drains = []
+        async with self._changing:
+            self._check_open()
+            now = await asyncio.to_thread(look, self.folder, self._only)
+            found = {key: seen for key, seen in now.found.items() if key[0] == name}
+            if not found:
+                raise not_found("folder of models", name, dict.fromkeys(name for name, _ in now.found))
+            for key, seen in found.items():
+                entry = self._entries.get(key)
+                if entry is None or entry.model is None or entry.reason or entry.tried != seen:
+                    drains += await self._change(key)
+            for key in [key for key in self._entries if key[0] == name and now.lacks(key)]:
+                drains += self._take_out(key, GONE)
+            reasons = [reason for key in found if (reason := self._entries[key].reason)]
+        await asyncio.gather(*drains)
+        self._tell("load", name, tell)
+        if reasons:
+            raise LoadRefused("; ".join(reasons), subject=name)
+
+    async def _unload(self, name: str, tell: bool) -> None:
+        async with self._changing:
+            self._check_open()
+            keys = [key for key in self._entries if key[0] == name]
+            if not keys:
+                raise not_found("model", name, dict.fromkeys(name for name, _ in self._entries))
+            now = await asyncio.to_thread(look, self.folder, self._only)
+            drains: Drains = []
+            for key in keys:
+                self._entries[key].tried = now.found.get(key)
+                drains += self._take_out(key, BY_HAND)
+        await asyncio.gather(*drains)
+        self._tell("unload", name, tell)
+
+    async def _poll(self) -> Drains:
+        drains: Drains = []
+        async with self._changing:
+            self._check_open()
+            now = await asyncio.to_thread(look, self.folder, self._only)
+            last, self._last = self._last, now
+            for key, seen in now.found.items():
+                entry = self._entries.get(key)
+                if (entry is None or entry.tried != seen) and last.found.get(key) == seen:
+                    drains += await self._change(key, quietly=True)
+            for key in [key for key in self._entries if now.lacks(key) and last.lacks(key)]:
+                drains += self._take_out(key, GONE)
+            around = tuple(refusal for refusal in now.refused if refusal in last.refused)
+            if around != self._around:
+                self._refuse_around(around)
+        return drains
+
+    async def _change(self, key: Key, *, quietly: bool = False) -> Drains:
+        """Load a version folder and switch to it; returns the drain of what it replaces.
+
+        Args:
+            quietly: say nothing of a folder that is refused and was changed meanwhile: somebody is writing to it.
+        """
+        entry = self._entries.setdefault(key, Entry())
+        entry.busy = "LOADING"
+        before: Signature | None = None
+        after: Signature | None = None
+        model, reason = None, ""
+        try:
+            before, result, after = await asyncio.to_thread(self._attempt, key)
+            if isinstance(result, Refused):
+                reason = result.reason
+            elif not self._closing:
+                model = await self._started(result)
+        except Exception as error:  # no thread could be had
+            log.debug("%s/%s: refused", *key, exc_info=True)
+            reason = f"{'/'.join(key)}: {type(error).__name__}: {error}"
+        finally:
+            entry.busy = None
+        self._check_open()
+        if model is None:
+            if quietly and before != after:
+                if entry.tried is None:
+                    del self._entries[key]
+            else:
+                entry.tried = before
+                self._refuse(key, reason)
+            return []
+        old, entry.model, entry.tried, entry.reason = entry.model, model, before, ""
+        self._publish()
+        self._show_refused()
+        log.info("serving %s/%s on %s, loaded in %.3f s", *key, model.device, model.load_s)
+        return [self._begun(self._drain(old, entry))] if old else []
+
+    def _attempt(self, key: Key) -> tuple[Signature, Loaded | Refused, Signature]:
+        """Load one folder, in a thread; its signature before and after."""
+        folder = self.folder.joinpath(*key)
+        before = signature(folder)
+        try:
+            result = _load(self.folder, *key, self._wanted_device, self._threads)
+        except DeviceRefused as error:
+            result = Refused("/".join(key), error.detail)
+        return before, result, signature(folder)
+
+    async def _started(self, loaded: Loaded) -> Model:
+        model = Model(loaded, max_queued_rows=self._max_queued_rows, tally=self._tally)
+        try:
+            model.start()
+        except BaseException:
+            await model.close()
+            raise
+        return model
+
+    def _take_out(self, key: Key, reason: str) -> Drains:
+        """Serve it no more; returns its drain."""
+        entry = self._entries[key]
+        model, entry.model, entry.reason = entry.model, None, reason
+        if reason is GONE:
+            entry.tried = None
+        if model is None:
+            if reason is GONE and entry.busy is None:
+                del self._entries[key]
+            self._show_refused()
+            return []
+        entry.busy = "UNLOADING"
+        self._publish()
+        self._show_refused()
+        log.info("unloading %s/%s: %s", *key, reason)
+        return [self._begun(self._drain(model, entry))]
+
+    async def _drain(self, model: Model, entry: Entry) -> None:
+        """Close what is served no more."""
+        self._draining.add(model)
+        if self._closing:
+            model.stop_waiting()
+        try:
+            await model.close()
+        finally:
+            self._draining.discard(model)
+            if entry.busy == "UNLOADING":
+                entry.busy = None
+                if entry.reason is GONE:
+                    del self._entries[model.name, model.version]
+
+    def _tell(self, control: Control, name: str, tell: bool) -> None:
+        if self._on_control is not None and tell:
+            try:
+                self._on_control(control, name)
+            except Exception:
+                log.exception("%s %s: the others could not be told", control, name)
 
 
 def verify(folder: Path, *, device: Device = "cpu", threads: int = 0) -> list[tuple[str, str, bool, str]]:
@@ -208,48 +337,13 @@ def verify(folder: Path, *, device: Device = "cpu", threads: int = 0) -> list[tu
         (name, version, ok, reason) for each, by name and version; the reason is "" for one that would be served, and
         the version "" for a refusal above the version folders.
     """
-    folders, refused = scan(folder)
-    rows = [(refusal.folder, "", False, refusal.reason) for refusal in refused]
-    for name, version in folders:
+    there = look(folder)
+    rows = [(refusal.folder, "", False, refusal.reason) for refusal in there.refused]
+    for name, version in there.found:
         result = _load(folder, name, version, device, threads)
         reason = result.reason if isinstance(result, Refused) else ""
         rows.append((name, version, not reason, reason))
-    return sorted(rows, key=lambda row: (row[0], _in_order(row[1])))
-
-
-def scan(folder: Path, only: Iterable[str] = ()) -> tuple[list[tuple[str, str]], list[Refused]]:
-    """(name, version) of every model folder, by name and version, and what else is there that should not be."""
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        return [], [Refused(str(folder), f"the models folder {folder} {what}")]
-    found: list[tuple[str, str]] = []
-    refused: list[Refused] = []
-    try:
-        names = _folders(folder)
-    except OSError as error:
-        return [], [Refused(str(folder), f"the models folder cannot be read: {error}")]
-    there_is = ", ".join(names) or "none"
-    refused += [Refused(name, f"asked for, but {folder} has only: {there_is}") for name in only if name not in names]
-    for name in names:
-        if only and name not in only:
-            continue
-        try:
-            versions = sorted(_folders(folder / name), key=_in_order)
-        except OSError as error:
-            refused.append(Refused(name, f"{name}: cannot be read: {error}"))
-            continue
-        if not versions:
-            refused.append(Refused(name, f"{name}: no version folder, expected {name}/1/{MANIFEST_FILE}"))
-        found += [(name, version) for version in versions]
-    return found, refused
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name[0] not in "._" and path.is_dir())
-
-
-def _in_order(version: str) -> tuple[int, str]:
-    return (int(version) if version.isascii() and version.isdigit() else 0, version)
+    return sorted(rows, key=lambda row: (row[0], in_order(row[1])))
 
 
 def _load(root: Path, name: str, version: str, device: Device, threads: int) -> Loaded | Refused:

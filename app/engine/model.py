@@ -1,0 +1,176 @@
+"""A loaded model from its first run to its last: run, hold, drain, free."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import logging
+import weakref
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+from app.core.errors import Unavailable
+from app.core.manifest import Manifest, Tensors
+from app.core.tally import Tally
+from app.engine.batcher import Answer, Batcher
+from app.engine.counters import Counters
+from app.engine.loading import Loaded
+from app.engine.queue import NORMAL, OnStep, Sampler
+from app.engine.session import Session
+
+log = logging.getLogger(__name__)
+
+# Below this a thread costs more than it gives, and nobody else on the event loop can tell.
+INLINE_S: Final = 0.0005
+
+
+class Hold:
+    """How many still want a model. One object for all holders, entered on the event loop: it costs an addition."""
+
+    __slots__ = ("_idle", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._idle: asyncio.Event | None = None
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.count -= 1
+        if self._idle is not None and not self.count:
+            self._idle.set()
+
+    async def ended(self) -> None:
+        """Wait until nobody holds it."""
+        self._idle = self._idle or asyncio.Event()
+        while self.count > 0:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def give_up(self) -> None:
+        """From now on nobody is waited for."""
+        self.count = -1_000_000_000
+        if self._idle is not None:
+            self._idle.set()
+
+
+class Model:
+    """A loaded model: its manifest, where it runs, and, once started, one batcher for each of its graphs.
+
+    Attributes:
+        device: "cpu" or "cuda:0".
+        loaded_at: ISO 8601, UTC.
+        load_s: reading, checking and warming.
+        counters: live, by graph.
+    """
+
+    def __init__(self, loaded: Loaded, *, max_queued_rows: int, tally: Tally) -> None:
+        self.manifest: Manifest = loaded.manifest
+        self.name: str = loaded.manifest.name
+        self.version: str = loaded.manifest.version
+        self.folder: Path = loaded.folder
+        self.load_s: float = loaded.load_s
+        self.loaded_at: str = now_in_words()
+        self.device: str = next(iter(loaded.sessions.values())).device
+        self.counters: dict[str, Counters] = {
+            graph: Counters(tally, (self.name, self.version, graph), max_rows=self.manifest.max_rows)
+            for graph in loaded.sessions
+        }
+        self._max_queued_rows = max_queued_rows
+        self._sessions = loaded.sessions
+        self._batchers: dict[str, Batcher] = {}
+        self._hold = Hold()
+
+    def start(self) -> None:
+        """Make the batchers, each with its thread; where one cannot be had, `close` ends those that could."""
+        for graph, session in self._sessions.items():
+            self._batchers[graph] = Batcher(
+                session.run,
+                name=f"{self.name}/{self.version}/{graph}",
+                max_rows=self.manifest.max_rows,
+                max_queued_rows=self._max_queued_rows,
+                inline_s=INLINE_S,
+                counters=self.counters[graph],
+            )
+
+    def hold(self) -> Hold:
+        """`with model.hold():` from choosing it to its last run: one that is replaced or unloaded meanwhile goes on
+        answering until then. Choose and hold without an `await` between."""
+        return self._hold
+
+    def run(
+        self, graph: str, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL
+    ) -> Coroutine[Any, Any, Answer]:
+        """Run rows through one graph: `Batcher.submit`. An unknown graph is the caller's bug."""
+        batcher = self._batchers.get(graph)
+        if batcher is None:
+            raise self._why_not(graph)
+        return batcher.submit(tensors, deadline=deadline, priority=priority)
+
+    def sample(
+        self,
+        graph: str,
+        sampler: Sampler,
+        *,
+        deadline: float | None = None,
+        priority: int = NORMAL,
+        on_step: OnStep | None = None,
+    ) -> Coroutine[Any, Any, Answer]:
+        """Run a sampler on one graph to its end: `Batcher.sample`."""
+        batcher = self._batchers.get(graph)
+        if batcher is None:
+            raise self._why_not(graph)
+        return batcher.sample(sampler, deadline=deadline, priority=priority, on_step=on_step)
+
+    def _why_not(self, graph: str) -> Exception:
+        if graph not in self.manifest.graphs:
+            return KeyError(graph)
+        return Unavailable(f"model '{self.name}/{self.version}' was unloaded and takes no more requests")
+
+    def stop_waiting(self) -> None:
+        """Let `close` wait for no holder, neither the one that waits now nor one to come."""
+        self._hold.give_up()
+
+    async def close(self) -> None:
+        """Wait until nobody holds it, answer what was accepted, refuse what comes, end the threads, free the memory."""
+        began = perf_counter()
+        await self._hold.ended()
+        await asyncio.gather(*(batcher.close() for batcher in self._batchers.values()))
+        self._batchers.clear()
+        drained_s = perf_counter() - began
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, _free, self._sessions)
+        except RuntimeError:  # no thread can be had
+            _free(self._sessions)
+        log.info("closed %s/%s, drained in %.3f s", self.name, self.version, drained_s)
+
+
+def now_in_words() -> str:
+    """ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _free(sessions: dict[str, Session]) -> None:
+    """Drop the sessions and give their memory back to the system. Takes milliseconds: not for the event loop."""
+    alive = [weakref.ref(session) for session in sessions.values()]
+    sessions.clear()
+    if any(session() is not None for session in alive):  # in a cycle; a collection stops every thread, so not always
+        gc.collect()
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Any:
+    """glibc keeps what was freed for the next to come, which here is another model of another size; None elsewhere."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
