@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationError,
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.errors import shown
-from app.core.manifest import Task
+from app.core.manifest import Task, Version
 
 PREFIX: Final = "LECTERN_"
 OTHERS: Final = frozenset({"LECTERN_DATA"})  # read by training, not by the app
@@ -34,15 +34,19 @@ def _comma_separated(value: object) -> object:
     return value
 
 
-def _pairs(value: object) -> object:
-    """`task=name,task=name` -> dict."""
-    if not isinstance(value, str):
-        return value
-    parts = [part.strip() for part in value.split(",") if part.strip()]
-    wrong = [part for part in parts if "=" not in part]
-    if wrong:
-        raise ValueError(f"'{wrong[0]}' is not of the form task=model")
-    return dict(part.split("=", 1) for part in parts)
+def _pairs(form: str) -> Callable[[object], object]:
+    """`key=value,key=value` -> dict; `form` is how one pair looks, for messages."""
+
+    def parse(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        wrong = [part for part in parts if "=" not in part]
+        if wrong:
+            raise ValueError(f"'{wrong[0]}' is not of the form {form}")
+        return dict(part.split("=", 1) for part in parts)
+
+    return parse
 
 
 KeyDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
@@ -60,13 +64,21 @@ class Settings(BaseSettings):
     only: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="names of the models to load; empty loads all"
     )
-    default_models: Annotated[dict[Task, str], NoDecode, BeforeValidator(_pairs)] = Field(
+    default_models: Annotated[dict[Task, str], NoDecode, BeforeValidator(_pairs("task=model"))] = Field(
         {"classify": "cnn-mnist"}, description="model of a request that names none, as task=name"
     )
+    pinned_versions: Annotated[dict[str, Version], NoDecode, BeforeValidator(_pairs("name=version"))] = Field(
+        {}, description="version of a request that gives none, as name=version; without one it is the latest"
+    )
+    poll_s: float = Field(
+        0.0, ge=0, le=86400, description="seconds between two looks for what changed in the models folder; 0: none"
+    )
+    model_control: bool = Field(False, description="let requests to /v2/repository load and unload models")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run; auto takes CUDA if there is one, cuda fails at start if there is none"
     )
-    threads: int = Field(0, ge=0, le=1024, description="threads of one run on the CPU; 0 takes one per core")
+    threads: int = Field(0, ge=0, le=1024, description="threads of one run on the CPU; 0 shares the cores out")
+    workers: int = Field(1, ge=1, le=64, description="processes that serve; one that dies is replaced")
     max_rows_per_request: int = Field(256, ge=1, le=65536, description="rows (pictures) in one request")
     max_queued_rows: int = Field(4096, ge=1, le=1 << 20, description="rows that may wait for a model before 429")
     max_body_bytes: int = Field(32 << 20, ge=1, le=1 << 30, description="bytes in one request's body")
@@ -126,7 +138,7 @@ def default_text(field: str) -> str:
     """A field's default as it would be written in the environment."""
     value = Settings.model_fields[field].default
     if isinstance(value, dict):
-        return ",".join(f"{k}={v}" for k, v in value.items())
+        return ",".join(f"{k}={v}" for k, v in value.items()) or "none"
     if isinstance(value, bool):
         return str(value).lower()
     return "none" if value == () else str(value)
