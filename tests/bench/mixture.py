@@ -1,0 +1,128 @@
+"""Requests of every form for every model of a folder, and requests that must be refused: what the soak sends."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.codecs.oip import DATATYPES
+from app.codecs.tensors import encode_npy
+from app.core.manifest import MANIFEST_FILE, Graph, Manifest, Picture, TensorSpec, numpy_dtype
+from tests.bench.shapes import HEADER_LENGTH, JSON, Headers, dense
+
+PAGES: Final = ("/health/ready", "/metrics", "/v1/models", "/v2", "/openapi.json", "/docs")
+FREE_AXIS: Final = 4  # rows aside, what an axis of no fixed size gets
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One request, what it is called in the report, and the first digit of the status that is right."""
+
+    kind: str
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+    good: int = 2
+
+    def raw(self, host: str) -> bytes:
+        headers = {"Host": host, "Content-Length": str(len(self.body)), **self.headers}
+        lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        return "\r\n".join([*lines, "", ""]).encode() + self.body
+
+
+def mixture(folder: Path) -> list[Send]:
+    """Every form for every model of the folder, and as many of the others again."""
+    manifests = [Manifest.model_validate_json(p.read_bytes()) for p in sorted(folder.glob(f"*/*/{MANIFEST_FILE}"))]
+    rng = np.random.default_rng(0)
+    made = [send for manifest in manifests for _ in range(4) for send in of_model(manifest, rng)]
+    made += [Send(f"GET {path}", "GET", path, {}, b"") for path in PAGES]
+    return made + list(bad(manifests[0].name)) * 2
+
+
+def of_model(manifest: Manifest, rng: np.random.Generator) -> Iterator[Send]:
+    for name, graph in manifest.graphs.items():
+        address = manifest.name if len(manifest.graphs) == 1 else f"{manifest.name}.{name}"
+        for rows in (1, 5):
+            yield from protocol(f"/v2/models/{address}/infer", graph, rows, rng)
+    if manifest.task == "classify":
+        query = f"/v1/classify?model={manifest.name}"
+        spec = manifest.graphs["classifier"].inputs[0]
+        yield Send("npy", "POST", query, {"Content-Type": "application/x-npy"}, encode_npy(random(spec, 7, rng)))
+        if manifest.picture is not None:
+            yield from pictures(manifest.name, manifest.picture, rng)
+
+
+def protocol(path: str, graph: Graph, rows: int, rng: np.random.Generator) -> Iterator[Send]:
+    tensors = {spec.name: random(spec, rows, rng) for spec in graph.inputs}
+    heads = [
+        {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": list(tensors[spec.name].shape)}
+        for spec in graph.inputs
+    ]
+    data: list[dict[str, Any]] = [{**head, "data": tensors[str(head["name"])].ravel().tolist()} for head in heads]
+    body = dense({"inputs": data})
+    yield Send("OIP JSON", "POST", path, JSON, body)
+    zipped = {**JSON, "Content-Encoding": "gzip", "Accept-Encoding": "gzip"}
+    yield Send("OIP gzip", "POST", path, zipped, gzip.compress(body))
+    sizes = [{**head, "parameters": {"binary_data_size": tensors[str(head["name"])].nbytes}} for head in heads]
+    start = dense({"inputs": sizes, "parameters": {"binary_data_output": True}})
+    raw = b"".join(tensor.tobytes() for tensor in tensors.values())
+    yield Send("OIP binary", "POST", path, {HEADER_LENGTH: str(len(start))}, start + raw)
+    if rows == len(tensors) == 1:
+        yield Send("OIP raw", "POST", path, {HEADER_LENGTH: "0"}, raw)
+
+
+def random(spec: TensorSpec, rows: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Rows that the graph takes: small numbers of its type."""
+    shape = (rows, *(axis if isinstance(axis, int) else FREE_AXIS for axis in spec.shape[1:]))
+    dtype = numpy_dtype(spec.dtype)
+    if dtype.kind == "f":
+        return rng.standard_normal(shape).astype(dtype)
+    return rng.integers(0, {"b": 2, "u": 256}.get(dtype.kind, 8), shape).astype(dtype)
+
+
+def pictures(model: str, picture: Picture, rng: np.random.Generator) -> Iterator[Send]:
+    """A picture of three times the size, as what it is, in a form, as base64; and pixels."""
+    height, width = picture.height * 3, picture.width * 3
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[height // 5 : height // 2, width // 4 : width // 3] = rng.integers(100, 256, 3)
+    pixels[height // 2 : height - 9, width // 4 : width - 12] = rng.integers(100, 256, 3)
+    query = f"/v1/classify?model={model}"
+    files = {}
+    for name in ("PNG", "JPEG", "WEBP"):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, name)
+        files[name] = file.getvalue()
+        yield Send(name, "POST", query, {"Content-Type": f"image/{name.lower()}"}, files[name])
+    parts = b"".join(
+        b'--line\r\nContent-Disposition: form-data; name="image"; filename="p.png"\r\n\r\n' + files["PNG"] + b"\r\n"
+        for _ in range(3)
+    )
+    yield Send("form", "POST", query, {"Content-Type": "multipart/form-data; boundary=line"}, parts + b"--line--\r\n")
+    text = base64.b64encode(files["JPEG"]).decode()
+    yield Send("base64", "POST", "/v1/classify", JSON, dense({"model": model, "images": [text, text]}))
+    nested = rng.integers(0, 256, (picture.height, picture.width, picture.channels)).tolist()
+    yield Send("pixels", "POST", "/v1/classify", JSON, dense({"model": model, "image": nested}))
+
+
+def bad(model: str) -> Iterator[Send]:
+    """What must be refused with a status of 400 to 499."""
+    infer, png = f"/v2/models/{model}/infer", {"Content-Type": "image/png"}
+    yield Send("refused", "POST", "/v1/classify", JSON, b'{"image": [[1, 2', 4)
+    yield Send("refused", "POST", "/v1/classify", JSON, b'{"image": "not base64!"}', 4)
+    yield Send("refused", "POST", "/v1/classify?model=nobody", png, b"\x89PNG\r\n\x1a\n" + bytes(50), 4)
+    yield Send("refused", "POST", "/v1/classify", png, b"\x89PNG\r\n\x1a\n" + bytes(500), 4)
+    yield Send("refused", "POST", "/v1/classify", {"Content-Type": "text/plain"}, b"hello", 4)
+    yield Send("refused", "POST", infer, {HEADER_LENGTH: "0"}, bytes(3), 4)
+    yield Send("refused", "POST", infer, {HEADER_LENGTH: "9999"}, b"{}", 4)
+    yield Send("refused", "POST", infer, JSON, b'{"inputs": []}', 4)
+    yield Send("refused", "GET", "/no/such/page", {}, b"", 4)
