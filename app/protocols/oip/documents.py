@@ -148,12 +148,12 @@ class IndexRequest(BaseModel):
 
 
 class IndexEntry(BaseModel):
-    """A model of the models folder, one of its versions."""
+    """A model of the models folder, one of its versions; by its folder's name, however many graphs it has."""
 
     name: str
-    version: str
-    state: str = Field(description="READY, UNAVAILABLE, LOADING or UNLOADING")
-    reason: str = Field(description="why it is not ready, else empty")
+    version: str = Field(description="empty where the folder has none")
+    state: Literal["READY", "UNAVAILABLE", "LOADING", "UNLOADING"]
+    reason: str = Field(description="why what lies in the folder is not what is served; else empty")
 
 
 class ControlRequest(BaseModel):

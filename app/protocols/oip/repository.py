@@ -10,14 +10,12 @@ from typing import Final, Protocol
 from fastapi import APIRouter, Request, Response
 
 from app.core.errors import Forbidden, Unprocessable, shown
-from app.engine.registry import Registry
 from app.protocols.oip.bodies import document
 from app.protocols.oip.documents import ControlRequest, IndexEntry, IndexRequest
 from app.protocols.oip.errors import documented
 from app.wire.context import Context
 
 READY: Final = "READY"
-UNAVAILABLE: Final = "UNAVAILABLE"
 SETTING: Final = "LECTERN_MODEL_CONTROL"
 
 
@@ -44,7 +42,11 @@ def router(context: Context, control: Control | None) -> APIRouter:
     )
     async def index(request: Request) -> list[IndexEntry]:
         asked = await document(request, context.limits, IndexRequest)
-        return [entry for entry in entries(context.registry) if entry.state == READY or not asked.ready]
+        return [
+            IndexEntry(name=known.name, version=known.version, state=known.state, reason=known.reason)
+            for known in context.registry.index()
+            if known.state == READY or not asked.ready
+        ]
 
     @routes.post(
         "/models/{name}/load",
@@ -75,17 +77,6 @@ def router(context: Context, control: Control | None) -> APIRouter:
         return Response()
 
     return routes
-
-
-def entries(registry: Registry) -> list[IndexEntry]:
-    """What is in the models folder: what is served, and what was refused with the reason."""
-    ready = [IndexEntry(name=m.name, version=m.version, state=READY, reason="") for m in registry.models]
-    refused = [
-        IndexEntry(name=name, version=version, state=UNAVAILABLE, reason=r.reason)
-        for r in registry.refused
-        for name, _, version in (r.folder.partition("/"),)
-    ]
-    return ready + refused
 
 
 def check_allowed(control: Control | None, name: str) -> Control:
