@@ -56,10 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in unknown_variables():
         print(f"{name}: is no setting and has no effect (python -m app --help lists them)", file=sys.stderr)
     if command == "serve":
-        from app.serving import serve  # the web framework is not needed by the other commands
-
         return serve(settings)
     return list_models(settings.models) if command == "models" else verify_models(settings)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal, alone or as the parent of workers, which needs neither the web framework nor the models."""
+    if settings.workers == 1:
+        from app import serving
+
+        return serving.serve(settings)
+    from app import workers
+
+    return workers.serve(settings)
 
 
 def print_schema() -> int:

@@ -1,37 +1,71 @@
-"""One process that serves: a socket, an event loop, uvicorn around the app.
+"""One process that serves: a socket, an event loop, uvicorn around the app, and an end that loses nothing.
 
 The port is taken before the models are loaded, so that a port in use costs no wait, and it listens after, so that
 nobody connects to a house that is not open.
+
+The end, on SIGTERM or SIGINT, in this order:
+
+1. Readiness goes down. What is being answered is answered; whatever comes now is answered 503. Every answer closes its
+   connection. The port stays open.
+2. Once nothing is owed on the connections of before, and the idle ones among them were silent for LINGER_S (a request
+   may have been on its way), the gate is shut: nobody new gets in, and who waited at it is let in.
+3. Those are answered too, the port is closed, the models drain. Exit code 0.
+
+What is not answered `grace_s` after the signal is cut; then, as after a second signal, which cuts at once, the exit
+code is 1.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import os
+import select
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
 
 from app import logs
-from app.connection import Connection
+from app.connection import Connection, State
 from app.core.errors import LoadRefused
 from app.engine.registry import Registry
+from app.listening import BACKLOG, allow_many_files, announce, bind, bind_or_say_why, shut_gate
 from app.main import create_app
 from app.settings import Settings
+
+__all__ = ["FAILED", "OK", "Server", "bind", "open_app", "run", "serve", "titles", "uvicorn_config"]
+
+log = logging.getLogger("lectern")
 
 OK: Final = 0
 FAILED: Final = 1
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+TICK_S: Final = 0.02
+LINGER_S: Final = 0.5
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server that ends quietly: a signal stops it and is not raised again, so that the exit code is ours."""
+    """uvicorn's server with an end of its own.
+
+    Attributes:
+        was_cut: requests were left unanswered.
+    """
+
+    server_state: State
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self.app = app
+        self.server_state = State(app.state.tally)
+        self.was_cut = False
+        self._closing = False
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -44,43 +78,90 @@ class Server(uvicorn.Server):
             for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        app = self.config.app
-        assert isinstance(app, FastAPI)
-        assert sockets
-        announce(app.state.registry, sockets[0])
+    def handle_exit(self, sig: int, frame: object) -> None:
+        if self.should_exit:
+            log.warning("a second signal: %d connections are cut", len(self.connections))
+            end_now()
+        self.begin_to_close()
+
+    @property
+    def connections(self) -> list[Connection]:
+        return list(self.server_state.connections)  # type: ignore[arg-type]  # ours are all of this class
+
+    def begin_to_close(self) -> None:
+        """Take no new requests from here on; calling it again changes nothing."""
+        if self._closing:
+            return
+        self._closing = self.should_exit = True
+        self.app.state.life.open = False
+        closing = self.config.loaded_app = self.app.state.closing
+        for connection in self.connections:
+            connection.close_soon(closing)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.begin_to_close()
+        try:
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                await self.answer_all()
+                await self.shut_gate(sockets or [])
+                await self.answer_all()
+                if self.server_state.tasks:
+                    await asyncio.wait(self.server_state.tasks)
+        except TimeoutError:
+            self._cut()
+        for server in self.servers:
+            server.close()
+
+    async def answer_all(self) -> None:
+        """Until the connections of now are closed: by their last answer, or by having been silent."""
+        left = self.connections
+        while left:
+            for connection in left:
+                if connection.is_idle:
+                    connection.silent_ticks += 1
+                    if connection.silent_ticks > LINGER_S / TICK_S:
+                        connection.transport.close()
+            # Ticks, not seconds: the loop has looked for bytes between each two, however late it runs.
+            await asyncio.sleep(TICK_S)
+            left = [connection for connection in left if connection in self.server_state.connections]
+
+    async def shut_gate(self, sockets: Sequence[socket.socket]) -> None:
+        """Let in who waits, and nobody after."""
+        waiting = select.poll() if hasattr(select, "poll") else None
+        for listening in sockets:
+            shut_gate(listening)
+            if waiting:
+                waiting.register(listening, select.POLLIN)
+        # The loop accepts them, and tells nobody when it has.
+        while waiting and waiting.poll(0):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+
+    def _cut(self) -> None:
+        owed = [connection for connection in self.connections if not connection.is_idle]
+        if owed:
+            self.was_cut = True
+            log.error("%d requests were not answered within the grace period and are cut", len(owed))
+        for connection in self.connections:
+            connection.transport.abort()
+        for task in self.server_state.tasks:
+            task.cancel("the grace period is over")
 
 
-def announce(registry: Registry, listening: socket.socket) -> None:
-    """Where, on what device, which models."""
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"Lectern serves {len(registry.models)} models at http://{shown}:{port} on {registry.device}")
-    for model in registry.models:
-        print(f"  {model.name}/{model.version}  {model.manifest.task}  {model.device}  {model.manifest.title}")
-    for refusal in registry.refused:
-        print(f"  REFUSED {refusal.folder}: {refusal.reason}")
-    print(f"Documentation: http://{shown}:{port}/docs", flush=True)
+def end_now() -> NoReturn:
+    """Leave without waiting for anything: a run that hangs would hold up every other way out."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(FAILED)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that has its address and does not listen yet.
-
-    Raises:
-        OSError: the address cannot be had.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    made = socket.socket(family, kind, protocol)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-    except OSError:
-        made.close()
-        raise
-    return made
+def titles(registry: Registry) -> tuple[list[str], list[str]]:
+    """A line for each model, and one for each folder that is refused."""
+    return (
+        [f"{m.name}/{m.version}  {m.manifest.task}  {m.device}  {m.manifest.title}" for m in registry.models],
+        [f"REFUSED {refusal.folder}: {refusal.reason}" for refusal in registry.refused],
+    )
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -94,22 +175,40 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        backlog=BACKLOG,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.grace_s,
     )
 
 
-async def _serve(settings: Settings, listening: socket.socket) -> None:
-    app = create_app(settings)
-    server = Server(uvicorn_config(app, settings))
-    async with app.router.lifespan_context(app):
+async def open_app(server: Server, sockets: list[socket.socket]) -> None:
+    """Load the models, serve until a signal, drain them.
+
+    Raises:
+        LoadRefused: it cannot be opened.
+    """
+    async with server.app.router.lifespan_context(server.app):
         # What start-up made stays for good: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        await server.serve(sockets=[listening])
+        await server.serve(sockets=sockets)
+        if server.was_cut:
+            end_now()
 
 
-def _run(serving: Coroutine[Any, Any, None]) -> None:
+class _Alone(Server):
+    """The only process: it listens itself."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets
+        registry: Registry = self.app.state.registry
+        models, refused = titles(registry)
+        announce(sockets[0], models=models, refused=refused, device=registry.device, workers=1)
+
+
+def run(serving: Coroutine[Any, Any, None]) -> None:
+    """On the fastest event loop there is."""
     if sys.platform == "win32":
         asyncio.run(serving)
     else:
@@ -121,14 +220,14 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
 def serve(settings: Settings) -> int:
     """Serve until a signal; returns the exit code."""
     logs.configure(settings.log_format, settings.log_level)
-    try:
-        listening = bind(settings.host, settings.port)
-    except OSError as error:
-        print(f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}", file=sys.stderr)
+    allow_many_files()
+    listening = bind_or_say_why(settings.host, settings.port)
+    if listening is None:
         return FAILED
     with listening:
+        app = create_app(settings)
         try:
-            _run(_serve(settings, listening))
+            run(open_app(_Alone(uvicorn_config(app, settings), app), [listening]))
         except LoadRefused as error:
             print(error.detail, file=sys.stderr)
             return FAILED

@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from app.main import create_app
-from app.serving import bind, uvicorn_config
+from app.serving import Server, bind, uvicorn_config
 from app.settings import Settings
 from tests import models_made
 
@@ -164,10 +164,13 @@ def form(*parts: tuple[str, bytes] | tuple[str, bytes, str]) -> tuple[str, bytes
     return f"multipart/form-data; boundary={boundary}", body + f"--{boundary}--\r\n".encode()
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, opened: threading.Event) -> None:
-        super().__init__(config)
+class _Server(Server):
+    def __init__(self, config: uvicorn.Config, app: FastAPI, opened: threading.Event) -> None:
+        super().__init__(config, app)
         self._opened = opened
+
+    def capture_signals(self) -> AbstractContextManager[None]:
+        return nullcontext()  # they belong to the main thread, which tests
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -181,7 +184,7 @@ def open_house(models: Path, **settings: Any) -> Iterator[House]:
     app = create_app(chosen)
     listening = bind(chosen.host, 0)
     opened = threading.Event()
-    server = _Server(uvicorn_config(app, chosen), opened)
+    server = _Server(uvicorn_config(app, chosen), app, opened)
     failed: list[BaseException] = []
 
     async def serve() -> None:

@@ -1,0 +1,165 @@
+"""A worker's place as its parent sees it: a process, the channel to it, and the block of figures it counts in.
+
+The block stays when the process goes, so that its counters go on. The channel is new for each process. It brings the
+worker single bytes, HERE with a connection beside it; what the worker says into it is a line of JSON each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from app.core.tally import BLOCK_BYTES, Tally
+from app.settings import Settings
+
+HERE: Final = b"h"  # a connection comes with this byte
+CLOSE: Final = b"c"  # take no new requests
+LAST: Final = b"l"  # no connection comes after this
+
+
+class Place:
+    """One worker's place.
+
+    Attributes:
+        block: the file of its figures.
+        is_ready: its process is to be given connections.
+        is_quiet: its process is closing, and owes no answer.
+        told: what the process said of itself when it became ready; empty until then.
+        why: what it said when it could not start.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.block = new_block()
+        self.is_ready = False
+        self.is_quiet = False
+        self.told: dict[str, Any] = {}
+        self.why = ""
+        # The row is there before the worker is: two processes that add rows would overwrite each other's.
+        self._figures = Tally(mmap.mmap(self.block, BLOCK_BYTES))
+        self._closed = self._figures.cells("lectern_closed_connections")
+        self._given = 0
+        self._heard = b""
+        self._is_doomed = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._channel: tuple[socket.socket, socket.socket] | None = None  # our end, the worker's
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Connections it has, then connections it ever had."""
+        return self._given - int(self._closed[0]), self._given
+
+    @property
+    def is_taken(self) -> bool:
+        """There is a process, or one whose connections are not rescued yet."""
+        return self._channel is not None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    async def live(self, settings: Settings, blocks: Sequence[int], heard: Callable[[str], None]) -> int:
+        """One process from its start to its end; its exit code, negative for a signal.
+
+        Args:
+            blocks: the files of figures of all processes of the server.
+            heard: called with what the process says: ready, closing, quiet or failed.
+        """
+        loop = asyncio.get_running_loop()
+        ours, theirs = self._channel = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        self.is_ready, self.is_quiet, self.told, self.why = False, False, {}, ""
+        self._given, self._heard = int(self._closed[0]), b""
+        numbers = [str(number) for number in (theirs.fileno(), self.block, *blocks)]
+        warnings = [f"-W{option}" for option in sys.warnoptions]
+        process = self._process = await asyncio.create_subprocess_exec(
+            sys.executable, *warnings, "-m", "app.worker", *numbers,
+            stdin=subprocess.PIPE, pass_fds=(theirs.fileno(), *blocks),
+            process_group=0,  # ^C at a terminal is for the parent to hear, who says it on
+        )  # fmt: skip
+        if self._is_doomed:
+            process.kill()
+        loop.add_reader(ours, self._hear, heard)
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.write(settings.model_dump_json(exclude_unset=True).encode())
+            process.stdin.close()
+        code = await process.wait()
+        self._hear(heard)
+        loop.remove_reader(ours)
+        self.is_ready = False
+        self._figures.clear_gauges()
+        return code
+
+    def _hear(self, heard: Callable[[str], None]) -> None:
+        assert self._channel is not None
+        with suppress(BlockingIOError):
+            self._heard += self._channel[0].recv(1 << 20)
+        *lines, self._heard = self._heard.split(b"\n")
+        for line in lines:
+            told = json.loads(line)
+            match told["what"]:
+                case "ready":
+                    self.is_ready, self.told = True, told
+                case "closing":
+                    self.is_ready = False
+                case "quiet":
+                    self.is_quiet = True
+                case "failed":
+                    self.why = told["why"]
+            heard(told["what"])
+
+    def give(self, connection: socket.socket) -> bool:
+        """Hand over a connection; False where the channel has no room for it."""
+        if self._channel is None:
+            return False
+        try:
+            socket.send_fds(self._channel[0], [HERE], [connection.fileno()])
+        except OSError:
+            return False
+        self._given += 1
+        connection.close()
+        return True
+
+    def say(self, what: bytes) -> None:
+        if self._channel is not None:
+            self._channel[0].send(what)
+
+    def kill(self) -> None:
+        """End the process, one that is being started too; no other will live here."""
+        self._is_doomed = True
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    def rescue(self) -> list[socket.socket]:
+        """The connections that a dead worker had not taken out of its channel, which is closed."""
+        assert self._channel is not None
+        ours, theirs = self._channel
+        self._channel = None
+        found: list[socket.socket] = []
+        with ours, theirs, suppress(BlockingIOError):
+            while True:
+                _, files, _, _ = socket.recv_fds(theirs, 1, 1)
+                found += (socket.socket(fileno=file) for file in files)
+        return found
+
+
+def new_block() -> int:
+    """An open file of BLOCK_BYTES zeros that has no name; in memory where the system can."""
+    if sys.platform == "linux":
+        made = os.memfd_create("lectern-figures")
+    else:
+        with tempfile.TemporaryFile() as file:
+            made = os.dup(file.fileno())
+    os.ftruncate(made, BLOCK_BYTES)
+    return made

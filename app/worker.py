@@ -1,0 +1,123 @@
+"""One worker: a process that serves the connections its parent hands it. Started by `app.workers`.
+
+`python -m app.worker CHANNEL OWN BLOCK...`, all numbers of open files, the settings on standard input. What goes
+through the channel is written in `app.place`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mmap
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from fastapi import FastAPI
+from uvicorn import Config
+
+from app import logs
+from app.connection import Connection
+from app.core.errors import LoadRefused
+from app.core.tally import BLOCK_BYTES, Tally
+from app.listening import allow_many_files
+from app.main import create_app
+from app.place import CLOSE, HERE
+from app.serving import FAILED, OK, Server, open_app, run, titles, uvicorn_config
+from app.settings import Settings
+
+TURN: Final = 64  # connections taken before the event loop has its turn again
+
+
+class Worker(Server):
+    """A server without a port of its own."""
+
+    def __init__(self, config: Config, app: FastAPI, channel: socket.socket) -> None:
+        super().__init__(config, app)
+        self._channel = channel
+        self._last = asyncio.Event()  # no connection comes after
+        self._taking: set[asyncio.Task[Any]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([])
+        registry = self.app.state.registry
+        models, refused = titles(registry)
+        asyncio.get_running_loop().add_reader(self._channel, self._listen)
+        tell(self._channel, "ready", models=models, refused=refused, device=registry.device)
+
+    def begin_to_close(self) -> None:
+        if not self.should_exit:
+            tell(self._channel, "closing")
+        super().begin_to_close()
+
+    async def shut_gate(self, sockets: Sequence[socket.socket]) -> None:
+        tell(self._channel, "quiet")
+        await self._last.wait()
+        await asyncio.gather(*self._taking)
+
+    def _listen(self) -> None:
+        for _ in range(TURN):
+            try:
+                said, files, _, _ = socket.recv_fds(self._channel, 1, 1)
+            except BlockingIOError:
+                return
+            if said == HERE:
+                for file in files:  # none where this process may open no more: the client sees its connection closed
+                    self._take(file)
+            elif said == CLOSE:
+                self.begin_to_close()
+            else:  # the gate is shut; or the parent is gone, and there is nobody left to bring more
+                asyncio.get_running_loop().remove_reader(self._channel)
+                self._last.set()
+                self.begin_to_close()
+                return
+
+    def _take(self, file: int) -> None:
+        loop = asyncio.get_running_loop()
+        taken = socket.socket(fileno=file)
+        taken.setblocking(False)
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = loop.create_task(self._connect(loop, taken))
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop, taken: socket.socket) -> None:
+        made = partial(Connection, self.config, self.server_state, {}, loop)
+        try:
+            await loop.connect_accepted_socket(made, taken)
+        except OSError:  # the client has left already
+            taken.close()
+            self.server_state.closed[0] += 1
+
+
+def tell(channel: socket.socket, what: str, **more: Any) -> None:
+    """Say one thing to the parent; one that is gone is told in vain."""
+    with suppress(OSError):
+        channel.sendall(json.dumps({"what": what, **more}).encode() + b"\n")
+
+
+def main(numbers: Sequence[int]) -> int:
+    """Serve until told to stop; returns the exit code."""
+    channel_file, own, *files = numbers
+    settings = Settings(**json.load(sys.stdin))
+    logs.configure(settings.log_format, settings.log_level)
+    allow_many_files()
+    blocks = {file: mmap.mmap(file, BLOCK_BYTES) for file in files}
+    app = create_app(settings, tally=Tally(blocks[own]), siblings=lambda: blocks.values())
+    with socket.socket(fileno=channel_file) as channel:
+        channel.setblocking(False)
+        try:
+            run(open_app(Worker(uvicorn_config(app, settings), app, channel), []))
+        except LoadRefused as error:
+            tell(channel, "failed", why=error.detail)
+            return FAILED
+        except KeyboardInterrupt:
+            return FAILED
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main([int(number) for number in sys.argv[1:]]))
