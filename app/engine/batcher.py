@@ -368,13 +368,12 @@ class Batcher:
     def _finish(self, batch: Iterable[Slice], outcomes: _Outcomes) -> None:
         """Put back what is left of jobs that did not fit, and samplers with their next step. The lock is held."""
         ended = {job for job, _ in outcomes.ended}
-        for job, _, end in batch:
+        for job, _, _ in batch:
             if job in ended:
-                if end < job.rows:
-                    self._queue.drop(job)
-            elif end < job.rows:
+                self._queue.drop(job)
+            elif job.taken:
                 self._queue.put_back(job)
-            else:  # a sampler, fed with its next step
+            else:  # a sampler, fed with its next step, of any number of rows
                 self._queue.put(job)
             job.running = False
         self.counters.queued_rows = self._queue.rows
