@@ -64,6 +64,7 @@ class Graph(Part):
     sha256: Sha256
     inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    precision: Literal["fp32", "tf32"] = "fp32"  # of products on a GPU; tf32 keeps ten bits of mantissa
 
 
 class PicturePart(Part):

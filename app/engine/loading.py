@@ -1,4 +1,4 @@
-"""From a folder to a model that has proved itself: read, hash, compare, run the golden rows, warm.
+"""From a folder to a model that has proved itself: read, hash, compare, warm, run the golden rows.
 
 Every file is read once, into memory, through one descriptor that is known to be a regular file inside the folder; the
 bytes that were hashed are the bytes that are parsed. `report/` is for people and is not looked at.
@@ -11,6 +11,7 @@ import io
 import json
 import os
 import stat
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,23 +23,34 @@ from pydantic import ValidationError
 
 from app.core.errors import LoadRefused, shown
 from app.core.manifest import MANIFEST_FILE, SCHEMA_VERSION, Golden, Graph, Manifest, TensorSpec, numpy_dtype
+from app.engine.process import give_back_memory, resident_bytes
 from app.engine.session import Device, Session
 
 MANIFEST_BYTES = 2**20
 FILE_BYTES = 2**31
 
+# A run takes every core there is, so two loads beside each other would gain nothing, and neither could be weighed.
+_one_at_a_time = threading.Lock()
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model folder that is what its manifest says, ready to run."""
+    """A model folder that is what its manifest says, ready to run.
+
+    Attributes:
+        memory_bytes: what the process grew by while the graphs were loaded and warmed: weights, weights in the order
+            that the CPU wants them, and what a full batch needs beyond the batches of the models before it. The system
+            counts it, so whatever else the process did meanwhile is in it too; 0 where it does not tell.
+    """
 
     manifest: Manifest
     folder: Path
     sessions: dict[str, Session]
     load_s: float
+    memory_bytes: int
 
 
-def load_model(root: Path, name: str, version: str, *, device: Device, threads: int) -> Loaded:
+def load_model(root: Path, name: str, version: str, *, device: Device, threads: int, gpu_memory_mb: int = 0) -> Loaded:
     """Load `<root>/<name>/<version>/`.
 
     Raises:
@@ -60,17 +72,25 @@ def load_model(root: Path, name: str, version: str, *, device: Device, threads: 
                 expected=want,
                 got=got,
             )
-    sessions = {}
-    for key, graph in manifest.graphs.items():
-        data = _read_hashed(folder, graph.file, graph.sha256, where)
-        sessions[key] = Session(data, graph, where=f"{where}/{graph.file}", device=device, threads=threads)
-    if manifest.golden is not None:
-        golden = manifest.golden
-        data = _read_hashed(folder, golden.file, golden.sha256, where)
-        _check_golden(data, golden, manifest.graphs[golden.graph], sessions[golden.graph], f"{where}/{golden.file}")
-    for key, graph in manifest.graphs.items():
-        _warm(sessions[key], graph, manifest.max_rows)
-    return Loaded(manifest, folder, sessions, time.perf_counter() - started)
+    data = {key: _read_hashed(folder, graph.file, graph.sha256, where) for key, graph in manifest.graphs.items()}
+    golden = manifest.golden
+    answers = _read_hashed(folder, golden.file, golden.sha256, where) if golden is not None else b""
+    with _one_at_a_time:
+        before = resident_bytes()
+        sessions = {}
+        for key, graph in manifest.graphs.items():
+            at = f"{where}/{graph.file}"
+            sessions[key] = Session(
+                data.pop(key), graph, where=at, device=device, threads=threads, gpu_memory_mb=gpu_memory_mb
+            )
+            sessions[key].warm(manifest.max_rows)
+        if golden is not None:
+            _check_golden(
+                answers, golden, manifest.graphs[golden.graph], sessions[golden.graph], f"{where}/{golden.file}"
+            )
+        give_back_memory()
+        memory_bytes = max(0, resident_bytes() - before)
+    return Loaded(manifest, folder, sessions, time.perf_counter() - started, memory_bytes)
 
 
 def read_manifest(folder: Path, where: str) -> Manifest:
@@ -206,17 +226,4 @@ def _check_array(array: NDArray[Any], spec: TensorSpec, rows: int, where: str) -
             subject=where,
             expected=expected,
             got=f"{array.dtype} {array.shape}",
-        )
-
-
-def _warm(session: Session, graph: Graph, max_rows: int) -> None:
-    """Run one row and a full batch, so that no user meets a cold shape. Named axes other than rows are given size 1."""
-    for rows in (1, max_rows):
-        session.run(
-            {
-                spec.name: np.zeros(
-                    (rows, *(axis if isinstance(axis, int) else 1 for axis in spec.shape[1:])), numpy_dtype(spec.dtype)
-                )
-                for spec in graph.inputs
-            }
         )
