@@ -97,7 +97,8 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool) ->
     if protected:
         operation["security"] = [{"bearer": []}, {"header": []}]
     if oip.is_mine(path):
-        operation["responses"] = ({"401": oip.unauthorised()} if protected else {}) | responses
+        if protected:
+            operation["responses"] = dict(sorted((responses | {"401": oip.unauthorised()}).items()))
         return
     responses.pop("422", None)
     if path == classify.PATH:

@@ -72,6 +72,13 @@ def test_model_is_an_enumeration_of_what_is_loaded(document: dict[str, Any]) -> 
     assert next(p for p in card if p["name"] == "name")["schema"]["enum"] == ["digits", "shades"]
 
 
+def test_under_v2_names_and_versions_are_those_that_are_loaded(document: dict[str, Any]) -> None:
+    for path, _, operation in operations(document):
+        if path.startswith("/v2/models/{name}/versions/{version}"):
+            places = {p["name"]: p["schema"] for p in operation["parameters"] if p["in"] == "path"}
+            assert (places["name"]["enum"], places["version"]["enum"]) == (["digits", "shades"], ["1", "2"])
+
+
 def examples(document: dict[str, Any]) -> list[tuple[str, str, str, Any]]:
     """(path, method, media type, value) of every example of a request's body."""
     found = []

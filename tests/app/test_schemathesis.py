@@ -5,6 +5,7 @@ What is sent is chosen from the document alone, so that the document and the ser
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.app.house import House
+from tests.app.house import House, open_house
+from tests.models_made import make_classifier_folder
 
 CHECKS: list[Any] = [
     not_a_server_error,
@@ -33,8 +35,8 @@ BOUNDED = settings(
 )
 
 
-def drive(house: House, mode: GenerationMode, examples: int) -> dict[str, set[int]]:
-    """Send what the document allows (or forbids); the statuses that came, by path."""
+def drive(house: House, mode: GenerationMode, examples: int, *, below: str = "/") -> dict[str, set[int]]:
+    """Send what the document allows (or forbids) to the paths below one; the statuses that came, by path."""
     schema = schemathesis.openapi.from_dict(house.app.openapi())
     seen: dict[str, set[int]] = {}
 
@@ -46,6 +48,8 @@ def drive(house: House, mode: GenerationMode, examples: int) -> dict[str, set[in
     for found in schema.get_all_operations():
         operation = found.ok()
         definition = operation.definition.raw
+        if not operation.path.startswith(below):
+            continue
         if mode.is_negative and not ("requestBody" in definition or definition.get("parameters")):
             continue  # there is no wrong way to ask
         count = examples if "requestBody" in definition else 5
@@ -58,9 +62,24 @@ def test_what_the_document_allows_is_answered_as_it_says(house: House) -> None:
     seen = drive(house, GenerationMode.POSITIVE, 40)
     assert set(seen) == set(house.app.openapi()["paths"])
     assert seen["/v1/models/{name}"] <= {200, 404}
+    for page in ("", "/config", "/stats"):  # names and versions of the document
+        assert seen["/v2/models/{name}" + page] == {200}
+        assert seen["/v2/models/{name}/versions/{version}" + page] <= {200, 404}
 
 
 @pytest.mark.filterwarnings("default")
 def test_what_the_document_forbids_is_refused_as_it_says(house: House) -> None:
     seen = drive(house, GenerationMode.NEGATIVE, 40)
     assert 422 in seen["/v1/classify"]
+    assert 400 in seen["/v2/models/{name}/infer"]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_loading_and_unloading_answer_as_the_document_says(tmp_path: Path, mode: GenerationMode) -> None:
+    make_classifier_folder(tmp_path, "one")
+    with open_house(tmp_path, model_control=True, poll_s=0) as house:
+        seen = drive(house, mode, 15, below="/v2/repository/models")
+        assert len(seen) == 2
+        assert all(statuses <= {200, 400, 404} for statuses in seen.values())
+        assert house.get("/v2/health/live").status == 200

@@ -55,7 +55,7 @@ def complete(document: dict[str, Any], models: Sequence[Model], shown: Shown | N
         _declare(schemas, kind)
     places = {
         "name": _place("name", (n for m in models for n in graph_names(m)), shown.name if shown else None),
-        "version": _place("version", {m.version for m in models}, shown.version if shown else None),
+        "version": _place("version", (m.version for m in models), shown.version if shown else None),
     }
     for path, operations in document["paths"].items():
         if not is_mine(path):
@@ -71,8 +71,7 @@ def _complete(
 ) -> None:
     operation["parameters"] = [place for name, place in places.items() if f"{{{name}}}" in path]
     if path.startswith("/v2/repository/models/") and operation["parameters"]:
-        name = operation["parameters"][0]
-        operation["parameters"] = [{**name, "schema": {"type": "string"}, "description": "of its folder"}]
+        operation["parameters"] = [_folder(shown)]
     if path.endswith("/infer"):
         _complete_infer(operation, shown)
     elif path.endswith("/index"):
@@ -135,7 +134,7 @@ def _examples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _place(name: str, known: Iterable[str], example: str | None) -> dict[str, Any]:
     """A part of the path that names a model or a version."""
-    values = sorted(known, key=lambda value: (len(value), value) if name == "version" else (0, value))
+    values = sorted(set(known), key=lambda value: (len(value), value) if name == "version" else (0, value))
     place = {
         "name": name,
         "in": "path",
@@ -143,6 +142,12 @@ def _place(name: str, known: Iterable[str], example: str | None) -> dict[str, An
         "schema": {"type": "string", "enum": values} if values else {"type": "string"},
     }
     return place if example is None else place | {"example": example}
+
+
+def _folder(shown: Shown | None) -> dict[str, Any]:
+    """The part of the path that names a folder, which need not be loaded yet, and is one however many its graphs."""
+    place = _place("name", (), shown.name.partition(".")[0] if shown else None)
+    return place | {"description": "of its folder in the models folder"}
 
 
 def _declare(schemas: dict[str, Any], kind: type[BaseModel]) -> None:

@@ -54,7 +54,7 @@ def router(context: Context, control: Control | None) -> APIRouter:
         summary="Load a model from its folder, or load it again",
         include_in_schema=control is not None,
         response_class=Response,
-        responses=documented(400, 403, 404),
+        responses=documented(400, 403, 404, 503),
     )
     async def load(request: Request, name: str) -> Response:
         allowed = check_allowed(control, name)
@@ -68,7 +68,7 @@ def router(context: Context, control: Control | None) -> APIRouter:
         summary="Answer what a model was asked, then let it go",
         include_in_schema=control is not None,
         response_class=Response,
-        responses=documented(400, 403, 404),
+        responses=documented(400, 403, 404, 503),
     )
     async def unload(request: Request, name: str) -> Response:
         allowed = check_allowed(control, name)

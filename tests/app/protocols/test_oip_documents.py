@@ -188,7 +188,7 @@ def two_graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = models_made.make_classifier_folder(root, "pair")
     (graph,) = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["graphs"].values()
     models_made.change_manifest(folder, graphs={"classifier": graph, "second": graph})
-    with open_house(root) as opened:
+    with open_house(root, model_control=True, poll_s=0) as opened:
         yield opened
 
 
@@ -201,3 +201,13 @@ def test_each_graph_of_a_model_is_a_model_of_its_own(two_graphs: House) -> None:
     reply = two_graphs.get("/v2/models/pair")
     assert reply.status == 404
     assert "pair.classifier, pair.second" in reply.json()["error"]
+
+
+def test_the_document_names_each_graph_of_a_model_and_its_folder_once(two_graphs: House) -> None:
+    paths = two_graphs.get("/openapi.json").json()["paths"]
+    name, _, _ = paths["/v2/models/{name}/versions/{version}/infer"]["post"]["parameters"]
+    assert name["schema"]["enum"] == ["pair.classifier", "pair.second"]
+    assert name["example"] in name["schema"]["enum"]
+    (folder,) = paths["/v2/repository/models/{name}/load"]["post"]["parameters"]
+    assert folder["example"] == "pair"
+    assert "enum" not in folder["schema"]

@@ -137,7 +137,7 @@ def test_loading_is_in_the_document_where_it_is_allowed_and_answers_its_example(
     paths = open_to_all.get("/openapi.json").json()["paths"]
     for action in ("load", "unload"):
         operation = paths[f"/v2/repository/models/{{name}}/{action}"]["post"]
-        assert set(operation["responses"]) == {"200", "400", "403", "404"}
+        assert set(operation["responses"]) == {"200", "400", "403", "404", "503"}
         (place,) = operation["parameters"]
         (example,) = operation["requestBody"]["content"]["application/json"]["examples"].values()
         body = json.dumps(example["value"]).encode()
