@@ -8,6 +8,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Coroutine
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -137,15 +138,19 @@ class Model:
         """Let `close` wait for no holder, neither the one that waits now nor one to come."""
         self._hold.give_up()
 
-    async def close(self) -> None:
-        """Wait until nobody holds it, answer what was accepted, refuse what comes, end the threads, free the memory."""
+    async def close(self, pool: Executor | None = None) -> None:
+        """Wait until nobody holds it, answer what was accepted, refuse what comes, end the threads, free the memory.
+
+        Args:
+            pool: where to free it; the event loop's own where none is given.
+        """
         began = perf_counter()
         await self._hold.ended()
         await asyncio.gather(*(batcher.close() for batcher in self._batchers.values()))
         self._batchers.clear()
         drained_s = perf_counter() - began
         try:
-            await asyncio.get_running_loop().run_in_executor(None, _free, self._sessions)
+            await asyncio.get_running_loop().run_in_executor(pool, _free, self._sessions)
         except RuntimeError:  # no thread can be had
             _free(self._sessions)
         log.info("closed %s/%s, drained in %.3f s", self.name, self.version, drained_s)

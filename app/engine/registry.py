@@ -79,6 +79,8 @@ class Registry(Shelf):
         self._on_control = on_control
         self._last = Look()
         self._changing = asyncio.Lock()
+        # One thread for all changes: glibc gives each thread an arena, and each would keep what it once held.
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._draining: set[Model] = set()
         self._closing = False
@@ -104,7 +106,8 @@ class Registry(Shelf):
                 else:
                     entry.model = await self._started(result)
         except BaseException:  # no thread could be started: those that were must not keep the process alive
-            await asyncio.gather(*(entry.model.close() for entry in self._entries.values() if entry.model))
+            await asyncio.gather(*(entry.model.close(self._pool) for entry in self._entries.values() if entry.model))
+            self._pool.shutdown()
             raise
         self._publish()
         for model in self.models:
@@ -124,7 +127,8 @@ class Registry(Shelf):
             model.stop_waiting()
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await asyncio.gather(*(model.close() for model in self.models))
+        await asyncio.gather(*(model.close(self._pool) for model in self.models))
+        self._pool.shutdown()  # it is idle
 
     # Changes while serving: one at a time, each to its end even where who asked for it goes away.
 
@@ -171,6 +175,9 @@ class Registry(Shelf):
             except Exception:
                 log.exception("%s: the look at it failed, the next is in %g s", self.folder, every_s)
 
+    def _in_thread(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
+
     async def _to_its_end(self, change: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(self._begun(change))
 
@@ -188,7 +195,7 @@ class Registry(Shelf):
         drains: Drains = []
         async with self._changing:
             self._check_open()
-            now = await asyncio.to_thread(look, self.folder, self._only)
+            now = await self._in_thread(look, self.folder, self._only)
             found = {key: seen for key, seen in now.found.items() if key[0] == name}
             if not found:
                 raise not_found("folder of models", name, dict.fromkeys(name for name, _ in now.found))
@@ -210,7 +217,7 @@ class Registry(Shelf):
             keys = [key for key in self._entries if key[0] == name]
             if not keys:
                 raise not_found("model", name, dict.fromkeys(name for name, _ in self._entries))
-            now = await asyncio.to_thread(look, self.folder, self._only)
+            now = await self._in_thread(look, self.folder, self._only)
             drains: Drains = []
             for key in keys:
                 self._entries[key].tried = now.found.get(key)
@@ -222,7 +229,7 @@ class Registry(Shelf):
         drains: Drains = []
         async with self._changing:
             self._check_open()
-            now = await asyncio.to_thread(look, self.folder, self._only)
+            now = await self._in_thread(look, self.folder, self._only)
             last, self._last = self._last, now
             for key, seen in now.found.items():
                 entry = self._entries.get(key)
@@ -247,7 +254,7 @@ class Registry(Shelf):
         after: Signature | None = None
         model, reason = None, ""
         try:
-            before, result, after = await asyncio.to_thread(self._attempt, key)
+            before, result, after = await self._in_thread(self._attempt, key)
             if isinstance(result, Refused):
                 reason = result.reason
             elif not self._closing:
@@ -287,7 +294,7 @@ class Registry(Shelf):
         try:
             model.start()
         except BaseException:
-            await model.close()
+            await model.close(self._pool)
             raise
         return model
 
@@ -314,7 +321,7 @@ class Registry(Shelf):
         if self._closing:
             model.stop_waiting()
         try:
-            await model.close()
+            await model.close(self._pool)
         finally:
             self._draining.discard(model)
             if entry.busy == "UNLOADING":
