@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import weakref
 from collections.abc import Coroutine
 from concurrent.futures import Executor
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -21,6 +19,7 @@ from app.core.tally import Tally
 from app.engine.batcher import Answer, Batcher
 from app.engine.counters import Counters
 from app.engine.loading import Loaded
+from app.engine.process import give_back_memory
 from app.engine.queue import NORMAL, OnStep, Sampler
 from app.engine.session import Session
 
@@ -68,6 +67,7 @@ class Model:
         device: "cpu" or "cuda:0".
         loaded_at: ISO 8601, UTC.
         load_s: reading, checking and warming.
+        memory_bytes: what it took, see `Loaded`.
         counters: live, by graph.
     """
 
@@ -77,6 +77,7 @@ class Model:
         self.version: str = loaded.manifest.version
         self.folder: Path = loaded.folder
         self.load_s: float = loaded.load_s
+        self.memory_bytes: int = loaded.memory_bytes
         self.loaded_at: str = now_in_words()
         self.device: str = next(iter(loaded.sessions.values())).device
         self.counters: dict[str, Counters] = {
@@ -167,15 +168,4 @@ def _free(sessions: dict[str, Session]) -> None:
     sessions.clear()
     if any(session() is not None for session in alive):  # in a cycle; a collection stops every thread, so not always
         gc.collect()
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _malloc_trim() -> Any:
-    """glibc keeps what was freed for the next to come, which here is another model of another size; None elsewhere."""
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):
-        return None
+    give_back_memory()

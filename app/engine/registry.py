@@ -21,6 +21,7 @@ from app.core.tally import Tally
 from app.engine.folders import Key, Look, Refused, Signature, in_order, look, signature
 from app.engine.loading import Loaded, load_model
 from app.engine.model import Model
+from app.engine.process import return_large_blocks
 from app.engine.session import Device, DeviceRefused, choose_device
 from app.engine.shelf import BY_HAND, GONE, Default, Entry, Indexed, Shelf, State, not_found
 
@@ -86,6 +87,7 @@ class Registry(Shelf):
         self._closing = False
 
     async def __aenter__(self) -> Self:
+        return_large_blocks()
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="load") as pool:
             chosen = loop.run_in_executor(pool, choose_device, self._wanted_device)
