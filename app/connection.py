@@ -8,13 +8,18 @@ from __future__ import annotations
 import asyncio
 import json
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from app.core.errors import ClientError
+from app.core.tally import Tally
 from app.problems import MEDIA_TYPE
+from app.wire.body import WHOLE
 from app.wire.context import new_request_id
+from app.wire.waiting import LINE
 
 MAX_HEAD_BYTES: Final = 64 << 10
 HEAD_TIMEOUT_S: Final = 30.0
@@ -34,18 +39,37 @@ class HeadTooLarge(ClientError):
     title = "Head too large"
 
 
+class State(ServerState):
+    """What the connections of one server share: uvicorn's part, and what is counted of them."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.opened = tally.cells("lectern_connections")
+        self.open = tally.cells("lectern_open_connections", gauge=True)
+        self.closed = tally.cells("lectern_closed_connections")
+
+
 class Connection(HttpToolsProtocol):
     """One client's line."""
+
+    server_state: State
+    silent_ticks = 0  # of the clock of a server that closes, since the last byte came
+
+    waiting: asyncio.Task[Any] | None = None
+    """The task that waits for a model; nobody wants its answer once the line is lost."""
 
     _idle_bytes = 0  # since the last complete head or piece of body: of a head, of trailers, of chunk extensions
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.server_state.opened[0] += 1
+        self.server_state.open[0] += 1
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         self._idle_bytes += len(data)
+        self.silent_ticks = 0
         super().data_received(data)
         if self._idle_bytes and not self.transport.is_closing():
             if self._idle_bytes > MAX_HEAD_BYTES:
@@ -62,6 +86,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._idle_bytes = 0
+        self.scope[LINE] = self  # type: ignore[typeddict-unknown-key]  # ASGI lets a server add keys of its own
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -73,12 +98,18 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._idle_bytes = 0
+        self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # as above
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
+        self.server_state.open[0] -= 1
+        self.server_state.closed[0] += 1
         super().connection_lost(exc)
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.cancel()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(
@@ -90,13 +121,24 @@ class Connection(HttpToolsProtocol):
             )
         )
 
+    @property
+    def is_idle(self) -> bool:
+        """No request is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def close_soon(self, app: ASGIApp) -> None:
+        """Let this app answer what is still to come, and close the connection after the answers that are owed."""
+        self.app = app
+        if not self.is_idle:
+            self.cycle.keep_alive = False
+
     def _expect_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:
+        if self.is_idle:
             self.transport.close()
 
     def _refuse(self, error: ClientError) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from app.cards import RefusedFolder
@@ -39,7 +39,7 @@ class Ready(BaseModel):
     refused: Annotated[list[RefusedFolder], Field(description="folders that are not served, and why")]
 
 
-def router(registry: Registry, metrics: CollectorRegistry, life: Life) -> APIRouter:
+def router(registry: Registry, metrics: Callable[[], bytes], life: Life) -> APIRouter:
     """The endpoints, bound to what they watch."""
     routes = APIRouter(tags=["operation"])
 
@@ -74,6 +74,6 @@ def router(registry: Registry, metrics: CollectorRegistry, life: Life) -> APIRou
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def read_metrics() -> Response:
-        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return routes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final
@@ -12,13 +13,17 @@ from typing import Final
 from fastapi import FastAPI
 
 from app import cards, health, openapi, pages, problems
+from app.closing import Closing, refuse
 from app.core.manifest import Task
+from app.core.tally import BLOCK_BYTES, Memory, Tally, read
+from app.direct import Direct
 from app.engine.registry import Model, Registry
 from app.keys import Keys
+from app.metrics import Metrics
 from app.protocols import oip
 from app.settings import Settings
 from app.tasks import classify
-from app.telemetry import Metrics, Telemetry
+from app.telemetry import Telemetry
 from app.wire.context import Context, Limits
 
 log = logging.getLogger("lectern")
@@ -26,9 +31,19 @@ log = logging.getLogger("lectern")
 VERSION: Final = "0.1.0"
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """An app that loads its models when its lifespan begins and drains them when it ends."""
-    metrics = Metrics()
+def create_app(
+    settings: Settings, *, tally: Tally | None = None, siblings: Callable[[], Iterable[Memory]] | None = None
+) -> FastAPI:
+    """An app that loads its models when its lifespan begins and drains them when it ends.
+
+    Args:
+        tally: where this process counts.
+        siblings: the blocks of every process of this server, its own among them, for /metrics to add up.
+    """
+    if tally is None or siblings is None:
+        own = bytearray(BLOCK_BYTES)
+        tally, siblings = Tally(own), lambda: (own,)
+    metrics = Metrics(tally, siblings)
     registry = Registry(
         settings.models,
         device=settings.device,
@@ -36,7 +51,8 @@ def create_app(settings: Settings) -> FastAPI:
         max_queued_rows=settings.max_queued_rows,
         only=settings.only,
         defaults=settings.default_models if "default_models" in settings.model_fields_set else None,
-        on_run=metrics.run,
+        pinned=settings.pinned_versions,
+        tally=tally,
     )
     metrics.watch(registry, version=VERSION)
     context = Context(
@@ -60,9 +76,10 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             async with registry:
                 warn_of_missing_defaults(registry, settings)
-                life.open = True
-                yield
-                life.open = False
+                async with watched(registry, settings.poll_s):
+                    life.open = True
+                    yield
+                    life.open = False
         finally:
             context.pool.shutdown(wait=False, cancel_futures=True)
 
@@ -71,15 +88,28 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.registry = registry
+    app.state.life = life
+    app.state.tally = tally
+    app.state.siblings = siblings
+    app.state.closing = Closing(app, refused=Telemetry(refuse, finished=metrics.request))
     problems.install(app)
     app.include_router(classify.router(context))
     app.include_router(cards.router(context))
-    app.include_router(oip.router(context, version=VERSION, is_ready=lambda: life.is_ready(registry)))
-    app.include_router(health.router(registry, metrics.registry, life))
+    app.include_router(
+        oip.router(
+            context,
+            version=VERSION,
+            is_ready=lambda: life.is_ready(registry),
+            figures=lambda: (row for block in siblings() for row in read(block)),
+            control=registry if settings.model_control else None,
+        )
+    )
+    app.include_router(health.router(registry, metrics.page, life))
     pages.install(app, context, docs=settings.docs)
     openapi.install(app, context, has_keys=bool(settings.api_keys))
 
     # The last that is added is the outermost.
+    app.add_middleware(Direct, ways=(classify.short_way(context), oip.short_way(context)), refused=problems.refused)
     if settings.api_keys:
         app.add_middleware(Keys, digests=settings.api_keys)
     if settings.cors_origins:
@@ -94,6 +124,17 @@ def create_app(settings: Settings) -> FastAPI:
         )
     app.add_middleware(Telemetry, finished=metrics.request)
     return app
+
+
+@asynccontextmanager
+async def watched(registry: Registry, every_s: float) -> AsyncIterator[None]:
+    """Look for what changed in the models folder until the block ends; 0: not at all."""
+    task = asyncio.create_task(registry.watch(every_s)) if every_s else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
 
 
 def warn_of_missing_defaults(registry: Registry, settings: Settings) -> None:

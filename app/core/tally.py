@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import mmap
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 BLOCK_BYTES: Final = 1 << 20
 DIRECTORY_BYTES: Final = 1 << 18
 _HEAD: Final = 8
+
+SECONDS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+HISTOGRAM_CELLS: Final = len(SECONDS) + 2
+"""A histogram of seconds: a cell for each bound of SECONDS, one for more than the last, one for the sum."""
 
 Labels = tuple[str, ...]
 Memory = bytearray | mmap.mmap
@@ -95,3 +100,9 @@ def read(memory: Memory) -> Iterator[Row]:
         key = (name, tuple(labels))
         rows[key] = Row(*key, values[first : first + size], gauge)
     return iter(rows.values())
+
+
+def observe(histogram: memoryview[float], seconds: float) -> None:
+    """Count one duration."""
+    histogram[bisect_left(SECONDS, seconds)] += 1
+    histogram[-1] += seconds

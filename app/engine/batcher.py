@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from app.core.errors import Busy, InferenceFailed, LecternError, TooLarge, TooLate, Unavailable, Unprocessable
 from app.core.manifest import Tensors
+from app.core.tally import observe
 from app.engine.counters import Counters
 from app.engine.pace import NEVER, Pace
 from app.engine.queue import NORMAL, Job, OnStep, Queue, Sampler, Slice, joined, stack
@@ -221,16 +222,18 @@ class Batcher:
                 retry_after_s=self.pace.retry_after_s(queue.rows),
             )
         if job.deadline != NEVER:
-            wait_s = self.pace.queue_s(queue.rows_before(job.priority) + job.rows)
-            left_s = job.deadline - monotonic()
-            if wait_s > left_s:
+            now = monotonic()
+            wait_s = self.pace.queue_s(queue.rows_before(job.priority)) + self.pace.least_s(job.rows, now)
+            left_s = job.deadline - now
+            if wait_s > left_s or left_s <= 0:
                 counters.late_foreseen += 1
+                expected, got = f"an answer within {max(0.0, left_s) * 1e3:.1f} ms", f"{wait_s * 1e3:.1f} ms expected"
                 raise TooLate(
-                    f"{self.name}: {queue.rows} rows are queued, an answer would take {wait_s:.3f} s and the deadline "
-                    f"is in {max(0.0, left_s):.3f} s",
+                    f"{self.name}: the deadline is {left_s * 1e3:.1f} ms away, an answer behind the {queue.rows} rows "
+                    f"that are queued would take about {wait_s * 1e3:.1f} ms",
                     subject="deadline",
-                    expected=f"an answer within {max(0.0, left_s):.3f} s",
-                    got=f"{wait_s:.3f} s expected",
+                    expected=expected,
+                    got=got,
                 )
         counters.requests += 1
         counters.rows += job.rows
@@ -354,7 +357,7 @@ class Batcher:
             job = part.job
             if job.deadline != NEVER:
                 now = now or monotonic()
-                if now + self.pace.queue_s(job.rows - part.begin) > job.deadline:
+                if now + self.pace.least_s(part.end - part.begin, now) > job.deadline:
                     self._queue.drop(job)
                     outcomes.ended.append((job, self._too_late(job)))
                     continue
@@ -403,7 +406,7 @@ class Batcher:
                 self._serve(batch[middle:], outcomes)
             return
         run_s = perf_counter() - started_at
-        self.pace.observe(rows, run_s)
+        self.pace.observe(rows, run_s, monotonic())
         counters.runs_of_rows[rows] += 1
         counters.seconds_of_rows[rows] += run_s
         offset = 0
@@ -424,6 +427,7 @@ class Batcher:
         if job.sampler is not None:
             job.steps += 1
             self.counters.steps += 1
+            observe(self.counters.step_seconds, perf_counter() - job.fed_at)
             if job.on_step is not None:
                 outcomes.steps.append((job.on_step, job.steps, outputs))
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from app.core.tally import Labels, Tally
+from app.core.tally import HISTOGRAM_CELLS, Labels, Tally
 
 TOTALS: Final = {
     "requests": "Requests taken into the queue.",
@@ -40,6 +40,7 @@ TOTALS_ROW: Final = "engine_totals"
 GAUGES_ROW: Final = "engine_queued_rows"
 RUNS_OF_ROWS: Final = "engine_runs_of_rows"
 SECONDS_OF_ROWS: Final = "engine_seconds_of_rows"
+STEP_SECONDS: Final = "engine_step_seconds"
 
 
 class _Cell:
@@ -59,16 +60,18 @@ class Counters:
 
     Attributes:
         totals: a cell for each of TOTALS, in their order, and LAST_AT.
+        step_seconds: a histogram of the steps of iterative requests, from queue to answer.
         runs_of_rows, seconds_of_rows: how many runs had so many rows, 0 to `max_rows`, and their seconds together.
     """
 
-    __slots__ = ("_queued", "runs_of_rows", "seconds_of_rows", "totals")
+    __slots__ = ("_queued", "runs_of_rows", "seconds_of_rows", "step_seconds", "totals")
 
     def __init__(self, tally: Tally | None = None, labels: Labels = (), *, max_rows: int = 1) -> None:
         tally = tally or Tally()
         self.totals = tally.cells(TOTALS_ROW, labels, size=len(_CELL))
         self.runs_of_rows = tally.cells(RUNS_OF_ROWS, labels, size=max_rows + 1)
         self.seconds_of_rows = tally.cells(SECONDS_OF_ROWS, labels, size=max_rows + 1)
+        self.step_seconds = tally.cells(STEP_SECONDS, labels, size=HISTOGRAM_CELLS)
         self._queued = tally.cells(GAUGES_ROW, labels, gauge=True)
 
     requests = _Cell()

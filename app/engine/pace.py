@@ -7,6 +7,10 @@ from typing import Final
 RATE_MEMORY: Final = 0.9  # weight of the past, per run
 UNMEASURED_S: Final = 1.0
 LONGEST_S: Final = 60.0
+# Few or old figures refuse nobody: else a model that was slow once would be thought so for ever.
+FEW: Final = 3
+FRESH_S: Final = 1.0
+FORGETTING: Final = 1.05  # per run, of the shortest time that was seen
 NEVER: Final = float("inf")
 
 
@@ -20,12 +24,20 @@ class Pace:
     def __init__(self, max_rows: int) -> None:
         self._rows = 0.0
         self._s = 0.0
-        self._run_s = [NEVER] * (max_rows.bit_length() + 1)  # of a run, by the power of two above its rows
+        sizes = max_rows.bit_length() + 1  # runs by the power of two above their rows
+        self._run_s = [NEVER] * sizes
+        self._least_s = [NEVER] * sizes
+        self._seen = [0] * sizes
+        self._seen_at = -NEVER
 
-    def observe(self, rows: int, run_s: float) -> None:
+    def observe(self, rows: int, run_s: float, now: float) -> None:
+        """A run of so many rows has ended, at that `time.monotonic()`."""
         self._rows = RATE_MEMORY * self._rows + rows
         self._s = RATE_MEMORY * self._s + run_s
         size = rows.bit_length()
+        self._seen_at = now
+        self._seen[size] += 1
+        self._least_s[size] = min(self._least_s[size] * FORGETTING, run_s)
         before = self._run_s[size]
         self._run_s[size] = run_s if before == NEVER else RATE_MEMORY * before + (1 - RATE_MEMORY) * run_s
 
@@ -36,6 +48,12 @@ class Pace:
     def run_s(self, rows: int) -> float:
         """Seconds of one run of so many rows; NEVER where none like it has been measured."""
         return self._run_s[rows.bit_length()]
+
+    def least_s(self, rows: int, now: float) -> float:
+        """Seconds that a run of so many rows takes at the very least; 0 where nobody has seen that lately."""
+        size = rows.bit_length()
+        known = size < len(self._seen) and self._seen[size] >= FEW and now - self._seen_at <= FRESH_S
+        return self._least_s[size] if known else 0.0
 
     def retry_after_s(self, rows: int) -> float:
         """When a client should come back to a queue of so many rows; a guess before the first run."""

@@ -36,6 +36,7 @@ class Job:
     __slots__ = (
         "batch_rows",
         "deadline",
+        "fed_at",
         "future",
         "kind",
         "on_step",
@@ -68,16 +69,17 @@ class Job:
         self.priority = priority
         self.sampler = sampler
         self.on_step = on_step
-        self.queued_at = perf_counter()
         self.started_at = 0.0
         self.run_s = 0.0
         self.batch_rows = 0
         self.steps = 0
         self.running = False
         self.feed(tensors, rows)
+        self.queued_at = self.fed_at
 
     def feed(self, tensors: Tensors, rows: int) -> None:
         """The rows to run next."""
+        self.fed_at = perf_counter()
         self.tensors = tensors
         self.rows = rows
         self.kind = [(name, array.dtype, array.shape[1:]) for name, array in tensors.items()]

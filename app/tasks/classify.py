@@ -18,17 +18,21 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.codecs.tensors import encode_npy
-from app.core.errors import InferenceFailed, TooLarge, TooLate, Unprocessable
+from app.core.errors import InferenceFailed, TooLarge, Unprocessable
 from app.engine.batcher import Answer
-from app.engine.registry import Model
+from app.engine.model import Model
 from app.wire import pictures
 from app.wire.accept import choose
+from app.wire.answered import Answered
 from app.wire.body import header, media_type, read_body
 from app.wire.context import Context, Trace
 from app.wire.options import Option, from_query
+from app.wire.short import Find, Short
+from app.wire.urgency import urgency
 from app.wire.waiting import WhileConnected
 
 PATH: Final = "/v1/classify"
+GRAPH: Final = "classifier"
 DEFAULT_TOP_K: Final = 5
 ANSWERS: Final = (pictures.JSON, pictures.NPY)
 OPTIONS: Final[dict[str, type[str | int]]] = {"model": str, "version": str, "top_k": int}
@@ -92,6 +96,12 @@ def router(context: Context) -> APIRouter:
     return routes
 
 
+def short_way(context: Context) -> Find:
+    """POST /v1/classify, without the router."""
+    short = Short(PATH, lambda request: answer(request, context))
+    return lambda path: short if path == PATH else None
+
+
 async def answer(request: Request, context: Context) -> Response:
     """One request from its first byte to its answer.
 
@@ -101,12 +111,12 @@ async def answer(request: Request, context: Context) -> Response:
     form = choose(header(request, b"accept"), ANSWERS)
     query = from_query(request.scope["query_string"], OPTIONS)
     kind, parameters = media_type(request, pictures.TAKEN)
+    deadline, priority = urgency(request, context.limits)
     body = await read_body(request, context.limits)
 
     began = perf_counter()
-    with WhileConnected(request):
-        model, top_k, rows = await _rows(kind, parameters, body, query, context)
-    decode_s = perf_counter() - began
+    payload = await _payload(kind, parameters, body, query, context)
+    model, top_k = _choose(payload.options, context)
     if top_k is not None and form == pictures.NPY:
         raise Unprocessable(
             f"top_k shapes the answer as {pictures.JSON}; as {pictures.NPY} all probabilities are given",
@@ -114,15 +124,18 @@ async def answer(request: Request, context: Context) -> Response:
             expected=f"no top_k, or accept: {pictures.JSON}",
             got=f"top_k {top_k} with accept: {pictures.NPY}",
         )
-    trace = Trace.of(request.scope)
-    trace.model, trace.rows = model.manifest.name, len(rows)
-    with WhileConnected(request):
-        got = await _run(model, rows, context.limits.request_timeout_s)
+    with model.hold(), WhileConnected(request):
+        rows = await _decoded(payload, model, context)
+        decode_s = perf_counter() - began
+        trace = Trace.of(request.scope)
+        trace.model, trace.rows = model.name, len(rows)
+        tensors = {model.manifest.graphs[GRAPH].inputs[0].name: rows}
+        got = await model.run(GRAPH, tensors, deadline=deadline, priority=priority)
 
     began = perf_counter()
     probabilities = got.tensors["probabilities"]
     if not np.isfinite(probabilities).all():
-        raise InferenceFailed(f"model '{model.manifest.name}' gave probabilities that are not numbers")
+        raise InferenceFailed(f"model '{model.name}' gave probabilities that are not numbers")
     content = (
         encode_npy(np.asarray(probabilities, np.float32))
         if form == pictures.NPY
@@ -130,16 +143,15 @@ async def answer(request: Request, context: Context) -> Response:
     )
     encode_s = perf_counter() - began
     context.stages.observe(
-        model.manifest.name, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s
+        trace, model, GRAPH, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s
     )
-    return Response(content, media_type=form, headers=_headers(model, got, decode_s))
+    return Answered(content, _headers(form, model, got, decode_s))
 
 
-async def _rows(
+async def _payload(
     kind: str, parameters: str, body: bytes, query: dict[str, Option], context: Context
-) -> tuple[Model, int | None, NDArray[Any]]:
-    """The model that is meant, top_k, and its rows; on the event loop where that is quick, else in a thread."""
-    limits = context.limits
+) -> pictures.Payload:
+    """The body taken apart; on the event loop where that is quick, else in a thread."""
 
     def parse() -> pictures.Payload:
         return pictures.parse(
@@ -149,30 +161,34 @@ async def _rows(
             query=query,
             known=OPTIONS,
             schema=ClassifyRequest,
-            max_rows=limits.max_rows,
+            max_rows=context.limits.max_rows,
             max_values=_most_values(context) if kind == pictures.JSON else 0,
         )
 
-    in_thread = asyncio.get_running_loop().run_in_executor
-    quick = len(body) <= pictures.SMALL_BYTES or kind not in (pictures.JSON, pictures.FORM)
-    payload = parse() if quick else await in_thread(context.pool, parse)
-    model, top_k = _choose(payload.options, context)
+    if len(body) <= pictures.SMALL_BYTES or kind not in (pictures.JSON, pictures.FORM):
+        return parse()
+    return await asyncio.get_running_loop().run_in_executor(context.pool, parse)
+
+
+async def _decoded(payload: pictures.Payload, model: Model, context: Context) -> NDArray[Any]:
+    """The model's rows; on the event loop where that is quick, else in a thread."""
+    limits = context.limits
 
     def decode(max_pixels: int) -> NDArray[Any]:
         return pictures.decode(
             payload,
             model.manifest.picture,
-            model.manifest.graphs["classifier"].inputs[0],
+            model.manifest.graphs[GRAPH].inputs[0],
             max_rows=limits.max_rows,
             max_pixels=max_pixels,
         )
 
     if payload.small:
         try:
-            return model, top_k, decode(min(pictures.SMALL_PIXELS, limits.max_pixels))
+            return decode(min(pictures.SMALL_PIXELS, limits.max_pixels))
         except TooLarge:  # few bytes, many pixels
             pass
-    return model, top_k, await in_thread(context.pool, decode, limits.max_pixels)
+    return await asyncio.get_running_loop().run_in_executor(context.pool, decode, limits.max_pixels)
 
 
 def _most_values(context: Context) -> int:
@@ -209,27 +225,17 @@ def _choose(options: dict[str, Option], context: Context) -> tuple[Model, int | 
     return model, None if top_k is None else int(top_k)
 
 
-async def _run(model: Model, rows: NDArray[Any], timeout_s: float) -> Answer:
-    tensors = {model.manifest.graphs["classifier"].inputs[0].name: rows}
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await model.run("classifier", tensors)
-    except TimeoutError:
-        raise TooLate(
-            f"model '{model.manifest.name}' did not answer {len(rows)} rows within {timeout_s:g} s",
-            subject="model",
-            expected=f"an answer within {timeout_s:g} s",
-            got="none",
-        ) from None
-
-
-def _headers(model: Model, got: Answer, decode_s: float) -> dict[str, str]:
-    return {
-        "Server-Timing": f"decode;dur={decode_s * 1e3:.3f}, queue;dur={got.queue_s * 1e3:.3f}, "
-        f'run;dur={got.run_s * 1e3:.3f}, rows;desc="batch of {got.batch_rows}"',
-        "X-Model": f"{model.manifest.name}/{model.manifest.version}",
-        "X-Device": model.device,
-    }
+def _headers(form: str, model: Model, got: Answer, decode_s: float) -> list[tuple[bytes, bytes]]:
+    timing = (
+        f"decode;dur={decode_s * 1e3:.3f}, queue;dur={got.queue_s * 1e3:.3f}, "
+        f'run;dur={got.run_s * 1e3:.3f}, rows;desc="batch of {got.batch_rows}"'
+    )
+    return [
+        (b"content-type", form.encode("ascii")),
+        (b"server-timing", timing.encode("ascii")),
+        (b"x-model", f"{model.name}/{model.version}".encode("ascii")),
+        (b"x-device", model.device.encode("ascii")),
+    ]
 
 
 def to_json(model: Model, probabilities: NDArray[Any], top_k: int) -> bytes:

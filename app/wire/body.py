@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
 from app.core.errors import Stalled, TooLarge, Unprocessable, UnsupportedMedia, shown
 from app.wire.context import Limits, Trace
+
+WHOLE: Final = "lectern.whole"
+"""Key of a request's scope, there once the connection has all of its body."""
 
 
 def header(request: Request, name: bytes) -> str | None:
@@ -17,15 +21,18 @@ def header(request: Request, name: bytes) -> str | None:
     Raises:
         Unprocessable: it is there more than once.
     """
-    found = [value for key, value in request.scope["headers"] if key == name]
-    if len(found) > 1:
-        raise Unprocessable(
-            f"header {name.decode()} is given {len(found)} times, it is taken once",
-            subject=f"header.{name.decode()}",
-            expected="one value",
-            got=f"{len(found)} values",
-        )
-    return found[0].decode("latin-1") if found else None
+    trace = Trace.of(request.scope)
+    if trace.repeated:
+        found = [value for key, value in request.scope["headers"] if key == name]
+        if len(found) > 1:
+            raise Unprocessable(
+                f"header {name.decode()} is given {len(found)} times, it is taken once",
+                subject=f"header.{name.decode()}",
+                expected="one value",
+                got=f"{len(found)} values",
+            )
+    value = trace.heads.get(name)
+    return None if value is None else value.decode("latin-1")
 
 
 async def read_body(request: Request, limits: Limits, *, compressed: bool = False) -> bytes:
@@ -51,8 +58,11 @@ async def read_body(request: Request, limits: Limits, *, compressed: bool = Fals
     if declared is not None and declared.isdecimal() and int(declared[:20]) > limits.max_body_bytes:
         raise _too_large(limits.max_body_bytes, f"{declared[:20]} bytes")
     try:
-        async with asyncio.timeout(limits.body_timeout_s):
+        if WHOLE in request.scope:  # no need to watch the clock
             body = await _collect(request, limits.max_body_bytes)
+        else:
+            async with asyncio.timeout(limits.body_timeout_s):
+                body = await _collect(request, limits.max_body_bytes)
     except TimeoutError:
         raise Stalled(
             f"the body did not arrive within {limits.body_timeout_s:g} s",

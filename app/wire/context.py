@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Protocol
 
 from starlette.types import Scope
 
 from app.core.manifest import Task
-from app.engine.registry import Model, Registry
+from app.engine.model import Model
+from app.engine.registry import Registry
 
 TRACE = "lectern.trace"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_PROCESS = secrets.token_hex(6)
+_COUNT = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +37,9 @@ class Limits:
 class Stages(Protocol):
     """Where an endpoint says how long each stage of a request took, in seconds."""
 
-    def observe(self, model: str, *, decode_s: float, queue_s: float, run_s: float, encode_s: float) -> None: ...
+    def observe(
+        self, trace: Trace, model: Model, graph: str, *, decode_s: float, queue_s: float, run_s: float, encode_s: float
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +55,25 @@ class Context:
 
 @dataclass(slots=True)
 class Trace:
-    """One request, for its log line and its metrics; endpoints fill in what they know."""
+    """One request, for its log line and its metrics; endpoints fill in what they know.
+
+    Attributes:
+        heads: the request's headers, the last of each name; `repeated` where a name stands there twice.
+        began: `time.monotonic()` when its head had come.
+        route: the pattern of the path, for answers given before routing.
+        unread: the answer comes before the whole body: the connection cannot be used again.
+        stages: (name, seconds) in their order, of a request that was answered by a model.
+    """
 
     request_id: str
+    heads: Mapping[bytes, bytes] = field(default_factory=dict)
+    repeated: bool = False
+    began: float = field(default_factory=monotonic)
+    route: str | None = None
     model: str | None = None
     rows: int | None = None
-    unread: bool = False  # the answer comes before the whole body: the connection cannot be used again
+    unread: bool = False
+    stages: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def of(cls, scope: Scope) -> Trace:
@@ -61,13 +81,21 @@ class Trace:
         trace = scope.get(TRACE)
         if isinstance(trace, Trace):
             return trace
-        made: Trace = cls(new_request_id())
-        scope[TRACE] = made
+        made: Trace = begin(scope)
         return made
 
 
+def begin(scope: Scope) -> Trace:
+    """The trace of a request whose head has come."""
+    headers = scope["headers"]
+    heads = dict(headers)
+    trace = scope[TRACE] = Trace(request_id_from(heads.get(b"x-request-id")), heads, len(heads) != len(headers))
+    return trace
+
+
 def new_request_id() -> str:
-    return secrets.token_hex(12)
+    """Unique to this request: the process's random part, and a count."""
+    return f"{_PROCESS}{next(_COUNT):012x}"
 
 
 def request_id_from(value: bytes | None) -> str:

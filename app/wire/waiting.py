@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self
 
 from starlette.requests import ClientDisconnect, Request
 
-PATIENCE_S: Final = 0.02
-"""Before this nobody looks: most answers are given by then, and looking costs a task."""
+LINE: Final = "lectern.line"
+"""Key of a request's scope: the connection that it came on, if that is our own."""
+
+
+class Line(Protocol):
+    """A connection that cancels the task that waits for a model, when its client hangs up."""
+
+    waiting: asyncio.Task[Any] | None
 
 
 class WhileConnected:
@@ -21,35 +27,26 @@ class WhileConnected:
         ClientDisconnect: it hung up.
     """
 
-    __slots__ = ("_gone", "_request", "_task", "_timer", "_watcher")
+    __slots__ = ("_line", "_task")
 
     def __init__(self, request: Request) -> None:
-        self._request = request
-        self._gone = False
-        self._watcher: asyncio.Task[None] | None = None
+        self._line: Line | None = request.scope.get(LINE)
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._timer = task.get_loop().call_later(PATIENCE_S, self._look)
+        if self._line is not None:
+            self._line.waiting = task
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        if self._line is None:
+            return
+        gone = self._line.waiting is None
+        self._line.waiting = None
         # Who else cancelled the task meanwhile (a server that stops) is not kept from it.
-        if self._gone and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if gone and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise ClientDisconnect from None
-
-    def _look(self) -> None:
-        self._watcher = self._task.get_loop().create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        self._gone = True
-        self._task.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 import time
@@ -36,7 +35,7 @@ def run(fragile: House, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[
     (model,) = fragile.app.state.registry.models
 
     def set_run(behaviour: Callable[[], Awaitable[Answer]]) -> None:
-        async def replaced(graph: str, tensors: Tensors) -> Answer:
+        async def replaced(graph: str, tensors: Tensors, *, deadline: float, priority: int) -> Answer:
             return await behaviour()
 
         monkeypatch.setattr(model, "run", replaced)
@@ -66,19 +65,26 @@ def test_a_house_that_closes_answers_503(fragile: House, run: Set) -> None:
     assert fragile.send("image/png", PNG).problem(503)["detail"] == "model 'shades' is shutting down"
 
 
-def test_a_model_that_does_not_answer_in_time_is_given_up_with_504(fragile: House, run: Set) -> None:
-    gone: list[bool] = []
+def test_a_model_that_does_not_answer_in_time_is_given_up_with_504(
+    fragile: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model,) = fragile.app.state.registry.models
+    batcher = model._batchers["classifier"]
+    go_on, original = threading.Event(), batcher._run
 
-    async def never() -> Answer:
-        try:
-            return await asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
-            gone.append(True)
-            raise
+    def held(tensors: Tensors) -> dict[str, NDArray[Any]]:
+        assert go_on.wait(20)
+        answers: dict[str, NDArray[Any]] = original(tensors)
+        return answers
 
-    run(never)
-    assert "within 0.1 s" in fragile.send("image/png", PNG).problem(504)["detail"]
-    assert gone == [True]
+    monkeypatch.setattr(batcher, "_inline_s", 0.0)
+    monkeypatch.setattr(batcher, "_run", held)
+    running = fragile.send("image/png", PNG).problem(504)  # given up while it is run
+    queued = fragile.send("image/png", PNG, x_request_deadline_ms="20").problem(504)  # the run still goes on
+    go_on.set()
+    assert "while they were run" in running["detail"]
+    assert "in the queue" in queued["detail"]
+    assert (model.counters["classifier"].late_running, model.counters["classifier"].late_queued) == (1, 1)
 
 
 def test_a_run_that_fails_is_a_500_that_names_the_model(fragile: House, run: Set) -> None:

@@ -28,7 +28,7 @@ from app.protocols.oip.documents import (
     Statistics,
 )
 from app.protocols.oip.errors import PREFIX, documented, is_mine, refusal, told
-from app.protocols.oip.infer import answer, find
+from app.protocols.oip.infer import answer, find, short_way
 from app.protocols.oip.openapi import DESCRIPTION, TAG, Shown, complete, unauthorised
 from app.protocols.oip.repository import Control
 from app.wire.context import Context
@@ -42,6 +42,7 @@ __all__ = [
     "is_mine",
     "refusal",
     "router",
+    "short_way",
     "told",
     "unauthorised",
 ]
@@ -177,4 +178,4 @@ def _add_model(routes: APIRouter, context: Context, place: str) -> None:
         **described("infer", "Ask a model", 400, 404, 500, 503, response_model=InferResponse),
     )
     async def infer(request: Request) -> Response:
-        return await answer(request, context, *asked(request))
+        return await answer(request, context, request.path_params["name"], request.path_params.get("version"))

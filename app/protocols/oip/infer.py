@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final
 
 from fastapi import Request, Response
 
 from app.codecs import oip
-from app.core.errors import NotFound, TooLarge, TooLate, UnsupportedMedia, shown
+from app.core.errors import NotFound, TooLarge, UnsupportedMedia, shown
 from app.core.manifest import Graph
-from app.engine.registry import Model
+from app.engine.model import Model
+from app.engine.queue import LAST
+from app.wire.answered import Answered
 from app.wire.body import header, read_body
 from app.wire.context import Context, Limits, Trace
 from app.wire.json_size import check_json
+from app.wire.short import Find, Short
+from app.wire.urgency import urgency
 from app.wire.waiting import WhileConnected
 
+BEFORE: Final = "/v2/models/"
+AFTER: Final = "/infer"
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 QUICK_BYTES: Final = 64 << 10  # parsed where they arrived; more goes to a thread
 WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
@@ -41,16 +47,45 @@ def find(context: Context, name: str, version: str | None) -> tuple[Model, str]:
     return model, graph
 
 
-async def answer(request: Request, context: Context, name: str, model: Model, graph: str) -> Response:
+def short_way(context: Context) -> Find:
+    """POST /v2/models/{name}[/versions/{version}]/infer, without the router."""
+
+    def way(path: str) -> Short | None:
+        if not path.startswith(BEFORE) or not path.endswith(AFTER):
+            return None
+        name, *versions = path[len(BEFORE) : -len(AFTER)].split("/")
+        if not versions:
+            return Short(f"{BEFORE}{{name}}{AFTER}", lambda request: answer(request, context, name, None))
+        if len(versions) == 2 and versions[0] == "versions" and name and versions[1]:
+            return Short(
+                f"{BEFORE}{{name}}/versions/{{version}}{AFTER}",
+                lambda request: answer(request, context, name, versions[1]),
+            )
+        return None
+
+    return way
+
+
+async def answer(request: Request, context: Context, name: str, version: str | None) -> Response:
     """One inference, from the body's first byte to the answer's last.
 
     Raises:
         ClientError, Busy, Unavailable, TooLate, InferenceFailed.
     """
+    model, graph = find(context, name, version)
+    with model.hold():
+        return await _answer(request, context, name, model, graph)
+
+
+async def _answer(request: Request, context: Context, name: str, model: Model, graph: str) -> Response:
+    limits = context.limits
     spec = model.manifest.graphs[graph]
-    compression = header(request, b"content-encoding") or "identity"
-    body = inflated(await read_body(request, context.limits, compressed=True), compression, context.limits)
+    deadline, priority = urgency(request, limits)
+    body = await read_body(request, limits, compressed=True)
     began = perf_counter()
+    compression = header(request, b"content-encoding")
+    if compression is not None:
+        body = inflated(body, compression, limits)
     json_bytes_sent = header_length(request)
     check_json(body if json_bytes_sent is None else body[:json_bytes_sent])
     if len(body) <= QUICK_BYTES:
@@ -58,34 +93,33 @@ async def answer(request: Request, context: Context, name: str, model: Model, gr
     else:
         in_thread = asyncio.get_running_loop().run_in_executor
         asked = await in_thread(context.pool, oip.parse, body, json_bytes_sent, spec.inputs, spec.outputs)
-    rows = check_rows(asked, spec, context.limits)
+    rows = check_rows(asked, spec, limits)
+    if asked.parameters:
+        deadline = min(deadline, monotonic() + within(asked.parameters.get("timeout"), limits.request_timeout_s))
+        priority = ranked(asked.parameters.get("priority"), priority)
     decode_s = perf_counter() - began
     trace = Trace.of(request.scope)
     trace.model, trace.rows = model.name, rows
-    timeout_s = within(asked.parameters.get("timeout"), context.limits.request_timeout_s)
-    try:
-        with WhileConnected(request):
-            async with asyncio.timeout(timeout_s):
-                got = await model.run(graph, asked.inputs)
-    except TimeoutError:
-        raise TooLate(f"model '{name}' did not answer {rows} rows within {timeout_s:g} s") from None
+    with WhileConnected(request):
+        got = await model.run(graph, asked.inputs, deadline=deadline, priority=priority)
     began = perf_counter()
     head = {"model_name": name, "model_version": model.version}
-    content, json_bytes = oip.encode(
-        head if asked.id is None else {**head, "id": asked.id}, got.tensors, asked.outputs, model.manifest.labels
-    )
-    headers = {}
+    if asked.id is not None:
+        head["id"] = asked.id
+    content, json_bytes = oip.encode(head, got.tensors, asked.outputs, model.manifest.labels)
+    headers = [(b"content-type", b"application/json" if json_bytes is None else b"application/octet-stream")]
     if json_bytes is not None:
-        headers[HEADER_LENGTH] = str(json_bytes)
+        headers.append((b"inference-header-content-length", b"%d" % json_bytes))
     encoding = accepted_encoding(header(request, b"accept-encoding"))
     if encoding:
         squeeze = zlib.compressobj(COMPRESS_LEVEL, wbits=WINDOW_BITS[encoding])
         content = squeeze.compress(content) + squeeze.flush()
-        headers["Content-Encoding"] = encoding
+        headers.append((b"content-encoding", encoding.encode("ascii")))
     encode_s = perf_counter() - began
-    context.stages.observe(model.name, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s)
-    kind = "application/json" if json_bytes is None else "application/octet-stream"
-    return Response(content, media_type=kind, headers=headers)
+    context.stages.observe(
+        trace, model, graph, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s
+    )
+    return Answered(content, headers)
 
 
 def check_rows(asked: oip.InferRequest, spec: Graph, limits: Limits) -> int:
@@ -128,6 +162,15 @@ def within(timeout_us: object, limit_s: float) -> float:
     return min(limit_s, timeout_us / 1e6) if timeout_us else limit_s
 
 
+def ranked(priority: object, otherwise: int) -> int:
+    """The protocol's `priority`, 1 the highest and 0 for no opinion, among ours."""
+    if priority is None or priority == 0:
+        return otherwise
+    if type(priority) is not int or priority < 0:
+        raise oip.wrong("parameters.priority", "a whole number, 1 the highest, 0 for the default", priority)
+    return min(priority, LAST)
+
+
 def inflated(body: bytes, encoding: str, limits: Limits) -> bytes:
     """The body without its compression.
 
@@ -154,7 +197,9 @@ def inflated(body: bytes, encoding: str, limits: Limits) -> bytes:
 
 def accepted_encoding(accept: str | None) -> str | None:
     """gzip or deflate where the client takes it."""
-    for part in (accept or "").lower().split(","):
+    if accept is None:
+        return None
+    for part in accept.lower().split(","):
         name, _, weight = part.partition(";")
         if name.strip() in WINDOW_BITS and weight.replace(" ", "") not in ("q=0", "q=0.0"):
             return name.strip()

@@ -20,6 +20,7 @@ from app.core.manifest import Tensors
 from app.engine import batcher as module
 from app.engine.batcher import Answer, Batcher
 from app.engine.counters import Counters
+from app.engine.pace import Pace
 from app.engine.queue import FIRST, LAST
 from tests.in_loop import in_loop
 
@@ -512,13 +513,38 @@ async def test_what_would_be_late_is_refused_on_arrival(monkeypatch: pytest.Monk
     first = await queued(batcher.submit(rows(0)))
     await gate.entered()
     waiting = await queued(batcher.submit(rows(*[1] * 6)))
-    with pytest.raises(TooLate, match=r"6 rows are queued, an answer would take 3\.500 s"):
+    with pytest.raises(TooLate, match=r"behind the 6 rows that are queued would take about 3000\.0 ms"):
         await batcher.submit(rows(2), deadline=monotonic() + 3)
     first_class = await queued(batcher.submit(rows(3), deadline=monotonic() + 3, priority=FIRST))  # finds none before
     gate.open()
     await asyncio.gather(*first, *waiting, *first_class)
     await batcher.close()
     assert (batcher.counters.late_foreseen, batcher.counters.late) == (1, 1)
+
+
+@in_loop
+async def test_one_slow_run_does_not_refuse_what_comes_after_it() -> None:
+    gate = Gate()
+    batcher = made(gate)
+    (slow,) = await queued(batcher.submit(rows(0)))
+    await gate.entered()
+    await asyncio.to_thread(threading.Event().wait, 0.05)  # this run really takes that long
+    gate.open()
+    await slow
+    await batcher.submit(rows(1))
+    answer = await batcher.submit(rows(2), deadline=monotonic() + 0.04)  # less than the mean of the two
+    assert answer.tensors["y"][0] == 7
+    await batcher.close()
+
+
+def test_few_runs_or_runs_of_long_ago_refuse_nobody() -> None:
+    pace = Pace(8)
+    pace.observe(1, 9.0, 100.0)
+    pace.observe(1, 5.0, 100.0)
+    assert pace.least_s(1, 100.5) == 0.0  # only two
+    pace.observe(1, 7.0, 100.0)
+    assert 5.0 <= pace.least_s(1, 100.5) < 6.0
+    assert pace.least_s(1, 102.0) == 0.0
 
 
 @in_loop

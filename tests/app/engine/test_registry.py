@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from app.core.errors import NotFound, Unavailable
-from app.engine import registry as module
 from app.core.tally import Tally
+from app.engine import registry as module
 from app.engine.registry import Registry, verify
 from app.engine.session import DeviceRefused, choose_device
 from tests.in_loop import in_loop

@@ -223,7 +223,7 @@ def test_what_is_not_there_is_404_in_this_protocols_form(house: House, path: str
 def test_a_timeout_too_short_answers_503(house: House, rows: NDArray[np.uint8]) -> None:
     reply = send(house, {**request(rows), "parameters": {"timeout": 1}})
     assert reply.status == 503
-    assert "did not answer" in json.loads(reply.body)["error"]
+    assert "the deadline is" in json.loads(reply.body)["error"]
 
 
 def test_known_levels_get_their_labels(house: House) -> None:

@@ -1,0 +1,46 @@
+"""The short way to the models: what is asked all the time does not pass the router.
+
+The routes stay with FastAPI, which documents them and answers all else that is said of their paths. Both ways call the
+same handler; a test compares their answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.core.errors import LecternError
+from app.wire.context import Trace
+from app.wire.short import Find
+
+
+class Direct:
+    """The innermost layer before the router.
+
+    Args:
+        ways: asked in turn.
+        refused: the response that tells of an error, in the form that belongs to the path.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, ways: Iterable[Find], refused: Callable[[LecternError, Scope], Response]
+    ) -> None:
+        self.app = app
+        self._ways = tuple(ways)
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            for way in self._ways:
+                if short := way(scope["path"]):
+                    Trace.of(scope).route = short.route
+                    try:
+                        response = await short.handle(Request(scope, receive))
+                    except LecternError as error:
+                        response = self._refused(error, scope)
+                    await response(scope, receive, send)
+                    return
+        await self.app(scope, receive, send)
