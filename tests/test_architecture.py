@@ -23,7 +23,7 @@ LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "tqdm", "numpy", "PIL", "py
 RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "app.core": (frozenset(), frozenset({"numpy", "pydantic"})),
     "app.engine": (frozenset({"app.core"}), frozenset({"numpy", "pydantic"})),
-    "app.engine.session": (frozenset({"app.core", "app.engine"}), frozenset({"numpy", "onnxruntime"})),
+    "app.engine.runtime": (frozenset({"app.core", "app.engine"}), frozenset({"numpy", "onnxruntime"})),
     "app.codecs": (frozenset({"app.core"}), frozenset({"numpy", "PIL", "pydantic_core", "python_multipart"})),
     # What the tasks and protocols share in reading requests and writing answers.
     "app.wire": (frozenset({"app.core", "app.engine", "app.codecs"}), WEB | PYDANTIC | {"numpy"}),
@@ -102,6 +102,7 @@ def test_every_module_imports_only_what_its_place_allows(path: Path) -> None:
         ("app.core.manifest", "from app.engine import session"),
         ("app.engine.batcher", "def late():\n    import fastapi"),
         ("app.engine.registry", "import onnxruntime as ort"),
+        ("app.engine.session", "import onnxruntime as ort"),
         ("app.codecs.images", "from ..engine.registry import Model"),
         ("app.tasks.classify", "from app.tasks.regress import router"),
         ("app.tasks.classify", "from . import regress"),

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.core.errors import InferenceFailed, LoadRefused
 from app.core.manifest import Graph
-from app.engine import session as module
+from app.engine import runtime as module
 from app.engine.session import DeviceRefused, Session, choose_device
 from tests.models_made import brightness_probabilities, classifier_onnx, onnx_bytes
 
@@ -239,7 +239,7 @@ def test_cuda_that_turns_out_to_be_the_cpu_is_an_error(monkeypatch: pytest.Monke
 def test_auto_says_in_the_log_why_it_is_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
     if _has_cuda():
         pytest.skip("CUDA can be had here")
-    with caplog.at_level(logging.INFO, "app.engine.session"):
+    with caplog.at_level(logging.INFO, "app.engine.runtime"):
         assert load(square(), device="auto").device == "cpu"
         assert load(square(), device="auto").device == "cpu"
     assert caplog.text.count("device 'auto' is the CPU: ") == 1
