@@ -16,7 +16,7 @@ from app.wire.options import from_query
 
 REPORT_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 MAX_REPORT_BYTES: Final = 32 << 20
-Version = Annotated[str | None, Query(description="its version; the latest where none is given")]
+Version = Annotated[str | None, Query(description="its version; the default one where none is given")]
 
 
 class Summary(BaseModel):
@@ -29,6 +29,9 @@ class Summary(BaseModel):
     summary: str
     device: str
     default: bool = Field(description="answers requests for its task that name no model")
+    default_version_since: str | None = Field(
+        description="since when it answers requests that name it and no version; null where another version does"
+    )
     card: str = Field(description="where its card is")
 
 
@@ -59,6 +62,8 @@ class ModelCard(BaseModel):
     name: str
     version: str
     versions: list[str] = Field(description="every version that is loaded")
+    default_version: str | None = Field(description="the one that answers where none is asked for")
+    default_version_since: str | None = Field(description="since when it does")
     task: Task
     modality: str
     title: str
@@ -92,6 +97,7 @@ def card(model: Model, context: Context) -> ModelCard:
     manifest = model.manifest
     counters = model.counters
     versions = [m.version for m in context.registry.models if m.name == model.name]
+    default = context.registry.default_version(model.name)
     return ModelCard(
         **{
             name: getattr(manifest, name)
@@ -101,6 +107,8 @@ def card(model: Model, context: Context) -> ModelCard:
             )
         },
         versions=sorted(versions, key=int),
+        default_version=default.model.version if default else None,
+        default_version_since=default.since if default else None,
         graphs={
             name: GraphCard(inputs=graph.inputs, outputs=graph.outputs, counters=_counts(counters[name]))
             for name, graph in manifest.graphs.items()
@@ -119,6 +127,7 @@ def _counts(counters: Any) -> dict[str, int]:
 
 def summary(model: Model, context: Context) -> Summary:
     manifest = model.manifest
+    default = context.registry.default_version(model.name)
     return Summary(
         name=model.name,
         version=model.version,
@@ -127,6 +136,7 @@ def summary(model: Model, context: Context) -> Summary:
         summary=manifest.summary,
         device=model.device,
         default=_default_name(manifest.task, context) == (model.name, model.version),
+        default_version_since=default.since if default and default.model is model else None,
         card=f"/v1/models/{model.name}?version={model.version}",
     )
 

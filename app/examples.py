@@ -1,14 +1,18 @@
 """Examples for the OpenAPI document, made from what is loaded: each answers 200 when sent as it stands.
 
 They come from the golden rows that lie in a model's own folder and were compared with its answers when it was loaded;
-where none of these can be shown as a picture, a stroke is drawn.
+where none of these can be shown as a picture, a stroke is drawn. `models` are, of each name, the version that answers
+where none is asked for.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import json
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -76,10 +80,13 @@ def _golden(model: Model) -> dict[str, NDArray[Any]]:
     if golden is None:
         return {}
     try:
-        with np.load(model.folder / golden.file, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError):  # it was there when the model was loaded
+        data = (model.folder / golden.file).read_bytes()
+    except OSError:  # it was there when the model was loaded
         return {}
+    if hashlib.sha256(data).hexdigest() != golden.sha256:  # and it was this model's
+        return {}
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _pictures(model: Model) -> list[tuple[NDArray[np.uint8], bytes]]:
@@ -132,16 +139,10 @@ def _can_be_read(png: bytes, picture: Picture) -> bool:
     return True
 
 
-def _latest(models: list[Model]) -> list[Model]:
-    """The latest version of each: the one that answers where none is asked for."""
-    by_name = {model.name: model for model in sorted(models, key=lambda m: int(m.version))}
-    return sorted(by_name.values(), key=lambda m: m.name)
-
-
-def requests(models: list[Model]) -> dict[str, Any]:
+def requests(models: Iterable[Model]) -> dict[str, Any]:
     """Bodies for POST /v1/classify, by name."""
     examples: dict[str, Any] = {}
-    for model in _latest(models):
+    for model in models:
         made = _pictures(model)
         if not made:
             continue
@@ -162,10 +163,10 @@ def requests(models: list[Model]) -> dict[str, Any]:
     return examples
 
 
-def answers(models: list[Model]) -> dict[str, Any]:
+def answers(models: Iterable[Model]) -> dict[str, Any]:
     """What POST /v1/classify says to a golden row of each model."""
     examples: dict[str, Any] = {}
-    for model in _latest(models):
+    for model in models:
         probabilities = _golden(model).get("probabilities")
         if probabilities is not None:
             told = to_json(model, probabilities[:1], min(DEFAULT_TOP_K, len(model.manifest.labels)))
@@ -173,12 +174,12 @@ def answers(models: list[Model]) -> dict[str, Any]:
     return examples
 
 
-def inference(models: list[Model]) -> oip.Shown | None:
+def inference(models: Iterable[Model]) -> oip.Shown | None:
     """Bodies for POST /v2/models/.../infer, all for one model: the one with the smallest rows.
 
     They have its first golden row, or zeros where it has none; no bodies where a row would be a wall of numbers.
     """
-    graphs = [(model, name, graph) for model in _latest(models) for name, graph in graph_names(model).items()]
+    graphs = [(model, name, graph) for model in models for name, graph in graph_names(model).items()]
     if not graphs:
         return None
     model, name, graph = min(graphs, key=lambda one: sum(_values(t) for t in one[0].manifest.graphs[one[2]].inputs))

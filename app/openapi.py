@@ -79,7 +79,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     models = [m for m in context.registry.models if m.manifest.task == "classify"]
     _complete_classify(document, schemas, models, context)
     _complete_cards(document, context)
-    oip.complete(document, context.registry.models, examples.inference(list(context.registry.models)))
+    oip.complete(document, context.registry.models, examples.inference(context.registry.defaults))
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _complete_errors(operation, path, has_keys=has_keys)
@@ -176,7 +176,8 @@ def _complete_classify(
             **options,
         },
     }
-    sent = examples.requests(models)
+    shown = [model for model in context.registry.defaults if model in models]
+    sent = examples.requests(shown)
     operation["requestBody"] = {
         "required": True,
         "content": {
@@ -188,7 +189,7 @@ def _complete_classify(
     }
     ok = operation["responses"]["200"]
     ok["content"][NPY] = {"schema": file | {"description": "float32 probabilities (rows, labels)"}}
-    if answers := examples.answers(models):
+    if answers := examples.answers(shown):
         ok["content"][JSON]["examples"] = answers
     ok["headers"] = {
         "Server-Timing": {

@@ -133,7 +133,7 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
 <p class="lead">This server answers with {there}.</p>
 <nav>{_links(links)}</nav>
 {models}
-{f"<h2>Refused at start</h2><ul>{refused}</ul>" if refused else ""}
+{f"<h2>Refused</h2><ul>{refused}</ul>" if refused else ""}
 <h2>Ask it</h2>
 <pre>curl -F image=@picture.png {address}/v1/classify
 curl -F image=@a.png -F image=@b.jpg '{address}/v1/classify?top_k=3'

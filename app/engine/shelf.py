@@ -62,11 +62,13 @@ class Shelf:
         models: what is served, by name and version.
         refused: folders that are not served as they are now, and why.
         generation: grows with every change of what is served, so that documents made from it can be kept until then.
+        defaults: of each name the version that answers where none is asked for, by name.
         pinned: the default version of a model, by name; without one it is the latest that is loaded.
     """
 
     def __init__(self, *, defaults: Mapping[Task, str] | None = None, pinned: Mapping[str, str] | None = None) -> None:
         self.models: tuple[Model, ...] = ()
+        self.defaults: tuple[Model, ...] = ()
         self.refused: tuple[Refused, ...] = ()
         self.generation = 0
         self.pinned: Mapping[str, str] = pinned or {}
@@ -74,7 +76,7 @@ class Shelf:
         self._entries: dict[Key, Entry] = {}
         self._around: tuple[Refused, ...] = ()
         self._versions: dict[str, dict[str, Model]] = {}
-        self._defaults: dict[str, Default] = {}
+        self._default_versions: dict[str, Default] = {}
         self._of_task: dict[Task, list[str]] = {}
 
     def get(self, name: str, version: str | None = None) -> Model:
@@ -84,7 +86,7 @@ class Shelf:
             NotFound: naming what there is, and why a pinned version is not there.
         """
         if version is None:
-            default = self._defaults.get(name)
+            default = self._default_versions.get(name)
             if default is not None:
                 return default.model
             if name in self.pinned:
@@ -115,7 +117,7 @@ class Shelf:
 
     def default_version(self, name: str) -> Default | None:
         """What `get(name)` gives, and since when; None where it gives nothing."""
-        return self._defaults.get(name)
+        return self._default_versions.get(name)
 
     def index(self) -> tuple[Indexed, ...]:
         """Every folder that is known, by name and version: served, refused, unloaded, on its way."""
@@ -144,10 +146,11 @@ class Shelf:
         for name, there in versions.items():
             model = there.get(self.pinned.get(name, next(reversed(there))))
             if model is not None:
-                before = self._defaults.get(name)
+                before = self._default_versions.get(name)
                 defaults[name] = before if before and before.model is model else Default(model, now_in_words())
         self.models = tuple(model for there in versions.values() for model in there.values())
-        self._versions, self._defaults = versions, defaults
+        self.defaults = tuple(default.model for default in defaults.values())
+        self._versions, self._default_versions = versions, defaults
         self._of_task = {}
         for model in self.models:
             names = self._of_task.setdefault(model.manifest.task, [])
