@@ -29,7 +29,7 @@ TEST := $(VENV)/.installed-test
 BROWSER := $(VENV)/.installed-browser
 
 .DELETE_ON_ERROR:
-.PHONY: help install serve training check lint types test slow quality browser image clean
+.PHONY: help install serve training check lint types test slow quality browser bench bench-overload soak image clean
 
 help:  ## this list
 	@echo "Targets (ARGS= is passed on, RUNTIME=cpu or gpu overrules what is seen; here it is $(RUNTIME)):"
@@ -66,6 +66,15 @@ browser: $(BROWSER)  ## the documentation pages in headless Chromium with every 
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	else echo "make browser needs chromium: install the system's package (as root: apt-get install chromium)" >&2; exit 1; fi
 	@$(PY) -m pytest -m browser $(ARGS)
+
+bench: $(TEST)  ## requests/s, latency and overhead by wrk, beside bare uvicorn and raw ONNX Runtime (ARGS="-- --workers 2")
+	@$(PY) -m tests.bench $(ARGS)
+
+bench-overload: $(TEST)  ## five times the capacity for a minute, whatever comes back
+	@$(PY) -m tests.bench --overload 60 $(ARGS)
+
+soak: $(TEST)  ## every form of request to every model for half an hour, memory watched
+	@$(PY) -m tests.bench --soak 30 $(ARGS)
 
 image:  ## build the container image, start it, ask it for a prediction, stop it, print its size
 	@$(PYTHON) tests/image/prove.py --runtime $(RUNTIME) $(ARGS)

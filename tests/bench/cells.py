@@ -76,7 +76,7 @@ def spread(cells: Sequence[Cell]) -> float:
 
 HEADINGS: Final = (
     "cell", "req/s", "+-%", "rows/s", "p50 ms", "p99 ms", "errors", "server us", "model us", "overhead us",
-    "cores", "RSS MB", "PSS MB", "bare req/s", "of bare", "of raw",
+    "cores", "RSS MB", "PSS MB", "bare req/s", "bare us", "of bare", "of raw",
 )  # fmt: skip
 
 
@@ -90,7 +90,11 @@ def table(results: Results) -> list[list[str]]:
         for cell in cells:
             for kind, count in cell.errors.items():
                 errors[kind] = errors.get(kind, 0) + count
-        bare = median(results.bare[place], lambda c: c.per_s) if place in results.bare else None
+        bare = ["-", "-", "-"]
+        if place in results.bare:
+            bare_rate = median(results.bare[place], lambda c: c.per_s)
+            bare_us = median(results.bare[place], lambda c: c.cpu_us)
+            bare = [f"{bare_rate:,.0f}", f"{bare_us:,.0f}", f"{rate / bare_rate:.2f}"]
         lines.append(
             [
                 str(place),
@@ -106,8 +110,7 @@ def table(results: Results) -> list[list[str]]:
                 f"{median(cells, lambda c: c.cores):.2f}",
                 f"{median(cells, lambda c: c.memory.rss) / 1e6:,.0f}",
                 f"{median(cells, lambda c: c.memory.pss) / 1e6:,.0f}",
-                "-" if bare is None else f"{bare:,.0f}",
-                "-" if bare is None else f"{rate / bare:.2f}",
+                *bare,
                 f"{rows / results.raw_rows_per_s(place):.2f}",
             ]
         )

@@ -39,18 +39,23 @@ def check(server: Running, model: str, onnx: bytes, shapes: Sequence[Shape]) -> 
     if alike < 10 * ATOL:  # else an answer given to the wrong client would not be seen
         print(f"  note: two of the wanted answers of '{model}' differ by {alike:.1g} only", flush=True)
     local = threading.local()
+    opened: list[http.client.HTTPConnection] = []
 
     def ask(i: int) -> float:
         shape, request = asked[i % len(asked)]
         if not hasattr(local, "connection"):
             local.connection = http.client.HTTPConnection(HOST, server.port, timeout=30)
+            opened.append(local.connection)
         return difference(local.connection, shape, request, wanted[i % len(asked)])
 
-    worst = max(map(ask, range(len(asked))))
-    local.connection.close()
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        # A stride that is no divisor: neighbours in time are of different shapes.
-        return max(worst, *clients.map(lambda i: ask(i * 7), range(TOGETHER)))
+    try:
+        worst = max(map(ask, range(len(asked))))
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            # A stride that is no divisor: neighbours in time are of different shapes.
+            return max(worst, *clients.map(lambda i: ask(i * 7), range(TOGETHER)))
+    finally:
+        for connection in opened:
+            connection.close()
 
 
 def difference(connection: http.client.HTTPConnection, shape: Shape, request: Request, want: Probabilities) -> float:

@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass of it
+        self.load.opened.add(self)
 
     def send(self, request: bytes, due: float, now: float) -> None:
         assert self.transport is not None
@@ -73,7 +74,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
-        if self.busy:
+        self.load.opened.discard(self)
+        if self.busy and not self.load.over:
             self.finish(0, type(error).__name__ if error else "closed by the server")
         self.load.replace(self)
 
@@ -88,6 +90,7 @@ class Load:
     def __init__(self, host: str, port: int, requests: Sequence[bytes], connections: int) -> None:
         self.host, self.port, self.requests, self.connections = host, port, requests, connections
         self.free: deque[Connection] = deque()
+        self.opened: set[Connection] = set()
         self.log = Log()
         self.began = 0.0
         self.over = False
@@ -125,9 +128,12 @@ class Load:
             await asyncio.sleep(0.01)
         log.cpu_s = time.process_time() - cpu_s
         self.over = True
-        for connection in list(self.free):
-            if connection.transport:
-                connection.transport.close()
+        await asyncio.gather(*self.opening)
+        for connection in self.opened:
+            assert connection.transport is not None
+            connection.transport.abort()
+        while self.opened:  # noqa: ASYNC110 - each goes in the loop's next turns
+            await asyncio.sleep(0)
         return log
 
     async def open(self, after_s: float = 0.0) -> None:
