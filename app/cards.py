@@ -54,6 +54,8 @@ class GraphCard(BaseModel):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     counters: dict[str, int]
+    nodes: dict[str, int] = Field(description="its operators, by the provider of ONNX Runtime that runs them")
+    weight_bytes: int = Field(description="size of its file, which is that of its weights")
 
 
 class ModelCard(BaseModel):
@@ -79,6 +81,7 @@ class ModelCard(BaseModel):
     device: str
     loaded_at: str
     load_s: float
+    memory_bytes: int = Field(description="what the process grew by at its loading, a full batch included; 0: unknown")
     report: str | None = Field(description="where its report is")
 
 
@@ -110,12 +113,19 @@ def card(model: Model, context: Context) -> ModelCard:
         default_version=default.model.version if default else None,
         default_version_since=default.since if default else None,
         graphs={
-            name: GraphCard(inputs=graph.inputs, outputs=graph.outputs, counters=_counts(counters[name]))
+            name: GraphCard(
+                inputs=graph.inputs,
+                outputs=graph.outputs,
+                counters=_counts(counters[name]),
+                nodes=model.nodes[name],
+                weight_bytes=model.weight_bytes[name],
+            )
             for name, graph in manifest.graphs.items()
         },
         device=model.device,
         loaded_at=model.loaded_at,
         load_s=round(model.load_s, 3),
+        memory_bytes=model.memory_bytes,
         report=f"/v1/models/{model.name}/report?version={model.version}" if manifest.report else None,
     )
 

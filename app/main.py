@@ -48,6 +48,7 @@ def create_app(
         settings.models,
         device=settings.device,
         threads=settings.threads,
+        gpu_memory_mb=settings.gpu_memory_mb,
         max_queued_rows=settings.max_queued_rows,
         only=settings.only,
         defaults=settings.default_models if "default_models" in settings.model_fields_set else None,

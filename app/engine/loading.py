@@ -24,7 +24,8 @@ from pydantic import ValidationError
 from app.core.errors import LoadRefused, shown
 from app.core.manifest import MANIFEST_FILE, SCHEMA_VERSION, Golden, Graph, Manifest, TensorSpec, numpy_dtype
 from app.engine.process import give_back_memory, resident_bytes
-from app.engine.session import Device, Session
+from app.engine.session import Device, Session, choose_device
+from app.engine.shared import Shared
 
 MANIFEST_BYTES = 2**20
 FILE_BYTES = 2**31
@@ -50,7 +51,16 @@ class Loaded:
     memory_bytes: int
 
 
-def load_model(root: Path, name: str, version: str, *, device: Device, threads: int, gpu_memory_mb: int = 0) -> Loaded:
+def load_model(
+    root: Path,
+    name: str,
+    version: str,
+    *,
+    device: Device,
+    threads: int,
+    gpu_memory_mb: int = 0,
+    shared: Shared | None = None,
+) -> Loaded:
     """Load `<root>/<name>/<version>/`.
 
     Raises:
@@ -75,13 +85,20 @@ def load_model(root: Path, name: str, version: str, *, device: Device, threads: 
     data = {key: _read_hashed(folder, graph.file, graph.sha256, where) for key, graph in manifest.graphs.items()}
     golden = manifest.golden
     answers = _read_hashed(folder, golden.file, golden.sha256, where) if golden is not None else b""
+    choose_device(device)  # loads the runtime, which is nobody's memory
     with _one_at_a_time:
         before = resident_bytes()
         sessions = {}
         for key, graph in manifest.graphs.items():
             at = f"{where}/{graph.file}"
             sessions[key] = Session(
-                data.pop(key), graph, where=at, device=device, threads=threads, gpu_memory_mb=gpu_memory_mb
+                data.pop(key),
+                graph,
+                where=at,
+                device=device,
+                threads=threads,
+                gpu_memory_mb=gpu_memory_mb,
+                shared=shared,
             )
             sessions[key].warm(manifest.max_rows)
         if golden is not None:

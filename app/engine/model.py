@@ -68,6 +68,7 @@ class Model:
         loaded_at: ISO 8601, UTC.
         load_s: reading, checking and warming.
         memory_bytes: what it took, see `Loaded`.
+        nodes, weight_bytes: by graph, as in `Session`.
         counters: live, by graph.
     """
 
@@ -80,6 +81,8 @@ class Model:
         self.memory_bytes: int = loaded.memory_bytes
         self.loaded_at: str = now_in_words()
         self.device: str = next(iter(loaded.sessions.values())).device
+        self.nodes: dict[str, dict[str, int]] = {graph: s.nodes for graph, s in loaded.sessions.items()}
+        self.weight_bytes: dict[str, int] = {graph: s.weight_bytes for graph, s in loaded.sessions.items()}
         self.counters: dict[str, Counters] = {
             graph: Counters(tally, (self.name, self.version, graph), max_rows=self.manifest.max_rows)
             for graph in loaded.sessions

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -23,6 +24,7 @@ from app.engine.loading import Loaded, load_model
 from app.engine.model import Model
 from app.engine.process import return_large_blocks
 from app.engine.session import Device, DeviceRefused, choose_device
+from app.engine.shared import Shared
 from app.engine.shelf import BY_HAND, GONE, Default, Entry, Indexed, Shelf, State, not_found
 
 __all__ = ["Default", "Indexed", "Model", "Refused", "Registry", "State", "verify"]
@@ -41,7 +43,7 @@ class Registry(Shelf):
     Args:
         folder: holds `<name>/<version>/manifest.json`; entries that begin with "." or "_" are not looked at.
         device: as in `Session`; "cuda" that cannot be had fails the entry.
-        threads: of one run on the CPU; 0 for one per core.
+        threads, gpu_memory_mb, shared: as in `Session`.
         max_queued_rows: per graph.
         only: names to load; empty for all.
         defaults: the default model of a task, by name; without one it is the first by name.
@@ -62,6 +64,8 @@ class Registry(Shelf):
         *,
         device: Device = "auto",
         threads: int = 0,
+        gpu_memory_mb: int = 0,
+        shared: Shared | None = None,
         max_queued_rows: int = 4096,
         only: tuple[str, ...] = (),
         defaults: Mapping[Task, str] | None = None,
@@ -73,7 +77,9 @@ class Registry(Shelf):
         self.folder = folder
         self.device = "cpu"
         self._wanted_device: Device = device
-        self._threads = threads
+        self._load_folder = partial(
+            _load, folder, device=device, threads=threads, gpu_memory_mb=gpu_memory_mb, shared=shared
+        )
         self._max_queued_rows = max_queued_rows
         self._only = only
         self._tally = tally or Tally()
@@ -94,10 +100,7 @@ class Registry(Shelf):
             self._last = await loop.run_in_executor(pool, look, self.folder, self._only)
             self.device = "cuda:0" if await chosen == "cuda" else "cpu"
             results = await asyncio.gather(
-                *(
-                    loop.run_in_executor(pool, _load, self.folder, *key, self._wanted_device, self._threads)
-                    for key in self._last.found
-                )
+                *(loop.run_in_executor(pool, self._load_folder, *key) for key in self._last.found)
             )
         self._refuse_around(self._last.refused)
         try:
@@ -146,7 +149,7 @@ class Registry(Shelf):
             LoadRefused: a version was refused; what was loaded of it goes on.
             Unavailable: closing.
         """
-        await self._to_its_end(self._load(name, tell))
+        await self._to_its_end(self._load_by_hand(name, tell))
 
     async def unload(self, name: str, *, tell: bool = True) -> None:
         """Take out every version of a name, drain and free them. `poll` leaves them alone until their files change.
@@ -158,7 +161,7 @@ class Registry(Shelf):
             NotFound: no folder of that name is known.
             Unavailable: closing.
         """
-        await self._to_its_end(self._unload(name, tell))
+        await self._to_its_end(self._unload_by_hand(name, tell))
 
     async def poll(self) -> None:
         """Look at the folder: load what is new or changed, take out what is gone, try again what was refused.
@@ -193,7 +196,7 @@ class Registry(Shelf):
         if self._closing:
             raise Unavailable("the server is shutting down: no model is loaded or unloaded any more")
 
-    async def _load(self, name: str, tell: bool) -> None:
+    async def _load_by_hand(self, name: str, tell: bool) -> None:
         drains: Drains = []
         async with self._changing:
             self._check_open()
@@ -213,7 +216,7 @@ class Registry(Shelf):
         if reasons:
             raise LoadRefused("; ".join(reasons), subject=name)
 
-    async def _unload(self, name: str, tell: bool) -> None:
+    async def _unload_by_hand(self, name: str, tell: bool) -> None:
         async with self._changing:
             self._check_open()
             keys = [key for key in self._entries if key[0] == name]
@@ -286,7 +289,7 @@ class Registry(Shelf):
         folder = self.folder.joinpath(*key)
         before = signature(folder)
         try:
-            result = _load(self.folder, *key, self._wanted_device, self._threads)
+            result = self._load_folder(*key)
         except DeviceRefused as error:
             result = Refused("/".join(key), error.detail)
         return before, result, signature(folder)
@@ -349,17 +352,17 @@ def verify(folder: Path, *, device: Device = "cpu", threads: int = 0) -> list[tu
     there = look(folder)
     rows = [(refusal.folder, "", False, refusal.reason) for refusal in there.refused]
     for name, version in there.found:
-        result = _load(folder, name, version, device, threads)
+        result = _load(folder, name, version, device=device, threads=threads)
         reason = result.reason if isinstance(result, Refused) else ""
         rows.append((name, version, not reason, reason))
     return sorted(rows, key=lambda row: (row[0], in_order(row[1])))
 
 
-def _load(root: Path, name: str, version: str, device: Device, threads: int) -> Loaded | Refused:
+def _load(root: Path, name: str, version: str, **how: Any) -> Loaded | Refused:
     """Load one folder; whatever it raises refuses this folder alone, but for a device that no folder can have."""
     where = f"{name}/{version}"
     try:
-        return load_model(root, name, version, device=device, threads=threads)
+        return load_model(root, name, version, **how)
     except DeviceRefused:
         raise
     except LecternError as error:

@@ -65,6 +65,7 @@ def choose_device(device: Device) -> Literal["cpu", "cuda"]:
     Raises:
         DeviceRefused: `device` is "cuda" and CUDA cannot be had; the message has the cause.
     """
+    _share_arena()
     if device == "cpu":
         return "cpu"
     cause = _why_no_cuda()
