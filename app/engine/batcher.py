@@ -247,8 +247,17 @@ class Batcher:
             self.counters.queued_rows = self._queue.rows
             if job.running:
                 self.counters.cancelled_running += 1
-            else:
-                self.counters.cancelled_queued += 1
+                return  # whoever runs it ends its sampler
+            self.counters.cancelled_queued += 1
+        self._stop(job)
+
+    def _stop(self, job: Job) -> None:
+        """End the sampler of a job that is in no run and will be in none."""
+        if job.sampler is not None:
+            try:
+                job.sampler.close()
+            except Exception:
+                log.exception("%s: a sampler failed at its end", self.name)
 
     # Deadlines: one alarm for all jobs, at the earliest; most have been answered when it rings.
 
@@ -265,9 +274,10 @@ class Batcher:
         with self._changed:
             open_jobs = [*self._queue, *(part.job for part in self._running)]
             late = [job for job in open_jobs if job.deadline <= now]
-            for job in late:
-                self._queue.remove(job)
+            waiting = [job for job in late if self._queue.remove(job)]
             self.counters.queued_rows = self._queue.rows
+        for job in waiting:
+            self._stop(job)
         for job in dict.fromkeys(late):
             if job.future.done():
                 continue
@@ -337,6 +347,7 @@ class Batcher:
                 self._finish(batch, outcomes)
             if outcomes.ended or outcomes.steps:
                 self._call_loop(self._resolve, outcomes)
+            del batch, outcomes  # else they live until there is work again
 
     def _call_loop(self, call: Callable[..., object], *args: object) -> None:
         assert self._loop is not None  # set before there was anything to do
@@ -462,6 +473,8 @@ class Batcher:
             except Exception:
                 log.exception("%s: who watches the steps failed", self.name)
         for job, outcome in outcomes.ended:
+            if not isinstance(outcome, Answer):
+                self._stop(job)
             if job.future.done():  # its caller went away, or its deadline passed
                 continue
             if isinstance(outcome, Answer):

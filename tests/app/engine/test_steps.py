@@ -197,6 +197,24 @@ def until_closed(sampling: Sampler, closed: asyncio.Event) -> Sampler:
 
 
 @in_loop
+async def test_a_sampler_that_is_cancelled_while_it_waits_is_ended_at_once(session: Session) -> None:
+    gate, closed = Gate(session), asyncio.Event()
+    batcher = made(gate, max_rows=2)
+    first = await asked(batcher.sample(sampler(1, steps=2, rows=2)))
+    assert await gate.entered() == 1
+    leaving = await asked(batcher.sample(until_closed(sampler(2, steps=50), closed)))
+    leaving.cancel()
+    with suppress(asyncio.CancelledError):
+        await leaving
+    await asyncio.wait_for(closed.wait(), PATIENCE_S)
+    gate.open()
+    await first
+    await batcher.close()
+    assert gate.runs_with(2) == []
+    assert (batcher.counters.cancelled_queued, batcher.counters.queued_rows) == (1, 0)
+
+
+@in_loop
 async def test_a_sampler_that_raises_fails_alone(session: Session) -> None:
     def failing() -> Sampler:
         sampling = sampler(1, steps=9)
