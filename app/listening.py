@@ -13,7 +13,16 @@ from typing import Final
 BACKLOG: Final = 2048
 
 _SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h
-_RETURN_0: Final = struct.pack("=HBBI", 0x06, 0, 0, 0)  # classic BPF, BPF_RET | BPF_K: keep no byte of any packet
+_DROP_SYN: Final = b"".join(  # classic BPF over the TCP header: code, how far to jump if true and if not, operand
+    struct.pack("=HBBI", *step)
+    for step in (
+        (0x30, 0, 0, 13),  # load the byte of flags
+        (0x45, 0, 1, 0x02),  # is SYN among them?
+        (0x06, 0, 0, 0),  # then keep no byte of the packet
+        (0x06, 0, 0, 0xFFFFFFFF),  # else all
+    )
+)
+HANDSHAKE_S: Final = 0.05  # those that have begun when the gate is shut have this long to end
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -58,18 +67,18 @@ def announce(
 
 
 def shut_gate(listening: socket.socket) -> None:
-    """Let no new connection begin; those that wait in the queue can still be accepted.
+    """Let no new connection begin. Those that have begun come into the queue within HANDSHAKE_S; then it only shrinks.
 
     Closing a socket resets whoever waits in its queue, and between the last accept and the close somebody always may
-    have come. With a filter that drops every packet the queue only shrinks; a newcomer's handshake is repeated by its
-    system a second later, and then it is refused, or finds whoever took the port since. Linux alone has this: elsewhere
-    that short moment remains.
+    have come. So a filter drops what begins a connection; the newcomer's system repeats it a second later, and then it
+    is refused, or finds whoever has taken the port since. Linux alone has this: elsewhere that short moment remains.
     """
     if sys.platform != "linux":
         return
-    program = ctypes.create_string_buffer(_RETURN_0, len(_RETURN_0))
+    program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
+    filter_ = struct.pack("@HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
     with suppress(OSError):  # a sandbox may not have it
-        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(program)))
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
 def allow_many_files() -> None:

@@ -36,7 +36,7 @@ from app import logs
 from app.connection import Connection, State
 from app.core.errors import LoadRefused
 from app.engine.registry import Registry
-from app.listening import BACKLOG, allow_many_files, announce, bind, bind_or_say_why, shut_gate
+from app.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind, bind_or_say_why, shut_gate
 from app.main import create_app
 from app.settings import Settings
 
@@ -132,9 +132,11 @@ class Server(uvicorn.Server):
             shut_gate(listening)
             if waiting:
                 waiting.register(listening, select.POLLIN)
+        await asyncio.sleep(HANDSHAKE_S)
         # The loop accepts them, and tells nobody when it has.
         while waiting and waiting.poll(0):  # noqa: ASYNC110
             await asyncio.sleep(0)
+        await asyncio.sleep(TICK_S)  # what was accepted last is made known to its protocol a turn later
         for server in self.servers:
             server.close()
 

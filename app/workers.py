@@ -33,7 +33,7 @@ from typing import Final
 
 from app import logs
 from app.core.tally import BLOCK_BYTES, Tally
-from app.listening import BACKLOG, allow_many_files, announce, bind_or_say_why, shut_gate
+from app.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind_or_say_why, shut_gate
 from app.place import CLOSE, LAST, Place, new_block
 from app.settings import Settings
 
@@ -215,6 +215,7 @@ class Parent:
         self._flow()
         await self._until(lambda: at_once() or all(place.is_quiet for place in left()), deadline)
         shut_gate(self._listening)
+        await asyncio.sleep(HANDSHAKE_S)
         while self._accept():
             pass
         await self._until(lambda: at_once() or not self._waiting, deadline)
@@ -228,10 +229,10 @@ class Parent:
 
 def serve(settings: Settings) -> int:
     """Serve with several workers until a signal; returns the exit code."""
-    logs.configure(settings.log_format, settings.log_level)
     if not hasattr(socket, "send_fds"):
         print(f"--workers {settings.workers}: this system cannot hand connections to other processes", file=sys.stderr)
         return WRONG_USAGE
+    logs.configure(settings.log_format, settings.log_level)
     allow_many_files()
     listening = bind_or_say_why(settings.host, settings.port)
     if listening is None:

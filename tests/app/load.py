@@ -21,10 +21,23 @@ class Account:
     lost: list[str] = field(default_factory=list)
     unkept: int = 0  # 503 that did not say that the connection closes
     refused: int = 0  # connections that were not to be had: nothing was sent on them
+    _wanted: list[tuple[int, asyncio.Event]] = field(default_factory=list)
 
     @property
     def sent(self) -> int:
         return self.answered.total() + len(self.lost)
+
+    async def reach(self, answers: int) -> None:
+        """Until so many more were answered 200."""
+        event = asyncio.Event()
+        self._wanted.append((self.answered[200] + answers, event))
+        await event.wait()
+
+    def enter(self, status: int) -> None:
+        self.answered[status] += 1
+        for answers, event in self._wanted:
+            if self.answered[200] >= answers:
+                event.set()
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
@@ -56,7 +69,7 @@ async def ask_on(port: int, request: bytes, account: Account) -> None:
                 except (OSError, EOFError) as error:
                     account.lost.append(repr(error))
                     break
-                account.answered[status] += 1
+                account.enter(status)
                 closes = headers.get("connection") == "close"
                 account.unkept += status == 503 and not closes
                 if closes:
