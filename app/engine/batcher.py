@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 
 from app.core.errors import Busy, InferenceFailed, LecternError, TooLarge, TooLate, Unavailable, Unprocessable
 from app.core.manifest import Tensors
+from app.core.sampling import Sampler
 from app.core.tally import observe
 from app.engine.counters import Counters
 from app.engine.pace import NEVER, Pace
-from app.engine.queue import NORMAL, Job, OnStep, Queue, Sampler, Slice, joined, stack
+from app.engine.queue import NORMAL, Job, OnStep, Queue, Slice, joined, stack
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from app.core.errors import Unavailable
 from app.core.manifest import Manifest, Tensors
+from app.core.sampling import Sampler
 from app.core.tally import Tally
 from app.engine.batcher import Answer, Batcher
 from app.engine.counters import Counters
 from app.engine.loading import Loaded
 from app.engine.process import give_back_memory
-from app.engine.queue import NORMAL, OnStep, Sampler
+from app.engine.queue import NORMAL, OnStep
 from app.engine.session import Session
 
 log = logging.getLogger(__name__)

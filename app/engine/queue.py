@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
@@ -19,14 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Tensors
+from app.core.sampling import Sampler
 
 FIRST: Final = 1
 NORMAL: Final = 2
 LAST: Final = 3
 """Priorities; a lower one is run when no higher one waits, or to fill up its run."""
 
-Sampler = Generator[Tensors, Tensors, Tensors]
-"""Yields the inputs of its next run, is sent that run's outputs, returns the result."""
 OnStep = Callable[[int, Tensors], None]
 
 
