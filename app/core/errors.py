@@ -14,7 +14,7 @@
     |-- Unavailable             503  not ready, or shutting down
     |-- TooLate                 504  the deadline passed before the answer
     |-- InferenceFailed         500  the runtime raised on rows that passed every check
-    `-- LoadRefused                  a model folder that is not what its manifest says (start-up, never HTTP)
+    `-- LoadRefused                  a model folder that is not what its manifest says
 
 Every error names its subject (where), what was expected and what came instead.
 """
