@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from app.core.manifest import Task
 from app.core.tally import BLOCK_BYTES, Memory, Tally, read
 from app.direct import Direct
 from app.engine.registry import Model, Registry
+from app.engine.shared import Shared
 from app.keys import Keys
 from app.metrics import Metrics
 from app.protocols import oip
@@ -32,13 +34,18 @@ VERSION: Final = "0.1.0"
 
 
 def create_app(
-    settings: Settings, *, tally: Tally | None = None, siblings: Callable[[], Iterable[Memory]] | None = None
+    settings: Settings,
+    *,
+    tally: Tally | None = None,
+    siblings: Callable[[], Iterable[Memory]] | None = None,
+    weights: Path | None = None,
 ) -> FastAPI:
     """An app that loads its models when its lifespan begins and drains them when it ends.
 
     Args:
         tally: where this process counts.
         siblings: the blocks of every process of this server, its own among them, for /metrics to add up.
+        weights: a folder of this server alone, where its processes keep the weights that all of them map.
     """
     if tally is None or siblings is None:
         own = bytearray(BLOCK_BYTES)
@@ -49,6 +56,7 @@ def create_app(
         device=settings.device,
         threads=settings.threads,
         gpu_memory_mb=settings.gpu_memory_mb,
+        shared=None if weights is None else Shared(weights),
         max_queued_rows=settings.max_queued_rows,
         only=settings.only,
         defaults=settings.default_models if "default_models" in settings.model_fields_set else None,

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import mmap
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from app.core.tally import BLOCK_BYTES, Tally
 from app.settings import Settings
 
+log = logging.getLogger("lectern")
+
 HERE: Final = b"h"  # a connection comes with this byte
 CLOSE: Final = b"c"  # take no new requests
 LAST: Final = b"l"  # no connection comes after this
+NO_FILE: Final = -1
 
 
 class Place:
@@ -67,10 +71,11 @@ class Place:
     def pid(self) -> int:
         return self._process.pid if self._process else 0
 
-    async def live(self, settings: Settings, blocks: Sequence[int], heard: Callable[[str], None]) -> int:
+    async def live(self, settings: Settings, weights: int, blocks: Sequence[int], heard: Callable[[str], None]) -> int:
         """One process from its start to its end; its exit code, negative for a signal.
 
         Args:
+            weights: the open folder of files that all processes map, or NO_FILE.
             blocks: the files of figures of all processes of the server.
             heard: called with what the process says: ready, closing, quiet or failed.
         """
@@ -80,11 +85,11 @@ class Place:
         theirs.setblocking(False)
         self.is_ready, self.is_quiet, self.told, self.why = False, False, {}, ""
         self._given, self._heard = int(self._closed[0]), b""
-        numbers = [str(number) for number in (theirs.fileno(), self.block, *blocks)]
+        numbers = [str(number) for number in (theirs.fileno(), self.block, weights, *blocks)]
         warnings = [f"-W{option}" for option in sys.warnoptions]
         process = self._process = await asyncio.create_subprocess_exec(
             sys.executable, *warnings, "-m", "app.worker", *numbers,
-            stdin=subprocess.PIPE, pass_fds=(theirs.fileno(), *blocks),
+            stdin=subprocess.PIPE, pass_fds=(theirs.fileno(), *blocks, *([weights] if weights != NO_FILE else [])),
             process_group=0,  # ^C at a terminal is for the parent to hear, who says it on
         )  # fmt: skip
         if self._is_doomed:
@@ -152,6 +157,23 @@ class Place:
                 _, files, _, _ = socket.recv_fds(theirs, 1, 1)
                 found += (socket.socket(fileno=file) for file in files)
         return found
+
+
+@contextmanager
+def shared_folder() -> Iterator[int]:
+    """An open folder for the server's processes alone, removed at the end; NO_FILE where there is no place for one."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="lectern-", ignore_cleanup_errors=True)
+    except OSError as error:
+        log.warning("workers do not share the memory of models: %s", error)
+        yield NO_FILE
+        return
+    with folder:
+        descriptor = os.open(folder.name, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def new_block() -> int:

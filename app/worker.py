@@ -1,7 +1,7 @@
 """One worker: a process that serves the connections its parent hands it. Started by `app.workers`.
 
-`python -m app.worker CHANNEL OWN BLOCK...`, all numbers of open files, the settings on standard input. What goes
-through the channel is written in `app.place`.
+`python -m app.worker CHANNEL OWN WEIGHTS BLOCK...`, all numbers of open files, the settings on standard input. What
+goes through the channel is written in `app.place`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -25,7 +26,7 @@ from app.core.errors import LoadRefused
 from app.core.tally import BLOCK_BYTES, Tally
 from app.listening import allow_many_files
 from app.main import create_app
-from app.place import CLOSE, HERE
+from app.place import CLOSE, HERE, NO_FILE
 from app.serving import FAILED, OK, Server, open_app, run, titles, uvicorn_config
 from app.settings import Settings
 
@@ -101,12 +102,13 @@ def tell(channel: socket.socket, what: str, **more: Any) -> None:
 
 def main(numbers: Sequence[int]) -> int:
     """Serve until told to stop; returns the exit code."""
-    channel_file, own, *files = numbers
+    channel_file, own, weights, *files = numbers
     settings = Settings(**json.load(sys.stdin))
     logs.configure(settings.log_format, settings.log_level)
     allow_many_files()
     blocks = {file: mmap.mmap(file, BLOCK_BYTES) for file in files}
-    app = create_app(settings, tally=Tally(blocks[own]), siblings=lambda: blocks.values())
+    folder = None if weights == NO_FILE else Path(f"/proc/self/fd/{weights}")
+    app = create_app(settings, tally=Tally(blocks[own]), siblings=lambda: blocks.values(), weights=folder)
     with socket.socket(fileno=channel_file) as channel:
         channel.setblocking(False)
         try:

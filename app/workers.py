@@ -34,7 +34,7 @@ from typing import Final
 from app import logs
 from app.core.tally import BLOCK_BYTES, Tally
 from app.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind_or_say_why, shut_gate
-from app.place import CLOSE, LAST, Place, new_block
+from app.place import CLOSE, LAST, NO_FILE, Place, new_block, shared_folder
 from app.settings import Settings
 
 log = logging.getLogger("lectern")
@@ -53,11 +53,12 @@ MARGIN_S: Final = 2.0  # workers keep to the grace period themselves
 class Parent:
     """Everything that the parent knows, in one event loop."""
 
-    def __init__(self, settings: Settings, listening: socket.socket) -> None:
+    def __init__(self, settings: Settings, listening: socket.socket, weights: int = NO_FILE) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = settings.threads or max(1, cores // settings.workers)
         self._settings = settings.model_copy(update={"threads": threads})
         self._listening = listening
+        self._weights = weights
         self._places = [Place(number) for number in range(1, settings.workers + 1)]
         own = new_block()
         self._blocks = [own, *(place.block for place in self._places)]
@@ -128,7 +129,7 @@ class Parent:
         failures = 0
         while not self._is_over():
             began = time.monotonic()
-            code = await place.live(self._settings, self._blocks, heard)
+            code = await place.live(self._settings, self._weights, self._blocks, heard)
             self._waiting.extend(place.rescue())
             self._flow()
             self._changed.set()
@@ -237,5 +238,5 @@ def serve(settings: Settings) -> int:
     listening = bind_or_say_why(settings.host, settings.port)
     if listening is None:
         return FAILED
-    with listening:
-        return asyncio.run(Parent(settings, listening).run())
+    with listening, shared_folder() as weights:
+        return asyncio.run(Parent(settings, listening, weights).run())
