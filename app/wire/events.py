@@ -107,7 +107,7 @@ class EventStream(Response):
                 continue
             self._news.clear()
             slot, self._slot = self._slot, None
-            if slot is not None and not gone.done():
+            if slot is not None:
                 await self._write(send, _event("step", await self._step(*slot)))
         if gone.done():
             raise ClientDisconnect

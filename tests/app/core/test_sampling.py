@@ -365,6 +365,19 @@ def test_inpainting_keeps_known_pixels_exactly_and_draws_the_rest_beside_them(na
     assert 0.5 < float(np.round(drawn[:, 0]).mean()) < 0.8
 
 
+@pytest.mark.parametrize("index", range(5))
+def test_known_pixels_are_kept_to_the_last_bit(index: int) -> None:
+    rng = np.random.default_rng(8)
+    x = (TOP * rng.normal(size=(50, 30))).astype(np.float32)
+    noises = [rng.normal(size=x.shape).astype(np.float32) for _ in range(20)]
+    known = rng.random(x.shape).astype(np.float32)
+    mask = (rng.random(x.shape) < 0.5).astype(np.float32)
+    drawn = drive(inpaint(samplers(x, iter(noises))[index], known, mask), gaussian)
+    np.testing.assert_array_equal(drawn[mask == 1], known[mask == 1])
+    free = drive(samplers(x, iter(noises))[index], gaussian)
+    np.testing.assert_array_equal(drawn[mask == 0], free[mask == 0])
+
+
 # The two worlds
 
 

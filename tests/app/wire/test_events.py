@@ -286,16 +286,38 @@ class Heard(logging.Handler):
 
 
 @in_loop
+async def test_a_server_that_stops_cancels_the_work() -> None:
+    line, cancelled = Line(), asyncio.Event()
+
+    async def work(on_step: OnStep) -> Mapping[str, Any]:
+        on_step(1, outputs(1))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return {}
+
+    served = line.serve(stream(work))
+    await line.written()
+    served.cancel()
+    await asyncio.wait([served], timeout=10)
+    assert served.cancelled()
+    assert cancelled.is_set()
+
+
+@in_loop
 async def test_silence_is_broken_by_comments() -> None:
     line, go_on = Line(), asyncio.Event()
 
     async def work(on_step: OnStep) -> Mapping[str, Any]:
+        on_step(1, outputs(1))
         await go_on.wait()
         return {}
 
     served = line.serve(stream(work, heartbeat_s=0.001))
-    await line.written(3)
+    await line.written(4)
     go_on.set()
     await served
-    assert line.events[:3] == [("", "waiting")] * 3
+    assert line.events[0][0] == "step"
+    assert line.events[1:4] == [("", "waiting")] * 3
     assert line.events[-1] == ("result", {})
