@@ -45,7 +45,7 @@ WRONG_USAGE: Final = 2
 
 TURN: Final = 64  # connections accepted before the event loop has its turn again
 STEADY_S: Final = 1.0  # a worker that lives shorter is replaced only after a pause
-PAUSES_S: Final = (0.0, 0.2, 1.0, 3.0, 10.0)
+PAUSES_S: Final = (0.0, 0.0, 0.2, 1.0, 3.0, 10.0)
 TRIES: Final = 5  # starts that fail one after the other, while no other worker serves, end the server
 MARGIN_S: Final = 2.0  # workers keep to the grace period themselves
 
