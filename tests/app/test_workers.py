@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def ask_once(port: int) -> int:
         return line.ask(PNG)[0]
 
 
+def scraped(port: int) -> dict[str, float]:
+    """Every counter of /metrics, as some worker tells it."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
+        samples = (line.rpartition(" ") for line in page.read().decode().splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples if re.search(r"_(total|count|bucket)\b", name)}
+
+
 async def keep_asking(port: int, connections: int, account: Account) -> list[asyncio.Task[None]]:
     """Clients that each have been answered."""
     clients = [asyncio.create_task(ask_on(port, PNG, account)) for _ in range(connections)]
@@ -69,19 +77,25 @@ def test_two_workers_share_the_connections_and_a_killed_one_is_replaced_unnotice
         clients = await keep_asking(port, 8, account)
         blocks = blocks_of(started)
         assert figure(blocks, "lectern_open_connections") == [4, 4]
-        before = sum(figure(blocks, "lectern_connections"))
+        told = await asyncio.to_thread(scraped, port)
         first, second = workers_of(started)
-        short = 0
+        before, short = sum(figure(blocks, "lectern_connections")), 0
+        taken = figure(blocks, "lectern_connections")[0]
         os.kill(first, signal.SIGKILL)
         await account.reach(400)  # by the other, while the first is being replaced
         assert len(account.lost) == 4
         assert sum(figure(blocks, "lectern_connections")) == before + 4
-        assert sum(figure(blocks, "lectern_open_connections")) == 8
-        while figure(blocks, "lectern_connections")[0] == 4:  # until the new one has its first
+        for _ in range(4):
+            now = await asyncio.to_thread(scraped, port)
+            assert {name: (was, now.get(name)) for name, was in told.items() if now.get(name, -1.0) < was} == {}
+            told = now
+            short += 1
+        while figure(blocks, "lectern_connections")[0] == taken:  # until the new one has its first
             assert await asyncio.to_thread(ask_once, port) == 200
             short += 1
-        assert figure(blocks, "lectern_worker_restarts") == [1]
-        while figure(blocks, "lectern_open_connections") != [0, 8]:
+        assert (await asyncio.to_thread(scraped, port))["lectern_worker_restarts_total"] == 1
+        short += 1
+        while figure(blocks, "lectern_open_connections") != [0, 8]:  # the short ones end a moment later
             await account.reach(1)
         new = [asyncio.create_task(ask_on(port, PNG, account)) for _ in range(8)]
         while figure(blocks, "lectern_open_connections") != [8, 8]:
