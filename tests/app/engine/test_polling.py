@@ -210,22 +210,42 @@ def test_a_folder_deleted_while_it_is_loaded_is_refused_and_forgotten(
 
 def test_files_changed_while_they_are_loaded_are_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tmp_path, 3)
+    real, loads = module.load_model, 0
+
+    def load(*args: Any, **options: Any) -> Any:
+        nonlocal loads
+        loads += 1
+        loaded = real(*args, **options)
+        if loads == 1:  # all is read, and not yet served
+            publish(tmp_path, 5)
+        return loaded
 
     @in_loop
     async def serve() -> None:
         async with Registry(tmp_path, device="cpu") as registry:
+            monkeypatch.setattr(module, "load_model", load)
             publish(tmp_path, 4)
-            gate = Gate(monkeypatch)
-            loading = asyncio.create_task(registry.load("tiny"))
-            await turns(gate.reached.is_set)
-            publish(tmp_path, 5)
-            gate.opened.set()
-            await loading
+            await registry.load("tiny")
+            assert await labels_of(registry.get("tiny")) == 4
             for _ in range(2):
                 await registry.poll()
             assert await labels_of(registry.get("tiny")) == 5
 
     serve()
+
+
+@in_loop
+async def test_a_folder_that_comes_back_while_it_is_unloading_is_loaded(tmp_path: Path) -> None:
+    publish(tmp_path, 3)
+    async with Registry(tmp_path, device="cpu") as registry:
+        watching = asyncio.create_task(registry.watch(0))
+        with registry.get("tiny").hold():
+            (tmp_path / "tiny").rename(tmp_path / ".away")
+            await turns(lambda: states(registry) == {"tiny/1": "UNLOADING"})
+            (tmp_path / ".away").rename(tmp_path / "tiny")  # the very same files
+            await turns(lambda: states(registry) == {"tiny/1": "READY"})
+        watching.cancel()
+        assert await labels_of(registry.get("tiny")) == 3
 
 
 def test_a_look_that_fails_is_told_and_the_next_is_made(
