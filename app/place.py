@@ -11,16 +11,21 @@ import json
 import logging
 import mmap
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from app.core.tally import BLOCK_BYTES, Tally
 from app.settings import Settings
+
+with suppress(ImportError):  # Windows, where one process serves
+    import fcntl
 
 log = logging.getLogger("lectern")
 
@@ -28,6 +33,7 @@ HERE: Final = b"h"  # a connection comes with this byte
 CLOSE: Final = b"c"  # take no new requests
 LAST: Final = b"l"  # no connection comes after this
 NO_FILE: Final = -1
+FOLDERS: Final = "lectern-weights-"
 
 
 class Place:
@@ -161,19 +167,39 @@ class Place:
 
 @contextmanager
 def shared_folder() -> Iterator[int]:
-    """An open folder for the server's processes alone, removed at the end; NO_FILE where there is no place for one."""
+    """An open folder for the server's processes alone, removed at the end; NO_FILE where there is no place for one.
+
+    It is locked for as long as one of them lives. A server that was killed leaves its folder to the next to remove.
+    """
+    if sys.platform != "linux":
+        yield NO_FILE
+        return
     try:
-        folder = tempfile.TemporaryDirectory(prefix="lectern-", ignore_cleanup_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=FOLDERS, ignore_cleanup_errors=True)
     except OSError as error:
         log.warning("workers do not share the memory of models: %s", error)
         yield NO_FILE
         return
     with folder:
         descriptor = os.open(folder.name, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
         try:
+            _remove_left_behind(Path(folder.name).parent)
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _remove_left_behind(below: Path) -> None:
+    for path in below.glob(f"{FOLDERS}*"):
+        with suppress(OSError):  # in use, or somebody else's
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_uid == os.getuid():
+                    shutil.rmtree(path)
+            finally:
+                os.close(descriptor)
 
 
 def new_block() -> int:
