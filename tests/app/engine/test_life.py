@@ -379,13 +379,14 @@ async def test_a_pinned_version_that_is_not_loaded_is_told_at_the_start_and_to_w
 async def test_leaving_waits_for_no_holder_and_leaves_no_thread(tmp_path: Path) -> None:
     for name in ("a", "b"):
         publish(tmp_path, 3, name)
+    before = set(threading.enumerate())
     async with Registry(tmp_path, device="cpu") as registry:
         registry.get("a").hold().__enter__()
         registry.get("b").hold().__enter__()
         unloading = asyncio.create_task(registry.unload("a"))
         await turns(lambda: states(registry)["a/1"] == "UNLOADING")
     await unloading
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batcher")]
+    assert set(threading.enumerate()) == before
     with pytest.raises(Unavailable, match="shutting down"):
         await registry.load("a")
 
