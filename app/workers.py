@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import mmap
-import os
 import signal
 import socket
 import sys
@@ -33,6 +32,7 @@ from typing import Final
 
 from app import logs
 from app.core.tally import BLOCK_BYTES, Tally
+from app.engine.process import cores
 from app.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind_or_say_why, shut_gate
 from app.place import CLOSE, LAST, NO_FILE, Place, new_block, shared_folder
 from app.settings import Settings
@@ -54,8 +54,7 @@ class Parent:
     """Everything that the parent knows, in one event loop."""
 
     def __init__(self, settings: Settings, listening: socket.socket, weights: int = NO_FILE) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = settings.threads or max(1, cores // settings.workers)
+        threads = settings.threads or max(1, cores() // settings.workers)
         self._settings = settings.model_copy(update={"threads": threads})
         self._listening = listening
         self._weights = weights
