@@ -7,6 +7,7 @@ same handler; a test compares their answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,7 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import LecternError
 from app.wire.context import Trace
-from app.wire.short import Find
+from app.wire.short import Find, Short
+
+MOST_PATHS: Final = 1000
 
 
 class Direct:
@@ -31,16 +34,26 @@ class Direct:
         self.app = app
         self._ways = tuple(ways)
         self._refused = refused
+        self._known: dict[str, Short] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            for way in self._ways:
-                if short := way(scope["path"]):
-                    Trace.of(scope).route = short.route
-                    try:
-                        response = await short.handle(Request(scope, receive))
-                    except LecternError as error:
-                        response = self._refused(error, scope)
-                    await response(scope, receive, send)
-                    return
+        if scope["type"] == "http" and scope["method"] == "POST" and (short := self._find(scope["path"])):
+            Trace.of(scope).route = short.route
+            try:
+                response = await short.handle(Request(scope, receive))
+            except LecternError as error:
+                response = self._refused(error, scope)
+            await response(scope, receive, send)
+            return
         await self.app(scope, receive, send)
+
+    def _find(self, path: str) -> Short | None:
+        known = self._known.get(path)
+        if known is None:
+            for way in self._ways:
+                if known := way(path):
+                    if len(self._known) == MOST_PATHS:  # clients choose them
+                        self._known.clear()
+                    self._known[path] = known
+                    break
+        return known

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import cards, health, openapi, pages, problems
 from app.closing import Closing, refuse
@@ -27,10 +29,34 @@ from app.settings import Settings
 from app.tasks import classify
 from app.telemetry import Telemetry
 from app.wire.context import Context, Limits
+from app.wire.urgency import DEADLINE, PRIORITY
 
 log = logging.getLogger("lectern")
 
 VERSION: Final = "0.1.0"
+
+
+class Lectern(FastAPI):
+    """FastAPI with layers before it, instead of among its own middleware, which every request would pass as well.
+
+    Attributes:
+        front: the outermost layer; FastAPI itself is the innermost.
+    """
+
+    front: ASGIApp
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.front = super().__call__
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.front(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Without the outermost of the framework's own, which would answer errors before `Telemetry` has seen them."""
+        stack = super().build_middleware_stack()
+        assert isinstance(stack, ServerErrorMiddleware)
+        return stack.app
 
 
 def create_app(
@@ -92,7 +118,7 @@ def create_app(
         finally:
             context.pool.shutdown(wait=False, cancel_futures=True)
 
-    app = FastAPI(
+    app = Lectern(
         title="Lectern", version=VERSION, lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
@@ -117,21 +143,22 @@ def create_app(
     pages.install(app, context, docs=settings.docs)
     openapi.install(app, context, has_keys=bool(settings.api_keys))
 
-    # The last that is added is the outermost.
-    app.add_middleware(Direct, ways=(classify.short_way(context), oip.short_way(context)), refused=problems.refused)
+    # From the inside out.
+    ways = (classify.short_way(context), oip.short_way(context))
+    app.front = Direct(app.front, ways=ways, refused=problems.refused)
     if settings.api_keys:
-        app.add_middleware(Keys, digests=settings.api_keys)
+        app.front = Keys(app.front, digests=settings.api_keys)
     if settings.cors_origins:
         from starlette.middleware.cors import CORSMiddleware
 
-        app.add_middleware(
-            CORSMiddleware,
+        app.front = CORSMiddleware(
+            app.front,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", DEADLINE, PRIORITY],
             expose_headers=["Server-Timing", "X-Request-Id", "X-Model", "X-Device", "Retry-After"],
         )
-    app.add_middleware(Telemetry, finished=metrics.request)
+    app.front = Telemetry(app.front, finished=metrics.request)
     return app
 
 

@@ -10,6 +10,7 @@ import ast
 import io
 import math
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -107,6 +108,7 @@ def _header(data: bytes, subject: str) -> tuple[tuple[int, ...], bool, np.dtype[
     return *_parse(header, subject), start + length
 
 
+@lru_cache(maxsize=256)  # a client says the same each time
 def _parse(header: str, subject: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         # Escapes have no place in a header, and odd ones would make Python warn.

@@ -71,6 +71,7 @@ class Model:
         memory_bytes: what it took, see `Loaded`.
         nodes, weight_bytes: by graph, as in `Session`.
         counters: live, by graph.
+        prepared: what others work out once from the manifest, under names of their own.
     """
 
     def __init__(self, loaded: Loaded, *, max_queued_rows: int, tally: Tally) -> None:
@@ -88,6 +89,7 @@ class Model:
             graph: Counters(tally, (self.name, self.version, graph), max_rows=self.manifest.max_rows)
             for graph in loaded.sessions
         }
+        self.prepared: dict[str, object] = {}
         self._max_queued_rows = max_queued_rows
         self._sessions = loaded.sessions
         self._batchers: dict[str, Batcher] = {}

@@ -27,6 +27,7 @@ from app.wire.answered import Answered
 from app.wire.body import header, media_type, read_body
 from app.wire.context import Context, Trace
 from app.wire.options import Option, from_query
+from app.wire.json_size import SMALL_BYTES
 from app.wire.short import Find, Short
 from app.wire.urgency import urgency
 from app.wire.waiting import WhileConnected
@@ -162,7 +163,7 @@ async def _payload(
             known=OPTIONS,
             schema=ClassifyRequest,
             max_rows=context.limits.max_rows,
-            max_values=_most_values(context) if kind == pictures.JSON else 0,
+            max_values=_most_values(context) if kind == pictures.JSON and len(body) > SMALL_BYTES else 0,
         )
 
     if len(body) <= pictures.SMALL_BYTES or kind not in (pictures.JSON, pictures.FORM):

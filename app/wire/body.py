@@ -9,7 +9,7 @@ from typing import Final
 from starlette.requests import ClientDisconnect, Request
 
 from app.core.errors import Stalled, TooLarge, Unprocessable, UnsupportedMedia, shown
-from app.wire.context import Limits, Trace
+from app.wire.context import TRACE, Limits, Trace
 
 WHOLE: Final = "lectern.whole"
 """Key of a request's scope, there once the connection has all of its body."""
@@ -21,7 +21,7 @@ def header(request: Request, name: bytes) -> str | None:
     Raises:
         Unprocessable: it is there more than once.
     """
-    trace = Trace.of(request.scope)
+    trace: Trace = request.scope.get(TRACE) or Trace.of(request.scope)
     if trace.repeated:
         found = [value for key, value in request.scope["headers"] if key == name]
         if len(found) > 1:

@@ -87,12 +87,15 @@ async def _answer(request: Request, context: Context, name: str, model: Model, g
     if compression is not None:
         body = inflated(body, compression, limits)
     json_bytes_sent = header_length(request)
-    check_json(body if json_bytes_sent is None else body[:json_bytes_sent])
-    if len(body) <= QUICK_BYTES:
-        asked = oip.parse(body, json_bytes_sent, spec.inputs, spec.outputs)
-    else:
-        in_thread = asyncio.get_running_loop().run_in_executor
-        asked = await in_thread(context.pool, oip.parse, body, json_bytes_sent, spec.inputs, spec.outputs)
+    raw = raw_form(model, graph)
+    asked = raw.parse(body) if json_bytes_sent == 0 else None
+    if asked is None:
+        check_json(body if json_bytes_sent is None else body[:json_bytes_sent])
+        if len(body) <= QUICK_BYTES:
+            asked = oip.parse(body, json_bytes_sent, spec.inputs, spec.outputs)
+        else:
+            in_thread = asyncio.get_running_loop().run_in_executor
+            asked = await in_thread(context.pool, oip.parse, body, json_bytes_sent, spec.inputs, spec.outputs)
     rows = check_rows(asked, spec, limits)
     if asked.parameters:
         deadline = min(deadline, monotonic() + within(asked.parameters.get("timeout"), limits.request_timeout_s))
@@ -103,10 +106,15 @@ async def _answer(request: Request, context: Context, name: str, model: Model, g
     with WhileConnected(request):
         got = await model.run(graph, asked.inputs, deadline=deadline, priority=priority)
     began = perf_counter()
-    head = {"model_name": name, "model_version": model.version}
-    if asked.id is not None:
-        head["id"] = asked.id
-    content, json_bytes = oip.encode(head, got.tensors, asked.outputs, model.manifest.labels)
+    json_bytes: int | None
+    made = raw.encode(name, model.version, got.tensors, asked)
+    if made is not None:
+        content, json_bytes = made
+    else:
+        head = {"model_name": name, "model_version": model.version}
+        if asked.id is not None:
+            head["id"] = asked.id
+        content, json_bytes = oip.encode(head, got.tensors, asked.outputs, model.manifest.labels)
     headers = [(b"content-type", b"application/json" if json_bytes is None else b"application/octet-stream")]
     if json_bytes is not None:
         headers.append((b"inference-header-content-length", b"%d" % json_bytes))
@@ -120,6 +128,16 @@ async def _answer(request: Request, context: Context, name: str, model: Model, g
         trace, model, graph, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s
     )
     return Answered(content, headers)
+
+
+def raw_form(model: Model, graph: str) -> oip.RawForm:
+    key = f"oip {graph}"
+    known = model.prepared.get(key)
+    if known is None:
+        spec = model.manifest.graphs[graph]
+        known = model.prepared[key] = oip.RawForm(spec.inputs, spec.outputs)
+    assert isinstance(known, oip.RawForm)
+    return known
 
 
 def check_rows(asked: oip.InferRequest, spec: Graph, limits: Limits) -> int:
