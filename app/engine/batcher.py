@@ -170,11 +170,8 @@ class Batcher:
         )
         with self._changed:
             self._admit(job)
-            if not self._busy and not self._turn_asked:
-                if self._is_short():
-                    self._ask_for_turn(loop)
-                else:
-                    self._changed.notify()
+            if not self._busy:
+                self._ask_for_turn(loop)
         if until != NEVER and (self._alarm is None or until < self._alarm.when() - loop.time() + monotonic()):
             self._set_alarm(until)
         try:
@@ -429,8 +426,12 @@ class Batcher:
             if rows > job.batch_rows:
                 job.batch_rows = rows
             until = offset + end - begin
-            job.parts.append({name: array[offset:until] for name, array in outputs.items()})
+            part = {name: array[offset:until] for name, array in outputs.items()}
             offset = until
+            if begin == 0 and end == job.rows:  # nearly all are run at one piece
+                self._advance(job, part, outcomes)
+                continue
+            job.parts.append(part)
             if end == job.rows:
                 self._advance(job, joined(job.parts), outcomes)
 
