@@ -20,7 +20,9 @@ from app.closing import Closing, refuse
 from app.core.manifest import Task
 from app.core.tally import BLOCK_BYTES, Memory, Tally, read
 from app.direct import Direct
-from app.engine.registry import Model, Registry
+from app.engine.model import INLINE_ALONE_S, INLINE_S, Model
+from app.engine.process import cores
+from app.engine.registry import Registry
 from app.engine.shared import Shared
 from app.keys import Keys
 from app.metrics import Metrics
@@ -81,6 +83,7 @@ def create_app(
         settings.models,
         device=settings.device,
         threads=settings.threads,
+        inline_s=INLINE_ALONE_S if settings.workers >= cores() else INLINE_S,
         gpu_memory_mb=settings.gpu_memory_mb,
         shared=None if weights is None else Shared(weights),
         max_queued_rows=settings.max_queued_rows,

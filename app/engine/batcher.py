@@ -16,49 +16,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable
 from time import monotonic, perf_counter, time
 from typing import Any
 
-from numpy.typing import NDArray
-
-from app.core.errors import Busy, InferenceFailed, LecternError, TooLarge, TooLate, Unavailable, Unprocessable
+from app.core.errors import Busy, TooLarge, TooLate, Unavailable
 from app.core.manifest import Tensors
 from app.core.sampling import Sampler
-from app.core.tally import observe
 from app.engine.counters import Counters
 from app.engine.pace import NEVER, Pace
-from app.engine.queue import NORMAL, Job, OnStep, Queue, Slice, joined, stack
+from app.engine.queue import NORMAL, Job, OnStep, Queue, Slice
+from app.engine.runner import Answer, Outcomes, Run, Runner, rows_of
 
 log = logging.getLogger(__name__)
-
-Run = Callable[[Tensors], dict[str, NDArray[Any]]]
-
-
-@dataclass(slots=True)
-class Answer:
-    """What one request gets.
-
-    Attributes:
-        tensors: every output by name, with the request's own rows in their order; or what a sampler returned.
-        queue_s: from `submit` until its first run began.
-        run_s: the length of the runs that it took part in, together.
-        batch_rows: the rows of the largest of them.
-    """
-
-    tensors: Tensors
-    queue_s: float
-    run_s: float
-    batch_rows: int
-
-
-@dataclass(slots=True)
-class _Outcomes:
-    """What runs have brought, on its way to the event loop: one turn of it for all."""
-
-    ended: list[tuple[Job, Answer | LecternError]]
-    steps: list[tuple[OnStep, int, Tensors]]
 
 
 class Batcher:
@@ -88,10 +58,10 @@ class Batcher:
         self.max_rows = max_rows
         self.max_queued_rows = max_queued_rows
         self.counters = counters or Counters(max_rows=max_rows)
-        self._run = run
         self._inline_s = inline_s
         self._queue = Queue(max_rows)
         self.pace = Pace(max_rows)
+        self._runner = Runner(run, name=name, counters=self.counters, pace=self.pace)
         self._running: list[Slice] = []
         self._busy = False
         self._turn_asked = False
@@ -103,7 +73,9 @@ class Batcher:
         self._worker = threading.Thread(target=self._work, name=f"batcher {name}", daemon=False)
         self._worker.start()
 
-    async def submit(self, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL) -> Answer:
+    def submit(
+        self, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL
+    ) -> Coroutine[Any, Any, Answer]:
         """Queue the rows and wait for their answer. Cancelling it takes what has not been run out of the queue.
 
         Args:
@@ -119,7 +91,7 @@ class Batcher:
             Unavailable: closed.
             InferenceFailed: a run with these rows raised, also when they ran alone.
         """
-        return await self._answer(tensors, None, None, deadline, priority)
+        return self._answer(tensors, None, None, deadline, priority)
 
     async def sample(
         self,
@@ -160,7 +132,14 @@ class Batcher:
     async def _answer(
         self, tensors: Tensors, sampler: Sampler | None, on_step: OnStep | None, deadline: float | None, priority: int
     ) -> Answer:
-        rows = self._count_rows(tensors)
+        rows = rows_of(tensors, self.name)
+        if rows > self.max_queued_rows:
+            raise TooLarge(
+                f"{self.name}: {rows} rows in one request, at most {self.max_queued_rows} are taken",
+                subject=self.name,
+                expected=f"at most {self.max_queued_rows} rows",
+                got=f"{rows} rows",
+            )
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
@@ -180,31 +159,6 @@ class Batcher:
             self._forget(job)
             raise
         return answer
-
-    def _count_rows(self, tensors: Tensors) -> int:
-        rows = -1
-        for array in tensors.values():
-            count = len(array) if array.ndim else -1
-            if count != rows and rows != -1:
-                count = -1
-            rows = count
-            if rows == -1:
-                break
-        if rows == -1:
-            shapes = {name: array.shape for name, array in tensors.items()}
-            raise Unprocessable(
-                f"{self.name}: every input has the same number of rows on axis 0, here are {shapes}", subject=self.name
-            )
-        if not rows:
-            raise Unprocessable(f"{self.name}: expected at least one row, got none", subject=self.name)
-        if rows > self.max_queued_rows:
-            raise TooLarge(
-                f"{self.name}: {rows} rows in one request, at most {self.max_queued_rows} are taken",
-                subject=self.name,
-                expected=f"at most {self.max_queued_rows} rows",
-                got=f"{rows} rows",
-            )
-        return rows
 
     def _admit(self, job: Job) -> None:
         """Into the queue, or an error that says why not."""
@@ -318,7 +272,7 @@ class Batcher:
             batch, outcomes = self._begin()
         if batch:
             self.counters.inline_runs += 1
-            self._serve(batch, outcomes)
+            self._runner.serve(batch, outcomes)
         with self._changed:
             self._finish(batch, outcomes)
             if self._queue.rows:
@@ -340,7 +294,7 @@ class Batcher:
                     self._changed.wait()
                 batch, outcomes = self._begin()
             if batch:
-                self._serve(batch, outcomes)
+                self._runner.serve(batch, outcomes)
             with self._changed:
                 self._finish(batch, outcomes)
             if outcomes.ended or outcomes.steps:
@@ -356,9 +310,9 @@ class Batcher:
 
     # Either.
 
-    def _begin(self) -> tuple[list[Slice], _Outcomes]:
+    def _begin(self) -> tuple[list[Slice], Outcomes]:
         """What to run now; without what can no more be in time. The lock is held."""
-        outcomes = _Outcomes([], [])
+        outcomes = Outcomes()
         now = None
         batch = self._queue.take()
         keep = []
@@ -377,7 +331,7 @@ class Batcher:
         self._busy = True
         return keep, outcomes
 
-    def _finish(self, batch: Iterable[Slice], outcomes: _Outcomes) -> None:
+    def _finish(self, batch: Iterable[Slice], outcomes: Outcomes) -> None:
         """Put back what is left of jobs that did not fit, and samplers with their next step. The lock is held."""
         ended = {job for job, _ in outcomes.ended}
         for job, _, _ in batch:
@@ -392,81 +346,7 @@ class Batcher:
         self._running = []
         self._busy = False
 
-    def _serve(self, batch: list[Slice], outcomes: _Outcomes) -> None:
-        """Run the batch; if that raises, run its halves, so that a poisoned request fails alone."""
-        started_at = perf_counter()
-        rows = sum([end - begin for _, begin, end in batch])
-        counters = self.counters
-        counters.runs += 1
-        try:
-            outputs = self._run(stack(batch))
-            for name, array in outputs.items():
-                if array.ndim == 0 or len(array) != rows:
-                    raise InferenceFailed(f"{self.name}: output '{name}' is {array.shape}, expected {rows} rows")
-        except BaseException as error:
-            counters.failed_runs += 1
-            if len(batch) == 1:
-                known = isinstance(error, LecternError)  # told already by who raised it
-                log.warning("%s: a run of %d rows failed", self.name, rows, exc_info=None if known else error)
-                outcomes.ended.append((batch[0].job, self._as_failure(error)))
-            else:
-                middle = len(batch) // 2
-                self._serve(batch[:middle], outcomes)
-                self._serve(batch[middle:], outcomes)
-            return
-        run_s = perf_counter() - started_at
-        self.pace.observe(rows, run_s, monotonic())
-        counters.runs_of_rows[rows] += 1
-        counters.seconds_of_rows[rows] += run_s
-        offset = 0
-        for job, begin, end in batch:
-            if not job.started_at:
-                job.started_at = started_at
-            job.run_s += run_s
-            if rows > job.batch_rows:
-                job.batch_rows = rows
-            until = offset + end - begin
-            part = {name: array[offset:until] for name, array in outputs.items()}
-            offset = until
-            if begin == 0 and end == job.rows:  # nearly all are run at one piece
-                self._advance(job, part, outcomes)
-                continue
-            job.parts.append(part)
-            if end == job.rows:
-                self._advance(job, joined(job.parts), outcomes)
-
-    def _advance(self, job: Job, outputs: Tensors, outcomes: _Outcomes) -> None:
-        """All rows of a job have been run: it is done, or goes on to its next step."""
-        if job.sampler is not None:
-            job.steps += 1
-            self.counters.steps += 1
-            observe(self.counters.step_seconds, perf_counter() - job.fed_at)
-            if job.on_step is not None:
-                outcomes.steps.append((job.on_step, job.steps, outputs))
-            try:
-                if job.future.done():  # cancelled or late: its next step is the one it stops at
-                    job.sampler.close()
-                    raise StopIteration(outputs)
-                fed = job.sampler.send(outputs)
-                job.feed(fed, self._count_rows(fed))
-                return
-            except StopIteration as end:
-                outputs = end.value
-            except BaseException as error:
-                log.warning("%s: a sampler failed", self.name, exc_info=error)
-                outcomes.ended.append((job, self._as_failure(error)))
-                return
-        answer = Answer(outputs, job.started_at - job.queued_at, job.run_s, job.batch_rows)
-        outcomes.ended.append((job, answer))
-
-    def _as_failure(self, error: BaseException) -> LecternError:
-        return (
-            error
-            if isinstance(error, LecternError)
-            else InferenceFailed(f"{self.name}: the model failed on these rows")
-        )
-
-    def _resolve(self, outcomes: _Outcomes) -> None:
+    def _resolve(self, outcomes: Outcomes) -> None:
         """Tell the callers, on the event loop."""
         counters = self.counters
         for on_step, number, outputs in outcomes.steps:

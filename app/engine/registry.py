@@ -21,7 +21,7 @@ from app.core.manifest import Task
 from app.core.tally import Tally
 from app.engine.folders import Key, Look, Refused, Signature, in_order, look, signature
 from app.engine.loading import Loaded, load_model
-from app.engine.model import Model
+from app.engine.model import INLINE_S, Model
 from app.engine.process import return_large_blocks
 from app.engine.session import Device, DeviceRefused, choose_device
 from app.engine.shared import Shared
@@ -49,6 +49,7 @@ class Registry(Shelf):
         defaults: the default model of a task, by name; without one it is the first by name.
         pinned: as in `Shelf`.
         tally: where the graphs count.
+        inline_s: as in `Batcher`, for runs on the CPU.
         on_control: told ("load" or "unload", name) after each change by hand, for who must do the same elsewhere.
 
     Attributes:
@@ -71,6 +72,7 @@ class Registry(Shelf):
         defaults: Mapping[Task, str] | None = None,
         pinned: Mapping[str, str] | None = None,
         tally: Tally | None = None,
+        inline_s: float = INLINE_S,
         on_control: OnControl | None = None,
     ) -> None:
         super().__init__(defaults=defaults, pinned=pinned)
@@ -83,6 +85,7 @@ class Registry(Shelf):
         self._max_queued_rows = max_queued_rows
         self._only = only
         self._tally = tally or Tally()
+        self._inline_s = inline_s
         self._on_control = on_control
         self._last = Look()
         self._changing = asyncio.Lock()
@@ -295,7 +298,7 @@ class Registry(Shelf):
         return before, result, signature(folder)
 
     async def _started(self, loaded: Loaded) -> Model:
-        model = Model(loaded, max_queued_rows=self._max_queued_rows, tally=self._tally)
+        model = Model(loaded, max_queued_rows=self._max_queued_rows, tally=self._tally, inline_s=self._inline_s)
         try:
             model.start()
         except BaseException:

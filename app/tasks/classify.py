@@ -19,15 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.codecs.tensors import encode_npy
 from app.core.errors import InferenceFailed, TooLarge, Unprocessable
-from app.engine.batcher import Answer
 from app.engine.model import Model
+from app.engine.runner import Answer
 from app.wire import pictures
 from app.wire.accept import choose
 from app.wire.answered import Answered
 from app.wire.body import header, media_type, read_body
 from app.wire.context import Context, Trace
-from app.wire.options import Option, from_query
 from app.wire.json_size import SMALL_BYTES
+from app.wire.options import Option, from_query
 from app.wire.short import Find, Short
 from app.wire.urgency import urgency
 from app.wire.waiting import WhileConnected

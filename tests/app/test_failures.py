@@ -17,7 +17,7 @@ from app.codecs.images import encode_png
 from app.codecs.tensors import encode_npy
 from app.core.errors import Busy, InferenceFailed, Unavailable
 from app.core.manifest import Tensors
-from app.engine.batcher import Answer
+from app.engine.runner import Answer
 from tests.app.house import House, grey, open_house
 
 PNG = encode_png(grey(100))
@@ -70,7 +70,7 @@ def test_a_model_that_does_not_answer_in_time_is_given_up_with_504(
 ) -> None:
     (model,) = fragile.app.state.registry.models
     batcher = model._batchers["classifier"]
-    go_on, original = threading.Event(), batcher._run
+    go_on, original = threading.Event(), batcher._runner.run
 
     def held(tensors: Tensors) -> dict[str, NDArray[Any]]:
         assert go_on.wait(20)
@@ -78,7 +78,7 @@ def test_a_model_that_does_not_answer_in_time_is_given_up_with_504(
         return answers
 
     monkeypatch.setattr(batcher, "_inline_s", 0.0)
-    monkeypatch.setattr(batcher, "_run", held)
+    monkeypatch.setattr(batcher._runner, "run", held)
     running = fragile.send("image/png", PNG).problem(504)  # given up while it is run
     queued = fragile.send("image/png", PNG, x_request_deadline_ms="20").problem(504)  # the run still goes on
     go_on.set()
@@ -114,7 +114,7 @@ def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
     with open_house(models, only=("shades",)) as house:
         (model,) = house.app.state.registry.models
         batcher = model._batchers["classifier"]
-        original = batcher._run
+        original = batcher._runner.run
 
         def held(tensors: Tensors) -> dict[str, NDArray[Any]]:
             ran.append(len(tensors["image"]))
@@ -123,7 +123,7 @@ def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
             answers: dict[str, NDArray[Any]] = original(tensors)
             return answers
 
-        monkeypatch.setattr(batcher, "_run", held)
+        monkeypatch.setattr(batcher._runner, "run", held)
         counters = batcher.counters
 
         def sent(rows: int) -> socket.socket:

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from app.core.errors import Busy, InferenceFailed, TooLarge, TooLate, Unavailable, Unprocessable
 from app.core.manifest import Tensors
-from app.engine import batcher as module
-from app.engine.batcher import Answer, Batcher
+from app.engine import runner as module
+from app.engine.batcher import Batcher
 from app.engine.counters import Counters
 from app.engine.pace import Pace
 from app.engine.queue import FIRST, LAST
+from app.engine.runner import Answer
 from tests.in_loop import in_loop
 
 PATIENCE_S = 20

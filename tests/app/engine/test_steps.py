@@ -19,7 +19,8 @@ from app.core.errors import InferenceFailed, LecternError, TooLate
 from app.core.manifest import Tensors
 from app.core.sampling import Sampler
 from app.engine import batcher as module
-from app.engine.batcher import Answer, Batcher
+from app.engine.batcher import Batcher
+from app.engine.runner import Answer
 from app.engine.session import Session
 from tests.app.engine.denoisers import LABELS, PATIENCE_S, SIDE, Gate, alone, denoiser_session, sampler
 from tests.in_loop import in_loop
