@@ -109,10 +109,12 @@ def ddim(x: X, sigmas: Sequence[float], *, eta: float = 0.0, noise: Iterator[X] 
     """
     for sigma, after in pairwise(sigmas):
         denoised = yield x, sigma
-        fresh = eta * after * sqrt(sigma**2 - after**2) / sigma
-        kept = sqrt(after**2 - fresh**2)
+        fresh, kept = 0.0, after
+        if eta > 0:
+            fresh = eta * after * sqrt(sigma**2 - after**2) / sigma
+            kept = sqrt(after**2 - fresh**2)
         x = denoised + kept / sigma * (x - denoised)
-        if fresh:
+        if fresh > 0:
             assert noise is not None, "eta above 0 needs noise"
             x = x + fresh * next(noise)
     return x
