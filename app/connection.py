@@ -10,7 +10,7 @@ import json
 from http import HTTPStatus
 from typing import Any, Final
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -23,6 +23,7 @@ from app.wire.waiting import LINE
 
 MAX_HEAD_BYTES: Final = 64 << 10
 HEAD_TIMEOUT_S: Final = 30.0
+OK: Final = b"HTTP/1.1 200 OK\r\n"
 
 
 class BadHttp(ClientError):
@@ -110,6 +111,29 @@ class Connection(HttpToolsProtocol):
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.cancel()
+
+    def reply(self, scope: Scope, headers: bytes, body: bytes) -> bool:
+        """The whole answer to a request, 200, in one write; False where it must take its way through `send`.
+
+        As `RequestResponseCycle.send` does it, which looks at each header again and writes twice.
+        """
+        cycle: RequestResponseCycle = self.cycle
+        # Of pipelined requests it is the last; and a client that reads slowly is waited for.
+        if cycle.scope is not scope or cycle.response_started or cycle.disconnected or self.flow.write_paused:
+            return False
+        content = [OK]
+        for name, value in self.server_state.default_headers:
+            content += (name, b": ", value, b"\r\n")
+        content += (headers, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        self.transport.write(b"".join(content))
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import LecternError
+from app.wire.answered import Answered
 from app.wire.context import Trace
 from app.wire.short import Find, Short
 
@@ -26,14 +27,21 @@ class Direct:
     Args:
         ways: asked in turn.
         refused: the response that tells of an error, in the form that belongs to the path.
+        straight: nobody outside adds to answers but `Telemetry`: they may go straight to the connection.
     """
 
     def __init__(
-        self, app: ASGIApp, *, ways: Iterable[Find], refused: Callable[[LecternError, Scope], Response]
+        self,
+        app: ASGIApp,
+        *,
+        ways: Iterable[Find],
+        refused: Callable[[LecternError, Scope], Response],
+        straight: bool = False,
     ) -> None:
         self.app = app
         self._ways = tuple(ways)
         self._refused = refused
+        self._straight = straight
         self._known: dict[str, Short] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +51,8 @@ class Direct:
                 response = await short.handle(Request(scope, receive))
             except LecternError as error:
                 response = self._refused(error, scope)
-            await response(scope, receive, send)
+            if not (self._straight and isinstance(response, Answered) and response.reply(scope)):
+                await response(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

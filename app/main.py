@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import cards, health, openapi, pages, problems
 from app.closing import Closing, refuse
+from app.core.errors import LoadRefused
 from app.core.manifest import Task
 from app.core.tally import BLOCK_BYTES, Memory, Tally, read
 from app.direct import Direct
@@ -32,6 +33,9 @@ from app.tasks import classify
 from app.telemetry import Telemetry
 from app.wire.context import Context, Limits
 from app.wire.urgency import DEADLINE, PRIORITY
+
+if TYPE_CHECKING:
+    from app.tracing import Tracing
 
 log = logging.getLogger("lectern")
 
@@ -93,6 +97,7 @@ def create_app(
         tally=tally,
     )
     metrics.watch(registry, version=VERSION)
+    traces = tracing_to(settings.otlp_endpoint)
     context = Context(
         registry=registry,
         limits=Limits(
@@ -112,7 +117,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with registry:
+            async with exported(traces), registry:
                 warn_of_missing_defaults(registry, settings)
                 async with watched(registry, settings.poll_s):
                     life.open = True
@@ -124,12 +129,15 @@ def create_app(
     app = Lectern(
         title="Lectern", version=VERSION, lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
+        # Its own would miss the short way and be a second span of every other request.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )  # fmt: skip
     app.state.registry = registry
     app.state.life = life
     app.state.tally = tally
     app.state.siblings = siblings
-    app.state.closing = Closing(app, refused=Telemetry(refuse, finished=metrics.request))
+    traced = traces.finished if traces else None
+    app.state.closing = Closing(app, refused=Telemetry(refuse, finished=metrics.request, traced=traced))
     problems.install(app)
     app.include_router(classify.router(context))
     app.include_router(cards.router(context))
@@ -148,7 +156,7 @@ def create_app(
 
     # From the inside out.
     ways = (classify.short_way(context), oip.short_way(context))
-    app.front = Direct(app.front, ways=ways, refused=problems.refused)
+    app.front = Direct(app.front, ways=ways, refused=problems.refused, straight=not settings.cors_origins)
     if settings.api_keys:
         app.front = Keys(app.front, digests=settings.api_keys)
     if settings.cors_origins:
@@ -161,8 +169,39 @@ def create_app(
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", DEADLINE, PRIORITY],
             expose_headers=["Server-Timing", "X-Request-Id", "X-Model", "X-Device", "Retry-After"],
         )
-    app.front = Telemetry(app.front, finished=metrics.request)
+    app.front = Telemetry(app.front, finished=metrics.request, traced=traced)
     return app
+
+
+def tracing_to(endpoint: str) -> Tracing | None:
+    """The traces of this process, not yet open; None where there is no endpoint.
+
+    Raises:
+        LoadRefused: what they need is not installed.
+    """
+    if not endpoint:
+        return None
+    try:
+        from app.tracing import Tracing
+    except ImportError as error:
+        raise LoadRefused(
+            f"traces to {endpoint} need what the extra otel lists, and {error.name} is not installed: "
+            "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http, or set no endpoint"
+        ) from None
+    return Tracing(endpoint, version=VERSION)
+
+
+@asynccontextmanager
+async def exported(traces: Tracing | None) -> AsyncIterator[None]:
+    """Export traces until the block ends."""
+    if traces is None:
+        yield
+        return
+    traces.open()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(traces.close)
 
 
 @asynccontextmanager

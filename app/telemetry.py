@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs import FIELDS
 from app.problems import internal_error
+from app.wire.answered import HEADERS
 from app.wire.context import Trace, begin
 
 log = logging.getLogger("lectern.access")
@@ -26,20 +27,26 @@ CLIENT_GONE: Final = 499
 TOO_LARGE: Final = 413
 DISCARDED_BYTES: Final = 64 << 20
 DISCARDED_S: Final = 1.0
-HEADERS: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
 
 
 class Telemetry:
-    """The outermost layer."""
+    """The outermost layer.
 
-    def __init__(self, app: ASGIApp, *, finished: Callable[[str, str, int, float], None]) -> None:
+    Args:
+        finished: told of every request: method, route, status, seconds.
+        traced: told of it for its trace: what is known, method, path, route, status, seconds.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        finished: Callable[[str, str, int, float], None],
+        traced: Callable[[Trace, str, str, str, int, float], None] | None = None,
+    ) -> None:
         self.app = app
         self._finished = finished
+        self._traced = traced
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,8 +88,12 @@ class Telemetry:
                 raise  # the head is out: only a closed connection can say that the rest is missing
             await internal_error(trace.request_id, scope["path"])(scope, receive, send_on)
         finally:
+            status = status or trace.status
             seconds = monotonic() - trace.began
-            self._finished(method, trace.route or _template(scope), status or CLIENT_GONE, seconds)
+            route = trace.route or _template(scope)
+            self._finished(method, route, status or CLIENT_GONE, seconds)
+            if self._traced is not None:
+                self._traced(trace, method, scope["path"], route, status or CLIENT_GONE, seconds)
             if log.isEnabledFor(logging.INFO):
                 log.info("request", extra={FIELDS: _fields(scope, trace, method, status or CLIENT_GONE, seconds)})
 

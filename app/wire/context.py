@@ -61,6 +61,7 @@ class Trace:
         heads: the request's headers, the last of each name; `repeated` where a name stands there twice.
         began: `time.monotonic()` when its head had come.
         route: the pattern of the path, for answers given before routing.
+        status: of an answer that was given to the connection past everybody; else 0.
         unread: the answer comes before the whole body: the connection cannot be used again.
         stages: (name, seconds) in their order, of a request that was answered by a model.
     """
@@ -70,6 +71,7 @@ class Trace:
     repeated: bool = False
     began: float = field(default_factory=monotonic)
     route: str | None = None
+    status: int = 0
     model: str | None = None
     rows: int | None = None
     unread: bool = False
