@@ -1,7 +1,8 @@
 """A worker's place as its parent sees it: a process, the channel to it, and the block of figures it counts in.
 
 The block stays when the process goes, so that its counters go on. The channel is new for each process. It brings the
-worker single bytes, HERE with a connection beside it; what the worker says into it is a line of JSON each.
+worker single bytes, HERE with a connection beside it, and lines of JSON (see `app.controls`); what the worker says into
+it is a line of JSON each.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ LAST: Final = b"l"  # no connection comes after this
 NO_FILE: Final = -1
 FOLDERS: Final = "lectern-weights-"
 
+Heard = Callable[[dict[str, Any]], None]
+
 
 class Place:
     """One worker's place.
@@ -42,6 +45,7 @@ class Place:
     Attributes:
         block: the file of its figures.
         is_ready: its process is to be given connections.
+        is_closing: it takes no new connections.
         is_quiet: its process is closing, and owes no answer.
         told: what the process said of itself when it became ready; empty until then.
         why: what it said when it could not start.
@@ -51,6 +55,7 @@ class Place:
         self.number = number
         self.block = new_block()
         self.is_ready = False
+        self.is_closing = False
         self.is_quiet = False
         self.told: dict[str, Any] = {}
         self.why = ""
@@ -59,6 +64,7 @@ class Place:
         self._closed = self._figures.cells("lectern_closed_connections")
         self._given = 0
         self._heard = b""
+        self._unsaid = b""
         self._is_doomed = False
         self._process: asyncio.subprocess.Process | None = None
         self._channel: tuple[socket.socket, socket.socket] | None = None  # our end, the worker's
@@ -77,20 +83,20 @@ class Place:
     def pid(self) -> int:
         return self._process.pid if self._process else 0
 
-    async def live(self, settings: Settings, weights: int, blocks: Sequence[int], heard: Callable[[str], None]) -> int:
+    async def live(self, settings: Settings, weights: int, blocks: Sequence[int], heard: Heard) -> int:
         """One process from its start to its end; its exit code, negative for a signal.
 
         Args:
             weights: the open folder of files that all processes map, or NO_FILE.
             blocks: the files of figures of all processes of the server.
-            heard: called with what the process says: ready, closing, quiet or failed.
+            heard: called with what the process says: what is ready, closing, quiet, failed, control or done.
         """
         loop = asyncio.get_running_loop()
         ours, theirs = self._channel = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        self.is_ready, self.is_quiet, self.told, self.why = False, False, {}, ""
-        self._given, self._heard = int(self._closed[0]), b""
+        self.is_ready, self.is_closing, self.is_quiet, self.told, self.why = False, False, False, {}, ""
+        self._given, self._heard, self._unsaid = int(self._closed[0]), b"", b""
         numbers = [str(number) for number in (theirs.fileno(), self.block, weights, *blocks)]
         warnings = [f"-W{option}" for option in sys.warnoptions]
         process = self._process = await asyncio.create_subprocess_exec(
@@ -108,11 +114,12 @@ class Place:
         code = await process.wait()
         self._hear(heard)
         loop.remove_reader(ours)
+        loop.remove_writer(ours)
         self.is_ready = False
         self._figures.clear_gauges()
         return code
 
-    def _hear(self, heard: Callable[[str], None]) -> None:
+    def _hear(self, heard: Heard) -> None:
         assert self._channel is not None
         with suppress(BlockingIOError):
             self._heard += self._channel[0].recv(1 << 20)
@@ -121,18 +128,18 @@ class Place:
             told = json.loads(line)
             match told["what"]:
                 case "ready":
-                    self.is_ready, self.told = True, told
+                    self.told = told  # its parent says when it is ready
                 case "closing":
-                    self.is_ready = False
+                    self.is_ready, self.is_closing = False, True
                 case "quiet":
                     self.is_quiet = True
                 case "failed":
                     self.why = told["why"]
-            heard(told["what"])
+            heard(told)
 
     def give(self, connection: socket.socket) -> bool:
         """Hand over a connection; False where the channel has no room for it."""
-        if self._channel is None:
+        if self._channel is None or self._unsaid:
             return False
         try:
             socket.send_fds(self._channel[0], [HERE], [connection.fileno()])
@@ -143,8 +150,25 @@ class Place:
         return True
 
     def say(self, what: bytes) -> None:
-        if self._channel is not None:
-            self._channel[0].send(what)
+        """Tell the process, after whatever it was told before; one that is gone is told in vain."""
+        self._unsaid += what
+        self._say_on()
+
+    def _say_on(self) -> None:
+        if self._channel is None:
+            return
+        ours = self._channel[0]
+        loop = asyncio.get_running_loop()
+        try:
+            self._unsaid = self._unsaid[ours.send(self._unsaid) :] if self._unsaid else b""
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsaid = b""
+        if self._unsaid:
+            loop.add_writer(ours, self._say_on)
+        else:
+            loop.remove_writer(ours)
 
     def kill(self) -> None:
         """End the process, one that is being started too; no other will live here."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import mmap
 import socket
 import sys
@@ -22,8 +23,9 @@ from uvicorn import Config
 
 from app import logs
 from app.connection import Connection
-from app.core.errors import LoadRefused
+from app.core.errors import LecternError, LoadRefused, NotFound, Unavailable
 from app.core.tally import BLOCK_BYTES, Tally
+from app.engine.registry import Control, Registry
 from app.listening import allow_many_files
 from app.main import create_app
 from app.place import CLOSE, HERE, NO_FILE
@@ -31,6 +33,9 @@ from app.serving import FAILED, OK, Server, open_app, run, titles, uvicorn_confi
 from app.settings import Settings
 
 TURN: Final = 64  # connections taken before the event loop has its turn again
+CONTROL_S: Final = 60.0  # for the other workers to load or unload a model
+
+log = logging.getLogger("lectern")
 
 
 class Worker(Server):
@@ -41,12 +46,18 @@ class Worker(Server):
         self._channel = channel
         self._last = asyncio.Event()  # no connection comes after
         self._taking: set[asyncio.Task[Any]] = set()
+        self._line = b""  # of what the parent is saying
+        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._asked: dict[int, asyncio.Future[list[str]]] = {}
+        self._count = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
         registry = self.app.state.registry
         models, refused = titles(registry)
-        asyncio.get_running_loop().add_reader(self._channel, self._listen)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._channel, self._listen)
+        self._doing = loop.create_task(self._do_as_told())
         tell(self._channel, "ready", models=models, refused=refused, device=registry.device)
 
     def begin_to_close(self) -> None:
@@ -65,7 +76,12 @@ class Worker(Server):
                 said, files, _, _ = socket.recv_fds(self._channel, 1, 1)
             except BlockingIOError:
                 return
-            if said == HERE:
+            if self._line or said == b"{":
+                self._line += said
+                if said == b"\n":
+                    self._hear(json.loads(self._line))
+                    self._line = b""
+            elif said == HERE:
                 for file in files:  # none where this process may open no more: the client sees its connection closed
                     self._take(file)
             elif said == CLOSE:
@@ -73,8 +89,55 @@ class Worker(Server):
             else:  # the gate is shut; or the parent is gone, and there is nobody left to bring more
                 asyncio.get_running_loop().remove_reader(self._channel)
                 self._last.set()
+                self._hear_no_more()
                 self.begin_to_close()
                 return
+
+    # Models loaded and unloaded by hand, see `app.controls`.
+
+    async def on_control(self, control: Control, name: str) -> Sequence[str]:
+        """Have the other workers do what was done here; returns why some could not."""
+        if self._last.is_set():
+            return ()
+        self._count += 1
+        number = self._count
+        answer = self._asked[number] = asyncio.Future[list[str]]()
+        tell(self._channel, "control", control=control, name=name, number=number)
+        try:
+            async with asyncio.timeout(CONTROL_S):
+                return await answer
+        except TimeoutError:
+            return (f"not every worker has done it within {CONTROL_S:g} s",)
+        finally:
+            del self._asked[number]
+
+    def _hear(self, told: dict[str, Any]) -> None:
+        if "control" in told:
+            self._told.put_nowait(told)
+        elif (answer := self._asked.get(told["done"])) is not None and not answer.done():
+            answer.set_result(told["why"])
+
+    def _hear_no_more(self) -> None:
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_result([])
+
+    async def _do_as_told(self) -> None:
+        registry: Registry = self.app.state.registry
+        while True:
+            told = await self._told.get()
+            why = ""
+            try:
+                change = registry.load if told["control"] == "load" else registry.unload
+                await change(told["name"], tell=False)
+            except (NotFound, Unavailable):  # there is nothing to unload; or this worker is closing
+                pass
+            except LecternError as error:
+                why = error.detail
+            except Exception as error:
+                log.exception("%s %s", told["control"], told["name"])
+                why = f"{type(error).__name__}: {error}"
+            tell(self._channel, "done", number=told["number"], why=why)
 
     def _take(self, file: int) -> None:
         loop = asyncio.get_running_loop()
@@ -112,7 +175,9 @@ def main(numbers: Sequence[int]) -> int:
     with socket.socket(fileno=channel_file) as channel:
         channel.setblocking(False)
         try:
-            run(open_app(Worker(uvicorn_config(app, settings), app, channel), []))
+            worker = Worker(uvicorn_config(app, settings), app, channel)
+            app.state.registry.on_control = worker.on_control
+            run(open_app(worker, []))
         except LoadRefused as error:
             tell(channel, "failed", why=error.detail)
             return FAILED

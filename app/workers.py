@@ -28,9 +28,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from app import logs
+from app.controls import Controls
 from app.core.tally import BLOCK_BYTES, Tally
 from app.engine.process import cores
 from app.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind_or_say_why, shut_gate
@@ -59,6 +60,7 @@ class Parent:
         self._listening = listening
         self._weights = weights
         self._places = [Place(number) for number in range(1, settings.workers + 1)]
+        self._controls = Controls(self._places)
         own = new_block()
         self._blocks = [own, *(place.block for place in self._places)]
         self._restarts = Tally(mmap.mmap(own, BLOCK_BYTES)).cells("lectern_worker_restarts")
@@ -117,11 +119,17 @@ class Parent:
     # One worker after the other in one place.
 
     async def _keep(self, place: Place) -> None:
-        def heard(what: str) -> None:
-            if what == "ready":
-                log.info("worker %d is ready, process %d", place.number, place.pid)
-            elif what == "quiet" and not self._signals:  # somebody stopped this one alone
-                place.say(LAST)
+        def heard(told: dict[str, Any]) -> None:
+            match told["what"]:
+                case "ready":
+                    log.info("worker %d is ready, process %d", place.number, place.pid)
+                    place.is_ready = self._controls.started(place)
+                case "control":
+                    self._controls.asked(place, told)
+                case "done":
+                    place.is_ready |= self._controls.done(place, told) and not place.is_closing
+                case "quiet" if not self._signals:  # somebody stopped this one alone
+                    place.say(LAST)
             self._flow()
             self._changed.set()
 
@@ -130,6 +138,7 @@ class Parent:
             began = time.monotonic()
             code = await place.live(self._settings, self._weights, self._blocks, heard)
             self._waiting.extend(place.rescue())
+            self._controls.died(place)
             self._flow()
             self._changed.set()
             if self._is_over():

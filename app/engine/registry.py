@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Control = Literal["load", "unload"]
-OnControl = Callable[[Control, str], None]
+OnControl = Callable[[Control, str], Awaitable[Sequence[str]]]
 Drains = list[asyncio.Task[None]]
 
 
@@ -50,7 +50,8 @@ class Registry(Shelf):
         pinned: as in `Shelf`.
         tally: where the graphs count.
         inline_s: as in `Batcher`, for runs on the CPU.
-        on_control: told ("load" or "unload", name) after each change by hand, for who must do the same elsewhere.
+        on_control: told ("load" or "unload", name) after each change by hand, for who must do the same elsewhere; it
+            returns why that failed, if it did. The change is over when it returns.
 
     Attributes:
         device: where models run: "cpu", "cuda:0"; known from entry on.
@@ -86,7 +87,7 @@ class Registry(Shelf):
         self._only = only
         self._tally = tally or Tally()
         self._inline_s = inline_s
-        self._on_control = on_control
+        self.on_control = on_control
         self._last = Look()
         self._changing = asyncio.Lock()
         # One thread for all changes: glibc gives each thread an arena, and each would keep what it once held.
@@ -215,7 +216,7 @@ class Registry(Shelf):
                 drains += self._take_out(key, GONE)
             reasons = [reason for key in found if (reason := self._entries[key].reason)]
         await asyncio.gather(*drains)
-        self._tell("load", name, tell)
+        reasons = reasons or [*await self._tell("load", name, tell)]
         if reasons:
             raise LoadRefused("; ".join(reasons), subject=name)
 
@@ -231,7 +232,8 @@ class Registry(Shelf):
                 self._entries[key].tried = now.found.get(key)
                 drains += self._take_out(key, BY_HAND)
         await asyncio.gather(*drains)
-        self._tell("unload", name, tell)
+        for reason in await self._tell("unload", name, tell):
+            log.error("unload %s: %s", name, reason)
 
     async def _poll(self) -> Drains:
         drains: Drains = []
@@ -337,12 +339,13 @@ class Registry(Shelf):
                 if entry.reason is GONE:
                     del self._entries[model.name, model.version]
 
-    def _tell(self, control: Control, name: str, tell: bool) -> None:
-        if self._on_control is not None and tell:
+    async def _tell(self, control: Control, name: str, tell: bool) -> Sequence[str]:
+        if self.on_control is not None and tell:
             try:
-                self._on_control(control, name)
+                return await self.on_control(control, name)
             except Exception:
                 log.exception("%s %s: the others could not be told", control, name)
+        return ()
 
 
 def verify(folder: Path, *, device: Device = "cpu", threads: int = 0) -> list[tuple[str, str, bool, str]]:

@@ -80,12 +80,17 @@ class Line:
 
     def answer(self) -> tuple[int, dict[str, str], Any]:
         """Status, headers, what the JSON says."""
+        status, headers, body = self.answer_of_any()
+        return status, headers, json.loads(body)
+
+    def answer_of_any(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers, body."""
         status = int(self._file.readline().split()[1])
         headers = {}
         while line := self._file.readline().strip().decode():
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        return status, headers, json.loads(self._file.read(int(headers["content-length"])))
+        return status, headers, self._file.read(int(headers["content-length"]))
 
     def ask(self, request: bytes) -> tuple[int, dict[str, str], Any]:
         self.send(request)

@@ -204,8 +204,10 @@ async def test_changes_by_hand_are_told_and_those_that_were_told_are_not_told_ag
     publish(tmp_path, 3)
     told: list[tuple[str, str]] = []
 
-    def tell(control: str, name: str) -> None:
+    async def tell(control: str, name: str) -> list[str]:
         told.append((control, name))
+        if len(told) == 3:
+            return ["worker 2: no room"]
         raise OSError("nobody listens")
 
     async with Registry(tmp_path, device="cpu", on_control=tell) as registry:
@@ -218,7 +220,9 @@ async def test_changes_by_hand_are_told_and_those_that_were_told_are_not_told_ag
         await registry.poll()
         with pytest.raises(NotFound):
             await registry.load("other")
-    assert told == [("unload", "tiny"), ("load", "tiny")]
+        with pytest.raises(LoadRefused, match="worker 2: no room"):
+            await registry.load("tiny")
+    assert told == [("unload", "tiny"), ("load", "tiny"), ("load", "tiny")]
     assert "load tiny: the others could not be told" in caplog.text
 
 
