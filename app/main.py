@@ -7,9 +7,9 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import cards, health, openapi, pages, problems
 from app.closing import Closing, refuse
-from app.core.errors import LoadRefused
 from app.core.manifest import Task
 from app.core.tally import BLOCK_BYTES, Memory, Tally, read
 from app.direct import Direct
@@ -31,11 +30,9 @@ from app.protocols import oip
 from app.settings import Settings
 from app.tasks import classify
 from app.telemetry import Telemetry
+from app.tracing import Tracing
 from app.wire.context import Context, Limits
 from app.wire.urgency import DEADLINE, PRIORITY
-
-if TYPE_CHECKING:
-    from app.tracing import Tracing
 
 log = logging.getLogger("lectern")
 
@@ -97,7 +94,7 @@ def create_app(
         tally=tally,
     )
     metrics.watch(registry, version=VERSION)
-    traces = tracing_to(settings.otlp_endpoint)
+    traces = Tracing(settings.otlp_endpoint, version=VERSION) if settings.otlp_endpoint else None
     context = Context(
         registry=registry,
         limits=Limits(
@@ -117,7 +114,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with exported(traces), registry:
+            async with traces.exported() if traces else nullcontext(), registry:
                 warn_of_missing_defaults(registry, settings)
                 async with watched(registry, settings.poll_s):
                     life.open = True
@@ -171,37 +168,6 @@ def create_app(
         )
     app.front = Telemetry(app.front, finished=metrics.request, traced=traced)
     return app
-
-
-def tracing_to(endpoint: str) -> Tracing | None:
-    """The traces of this process, not yet open; None where there is no endpoint.
-
-    Raises:
-        LoadRefused: what they need is not installed.
-    """
-    if not endpoint:
-        return None
-    try:
-        from app.tracing import Tracing
-    except ImportError as error:
-        raise LoadRefused(
-            f"traces to {endpoint} need what the extra otel lists, and {error.name} is not installed: "
-            "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http, or set no endpoint"
-        ) from None
-    return Tracing(endpoint, version=VERSION)
-
-
-@asynccontextmanager
-async def exported(traces: Tracing | None) -> AsyncIterator[None]:
-    """Export traces until the block ends."""
-    if traces is None:
-        yield
-        return
-    traces.open()
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(traces.close)
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from app.core.errors import shown
 from app.core.manifest import Task, Version
 
 PREFIX: Final = "LECTERN_"
+STANDARD_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 OTHERS: Final = frozenset({"LECTERN_DATA"})  # read by training, not by the app
 
 
@@ -97,6 +98,12 @@ class Settings(BaseSettings):
         (), description="web origins that browsers may call from, or *; empty allows none"
     )
     docs: bool = Field(True, description="serve /docs, /redoc and /openapi.json")
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^/\s]+\S*)?$",
+        description="OpenTelemetry collector that traces go to by OTLP over HTTP, such as http://localhost:4318; "
+        f"where it is not set, {STANDARD_ENDPOINT} counts",
+    )
     log_format: Literal["text", "json"] = Field("text", description="one line per event, for people or for machines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
@@ -144,7 +151,7 @@ def default_text(field: str) -> str:
         return ",".join(f"{k}={v}" for k, v in value.items()) or "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return "none" if value == () else str(value)
+    return "none" if value in ((), "") else str(value)
 
 
 def markdown_table() -> str:
@@ -164,11 +171,20 @@ def read_settings(flags: Mapping[str, str], environment: Mapping[str, str] | Non
         WrongSetting: one line per wrong value: where it was set, what is taken, what came.
     """
     environment = os.environ if environment is None else environment
+    values = dict(flags)
+    if _takes_standard_endpoint(flags, environment):
+        values["otlp_endpoint"] = environment[STANDARD_ENDPOINT]
     try:
-        return Settings(**dict(flags))  # type: ignore[arg-type]  # texts, parsed by the fields
+        return Settings(**values)  # type: ignore[arg-type]  # texts, parsed by the fields
     except ValidationError as error:
         lines = [_line(dict(e), flags, environment) for e in error.errors(include_url=False)]
         raise WrongSetting("\n".join(lines)) from None
+
+
+def _takes_standard_endpoint(flags: Mapping[str, str], environment: Mapping[str, str]) -> bool:
+    """Every user of OpenTelemetry expects it to count; our own, set to nothing, switches traces off all the same."""
+    own = "otlp_endpoint" in flags or env_name("otlp_endpoint") in environment
+    return not own and bool(environment.get(STANDARD_ENDPOINT))
 
 
 def _line(error: dict[str, Any], flags: Mapping[str, str], environment: Mapping[str, str]) -> str:
@@ -178,6 +194,8 @@ def _line(error: dict[str, Any], flags: Mapping[str, str], environment: Mapping[
     where, value = (
         (flag_name(field), flags[field]) if field in flags else (env_name(field), environment.get(env_name(field)))
     )
+    if field == "otlp_endpoint" and _takes_standard_endpoint(flags, environment):
+        where, value = STANDARD_ENDPOINT, environment[STANDARD_ENDPOINT]
     secret = field == "api_keys"
     got = f"a text of {len(value or '')} characters" if secret else shown(value)
     expected = re.sub(r"^(Input should be|String should|Value error,) ?|, unable to .*$", "", error["msg"])
