@@ -97,9 +97,9 @@ class Metrics:
             cells = self._stages[model.name] = tuple(
                 self._tally.cells(STAGE_SECONDS, (model.name, stage), size=HISTOGRAM_CELLS) for stage in STAGES
             )
-        counters = model.counters[graph]
-        counters.decode_s += decode_s
-        counters.encode_s += encode_s
+        totals = model.counters[graph].totals
+        totals[engine.DECODE_S] += decode_s
+        totals[engine.ENCODE_S] += encode_s
         observe(cells[0], decode_s)
         observe(cells[1], queue_s)
         observe(cells[2], run_s)

@@ -23,7 +23,7 @@ from typing import Any
 from app.core.errors import Busy, TooLarge, TooLate, Unavailable
 from app.core.manifest import Tensors
 from app.core.sampling import Sampler
-from app.engine.counters import Counters
+from app.engine.counters import REQUESTS, ROWS, Counters
 from app.engine.pace import NEVER, Pace
 from app.engine.queue import NORMAL, Job, OnStep, Queue, Slice
 from app.engine.runner import Answer, Outcomes, Run, Runner, rows_of
@@ -187,10 +187,11 @@ class Batcher:
                     expected=expected,
                     got=got,
                 )
-        counters.requests += 1
-        counters.rows += job.rows
+        totals = counters.totals
+        totals[REQUESTS] += 1
+        totals[ROWS] += job.rows
         queue.put(job)
-        counters.queued_rows = queue.rows
+        counters.queued[0] = queue.rows
 
     def _forget(self, job: Job) -> None:
         """Take a job whose caller is gone out of the queue."""
@@ -354,16 +355,17 @@ class Batcher:
                 on_step(number, outputs)
             except Exception:
                 log.exception("%s: who watches the steps failed", self.name)
+        succeeded, queue_s, run_s = 0, 0.0, 0.0
         for job, outcome in outcomes.ended:
-            if not isinstance(outcome, Answer):
-                self._stop(job)
-            if job.future.done():  # its caller went away, or its deadline passed
-                continue
             if isinstance(outcome, Answer):
-                counters.succeeded += 1
-                counters.queue_s += outcome.queue_s
-                counters.run_s += outcome.run_s
-                job.future.set_result(outcome)
+                if not job.future.done():  # else its caller went away, or its deadline passed
+                    succeeded += 1
+                    queue_s += outcome.queue_s
+                    run_s += outcome.run_s
+                    job.future.set_result(outcome)
+                continue
+            self._stop(job)
+            if job.future.done():
                 continue
             if isinstance(outcome, TooLate):
                 counters.late_queued += 1
@@ -371,5 +373,8 @@ class Batcher:
                 counters.failed += 1
                 counters.fail_s += perf_counter() - job.queued_at
             job.future.set_exception(outcome)
+        counters.succeeded += succeeded
+        counters.queue_s += queue_s
+        counters.run_s += run_s
         if outcomes.ended:
             counters.last_at = time()

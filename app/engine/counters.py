@@ -36,6 +36,12 @@ TOTALS: Final = {
 LAST_AT: Final = "last_at"  # unix seconds of the last answer
 _CELL: Final = {name: i for i, name in enumerate((*TOTALS, LAST_AT))}
 
+REQUESTS: Final = _CELL["requests"]
+ROWS: Final = _CELL["rows"]
+DECODE_S: Final = _CELL["decode_s"]
+ENCODE_S: Final = _CELL["encode_s"]
+"""Cells of `totals` that each request writes to; by name it costs three times as much."""
+
 TOTALS_ROW: Final = "engine_totals"
 GAUGES_ROW: Final = "engine_queued_rows"
 RUNS_OF_ROWS: Final = "engine_runs_of_rows"
@@ -60,11 +66,12 @@ class Counters:
 
     Attributes:
         totals: a cell for each of TOTALS, in their order, and LAST_AT.
+        queued: one cell, the rows that wait now.
         step_seconds: a histogram of the steps of iterative requests, from queue to answer.
         runs_of_rows, seconds_of_rows: how many runs had so many rows, 0 to `max_rows`, and their seconds together.
     """
 
-    __slots__ = ("_queued", "runs_of_rows", "seconds_of_rows", "step_seconds", "totals")
+    __slots__ = ("queued", "runs_of_rows", "seconds_of_rows", "step_seconds", "totals")
 
     def __init__(self, tally: Tally | None = None, labels: Labels = (), *, max_rows: int = 1) -> None:
         tally = tally or Tally()
@@ -72,7 +79,7 @@ class Counters:
         self.runs_of_rows = tally.cells(RUNS_OF_ROWS, labels, size=max_rows + 1)
         self.seconds_of_rows = tally.cells(SECONDS_OF_ROWS, labels, size=max_rows + 1)
         self.step_seconds = tally.cells(STEP_SECONDS, labels, size=HISTOGRAM_CELLS)
-        self._queued = tally.cells(GAUGES_ROW, labels, gauge=True)
+        self.queued = tally.cells(GAUGES_ROW, labels, gauge=True)
 
     requests = _Cell()
     rows = _Cell()
@@ -99,11 +106,11 @@ class Counters:
     @property
     def queued_rows(self) -> int:
         """Rows that wait now."""
-        return int(self._queued[0])
+        return int(self.queued[0])
 
     @queued_rows.setter
     def queued_rows(self, rows: int) -> None:
-        self._queued[0] = rows
+        self.queued[0] = rows
 
     @property
     def cancelled(self) -> float:

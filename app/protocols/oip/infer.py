@@ -73,38 +73,34 @@ async def answer(request: Request, context: Context, name: str, version: str | N
         ClientError, Busy, Unavailable, TooLate, InferenceFailed.
     """
     model, graph = find(context, name, version)
-    with model.hold():
-        return await _answer(request, context, name, model, graph)
-
-
-async def _answer(request: Request, context: Context, name: str, model: Model, graph: str) -> Response:
     limits = context.limits
     spec = model.manifest.graphs[graph]
-    deadline, priority = urgency(request, limits)
-    body = await read_body(request, limits, compressed=True)
-    began = perf_counter()
-    compression = header(request, b"content-encoding")
-    if compression is not None:
-        body = inflated(body, compression, limits)
-    json_bytes_sent = header_length(request)
-    raw = raw_form(model, graph)
-    asked = raw.parse(body) if json_bytes_sent == 0 else None
-    if asked is None:
-        check_json(body if json_bytes_sent is None else body[:json_bytes_sent])
-        if len(body) <= QUICK_BYTES:
-            asked = oip.parse(body, json_bytes_sent, spec.inputs, spec.outputs)
-        else:
-            in_thread = asyncio.get_running_loop().run_in_executor
-            asked = await in_thread(context.pool, oip.parse, body, json_bytes_sent, spec.inputs, spec.outputs)
-    rows = check_rows(asked, spec, limits)
-    if asked.parameters:
-        deadline = min(deadline, monotonic() + within(asked.parameters.get("timeout"), limits.request_timeout_s))
-        priority = ranked(asked.parameters.get("priority"), priority)
-    decode_s = perf_counter() - began
-    trace = Trace.of(request.scope)
-    trace.model, trace.rows = model.name, rows
-    with WhileConnected(request):
-        got = await model.run(graph, asked.inputs, deadline=deadline, priority=priority)
+    with model.hold():
+        deadline, priority = urgency(request, limits)
+        body = await read_body(request, limits, compressed=True)
+        began = perf_counter()
+        compression = header(request, b"content-encoding")
+        if compression is not None:
+            body = inflated(body, compression, limits)
+        json_bytes_sent = header_length(request)
+        raw = raw_form(model, graph)
+        asked = raw.parse(body) if json_bytes_sent == 0 else None
+        if asked is None:
+            check_json(body if json_bytes_sent is None else body[:json_bytes_sent])
+            if len(body) <= QUICK_BYTES:
+                asked = oip.parse(body, json_bytes_sent, spec.inputs, spec.outputs)
+            else:
+                in_thread = asyncio.get_running_loop().run_in_executor
+                asked = await in_thread(context.pool, oip.parse, body, json_bytes_sent, spec.inputs, spec.outputs)
+        rows = check_rows(asked, spec, limits)
+        if asked.parameters:
+            deadline = min(deadline, monotonic() + within(asked.parameters.get("timeout"), limits.request_timeout_s))
+            priority = ranked(asked.parameters.get("priority"), priority)
+        decode_s = perf_counter() - began
+        trace = Trace.of(request.scope)
+        trace.model, trace.rows = model.name, rows
+        with WhileConnected(request):
+            got = await model.run(graph, asked.inputs, deadline=deadline, priority=priority)
     began = perf_counter()
     json_bytes: int | None
     made = raw.encode(name, model.version, got.tensors, asked)
