@@ -26,6 +26,8 @@ from app.metrics import METHODS
 from app.wire.context import Trace
 
 log = logging.getLogger("lectern.traces")
+sdk = logging.getLogger("opentelemetry")
+sdk.addHandler(logging.NullHandler())  # after the end nobody hears it
 
 PATH: Final = "/v1/traces"
 UNTRACED: Final = ("/health/", "/v2/health/", "/metrics")
@@ -127,9 +129,8 @@ class Complaints(logging.Handler):
         self._endpoint = re.sub("//[^/]*@", "//", endpoint)  # a password is none of the log's
         self._next = 0.0
         self._unsaid = 0
-        self._source = logging.getLogger("opentelemetry")
-        self._source.addHandler(self)
-        self._propagated, self._source.propagate = self._source.propagate, False
+        sdk.addHandler(self)
+        sdk.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
         now = monotonic()
@@ -141,6 +142,5 @@ class Complaints(logging.Handler):
         log.warning("traces to %s: %s%s", self._endpoint, record.getMessage()[:500], before)
 
     def close(self) -> None:
-        self._source.removeHandler(self)
-        self._source.propagate = self._propagated
+        sdk.removeHandler(self)
         super().close()
