@@ -16,6 +16,7 @@ from app.engine.registry import Model
 from app.keys import is_protected
 from app.protocols import oip
 from app.tasks import classify
+from app.wire import urgency
 from app.wire.context import Context
 from app.wire.pictures import FORM, IMAGES, JSON, NPY
 
@@ -26,6 +27,7 @@ Pictures in, labels with calibrated probabilities out.
   in JSON as base64 or as nested pixels; many rows compactly as `application/x-npy`. What a picture really is is read
   from its bytes: a PNG that says it is a JPEG is read as the PNG it is.
 * **Options** (`model`, `version`, `top_k`) stand in the query, in the JSON object or in fields of the form, once.
+* **How urgent it is** is said by the headers `X-Request-Deadline-Ms` and `X-Request-Priority`.
 * **Errors** are `application/problem+json` (RFC 9457) and name the subject, what was expected and what came.
 * **As tensors, by the clients of others**: the same models answer under `/v2` in the Open Inference Protocol, with
   errors in its own form.
@@ -42,7 +44,7 @@ REASONS: Final = {
     429: "The queue is full; `Retry-After` says when to come back.",
     500: "The server failed; its log has the reason under the request id.",
     503: "Not ready, or shutting down.",
-    504: "The model did not answer in time.",
+    504: "Too late: the model did not, or could not, answer in the time that the request or the server gives.",
 }
 
 
@@ -153,6 +155,8 @@ def _complete_classify(
         }
         for name, schema in options.items()
     ]
+    operation["parameters"].append(urgency.PARAMETER)
+    operation["description"] = urgency.DOCUMENTED.format(late=504)
     limit = context.limits.max_rows
     schemas["ClassifyRequest"] = {
         "title": "ClassifyRequest",

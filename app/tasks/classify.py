@@ -58,7 +58,7 @@ class ClassifyRequest(BaseModel):
     image: Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)] = None
     images: Annotated[list[Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]], Field(min_length=1)] = []
     model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
-    version: Annotated[str | None, Field(description="its version; the latest where none is given")] = None
+    version: Annotated[str | None, Field(description="its version; the default one where none is given")] = None
     top_k: Annotated[int | None, Field(description="how many of the most probable labels to list")] = None
 
 

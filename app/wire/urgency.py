@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 
@@ -13,6 +13,19 @@ from app.wire.context import Limits, Trace
 
 DEADLINE: Final = "X-Request-Deadline-Ms"
 PRIORITY: Final = "X-Request-Priority"
+# The deadline stands in the text and not among the parameters: whoever tries what a document allows would send 1 ms and
+# take the 504 that answers it for a failure of the server.
+DOCUMENTED: Final = (
+    f"`{DEADLINE}` says for how many milliseconds the answer is of use, from the request's head on: what would come "
+    "later is answered {late} and not run. The server's own limit holds in any case."
+)
+PARAMETER: Final[dict[str, Any]] = {
+    "name": PRIORITY,
+    "in": "header",
+    "required": False,
+    "description": "who goes first where requests wait: 1 before 2, which is normal, before 3",
+    "schema": {"type": "integer", "enum": [FIRST, NORMAL, LAST]},
+}
 _PRIORITIES: Final = {None: NORMAL, "1": FIRST, "2": NORMAL, "3": LAST}
 
 

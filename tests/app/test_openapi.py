@@ -218,6 +218,33 @@ def test_errors_of_the_protocol_have_its_own_form_in_the_document(document: dict
     assert set(infer) == {"200", "400", "404", "500", "503"}
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/classify", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
+)
+    "path", ["/v1/classify", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
+)
+def test_urgency_is_documented_where_it_is_taken(house: House, document: dict[str, Any], path: str) -> None:
+    operation = document["paths"][path]["post"]
+    (priority,) = [p for p in operation["parameters"] if p["name"] == "X-Request-Priority"]
+    assert (priority["in"], priority["schema"]["enum"]) == ("header", [1, 2, 3])
+    late = "504" if path == "/v1/classify" else "503"
+    assert "`X-Request-Deadline-Ms`" in operation["description"]
+    assert f"answered {late}" in operation["description"]
+    kind, value = next((kind, value) for at, _, kind, value in examples(document) if at == path)
+
+    def status(**headers: str) -> int:
+        named = {"Content-Type": kind} | {name.replace("_", "-"): text for name, text in headers.items()}
+        return house.ask("POST", as_shown(path, operation), json.dumps(value).encode(), named).status
+
+    assert [status(X_Request_Priority=str(one)) for one in priority["schema"]["enum"]] == [200] * 3
+    assert str(status(X_Request_Deadline_Ms="0")) == late
+    assert late in operation["responses"]
+
+
+def test_a_full_queue_is_documented_with_when_to_come_back(document: dict[str, Any]) -> None:
+    assert "Retry-After" in document["paths"]["/v1/classify"]["post"]["responses"]["429"]["headers"]
+
+
 def test_loading_is_in_the_document_where_it_is_allowed(document: dict[str, Any]) -> None:
     assert not [path for path in document["paths"] if path.endswith("load")]
 

@@ -149,7 +149,7 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
 
 
 def _add_model(routes: APIRouter, context: Context, place: str) -> None:
-    """What is asked of one model, in its latest version or in the one that the path names."""
+    """What is asked of one model, in its default version or in the one that the path names."""
     kind = "_version" if "{version}" in place else ""
     of = " in one version" if kind else ""
 

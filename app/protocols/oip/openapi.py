@@ -13,6 +13,7 @@ from app.protocols.oip.documents import ControlRequest, IndexRequest, InferReque
 from app.protocols.oip.errors import REASONS, is_mine
 from app.protocols.oip.infer import HEADER_LENGTH
 from app.protocols.oip.models import graph_names
+from app.wire import urgency
 
 TAG: Final = "open inference protocol"
 DESCRIPTION: Final = 'For `tritonclient[http]` and the clients of KServe. Errors are `{"error": ...}`.'
@@ -87,15 +88,16 @@ def _complete(
 
 
 def _complete_infer(operation: dict[str, Any], shown: Shown | None) -> None:
-    operation["description"] = INFER
+    operation["description"] = f"{INFER}\n\n{urgency.DOCUMENTED.format(late=503)} So says `timeout`, in microseconds."
     operation["parameters"] += [
+        urgency.PARAMETER,
         {
             "name": HEADER_LENGTH,
             "in": "header",
             "required": False,
             "description": "bytes of JSON before the raw tensors; absent where all is JSON",
             "schema": {"type": "integer", "minimum": 0},
-        }
+        },
     ]
     raw = {"schema": {"type": "string", "format": "binary", "description": "JSON, and raw tensors behind it"}}
     _body(operation, "InferRequest", shown.requests if shown else {})
