@@ -221,8 +221,6 @@ def test_errors_of_the_protocol_have_its_own_form_in_the_document(document: dict
 @pytest.mark.parametrize(
     "path", ["/v1/classify", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
 )
-    "path", ["/v1/classify", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
-)
 def test_urgency_is_documented_where_it_is_taken(house: House, document: dict[str, Any], path: str) -> None:
     operation = document["paths"][path]["post"]
     (priority,) = [p for p in operation["parameters"] if p["name"] == "X-Request-Priority"]
