@@ -1,4 +1,7 @@
-"""Samplers against distributions whose score is known in closed form; each at the order that theory gives it."""
+"""Samplers against distributions whose score is known in closed form; each at the order that theory gives it.
+
+One long file, because every sampler is held to the same few distributions.
+"""
 
 from __future__ import annotations
 
