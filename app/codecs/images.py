@@ -6,10 +6,10 @@ whatever the bytes: the sizes are checked from the header, before anything is de
 
 from __future__ import annotations
 
-import base64
 import binascii
 import io
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -27,7 +27,9 @@ __all__ = ["decode", "decode_base64", "encode_png", "from_nested"]
 MIN_SIDE: Final = 4  # px; below it there is nothing to read
 MAX_EXIF_CHARACTERS: Final = 4 * 65536
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/=]|=(?!=?$)")
+_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]")
+_LENGTHS: Final = (1,) * 12 + (2, 2, 3, 4)  # bytes of a character of UTF-8, by the first four bits
+PIECE_BYTES: Final = 1 << 18  # of base64, a multiple of 4; a call on bytes holds the interpreter until it returns
 _TILE_SIDES: Final = (322, 323)  # TIFF 6.0, section 15: TileWidth, TileLength
 
 # The limit is an argument here and checked from the header; Pillow's own, global one would only warn beside it.
@@ -82,18 +84,26 @@ def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int)
     head, comma, body = text.partition(",") if text[:5].lower() == "data:" else ("", ",", text)
     if not comma or (head and not head.lower().endswith(";base64")):
         raise _not_base64(subject, f"a data: URL without ';base64,': {shown(text[:60])}")
-    # Whole-text operations: going through millions of characters one by one would hold up everybody else.
-    packed = body.encode("utf-8", "surrogatepass").translate(None, b" \t\r\n")
-    if packed.rstrip(b"=").translate(None, _BASE64):
-        wrong = _NOT_BASE64.search(packed.decode("utf-8", "surrogatepass"))
-        assert wrong is not None
-        hint = ", which belongs to the URL-safe alphabet" if wrong[0] in "-_" else ""
-        raise _not_base64(subject, f"{wrong[0]!r} as character {wrong.start()} (white space not counted){hint}")
+    # Going through millions of characters one by one would hold up everybody else, and so would all of them at once.
+    packed = b"".join(piece.translate(None, b" \t\r\n") for piece in _pieces(body.encode("utf-8", "surrogatepass")))
+    bare = packed.rstrip(b"=")
+    for number, piece in enumerate(_pieces(bare)):
+        if piece.translate(None, _BASE64):
+            wrong = _NOT_BASE64.search(piece)
+            assert wrong is not None
+            at = number * PIECE_BYTES + wrong.start()
+            character = packed[at : at + _LENGTHS[wrong[0][0] >> 4]].decode("utf-8", "surrogatepass")
+            hint = ", which belongs to the URL-safe alphabet" if character in "-_" else ""
+            raise _not_base64(subject, f"{character!r} as character {at} (white space not counted){hint}")
     try:
-        data = base64.b64decode(packed, validate=True)
+        data = b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in _pieces(packed))
     except binascii.Error as error:
         raise _not_base64(subject, f"{len(packed)} characters, cut off or wrongly padded ({error})") from error
     return decode(data, picture, subject=subject, max_pixels=max_pixels)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:

@@ -15,6 +15,9 @@ WHOLE: Final = "lectern.whole"
 """Key of a request's scope, there once the connection has all of its body."""
 
 
+LARGE_BYTES: Final = 2 << 20
+
+
 def header(request: Request, name: bytes) -> str | None:
     """One header's value; None where it is absent.
 
@@ -88,6 +91,8 @@ async def _collect(request: Request, limit: int) -> bytes:
             raise _too_large(limit, f"more than {limit} bytes")
         chunks.append(chunk)
         if not message.get("more_body", False):
+            if size > LARGE_BYTES:  # the system has to find the room, which takes it as long as copying
+                return await asyncio.to_thread(b"".join, chunks)
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -20,7 +20,7 @@ from app.codecs.images import decode_base64, from_nested
 from app.codecs.tensors import decode_npy
 from app.core.errors import TooLarge, Unprocessable, UnsupportedMedia
 from app.core.manifest import Picture, TensorSpec, numpy_dtype
-from app.wire.json_size import MAX_FIELDS, MAX_VALUES, check_json
+from app.wire.json_size import MAX_FIELDS, MAX_VALUES, PIECE_BYTES, check_json, parsing
 from app.wire.options import Known, Option, described, from_texts, in_words, merged, twice, unknown
 
 JSON: Final = "application/json"
@@ -47,14 +47,15 @@ class Payload:
     options: dict[str, Option]
     items: list[tuple[str, RawPicture]]  # (subject, picture)
     rows: bytes | None = None  # an .npy file
+    json_bytes: int = 0  # that they came in; nested lists do not tell how much is in them
 
     @property
     def small(self) -> bool:
         """Whether decoding takes less than a thread's hand-over would."""
         if self.rows is not None:
             return len(self.rows) <= SMALL_ROWS_BYTES
-        sizes = [len(item) if isinstance(item, bytes | str | list) else 0 for _, item in self.items]
-        return len(sizes) <= SMALL_ITEMS and sum(sizes) <= SMALL_BYTES
+        size = self.json_bytes or sum(len(item) for _, item in self.items if isinstance(item, bytes))
+        return len(self.items) <= SMALL_ITEMS and size <= SMALL_BYTES
 
 
 def parse(
@@ -136,7 +137,8 @@ def _from_form(body: bytes, parameters: str, known: Known, query: dict[str, Opti
 
 def _from_json(body: bytes, known: Known, schema: type[BaseModel], query: dict[str, Option]) -> Payload:
     try:
-        read = schema.model_validate_json(body)
+        with parsing(body):
+            read = schema.model_validate_json(body)
     except ValidationError as error:
         raise _json_error(error, schema) from None
     values = read.__dict__
@@ -151,16 +153,26 @@ def _from_json(body: bytes, known: Known, schema: type[BaseModel], query: dict[s
             got="both" if "image" in given else "neither",
         )
     if "image" in given:
-        return Payload(options, [("body.image", values["image"])])
-    return Payload(options, [(f"body.images[{i}]", image) for i, image in enumerate(values["images"])])
+        return Payload(options, [("body.image", values["image"])], json_bytes=len(body))
+    items = [(f"body.images[{i}]", image) for i, image in enumerate(values["images"])]
+    return Payload(options, items, json_bytes=len(body))
 
 
 def _check_repeated_keys(body: bytes, given: set[str]) -> None:
     # The parser keeps the last of two equal keys. Inside a JSON text every quote is escaped, so that a bare
     # `"name"` is a whole text; only before a colon it is a key. Counting first keeps the usual request cheap.
     for name in given:
-        if body.count(b'"%s"' % name.encode()) > 1 and len(re.findall(rb'"%s"\s*:' % name.encode(), body)) > 1:
+        if _is_twice(body, b'"%s"' % name.encode()) and len(re.findall(rb'"%s"\s*:' % name.encode(), body)) > 1:
             raise twice(name, f"body.{name}")
+
+
+def _is_twice(body: bytes, text: bytes) -> bool:
+    found = 0
+    for at in range(0, len(body), PIECE_BYTES):
+        found += body.count(text, at, at + PIECE_BYTES + len(text) - 1)  # one that begins in this piece
+        if found > 1:
+            return True
+    return False
 
 
 def _json_error(error: ValidationError, schema: type[BaseModel]) -> Unprocessable:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Callable
 from time import monotonic, perf_counter
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
 
 from fastapi import Request, Response
 
@@ -17,10 +18,13 @@ from app.engine.queue import LAST
 from app.wire.answered import Answered
 from app.wire.body import header, read_body
 from app.wire.context import Context, Limits, Trace
-from app.wire.json_size import check_json
+from app.wire.json_size import check_json, parsing
 from app.wire.short import Find, Short
 from app.wire.urgency import urgency
 from app.wire.waiting import WhileConnected
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 BEFORE: Final = "/v2/models/"
 AFTER: Final = "/infer"
@@ -81,17 +85,12 @@ async def answer(request: Request, context: Context, name: str, version: str | N
         began = perf_counter()
         compression = header(request, b"content-encoding")
         if compression is not None:
-            body = inflated(body, compression, limits)
+            body = await quickly(context, 16 * len(body), inflated, body, compression, limits)
         json_bytes_sent = header_length(request)
         raw = raw_form(model, graph)
         asked = raw.parse(body) if json_bytes_sent == 0 else None
         if asked is None:
-            check_json(body if json_bytes_sent is None else body[:json_bytes_sent])
-            if len(body) <= QUICK_BYTES:
-                asked = oip.parse(body, json_bytes_sent, spec.inputs, spec.outputs)
-            else:
-                in_thread = asyncio.get_running_loop().run_in_executor
-                asked = await in_thread(context.pool, oip.parse, body, json_bytes_sent, spec.inputs, spec.outputs)
+            asked = await quickly(context, len(body), parsed, body, json_bytes_sent, spec)
         rows = check_rows(asked, spec, limits)
         if asked.parameters:
             deadline = min(deadline, monotonic() + within(asked.parameters.get("timeout"), limits.request_timeout_s))
@@ -110,20 +109,35 @@ async def answer(request: Request, context: Context, name: str, version: str | N
         head = {"model_name": name, "model_version": model.version}
         if asked.id is not None:
             head["id"] = asked.id
-        content, json_bytes = oip.encode(head, got.tensors, asked.outputs, model.manifest.labels)
+        size = sum(tensor.nbytes for tensor in got.tensors.values())
+        content, json_bytes = await quickly(
+            context, size, oip.encode, head, got.tensors, asked.outputs, model.manifest.labels
+        )
     headers = [(b"content-type", b"application/json" if json_bytes is None else b"application/octet-stream")]
     if json_bytes is not None:
         headers.append((b"inference-header-content-length", b"%d" % json_bytes))
     encoding = accepted_encoding(header(request, b"accept-encoding"))
     if encoding:
-        squeeze = zlib.compressobj(COMPRESS_LEVEL, wbits=WINDOW_BITS[encoding])
-        content = squeeze.compress(content) + squeeze.flush()
+        content = await quickly(context, len(content), squeezed, content, encoding)
         headers.append((b"content-encoding", encoding.encode("ascii")))
     encode_s = perf_counter() - began
     context.stages.observe(
         trace, model, graph, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s
     )
     return Answered(content, headers)
+
+
+async def quickly(context: Context, size: int, work: Callable[[*Args], T], *args: *Args) -> T:
+    """Do it here where there are few bytes, else in a thread."""
+    if size <= QUICK_BYTES:
+        return work(*args)
+    return await asyncio.get_running_loop().run_in_executor(context.pool, work, *args)
+
+
+def parsed(body: bytes, json_bytes: int | None, spec: Graph) -> oip.InferRequest:
+    check_json(body if json_bytes is None else body[:json_bytes])
+    with parsing(body):
+        return oip.parse(body, json_bytes, spec.inputs, spec.outputs)
 
 
 def raw_form(model: Model, graph: str) -> oip.RawForm:
@@ -207,6 +221,11 @@ def inflated(body: bytes, encoding: str, limits: Limits) -> bytes:
     if not unpack.eof or unpack.unused_data:
         raise UnsupportedMedia(f"the body is not one whole {name} stream", subject="body", expected=name)
     return content
+
+
+def squeezed(content: bytes, encoding: str) -> bytes:
+    squeeze = zlib.compressobj(COMPRESS_LEVEL, wbits=WINDOW_BITS[encoding])
+    return squeeze.compress(content) + squeeze.flush()
 
 
 def accepted_encoding(accept: str | None) -> str | None:
