@@ -67,6 +67,7 @@ class Spans:
         flush.start()
         flush.join(FLUSH_S)
         if flush.is_alive():
+            log.warning("the last traces are lost: they did not reach the collector in %g s", FLUSH_S)
             self._exporter.shutdown()  # type: ignore[no-untyped-call]
         self._complaints.close()
 

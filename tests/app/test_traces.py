@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import signal
 import socket
 import sys
 import threading
@@ -22,6 +23,8 @@ from app.core.errors import LoadRefused
 from app.settings import STANDARD_ENDPOINT, WrongSetting, read_settings
 from app.spans import SILENCE_S, Complaints
 from tests.app.house import House, grey, open_house
+from tests.app.test_shutdown import serve
+from tests.app.test_workers import ask_once
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -203,10 +206,33 @@ def test_a_collector_that_is_down_disturbs_nobody_and_is_said_once(
         assert [ask(house, f"r{i}") for i in range(20)] == [200] * 20
         began = monotonic()
     assert monotonic() - began < 10  # the house's own end, and two seconds
-    said = [record.getMessage() for record in caplog.records if record.name == "lectern.traces"]
+    said = [text for record in caplog.records if (text := record.getMessage()).startswith("traces to ")]
     assert len(said) == 1
     assert url + "/v1/traces" in said[0]
     assert not logging.getLogger("opentelemetry").propagate  # what it says of every batch goes no further
+
+
+def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds_at_most(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        with open_house(models, otlp_endpoint=f"http://127.0.0.1:{mute.getsockname()[1]}") as house:
+            assert ask(house, "x") == 200
+            began = monotonic()
+        assert 2 < monotonic() - began < 8
+    assert "the last traces are lost" in caplog.text
+
+
+def test_each_worker_tells_of_its_own_requests(models: Path) -> None:
+    with collector() as got, serve(models, 2, "--otlp-endpoint", got.url) as (started, _, port):
+        for _ in range(4):
+            assert ask_once(port) == 200
+        started.send_signal(signal.SIGTERM)
+        _, errors = started.communicate(timeout=20)
+    assert (started.returncode, errors) == (0, "")
+    roots = [span for span in got.spans if span.kind == SERVER]
+    assert len(roots) == 4
+    assert len({told["service.instance.id"] for told in got.resources}) == 2
 
 
 def test_complaints_are_said_now_and_then_and_counted_between(
