@@ -38,6 +38,7 @@ _CELL: Final = {name: i for i, name in enumerate((*TOTALS, LAST_AT))}
 
 REQUESTS: Final = _CELL["requests"]
 ROWS: Final = _CELL["rows"]
+STEPS: Final = _CELL["steps"]
 DECODE_S: Final = _CELL["decode_s"]
 ENCODE_S: Final = _CELL["encode_s"]
 """Cells of `totals` that each request writes to; by name it costs three times as much."""

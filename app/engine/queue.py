@@ -123,8 +123,10 @@ class Queue:
 
     def put(self, job: Job) -> None:
         """Behind those of its priority and weight."""
-        self._count(job, job.left)
-        self.put_back(job)
+        rows = job.rows - job.taken
+        self.rows += rows
+        self._rows_of[job.priority] += rows
+        self._lanes[job.priority][rows > self._light_rows][job] = None
 
     def put_back(self, job: Job) -> None:
         """What is left of a job that `take` has cut."""
@@ -157,6 +159,7 @@ class Queue:
         batch: list[Slice] = []
         room = self.max_rows
         kind: object = None
+        taken = dict.fromkeys(self._rows_of, 0)
         for light, heavy in self._lanes.values():
             if not light and not heavy:
                 continue
@@ -176,15 +179,19 @@ class Queue:
                     elif job.kind != kind:
                         continue
                     leave.append(job)
-                    begin, end = job.taken, min(job.rows, job.taken + room)
+                    begin = job.taken
+                    end = job.rows if job.rows - begin <= room else begin + room
                     batch.append(Slice(job, begin, end))
                     job.taken = end
                     room -= end - begin
-                    self._count(job, begin - end)
+                    taken[job.priority] += end - begin
                 for job in leave:
                     del lane[job]
             if room == 0:
                 break
+        self.rows -= self.max_rows - room
+        for priority, rows in taken.items():
+            self._rows_of[priority] -= rows
         return batch
 
     def _count(self, job: Job, rows: int) -> None:

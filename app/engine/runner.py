@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.core.errors import InferenceFailed, LecternError, Unprocessable
 from app.core.manifest import Tensors
 from app.core.tally import observe
-from app.engine.counters import Counters
+from app.engine.counters import STEPS, Counters
 from app.engine.pace import Pace
 from app.engine.queue import Job, OnStep, Slice, joined, stack
 
@@ -119,7 +119,7 @@ class Runner:
         """All rows of a job have been run: it is done, or goes on to its next step."""
         if job.sampler is not None:
             job.steps += 1
-            self._counters.steps += 1
+            self._counters.totals[STEPS] += 1
             observe(self._counters.step_seconds, perf_counter() - job.fed_at)
             if job.on_step is not None:
                 outcomes.steps.append((job.on_step, job.steps, outputs))
