@@ -99,12 +99,15 @@ class Line:
     def is_closed(self) -> bool:
         return self._file.read(1) == b""
 
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._socket.close()
+        self.close()
 
 
 @contextmanager
