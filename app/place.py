@@ -13,6 +13,7 @@ import logging
 import mmap
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -174,7 +175,9 @@ class Place:
         """End the process, one that is being started too; no other will live here."""
         self._is_doomed = True
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+            # Popen.kill would look whether it has ended, and take its exit code from whoever waits for it.
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     def rescue(self) -> list[socket.socket]:
         """The connections that a dead worker had not taken out of its channel, which is closed."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from operator import lt
 from pathlib import Path
 
 import pytest
@@ -90,11 +91,12 @@ def test_a_worker_that_takes_another_s_place_serves_nothing_that_was_unloaded(tm
         blocks = blocks_of(started)
         with Line(port) as line:
             assert order(line, "unload") == 200
-        first, second = workers_of(started)
-        os.kill(first, signal.SIGKILL)
-        os.kill(second, signal.SIGKILL)
-        with Line(port) as line:  # waits for the first that is ready
-            assert line.ask(ROW)[0] == 404
+        before = figure(blocks, "lectern_connections")
+        for worker in workers_of(started):
+            os.kill(worker, signal.SIGKILL)
+        while not all(map(lt, before, figure(blocks, "lectern_connections"))):  # until both have had one
+            with Line(port) as line:
+                assert line.ask(ROW)[0] == 404
         with lines_to_both(started, port) as lines:
             assert figure(blocks, "lectern_worker_restarts") == [2]
             assert answers(lines) == {404}
