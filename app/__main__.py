@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(settings: Settings) -> int:
     """Serve until a signal, alone or as the parent of workers, which needs neither the web framework nor the models."""
     if settings.workers == 1:
-        from app import serving
+        from app.server import serving
 
         return serving.serve(settings)
-    from app import workers
+    from app.server import workers
 
     return workers.serve(settings)
 

@@ -16,7 +16,6 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import cards, health, openapi, pages, problems
-from app.closing import Closing, refuse
 from app.core.manifest import Task
 from app.core.tally import BLOCK_BYTES, Memory, Tally, read
 from app.direct import Direct
@@ -25,12 +24,13 @@ from app.engine.process import cores
 from app.engine.registry import Registry
 from app.engine.shared import Shared
 from app.keys import Keys
-from app.metrics import Metrics
 from app.protocols import oip
+from app.server.closing import Closing, refuse
 from app.settings import Settings
 from app.tasks import classify
-from app.telemetry import Telemetry
-from app.tracing import Tracing
+from app.telemetry.metrics import Metrics
+from app.telemetry.middleware import Telemetry
+from app.telemetry.tracing import Tracing
 from app.wire.context import Context, Limits
 from app.wire.urgency import DEADLINE, PRIORITY
 

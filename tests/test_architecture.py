@@ -30,7 +30,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "app.tasks": (frozenset({"app.core", "app.engine", "app.codecs", "app.wire"}), WEB | PYDANTIC | {"numpy"}),
     "app.protocols": (frozenset({"app.core", "app.engine", "app.codecs", "app.wire"}), WEB | PYDANTIC | {"numpy"}),
     "app": (frozenset({"app"}), WEB | {"numpy", "pydantic", "pydantic_settings", "prometheus_client"}),
-    "app.spans": (frozenset({"app"}), frozenset({"opentelemetry"})),
+    "app.telemetry.spans": (frozenset({"app"}), frozenset({"opentelemetry"})),
     # A picture must be read in training exactly as when it is served, so training reads it with the same codec.
     "training": (frozenset({"app.core", "app.codecs", "training"}), LEARNING),
     "training.export": (frozenset({"app.core", "app.codecs", "training"}), LEARNING | {"onnxruntime"}),

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from app.main import create_app
-from app.serving import Server, bind, uvicorn_config
+from app.server.serving import Server, bind, uvicorn_config
 from app.settings import Settings
 from tests import models_made
 

@@ -21,7 +21,7 @@ from app.engine.batcher import Batcher
 from tests.app.engine.lives import publish
 from tests.app.house import House, open_house
 from tests.app.load import request_of
-from tests.app.test_shutdown import Line
+from tests.app.server.test_shutdown import Line
 from tests.app.test_swaps import asked, labels_served, until
 from tests.in_loop import in_loop
 

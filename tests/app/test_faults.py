@@ -16,11 +16,11 @@ from onnx import TensorProto, helper
 
 from app.codecs.tensors import encode_npy
 from tests.app.load import request_of
+from tests.app.server.test_shutdown import Line, get
+from tests.app.server.test_workers import scraped
 from tests.app.test_main import process
-from tests.app.test_shutdown import Line, get
 from tests.app.test_starving import waits_ms
 from tests.app.test_swaps import until
-from tests.app.test_workers import scraped
 from tests.models_made import LABELS, classifier_manifest, classifier_onnx, onnx_bytes, write_folder
 
 KNOWN = 200  # pixels as bright as this, or brighter, are in nobody's table

@@ -19,9 +19,9 @@ import pytest
 from app.codecs.tensors import encode_npy
 from tests.app.engine.lives import IMAGE, publish, spoil_one_bit
 from tests.app.load import Account, ask_on, request_of
+from tests.app.server.test_shutdown import Line, get
 from tests.app.test_faults import slow_onnx
 from tests.app.test_main import process
-from tests.app.test_shutdown import Line, get
 from tests.app.test_swaps import until
 from tests.models_made import classifier_manifest, make_classifier_folder, write_folder
 

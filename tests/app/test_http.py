@@ -10,8 +10,8 @@ import pytest
 
 from app.codecs.images import encode_png
 from app.core.errors import ClientError
-from app.logs import JsonFormatter, TextFormatter
 from app.problems import kinds
+from app.telemetry.logs import JsonFormatter, TextFormatter
 from tests.app.house import House, grey, open_house
 
 PNG = encode_png(grey(100))

@@ -23,8 +23,8 @@ from app.tasks.classify import ClassifyRequest
 from app.wire.pictures import JSON, Payload, parse
 from tests.app.house import form, grey
 from tests.app.load import request_of
+from tests.app.server.test_shutdown import Line, get
 from tests.app.test_main import process
-from tests.app.test_shutdown import Line, get
 from tests.models_made import PHOTO, make_classifier_folder
 
 WIDE = PhotoPicture(kind="photo", height=224, width=224, channels=3)

@@ -205,7 +205,7 @@ def test_each_graph_of_a_model_is_a_model_of_its_own(two_graphs: House) -> None:
 
 def test_the_document_names_each_graph_of_a_model_and_its_folder_once(two_graphs: House) -> None:
     paths = two_graphs.get("/openapi.json").json()["paths"]
-    name, _, _ = paths["/v2/models/{name}/versions/{version}/infer"]["post"]["parameters"]
+    name, *_ = paths["/v2/models/{name}/versions/{version}/infer"]["post"]["parameters"]
     assert name["schema"]["enum"] == ["pair.classifier", "pair.second"]
     assert name["example"] in name["schema"]["enum"]
     (folder,) = paths["/v2/repository/models/{name}/load"]["post"]["parameters"]

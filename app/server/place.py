@@ -1,8 +1,8 @@
 """A worker's place as its parent sees it: a process, the channel to it, and the block of figures it counts in.
 
 The block stays when the process goes, so that its counters go on. The channel is new for each process. It brings the
-worker single bytes, HERE with a connection beside it, and lines of JSON (see `app.controls`); what the worker says into
-it is a line of JSON each.
+worker single bytes, HERE with a connection beside it, and lines of JSON (see `app.server.controls`); what the worker
+says into it is a line of JSON each.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Place:
         numbers = [str(number) for number in (theirs.fileno(), self.block, weights, *blocks)]
         warnings = [f"-W{option}" for option in sys.warnoptions]
         process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *warnings, "-m", "app.worker", *numbers,
+            sys.executable, *warnings, "-m", "app.server.worker", *numbers,
             stdin=subprocess.PIPE, pass_fds=(theirs.fileno(), *blocks, *([weights] if weights != NO_FILE else [])),
             process_group=0,  # ^C at a terminal is for the parent to hear, who says it on
         )  # fmt: skip

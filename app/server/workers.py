@@ -12,8 +12,8 @@ parent imports neither the web framework nor the runtime and counts no connectio
 its block of figures, which the parent maps, so the two need not talk.
 
 A worker ends by itself when its channel closes, so none outlives its parent; it first answers what it has accepted.
-The end of all is that of `app.serving`, step by step: every worker tells when it has nothing left to answer, and only
-then the gate is shut.
+The end of all is that of `app.server.serving`, step by step: every worker tells when it has nothing left to answer, and
+only then the gate is shut.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from app import logs
-from app.controls import Controls
 from app.core.tally import BLOCK_BYTES, Tally
 from app.engine.process import cores
-from app.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind_or_say_why, shut_gate
-from app.place import CLOSE, LAST, NO_FILE, Place, new_block, shared_folder
+from app.server.controls import Controls
+from app.server.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind_or_say_why, shut_gate
+from app.server.place import CLOSE, LAST, NO_FILE, Place, new_block, shared_folder
 from app.settings import Settings
+from app.telemetry import logs
 
 log = logging.getLogger("lectern")
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.logs import FIELDS
 from app.problems import internal_error
+from app.telemetry.logs import FIELDS
 from app.wire.answered import HEADERS
 from app.wire.context import Trace, begin
 

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from app.metrics import METHODS
+from app.telemetry.metrics import METHODS
 from app.wire.context import Trace
 
 log = logging.getLogger("lectern.traces")

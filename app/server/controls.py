@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.place import Place
+from app.server.place import Place
 
 
 @dataclass

@@ -32,13 +32,13 @@ from typing import Any, Final, NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from app import logs
-from app.connection import Connection, State
 from app.core.errors import LoadRefused
 from app.engine.registry import Registry
-from app.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind, bind_or_say_why, shut_gate
 from app.main import create_app
+from app.server.connection import Connection, State
+from app.server.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind, bind_or_say_why, shut_gate
 from app.settings import Settings
+from app.telemetry import logs
 
 __all__ = ["FAILED", "OK", "Server", "bind", "open_app", "run", "serve", "titles", "uvicorn_config"]
 

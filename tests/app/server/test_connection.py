@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app import connection
 from app.codecs.images import encode_png
+from app.server import connection
 from tests.app.house import House, grey
 
 PNG = encode_png(grey(100))

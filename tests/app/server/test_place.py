@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.place import FOLDERS, NO_FILE, shared_folder
+from app.server.place import FOLDERS, NO_FILE, shared_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux only")
 
@@ -36,7 +36,7 @@ def test_the_folder_is_open_to_this_server_alone_and_gone_at_its_end(tmp_path: P
 def test_what_a_killed_server_left_is_removed_by_the_next_and_what_is_in_use_is_not(tmp_path: Path) -> None:
     code = (
         "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
-        "from app.place import shared_folder\n"
+        "from app.server.place import shared_folder\n"
         "with shared_folder(): print('open', flush=True); sys.stdin.read()"
     )
     left = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.logs import FIELDS, JsonFormatter, TextFormatter
+from app.telemetry.logs import FIELDS, JsonFormatter, TextFormatter
 
 VALUES = st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.tuples(st.integers(), st.text()))
 
@@ -54,7 +54,7 @@ def test_the_time_is_that_of_the_record_whatever_line_came_before() -> None:
 
 def test_a_process_that_is_killed_has_written_all_its_lines_in_their_order() -> None:
     program = (
-        "import logging, os, signal; from app import logs\n"
+        "import logging, os, signal; from app.telemetry import logs\n"
         "logs.configure('text', 'info'); log = logging.getLogger('a')\n"
         "for i in range(1000): log.info('line', extra={logs.FIELDS: {'i': i}})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -22,8 +22,8 @@ import pytest
 from app.__main__ import main
 from app.core.tally import BLOCK_BYTES, read
 from tests.app.load import Account, ask_on
+from tests.app.server.test_shutdown import PNG, Line, get, serve
 from tests.app.test_main import ROOT
-from tests.app.test_shutdown import PNG, Line, get, serve
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at the processes through /proc")
 

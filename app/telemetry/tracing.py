@@ -11,7 +11,7 @@ from app.core.errors import LoadRefused
 from app.wire.context import Trace
 
 if TYPE_CHECKING:
-    from app.spans import Spans
+    from app.telemetry.spans import Spans
 
 
 class Tracing:
@@ -35,7 +35,7 @@ class Tracing:
             LoadRefused: what this needs is not installed.
         """
         try:
-            from app.spans import Spans
+            from app.telemetry.spans import Spans
         except ImportError as error:
             raise LoadRefused(
                 f"traces to {self._endpoint} need the extra otel, and {error.name} is not installed: "

@@ -17,9 +17,9 @@ import pytest
 from app.codecs.tensors import encode_npy
 from tests.app.engine.lives import IMAGE, publish, spoil_one_bit
 from tests.app.load import request_of
+from tests.app.server.test_shutdown import Line
+from tests.app.server.test_workers import blocks_of, figure, workers_of
 from tests.app.test_main import process
-from tests.app.test_shutdown import Line
-from tests.app.test_workers import blocks_of, figure, workers_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at the processes through /proc")
 

@@ -1,7 +1,7 @@
-"""One worker: a process that serves the connections its parent hands it. Started by `app.workers`.
+"""One worker: a process that serves the connections its parent hands it. Started by `app.server.workers`.
 
-`python -m app.worker CHANNEL OWN WEIGHTS BLOCK...`, all numbers of open files, the settings on standard input. What
-goes through the channel is written in `app.place`.
+`python -m app.server.worker CHANNEL OWN WEIGHTS BLOCK...`, all numbers of open files, the settings on standard input.
+What goes through the channel is written in `app.server.place`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any, Final
 from fastapi import FastAPI
 from uvicorn import Config
 
-from app import logs
-from app.connection import Connection
 from app.core.errors import LecternError, LoadRefused, NotFound, Unavailable
 from app.core.tally import BLOCK_BYTES, Tally
 from app.engine.registry import Control, Registry
-from app.listening import allow_many_files
 from app.main import create_app
-from app.place import CLOSE, HERE, NO_FILE
-from app.serving import FAILED, OK, Server, open_app, run, titles, uvicorn_config
+from app.server.connection import Connection
+from app.server.listening import allow_many_files
+from app.server.place import CLOSE, HERE, NO_FILE
+from app.server.serving import FAILED, OK, Server, open_app, run, titles, uvicorn_config
 from app.settings import Settings
+from app.telemetry import logs
 
 TURN: Final = 64  # connections taken before the event loop has its turn again
 CONTROL_S: Final = 60.0  # for the other workers to load or unload a model
@@ -93,7 +93,7 @@ class Worker(Server):
                 self.begin_to_close()
                 return
 
-    # Models loaded and unloaded by hand, see `app.controls`.
+    # Models loaded and unloaded by hand, see `app.server.controls`.
 
     async def on_control(self, control: Control, name: str) -> Sequence[str]:
         """Have the other workers do what was done here; returns why some could not."""

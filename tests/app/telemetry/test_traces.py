@@ -21,10 +21,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from app.core.errors import LoadRefused
 from app.settings import STANDARD_ENDPOINT, WrongSetting, read_settings
-from app.spans import SILENCE_S, Complaints
+from app.telemetry.spans import SILENCE_S, Complaints
 from tests.app.house import House, grey, open_house
-from tests.app.test_shutdown import serve
-from tests.app.test_workers import ask_once
+from tests.app.server.test_shutdown import serve
+from tests.app.server.test_workers import ask_once
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -239,7 +239,7 @@ def test_complaints_are_said_now_and_then_and_counted_between(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("app.spans.monotonic", lambda: now)
+    monkeypatch.setattr("app.telemetry.spans.monotonic", lambda: now)
     complaints = Complaints("http://me:secret@there/v1/traces")
     try:
         source = logging.getLogger("opentelemetry.sdk.x")
@@ -256,7 +256,7 @@ def test_complaints_are_said_now_and_then_and_counted_between(
 
 
 def test_without_an_endpoint_nothing_of_the_sdk_is_loaded(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "app.spans", None)  # importing it fails
+    monkeypatch.setitem(sys.modules, "app.telemetry.spans", None)  # importing it fails
     with open_house(models) as house:
         assert ask(house, "x") == 200
 
@@ -264,7 +264,7 @@ def test_without_an_endpoint_nothing_of_the_sdk_is_loaded(models: Path, monkeypa
 def test_an_endpoint_without_the_extra_is_refused_at_the_start_with_what_to_install(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "app.spans")
+    monkeypatch.delitem(sys.modules, "app.telemetry.spans")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(LoadRefused) as refused, open_house(models, otlp_endpoint="http://localhost:4318"):
         pass

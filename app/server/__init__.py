@@ -1,0 +1,1 @@
+"""The processes around the app: port and connections, workers, the end."""

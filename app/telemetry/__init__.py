@@ -1,0 +1,1 @@
+"""What is told of requests to people and machines: headers and log lines, figures, traces."""
