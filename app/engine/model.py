@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 # runs are longer: at 32 connections a CNN gave 3 % more requests/s and 8.6 instead of 12.4 ms at p99 (two workers, two
 # cores, one row a request), and whoever else waits for the loop waits no longer than for the core.
 INLINE_S: Final = 0.0005
-INLINE_ALONE_S: Final = 0.006
+INLINE_ALONE_S: Final = 0.012
 
 
 class Hold:

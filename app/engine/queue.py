@@ -119,6 +119,8 @@ class Queue:
 
     def rows_before(self, priority: int) -> int:
         """Rows that a newcomer of that priority finds before it, at most."""
+        if not self.rows:
+            return 0
         return sum(rows for other, rows in self._rows_of.items() if other <= priority)
 
     def put(self, job: Job) -> None:

@@ -23,6 +23,7 @@ from app.wire.waiting import LINE
 
 MAX_HEAD_BYTES: Final = 64 << 10
 HEAD_TIMEOUT_S: Final = 30.0
+READER_TIMEOUT_S: Final = 60.0  # without a byte taken of an answer that waits
 OK: Final = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -61,6 +62,9 @@ class Connection(HttpToolsProtocol):
 
     _idle_bytes = 0  # since the last complete head or piece of body: of a head, of trailers, of chunk extensions
     _head_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
+    _keep_timer: asyncio.TimerHandle | None = None
+    _idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -103,14 +107,34 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
+        for timer in (self._head_timer, self._reader_timer, self._keep_timer):
+            if timer is not None:
+                timer.cancel()
         self.server_state.open[0] -= 1
         self.server_state.closed[0] += 1
         super().connection_lost(exc)
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.cancel()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+        super().resume_writing()
+
+    def _watch_reader(self, waiting: int) -> None:
+        self._reader_timer = self.loop.call_later(READER_TIMEOUT_S, self._reader_is_late, waiting)
+
+    def _reader_is_late(self, waited: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting < waited:  # slow, but it reads
+            self._watch_reader(waiting)
+        else:
+            self.transport.abort()
 
     def reply(self, scope: Scope, headers: bytes, body: bytes) -> bool:
         """The whole answer to a request, 200, in one write; False where it must take its way through `send`.
@@ -134,6 +158,29 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         cycle.on_response()
         return True
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but for the keep-alive: one timer that looks again, instead of a new one for each answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        self._idle_since = self.loop.time()
+        if self._keep_timer is None:
+            self._keep_timer = self.loop.call_later(self.timeout_keep_alive, self._look_at_keep_alive)
+
+    def _look_at_keep_alive(self) -> None:
+        self._keep_timer = None
+        if self.is_idle and not self._idle_bytes and not self.transport.is_closing():
+            left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+            if left > 0:
+                self._keep_timer = self.loop.call_later(left, self._look_at_keep_alive)
+            else:
+                self.timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(

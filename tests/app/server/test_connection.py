@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.codecs.images import encode_png
 from app.server import connection
-from tests.app.house import House, grey
+from tests.app.house import House, grey, open_house
 
 PNG = encode_png(grey(100))
 
@@ -114,3 +118,60 @@ def test_nor_is_a_second_head_waited_for_without_end(house: House, monkeypatch: 
         while got := line.recv(65536):
             answer += got
     assert answer.count(b"HTTP/1.1 200") == 1
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    last = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < last
+        time.sleep(0.01)
+
+
+def open_connections(house: House) -> int:
+    lines = house.get("/metrics").body.decode().splitlines()
+    (line,) = [line for line in lines if line.startswith("lectern_open_connections ")]
+    return int(float(line.split()[1])) - 1  # the one that asks
+
+
+def test_a_reader_that_takes_nothing_of_its_answers_is_cut_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "READER_TIMEOUT_S", 0.1)
+    asks = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+        line.sendall(asks * 400)  # far more answers than the sockets between them hold
+        until(lambda: open_connections(house) == 0)
+        received = 0
+        with suppress(ConnectionResetError):
+            while taken := len(line.recv(1 << 20)):
+                received += taken
+    assert received < 400 * len(house.get("/openapi.json").body)
+
+
+def test_a_slow_reader_that_takes_something_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "READER_TIMEOUT_S", 0.2)
+    size = len(house.get("/openapi.json").body)
+    asks = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 39
+    asks += b"GET /openapi.json HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    received = 0
+    with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+        line.sendall(asks)
+        while taken := len(line.recv(size // 4)):
+            received += taken
+    assert received > 40 * size
+
+
+def test_an_idle_connection_is_closed_when_its_time_is_over_and_not_while_it_is_used(models: Path) -> None:
+    ask = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    with open_house(models, only=("shades",), keep_alive_s=1) as house:
+        with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+            began = time.monotonic()
+            for _ in range(4):
+                line.sendall(ask)
+                assert line.recv(65536).startswith(b"HTTP/1.1 200")
+                line.settimeout(0.4)
+                with pytest.raises(TimeoutError):  # open, and silent
+                    line.recv(1)
+                line.settimeout(20)
+            used_s = time.monotonic() - began
+            assert line.recv(1) == b""
+            assert 1.5 < used_s < time.monotonic() - began < used_s + 2
