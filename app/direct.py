@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import LecternError
-from app.wire.answered import Answered
+from app.wire.answered import reply
 from app.wire.context import Trace
 from app.wire.short import Find, Short
 
@@ -51,7 +51,7 @@ class Direct:
                 response = await short.handle(Request(scope, receive))
             except LecternError as error:
                 response = self._refused(error, scope)
-            if not (self._straight and isinstance(response, Answered) and response.reply(scope)):
+            if not (self._straight and reply(scope, response)):
                 await response(scope, receive, send)
             return
         await self.app(scope, receive, send)

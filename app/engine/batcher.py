@@ -117,6 +117,15 @@ class Batcher:
             return Answer(end.value, 0.0, 0.0, 0)
         return await self._answer(first, sampler, on_step, deadline, priority)
 
+    def check_room(self) -> None:
+        """Raises Busy where not one row more would be taken: before anybody decodes it."""
+        if self._queue.rows >= self.max_queued_rows:
+            self.counters.rejected += 1
+            raise Busy(
+                f"{self.name}: {self._queue.rows} rows are queued, it holds no more",
+                retry_after_s=self.pace.retry_after_s(self._queue.rows),
+            )
+
     async def close(self) -> None:
         """Refuse what comes from now on, answer everything that was accepted, end the worker."""
         with self._changed:

@@ -118,6 +118,12 @@ class Model:
         answering until then. Choose and hold without an `await` between."""
         return self._hold
 
+    def check_room(self, graph: str) -> None:
+        """Raises Busy where the graph's queue is full: `Batcher.check_room`."""
+        batcher = self._batchers.get(graph)
+        if batcher is not None:
+            batcher.check_room()
+
     def run(
         self, graph: str, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL
     ) -> Coroutine[Any, Any, Answer]:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.core.errors import ClientError
@@ -24,7 +24,6 @@ from app.wire.waiting import LINE
 MAX_HEAD_BYTES: Final = 64 << 10
 HEAD_TIMEOUT_S: Final = 30.0
 READER_TIMEOUT_S: Final = 60.0  # without a byte taken of an answer that waits
-OK: Final = b"HTTP/1.1 200 OK\r\n"
 
 
 class BadHttp(ClientError):
@@ -136,8 +135,8 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.abort()
 
-    def reply(self, scope: Scope, headers: bytes, body: bytes) -> bool:
-        """The whole answer to a request, 200, in one write; False where it must take its way through `send`.
+    def reply(self, scope: Scope, status: int, headers: bytes, body: bytes) -> bool:
+        """The whole answer to a request in one write; False where it must take its way through `send`.
 
         As `RequestResponseCycle.send` does it, which looks at each header again and writes twice.
         """
@@ -145,7 +144,7 @@ class Connection(HttpToolsProtocol):
         # Of pipelined requests it is the last; and a client that reads slowly is waited for.
         if cycle.scope is not scope or cycle.response_started or cycle.disconnected or self.flow.write_paused:
             return False
-        content = [OK]
+        content = [STATUS_LINE[status]]
         for name, value in self.server_state.default_headers:
             content += (name, b": ", value, b"\r\n")
         content += (headers, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)

@@ -125,6 +125,7 @@ async def answer(request: Request, context: Context) -> Response:
             expected=f"no top_k, or accept: {pictures.JSON}",
             got=f"top_k {top_k} with accept: {pictures.NPY}",
         )
+    model.check_room(GRAPH)
     with model.hold(), WhileConnected(request):
         rows = await _decoded(payload, model, context)
         decode_s = perf_counter() - began

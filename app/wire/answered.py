@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Scope
 
-from app.wire.context import TRACE
+from app.wire.context import TRACE, Trace
 from app.wire.waiting import LINE
 
 HEADERS: Final = (
@@ -24,7 +24,7 @@ _HEADERS: Final = b"".join(b"%b: %b\r\n" % header for header in HEADERS)
 class Line(Protocol):
     """A connection that takes a whole answer at once."""
 
-    def reply(self, scope: Scope, headers: bytes, body: bytes) -> bool: ...
+    def reply(self, scope: Scope, status: int, headers: bytes, body: bytes) -> bool: ...
 
 
 class Answered(Response):
@@ -43,19 +43,20 @@ class Answered(Response):
         self.background = None
         self.raw_headers = [*headers, (b"content-length", b"%d" % len(content))]
 
-    def reply(self, scope: Scope) -> bool:
-        """Give it to the connection in one piece, past `send` and whoever listens there; False where that cannot be."""
-        line: Line | None = scope.get(LINE)
-        trace = scope.get(TRACE)
-        if line is None or trace is None:
-            return False
-        headers = b"".join([b"%b: %b\r\n" % header for header in self.raw_headers])
-        request_id = b"x-request-id: %b\r\n" % trace.request_id.encode("ascii")
-        if not line.reply(scope, b"".join((headers, _HEADERS, request_id)), self.body):
-            return False
-        trace.status = 200
-        return True
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body})
+def reply(scope: Scope, response: Response) -> bool:
+    """Give a whole response to the connection in one piece, past `send` and whoever listens there.
+
+    Returns:
+        False where that cannot be: another server's connection, pipelined requests, a slow reader, a body not read yet.
+    """
+    line: Line | None = scope.get(LINE)
+    trace: Trace | None = scope.get(TRACE)
+    if line is None or trace is None or trace.unread or isinstance(response, StreamingResponse):
+        return False
+    headers = b"".join([b"%b: %b\r\n" % header for header in response.raw_headers])
+    request_id = b"x-request-id: %b\r\n" % trace.request_id.encode("ascii")
+    if not line.reply(scope, response.status_code, b"".join((headers, _HEADERS, request_id)), bytes(response.body)):
+        return False
+    trace.status = response.status_code
+    return True

@@ -82,6 +82,7 @@ async def answer(request: Request, context: Context, name: str, version: str | N
     with model.hold():
         deadline, priority = urgency(request, limits)
         body = await read_body(request, limits, compressed=True)
+        model.check_room(graph)
         began = perf_counter()
         compression = header(request, b"content-encoding")
         if compression is not None:
