@@ -18,7 +18,8 @@ from app.wire.answered import reply
 from app.wire.context import Trace
 from app.wire.short import Find, Short
 
-MOST_PATHS: Final = 1000
+MOST_PATHS: Final = 1000  # remembered, and up to this length: clients choose them
+LONG_PATH: Final = 200
 
 
 class Direct:
@@ -61,7 +62,9 @@ class Direct:
         if known is None:
             for way in self._ways:
                 if known := way(path):
-                    if len(self._known) == MOST_PATHS:  # clients choose them
+                    if len(path) > LONG_PATH:
+                        break
+                    if len(self._known) == MOST_PATHS:
                         self._known.clear()
                     self._known[path] = known
                     break
