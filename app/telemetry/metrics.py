@@ -148,7 +148,7 @@ class _Page(Collector):
             "lectern_step_seconds",
             "Steps of iterative requests, from queue to answer.",
             GRAPH,
-            rows(engine.STEP_SECONDS),
+            [row for row in rows(engine.STEP_SECONDS) if any(row[1])],
         )
         yield from _totals(rows(engine.TOTALS_ROW))
         yield _batches(rows(engine.RUNS_OF_ROWS))
