@@ -66,6 +66,7 @@ class Batcher:
         self._busy = False
         self._turn_asked = False
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = NEVER  # as deadlines are: loops' own handles do not all tell when they ring
         self._closing = False
         self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -160,7 +161,7 @@ class Batcher:
             self._admit(job)
             if not self._busy:
                 self._ask_for_turn(loop)
-        if until != NEVER and (self._alarm is None or until < self._alarm.when() - loop.time() + monotonic()):
+        if until < self._alarm_at:
             self._set_alarm(until)
         try:
             answer: Answer = await job.future
@@ -189,9 +190,10 @@ class Batcher:
             if wait_s > left_s or left_s <= 0:
                 counters.late_foreseen += 1
                 expected, got = f"an answer within {max(0.0, left_s) * 1e3:.1f} ms", f"{wait_s * 1e3:.1f} ms expected"
+                place = f"{left_s * 1e3:.1f} ms away" if left_s > 0 else "past"
                 raise TooLate(
-                    f"{self.name}: the deadline is {left_s * 1e3:.1f} ms away, an answer behind the {queue.rows} rows "
-                    f"that are queued would take about {wait_s * 1e3:.1f} ms",
+                    f"{self.name}: the deadline is {place}, an answer behind the {queue.rows} rows that are queued "
+                    f"would take about {wait_s * 1e3:.1f} ms",
                     subject="deadline",
                     expected=expected,
                     got=got,
@@ -227,10 +229,11 @@ class Batcher:
         assert self._loop is not None
         if self._alarm is not None:
             self._alarm.cancel()
+        self._alarm_at = deadline
         self._alarm = self._loop.call_at(self._loop.time() + deadline - monotonic(), self._ring)
 
     def _ring(self) -> None:
-        self._alarm = None
+        self._alarm, self._alarm_at = None, NEVER
         late = []
         now = monotonic()
         with self._changed:
@@ -253,8 +256,9 @@ class Batcher:
 
     def _too_late(self, job: Job) -> TooLate:
         where = f"in step {job.steps + 1}" if job.steps else "while they were run" if job.running else "in the queue"
+        passed = "passed" if job.deadline <= monotonic() else "would have passed before they were run, they waited"
         return TooLate(
-            f"{self.name}: the deadline of these {job.rows} rows passed {where}",
+            f"{self.name}: the deadline of these {job.rows} rows {passed} {where}",
             subject="deadline",
             expected="an answer before it",
             got="none",

@@ -10,6 +10,7 @@ import json
 from http import HTTPStatus
 from typing import Any, Final
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -23,6 +24,7 @@ from app.wire.waiting import LINE
 
 MAX_HEAD_BYTES: Final = 64 << 10
 HEAD_TIMEOUT_S: Final = 30.0
+MOST_PIPELINED: Final = 16
 READER_TIMEOUT_S: Final = 60.0  # without a byte taken of an answer that waits
 
 
@@ -64,6 +66,8 @@ class Connection(HttpToolsProtocol):
     _reader_timer: asyncio.TimerHandle | None = None
     _keep_timer: asyncio.TimerHandle | None = None
     _idle_since = 0.0
+    _head_again: bytes | None = None
+    _answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -74,7 +78,12 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._idle_bytes += len(data)
         self.silent_ticks = 0
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError:
+            self.send_400_response("")
+        except HttpParserUpgrade as stop:
+            self._read_again(data[stop.args[0] :])
         if self._idle_bytes and not self.transport.is_closing():
             if self._idle_bytes > MAX_HEAD_BYTES:
                 self._refuse(
@@ -88,13 +97,45 @@ class Connection(HttpToolsProtocol):
             elif self._head_timer is None:
                 self._expect_head()
 
+    def _read_again(self, rest: bytes) -> None:
+        """Go on as if nobody had offered another protocol (RFC 9110, 7.8).
+
+        Clients offer HTTP/2 that way with ordinary requests. The parser has stopped behind the head, where it expects
+        the other protocol; what is there is still the body.
+        """
+        assert self._head_again is not None
+        head, self._head_again = self._head_again, None
+        if not head:
+            self.send_400_response("")
+            return
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn makes it
+        self._idle_bytes -= len(rest)
+        self.data_received(head + rest)
+
+    def _without_upgrade(self) -> bytes:
+        """The head that has come, but for the offer."""
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token.strip() for token in value.split(b",")]
+                value = b", ".join(token for token in tokens if token.lower() not in (b"upgrade", b"http2-settings"))
+            if name not in (b"upgrade", b"http2-settings") and (value or name != b"connection"):
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join((*lines, b"", b""))
+
     def on_headers_complete(self) -> None:
         self._idle_bytes = 0
+        if self.parser.should_upgrade():
+            self._head_again = b"" if self.parser.get_method() == b"CONNECT" else self._without_upgrade()
+            return
         self.scope[LINE] = self  # type: ignore[typeddict-unknown-key]  # ASGI lets a server add keys of its own
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
         super().on_headers_complete()
+        if self.pipeline and len(self.pipeline) < MOST_PIPELINED:
+            self.flow.resume_reading()  # else nobody would see the client hang up
 
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
@@ -102,6 +143,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._idle_bytes = 0
+        if self._head_again is not None:
+            return
         self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # as above
         super().on_message_complete()
 
@@ -111,10 +154,19 @@ class Connection(HttpToolsProtocol):
                 timer.cancel()
         self.server_state.open[0] -= 1
         self.server_state.closed[0] += 1
+        # uvicorn tells the request that came last; with pipelining it is an earlier one that is being answered.
+        self.pipeline.clear()
+        if self._answered is not None:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.cancel()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -143,6 +195,8 @@ class Connection(HttpToolsProtocol):
         cycle: RequestResponseCycle = self.cycle
         # Of pipelined requests it is the last; and a client that reads slowly is waited for.
         if cycle.scope is not scope or cycle.response_started or cycle.disconnected or self.flow.write_paused:
+            return False
+        if self.transport.is_closing():
             return False
         content = [STATUS_LINE[status]]
         for name, value in self.server_state.default_headers:

@@ -118,3 +118,11 @@ def test_the_document_says_what_needs_a_key(locked: House) -> None:
     assert "401" in document["paths"]["/v1/models"]["get"]["responses"]
     assert "security" not in document["paths"]["/health/live"]["get"]
     assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics%0A", "/v2%0A", "/v1/models%0A", "/metrics%0a%0A", "//metrics", "/v2%0A?a=b"]
+)
+def test_no_spelling_of_a_path_opens_it_without_a_key(locked: House, path: str) -> None:
+    assert locked.get(path).status in (401, 404)
+    assert b"lectern_requests" not in locked.get(path).body

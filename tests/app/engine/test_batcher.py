@@ -523,6 +523,24 @@ async def test_what_would_be_late_is_refused_on_arrival(monkeypatch: pytest.Monk
     assert (batcher.counters.late_foreseen, batcher.counters.late) == (1, 1)
 
 
+def test_deadlines_a_moment_away_disturb_nobody_on_the_loop_that_serves() -> None:
+    uvloop = pytest.importorskip("uvloop")  # whose handles of short timers do not tell when they ring
+
+    async def drive() -> None:
+        batcher = made(Gate(is_open=True))
+        for i in range(300):
+            close, far = await asyncio.gather(
+                batcher.submit(rows(i), deadline=monotonic() + 0.0003 * (i % 3)),
+                batcher.submit(rows(i), deadline=monotonic() + 60),
+                return_exceptions=True,
+            )
+            assert isinstance(close, Answer | TooLate)
+            assert isinstance(far, Answer)
+        await batcher.close()
+
+    uvloop.run(drive())
+
+
 @in_loop
 async def test_one_slow_run_does_not_refuse_what_comes_after_it() -> None:
     gate = Gate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -179,3 +180,49 @@ def test_an_idle_connection_is_closed_when_its_time_is_over_and_not_while_it_is_
         used_s = time.monotonic() - began
         assert line.recv(1) == b""
         assert 1.5 < used_s < time.monotonic() - began < used_s + 2
+
+
+BODY = b"GET /health/live HTTP/1.1\r\nHost: smuggled\r\n\r\n"
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one piece", "head and body apart"])
+def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(house: House, apart: bool) -> None:
+    head = (
+        b"POST /v2/models/shades/infer HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    )
+    head += b"HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+    after = b"GET /health/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+        line.sendall(head if apart else head + BODY + after)
+        if apart:
+            time.sleep(0.05)
+            line.sendall(BODY + after)
+        received = b""
+        while chunk := line.recv(65536):
+            received += chunk
+    assert received.count(b"HTTP/1.1 ") == 2
+    assert received.startswith(b"HTTP/1.1 400 ")  # the body is no JSON
+    assert b"alive" not in received
+    assert b'"status":"ready"' in received
+
+
+def test_a_good_request_that_offers_another_protocol_is_answered(house: House) -> None:
+    reply = house.send("image/png", PNG, "model=shades", Upgrade="h2c", Connection="Upgrade")
+    assert reply.status == 200
+
+
+def test_connect_is_refused(house: House) -> None:
+    as_problem(house.raw(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", close=False), 400)
+
+
+def test_pipelined_requests_go_with_their_client(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    body = bytes(32 * 32 * 3)
+    ask = b"POST /v2/models/shades/infer HTTP/1.1\r\nHost: a\r\nInference-Header-Content-Length: 0\r\n"
+    ask += b"Content-Length: %d\r\n\r\n" % len(body) + body
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+            line.sendall(ask * 3)
+    until(lambda: open_connections(house) == 0)
+    assert house.get("/health/live").status == 200
+    assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
