@@ -62,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(settings: Settings) -> int:
     """Serve until a signal, alone or as the parent of workers, which needs neither the web framework nor the models."""
+    if not settings.models.is_dir() and not settings.poll_s:  # with polling it may still come
+        print(f"the models folder {settings.models} is not there, and --poll-s does not wait for it", file=sys.stderr)
+        return FAILED
     if settings.workers == 1:
         from app.server import serving
 

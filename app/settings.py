@@ -44,7 +44,7 @@ def _pairs(form: str) -> Callable[[object], object]:
         parts = [part.strip() for part in value.split(",") if part.strip()]
         wrong = [part for part in parts if "=" not in part]
         if wrong:
-            raise ValueError(f"'{wrong[0]}' is not of the form {form}")
+            raise ValueError(f"{form}[,{form}...]")
         return dict(part.split("=", 1) for part in parts)
 
     return parse
@@ -84,7 +84,9 @@ class Settings(BaseSettings):
     )
     workers: int = Field(1, ge=1, le=64, description="processes that serve; one that dies is replaced")
     max_rows_per_request: int = Field(256, ge=1, le=65536, description="rows (pictures) in one request")
-    max_queued_rows: int = Field(4096, ge=1, le=1 << 20, description="rows that may wait for a model before 429")
+    max_queued_rows: int = Field(
+        4096, ge=1, le=1 << 20, description="rows that may wait for a model, in each worker, before 429"
+    )
     max_body_bytes: int = Field(32 << 20, ge=1, le=1 << 30, description="bytes in one request's body")
     max_pixels: int = Field(50_000_000, ge=1, le=1 << 30, description="pixels of one picture, checked before decoding")
     body_timeout_s: float = Field(30.0, gt=0, le=3600, description="seconds for a request's body to arrive")
