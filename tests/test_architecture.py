@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WEB = frozenset({"fastapi", "starlette", "uvicorn", "fastapi_offline", "python_multipart", "uvloop"})
+WEB = frozenset({"fastapi", "starlette", "uvicorn", "httptools", "fastapi_offline", "python_multipart", "uvloop"})
 PYDANTIC = frozenset({"pydantic", "pydantic_core"})
 TORCH = frozenset({"torch", "accelerate"})
 LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "tqdm", "numpy", "PIL", "pydantic", "scipy"}
