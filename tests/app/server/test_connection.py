@@ -161,6 +161,7 @@ def test_a_slow_reader_that_takes_something_is_waited_for(house: House, monkeypa
     assert received > 40 * size
 
 
+@pytest.mark.slow
 def test_an_idle_connection_is_closed_when_its_time_is_over_and_not_while_it_is_used(models: Path) -> None:
     ask = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
     with (

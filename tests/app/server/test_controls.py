@@ -85,6 +85,7 @@ def test_opposite_orders_at_the_same_time_end_in_the_same_everywhere(tmp_path: P
             assert len(answers(lines)) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_takes_another_s_place_serves_nothing_that_was_unloaded(tmp_path: Path) -> None:
     publish(tmp_path, 3)
     with served(tmp_path) as (started, port):

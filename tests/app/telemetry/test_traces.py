@@ -75,7 +75,7 @@ def collector(*, status: int = 200) -> Iterator[Collector]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         got = Collector(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield got
@@ -212,6 +212,7 @@ def test_a_collector_that_is_down_disturbs_nobody_and_is_said_once(
     assert not logging.getLogger("opentelemetry").propagate  # what it says of every batch goes no further
 
 
+@pytest.mark.slow
 def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds_at_most(
     models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
