@@ -79,11 +79,9 @@ class Connection(HttpToolsProtocol):
         self._idle_bytes += len(data)
         self.silent_ticks = 0
         try:
-            self.parser.feed_data(data)
+            self._feed(data)
         except HttpParserError:
             self.send_400_response("")
-        except HttpParserUpgrade as stop:
-            self._read_again(data[stop.args[0] :])
         if self._idle_bytes and not self.transport.is_closing():
             if self._idle_bytes > MAX_HEAD_BYTES:
                 self._refuse(
@@ -97,21 +95,26 @@ class Connection(HttpToolsProtocol):
             elif self._head_timer is None:
                 self._expect_head()
 
-    def _read_again(self, rest: bytes) -> None:
-        """Go on as if nobody had offered another protocol (RFC 9110, 7.8).
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Parse, as if nobody had offered another protocol (RFC 9110, 7.8).
 
-        Clients offer HTTP/2 that way with ordinary requests. The parser has stopped behind the head, where it expects
-        the other protocol; what is there is still the body.
+        Clients offer HTTP/2 that way with ordinary requests. The parser then stops behind the head, where it expects
+        the other protocol; what is there is still the body. Each offer is a turn of the loop: one packet may hold
+        thousands.
         """
-        assert self._head_again is not None
-        head, self._head_again = self._head_again, None
-        if not head:
-            self.send_400_response("")
-            return
-        self.parser = HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn makes it
-        self._idle_bytes -= len(rest)
-        self.data_received(head + rest)
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as stop:
+                head, self._head_again = self._head_again, None
+                if not head:
+                    raise HttpParserError("CONNECT") from None
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn makes it
+                self.parser.feed_data(head)
+                data = memoryview(data)[stop.args[0] :]
+            else:
+                return
 
     def _without_upgrade(self) -> bytes:
         """The head that has come, but for the offer."""

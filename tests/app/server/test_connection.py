@@ -212,6 +212,14 @@ def test_a_good_request_that_offers_another_protocol_is_answered(house: House) -
     assert reply.status == 200
 
 
+def test_thousands_of_offers_in_one_packet_are_so_many_requests(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    ask = b"GET /health/live HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    last = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    received = house.raw(ask * 3000 + last, close=False)
+    assert received.count(b"HTTP/1.1 200 ") == 3001
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_connect_is_refused(house: House) -> None:
     as_problem(house.raw(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", close=False), 400)
 
