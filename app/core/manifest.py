@@ -7,12 +7,17 @@ understand it must not guess. `python -m app schema` prints the JSON Schema of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
+
+from app.core.codes import Anomaly, Latent
+from app.core.part import Label, Part
+from app.core.tables import Conformal, Table, Target
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
@@ -32,13 +37,6 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-
-
-class Part(BaseModel):
-    """Frozen, strict, closed: a value of another type or a field of another name is an error."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class TensorSpec(Part):
@@ -169,6 +167,12 @@ class Made(Part):
     parity_rows: Annotated[int, Field(ge=1)]
     packages: dict[str, str]
 
+    @property
+    def recipe(self) -> str:
+        """The recipe that the command names: `python -m training RECIPE ...`; empty where it is another command."""
+        words = shlex.split(self.command)
+        return words[3] if words[:3] == ["python", "-m", "training"] and len(words) > 3 else ""
+
 
 class Manifest(Part):
     """`models/<name>/<version>/manifest.json`."""
@@ -183,6 +187,11 @@ class Manifest(Part):
     graphs: Annotated[dict[Identifier, Graph], Field(min_length=1)]
     labels: tuple[Label, ...] = ()
     picture: Picture | None = None
+    table: Table | None = None
+    target: Target | None = None
+    conformal: Conformal | None = None
+    latent: Latent | None = None
+    anomaly: Anomaly | None = None
     max_rows: Annotated[int, Field(ge=1, le=4096)]  # rows in one run of a graph
     calibration: Calibration | None = None
     golden: Golden | None = None
@@ -191,36 +200,84 @@ class Manifest(Part):
     made: Made
     report: Literal["report/index.html"] | None = None
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it can be asked for: its own task first; a model that reconstructs also decodes latents."""
+        return ("reconstruct", "generate") if self.task == "reconstruct" else (self.task,)
+
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: two are the same")
         if (self.modality == "image") != (self.picture is not None):
             raise ValueError("picture: image models declare how a picture becomes their input, and only they")
+        if (self.modality == "table") != (self.table is not None):
+            raise ValueError("table: table models declare their columns, and only they")
         if self.golden is not None and self.golden.graph not in self.graphs:
             raise ValueError(f"golden.graph: '{self.golden.graph}' is none of the graphs {sorted(self.graphs)}")
         if self.task == "classify":
             self._check_classifier()
+        elif self.task == "regress":
+            self._check_regressor()
+        elif self.task == "reconstruct":
+            self._check_coder()
         return self
 
     def _check_classifier(self) -> None:
-        graph = self.graphs.get("classifier")
-        if graph is None:
-            raise ValueError(f"graphs: a classify model has a graph 'classifier', here are {sorted(self.graphs)}")
         if len(self.labels) < 2:
             raise ValueError(f"labels: a classify model has two or more, here are {len(self.labels)}")
-        want = ("float32", (ROWS, len(self.labels)))
-        got = [(o.name, (o.dtype, o.shape)) for o in graph.outputs]
-        if got != [("probabilities", want)]:
-            raise ValueError(f"graphs.classifier.outputs: expected 'probabilities' as {want}, got {got}")
+        graph = self._graph("classifier")
+        _check_specs("classifier.outputs", graph.outputs, [("probabilities", "float32", (ROWS, len(self.labels)))])
+        self._check_input("classifier", graph)
+
+    def _check_regressor(self) -> None:
+        graph = self._graph("regressor")
+        if self.target is None:
+            raise ValueError("target: a regress model names what it foretells")
+        outputs = [("value", "float32", (ROWS,)), ("scale", "float32", (ROWS,))]
+        _check_specs("regressor.outputs", graph.outputs, outputs[: 1 if self.conformal is None else 2])
+        self._check_input("regressor", graph)
+
+    def _check_coder(self) -> None:
+        encoder, decoder = self._graph("encoder"), self._graph("decoder")
+        if self.latent is None or self.picture is None:
+            raise ValueError("latent, picture: a reconstruct model declares both")
+        code = ("float32", (ROWS, self.latent.size))
+        p = self.picture
+        names = ("latent",) if self.latent.prior is None else ("mu", "logvar")
+        _check_specs("encoder.outputs", encoder.outputs, [(name, *code) for name in names])
+        _check_specs("decoder.inputs", decoder.inputs, [("latent", *code)])
+        _check_specs("decoder.outputs", decoder.outputs, [("image", "float32", (ROWS, *p.shape))])
+        self._check_input("encoder", encoder)
+
+    def _graph(self, key: str) -> Graph:
+        graph = self.graphs.get(key)
+        if graph is None:
+            raise ValueError(f"graphs: a {self.task} model has a graph '{key}', here are {sorted(self.graphs)}")
+        return graph
+
+    def _check_input(self, key: str, graph: Graph) -> None:
+        """A picture makes one uint8 input, a table one float32 input; of other models nothing is known."""
         if self.picture is not None:
-            spec = graph.inputs[0]
-            shape = (ROWS, *self.picture.shape)
-            if len(graph.inputs) != 1 or (spec.dtype, spec.shape) != ("uint8", shape):
-                raise ValueError(
-                    f"graphs.classifier.inputs: the picture makes one uint8 {shape}, "
-                    f"the graph takes {[(i.name, i.dtype, i.shape) for i in graph.inputs]}"
-                )
+            want: tuple[str, tuple[str | int, ...]] = ("uint8", (ROWS, *self.picture.shape))
+        elif self.table is not None:
+            want = ("float32", (ROWS, len(self.table.columns)))
+        else:
+            return
+        spec = graph.inputs[0]
+        if len(graph.inputs) != 1 or (spec.dtype, spec.shape) != want:
+            raise ValueError(
+                f"graphs.{key}.inputs: the {'picture' if self.picture else 'table'} makes one {want[0]} {want[1]}, "
+                f"the graph takes {[(i.name, i.dtype, i.shape) for i in graph.inputs]}"
+            )
+
+
+def _check_specs(
+    where: str, specs: tuple[TensorSpec, ...], want: Sequence[tuple[str, str, tuple[str | int, ...]]]
+) -> None:
+    got = [(spec.name, spec.dtype, spec.shape) for spec in specs]
+    if got != list(want):
+        raise ValueError(f"graphs.{where}: expected {want}, got {got}")
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
