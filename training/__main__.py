@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import math
 import pkgutil
+import shlex
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Final
+from typing import Final, cast
 
 import torch
 from accelerate import Accelerator
 
 from app.core.errors import LoadRefused
-from app.core.manifest import Manifest
+from app.core.manifest import Manifest, Measure
 from training import data, recipes
-from training.classifier import PROTOCOLS, figures, write_report
 from training.data import DataError
 from training.evaluation import onnx_model
 from training.export import PublishError
 from training.loop import Interrupted
 from training.options import integers, positive
+from training.recipe import Family
+from training.reports.words import is_better_higher
 
 TOLERANCE: Final = 1e-4  # two runtimes may sum in another order; one row of 10,000 may then change sides
 
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
+    options.command = "python -m training " + shlex.join(arguments)  # as a person would type it again
     try:
         status: int = options.run(options)
         return status
@@ -62,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("--models", default="models", metavar="FOLDER")
         if name == "report":
             own.add_argument("--to", required=True, metavar="FOLDER")
+        else:
+            own.add_argument("--rows", type=positive, metavar="N", help="measure on the first N rows only")
         own.set_defaults(run=run)
     return parser
 
@@ -80,10 +85,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--compile", action="store_true", help="torch.compile the network (slower on the CPUs tried)")
 
 
-def _recipes() -> dict[str, ModuleType]:
+def _recipes() -> dict[str, Family]:
     """Each file of training/recipes is a recipe of that name."""
     return {
-        found.name: importlib.import_module(f"{recipes.__name__}.{found.name}")
+        found.name: cast("Family", importlib.import_module(f"{recipes.__name__}.{found.name}"))
         for found in pkgutil.iter_modules(recipes.__path__)
     }
 
@@ -116,21 +121,40 @@ def _announce(folder: Path) -> None:
     manifest = onnx_model.load_manifest(folder)
     print(f"\nPublished {folder}")
     for measure in manifest.quality:
-        print("  " + _line(measure.name, measure.value, measure.spread, measure.goal))
+        print("  " + _line(measure))
     print(f"  report: {folder / 'report' / 'index.html'}")
     models = folder.parent.parent
     settings = "" if models == Path("models") else f' ARGS="--models {models}"'
     print(f"\nServe it with `make serve{settings}` (restart it if it runs), then try:\n")
-    print(f"  curl -F image=@picture.png 'localhost:8000/v1/classify?model={manifest.name}'\n")
+    print(f"  {_trial(manifest)}\n")
 
 
-def _line(name: str, value: float, spread: float | None, goal: float | None) -> str:
-    spread_text = "" if spread is None else f" +- {spread:.5f}"
-    lower_is_better = not name.startswith("accuracy")
-    met = goal is not None and (value <= goal if lower_is_better else value >= goal)
-    return f"{name} {value:.5f}{spread_text}" + (
-        "" if goal is None else f"  (goal {goal}: {'met' if met else 'missed'})"
-    )
+def _trial(manifest: Manifest) -> str:
+    """A request that the model answers."""
+    at = f"'localhost:8000/v1/{manifest.task}?model={manifest.name}'"
+    if manifest.table is None:
+        return f"curl -F image=@picture.png {at}"
+    row = {
+        column.name: column.categories[0] if column.kind == "category" else _round((column.low + column.high) / 2)
+        for column in manifest.table.columns
+    }
+    return f"curl --json '{json.dumps({'instances': [row]}, ensure_ascii=False)}' {at}"
+
+
+def _round(value: float) -> float:
+    """Three significant figures, whole where they are."""
+    value = float(f"{value:.3g}")
+    return int(value) if value.is_integer() else value
+
+
+def _line(measure: Measure) -> str:
+    spread = "" if measure.spread is None else f" +- {measure.spread:.5f}"
+    line = f"{measure.name} {measure.value:.5f}{spread}" + (f" {measure.unit}" if measure.unit else "")
+    if measure.goal is None:
+        return line
+    higher = is_better_higher(measure.name)
+    met = measure.value >= measure.goal if higher else measure.value <= measure.goal
+    return f"{line}  (goal {measure.goal}: {'met' if met else 'missed'})"
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -153,29 +177,25 @@ def _published(options: argparse.Namespace) -> tuple[Path, Manifest]:
     return folder, onnx_model.load_manifest(folder)
 
 
-def _dataset(options: argparse.Namespace, manifest: Manifest) -> data.ImageDataset:
-    """The data set that was asked for, or the model's own; a folder's pictures in the model's size."""
-    spec = options.data or manifest.data.spec
-    named = {name for name, _, _ in data.available()}
-    size = manifest.picture.height if manifest.picture is not None and spec not in named else None
-    return data.load(spec, size=size)
+def _family(folder: Path, manifest: Manifest) -> Family:
+    """The recipe that made the model."""
+    family = _recipes().get(manifest.made.recipe)
+    if family is None:
+        raise LoadRefused(f"{folder}: made by '{manifest.made.command}', which is no recipe of this package")
+    return family
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     folder, manifest = _published(options)
-    dataset = _dataset(options, manifest)
-    if dataset.labels != manifest.labels:
-        raise DataError(f"{dataset.title}: labels are {dataset.labels}, the model's are {manifest.labels}")
-    x, y = dataset.everything() if options.data else (dataset.test_x, dataset.test_y)
-    found = figures(onnx_model.probabilities(folder, x.numpy()), y.numpy())
-    print(f"{folder} on {len(y):,} rows of {dataset.title}, ONNX Runtime on the CPU, fp32")
-    claimed = {m.name: m for m in manifest.quality}
+    found = _family(folder, manifest).evaluate(folder, manifest, data=options.data, rows=options.rows)
+    print(f"{folder} on {found.rows:,} {found.of}, ONNX Runtime on the CPU, fp32")
+    claimed = {m.name: m for m in manifest.quality} if found.claimed else {}
     agree = True
-    for name, value in found.items():
-        print(f"  {name:9}{value:.6f}  {PROTOCOLS[name]}")
-        if not options.data and name in claimed:
-            agree &= math.isclose(value, claimed[name].value, abs_tol=TOLERANCE)
-    if options.data or not claimed:
+    for name, value in found.figures.items():
+        print(f"  {name:9} {value:.6f}  {found.protocols[name]}")
+        if name in claimed:
+            agree &= math.isclose(value, claimed[name].value, abs_tol=TOLERANCE, rel_tol=TOLERANCE)
+    if not claimed:
         return 0
     print("The manifest says the same." if agree else "The manifest says otherwise: this is a defect.")
     return 0 if agree else 1
@@ -183,10 +203,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     folder, manifest = _published(options)
-    dataset = _dataset(options, manifest)
-    target = Path(options.to)
+    family, target = _family(folder, manifest), Path(options.to)
     shutil.copytree(folder, target, dirs_exist_ok=True)
-    write_report(target, dataset.test_x.numpy(), dataset.test_y.numpy())
+    family.report(target, manifest, data=options.data)
     print(target / "report" / "index.html")
     return 0
 

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shlex
-import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Final
 
@@ -20,21 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from app.core.manifest import Calibration, Made, Manifest, Measure
-from training import export
-from training.data.base import ImageDataset
+from app.core.manifest import Calibration, Manifest, Measure
+from training.data import dataset_of
+from training.data.base import DataError, ImageDataset
 from training.evaluation import classification as measure
 from training.evaluation import onnx_model
-from training.report import ClassifierReport, write
+from training.export import Export
+from training.publish import Draft, publish
+from training.recipe import Evaluation
+from training.reports.classifier import ClassifierReport
+from training.reports.page import write
 
 HISTORY_FILE: Final = "report/history.json"
 PARITY_ROWS: Final = 256
 MAX_ROWS: Final = 64  # rows in one run: where this machine's images per second stop growing
-# Reached or missed, QUALITY's goals for the data sets that have one: accuracy, NLL, ECE.
-GOALS: Final = {
-    "mnist": {"accuracy": 0.9975, "nll": 0.010, "ece": 0.001},
-    "cifar10": {"accuracy": 0.955},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +57,17 @@ class Probabilities(nn.Module):
 
 
 def finish(
-    candidates: list[Candidate], dataset: ImageDataset, *, options: argparse.Namespace, precision: str, title: str
+    candidates: list[Candidate],
+    dataset: ImageDataset,
+    *,
+    options: argparse.Namespace,
+    precision: str,
+    title: str,
+    goals: dict[str, float],
 ) -> Path:
     """Publish the candidate with the lowest held-out NLL; the other seeds give the spread.
+
+    `goals` are by name of the figure: accuracy, nll, ece.
 
     Returns: the published folder. Raises: PublishError.
     """
@@ -84,64 +85,50 @@ def finish(
         for c, t in zip(candidates, temperatures, strict=True)
     ]
 
-    models = Path(options.models)
-    version = options.model_version or export.next_version(models, options.name)
-    with export.staged(models, options.name, version) as folder:
-        graph, golden, difference = export.write_graph(
-            folder,
-            export.Export(
-                graph="classifier",
-                module=Probabilities(chosen.network, temperature),
-                input="image",
-                output="probabilities",
-                rows=_spread(test_x, test_y),
-            ),
-        )
-        manifest = Manifest(
-            schema_version=1,
-            name=options.name,
-            version=version,
-            task="classify",
-            modality="image",
-            title=title,
-            summary=_summary(dataset),
-            graphs={"classifier": graph},
-            labels=dataset.labels,
-            picture=dataset.picture,
-            max_rows=MAX_ROWS,
-            calibration=Calibration(method="temperature", temperature=temperature, rows=len(held_y)),
-            golden=golden,
-            data=dataset.data_source.model_copy(update={"spec": options.data}),
-            made=Made(
-                command=command(),
-                at=datetime.now(UTC).isoformat(timespec="seconds"),
-                train_s=round(sum(row["seconds"] for row in chosen.history), 1),
-                machine=f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
-                + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
-                precision=precision,
-                parameters=sum(p.numel() for p in chosen.network.parameters()),
-                parity_max_abs=difference,
-                parity_rows=min(PARITY_ROWS, len(test_x)),
-                packages={name: package_version(name) for name in ("torch", "onnx", "onnxruntime", "numpy")},
-            ),
-            report="report/index.html",
-        )
-        export.write_manifest(folder, manifest)
-        probabilities = onnx_model.probabilities(folder, test_x.numpy())
-        quality = measures(
-            figures(probabilities, test_y),
+    def measured(folder: Path, _: Manifest) -> tuple[Measure, ...]:
+        return measures(
+            figures(onnx_model.probabilities(folder, test_x.numpy()), test_y),
             others,
             rows=len(test_y),
             seed=chosen.seed,
             seeds=tuple(c.seed for c in candidates),
-            goals=GOALS.get(options.data, {}),
+            goals=goals,
         )
-        manifest = manifest.model_copy(update={"quality": quality})
-        export.write_manifest(folder, manifest)
-        (folder / "report").mkdir()
+
+    def reported(folder: Path, _: Manifest) -> None:
         (folder / HISTORY_FILE).write_text(json.dumps(chosen.history), encoding="utf-8")
         write_report(folder, test_x.numpy(), test_y)
-    return Path(models, options.name, version)
+
+    return publish(
+        Draft(
+            task="classify",
+            modality="image",
+            title=title,
+            summary=_summary(dataset),
+            data=dataset.data_source.model_copy(update={"spec": options.data}),
+            max_rows=MAX_ROWS,
+            train_s=sum(row["seconds"] for row in chosen.history),
+            parameters=sum(p.numel() for p in chosen.network.parameters()),
+            precision=precision,
+            fields={
+                "labels": dataset.labels,
+                "picture": dataset.picture,
+                "calibration": Calibration(method="temperature", temperature=temperature, rows=len(held_y)),
+            },
+        ),
+        [
+            Export(
+                graph="classifier",
+                module=Probabilities(chosen.network, temperature),
+                input="image",
+                outputs=("probabilities",),
+                rows=spread_rows(test_x, test_y),
+            )
+        ],
+        options=options,
+        measure=measured,
+        report=reported,
+    )
 
 
 def figures(probabilities: NDArray[np.floating], y: NDArray[np.int64]) -> dict[str, float]:
@@ -196,6 +183,31 @@ def measures(
     return tuple(found)
 
 
+def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
+    """`Family.evaluate` of classifiers of pictures.
+
+    Raises: DataError, LoadRefused.
+    """
+    dataset = dataset_of(manifest, data)
+    if dataset.labels != manifest.labels:
+        raise DataError(f"{dataset.title}: labels are {dataset.labels}, the model's are {manifest.labels}")
+    x, y = dataset.everything() if data else (dataset.test_x, dataset.test_y)
+    x, y = x[:rows], y[:rows]
+    return Evaluation(
+        rows=len(y),
+        of=f"rows of {dataset.title}",
+        figures=figures(onnx_model.probabilities(folder, x.numpy()), y.numpy()),
+        protocols=PROTOCOLS,
+        claimed=data is None and len(y) == len(dataset.test_y),
+    )
+
+
+def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
+    """`Family.report` of classifiers of pictures."""
+    dataset = dataset_of(manifest, data)
+    write_report(folder, dataset.test_x.numpy(), dataset.test_y.numpy())
+
+
 def write_report(folder: Path, test_x: NDArray[np.uint8], test_y: NDArray[np.int64]) -> None:
     """(Re)make the report of the model in `folder` from its ONNX graph, its history and its test rows."""
     manifest = onnx_model.load_manifest(folder)
@@ -214,18 +226,12 @@ def write_report(folder: Path, test_x: NDArray[np.uint8], test_y: NDArray[np.int
         probabilities=probabilities,
         uncalibrated=uncalibrated,
         latency=onnx_model.latency_ms(folder, "classifier"),
-        evaluate_command=f"python -m training evaluate {manifest.name} --version {manifest.version}",
         test_split="test",
     )
-    write(report, folder)
+    write(report.page(), folder)
 
 
-def command() -> str:
-    """The command line as a person would type it again."""
-    return "python -m training " + shlex.join(sys.argv[1:])
-
-
-def _spread(x: Tensor, y: NDArray[np.int64]) -> Tensor:
+def spread_rows(x: Tensor, y: NDArray[np.int64]) -> Tensor:
     """256 real rows, classes in turn, so that the first ones (the golden rows) show many labels."""
     seen: dict[int, int] = {}
     turn = np.empty(len(y), np.int64)

@@ -38,13 +38,22 @@ class PublishError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """One graph to be: a module that takes and gives one tensor, and real rows to check it on."""
+    """One graph to be: a module that takes one tensor and gives one or a tuple of them; real rows to check it on."""
 
     graph: str
     module: nn.Module
     input: str
-    output: str
+    outputs: tuple[str, ...]
     rows: Tensor  # (256 or so, ...) real rows, for parity and the golden file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A graph that is written: its entry in the manifest, and what it makes of its first rows."""
+
+    graph: Graph
+    parity_max_abs: float  # torch against ONNX Runtime
+    golden: dict[str, NDArray[Any]]
 
 
 def next_version(models: Path, name: str) -> str:
@@ -101,16 +110,15 @@ def staged(models: Path, name: str, version: str) -> Iterator[Path]:
         _remove_if_empty(target.parent)
 
 
-def write_graph(folder: Path, export: Export) -> tuple[Graph, Golden, float]:
-    """Write `<graph>.onnx` and `golden.npz` into `folder`.
+def write_graph(folder: Path, export: Export) -> Written:
+    """Write `<graph>.onnx` into `folder`.
 
-    Returns: the manifest's entries, and the largest absolute difference of torch and ONNX Runtime on `export.rows`.
-    Raises: PublishError where that is above 1e-4.
+    Raises: PublishError where torch and ONNX Runtime differ by more than 1e-4 on `export.rows`.
     """
     module = export.module.eval().to("cpu")
     file = f"{export.graph}.onnx"
     path = folder / file
-    rows = export.rows.cpu()
+    rows, outputs = export.rows.cpu(), list(export.outputs)
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")  # the exporter warns of its own future
         torch.onnx.export(
@@ -118,7 +126,7 @@ def write_graph(folder: Path, export: Export) -> tuple[Graph, Golden, float]:
             (rows[:2],),
             path,
             input_names=[export.input],
-            output_names=[export.output],
+            output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim(ROWS)},),
             opset_version=OPSET,
             dynamo=True,
@@ -126,33 +134,41 @@ def write_graph(folder: Path, export: Export) -> tuple[Graph, Golden, float]:
             verbose=False,
         )
     with torch.no_grad():
-        expected = module(rows).numpy()
+        found = module(rows)
+    expected = [found] if isinstance(found, Tensor) else list(found)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     feed = rows.numpy()
-    got = np.concatenate(
-        [session.run([export.output], {export.input: feed[i : i + 64]})[0] for i in range(0, len(feed), 64)]
-    )
-    difference = float(np.abs(got - expected).max())
-    if not difference <= PARITY_ATOL:
-        raise PublishError(
-            f"{file}: ONNX Runtime differs from torch by {difference:.2e} on {len(rows)} rows, "
-            f"expected {PARITY_ATOL} at most"
-        )
-    graph = Graph(
-        file=file,
-        sha256=sha256(path),
-        inputs=(_spec(export.input, feed),),
-        outputs=(_spec(export.output, got),),
-    )
-    golden_path = folder / "golden.npz"
+    parts = [session.run(outputs, {export.input: feed[i : i + 64]}) for i in range(0, len(feed), 64)]
+    got = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    difference = 0.0
+    for name, one, other in zip(outputs, got, expected, strict=True):
+        if not (apart := float(np.abs(one - other.numpy()).max())) <= PARITY_ATOL:
+            raise PublishError(
+                f"{file}: '{name}' of ONNX Runtime differs from torch's by {apart:.2e} on {len(rows)} rows, "
+                f"expected {PARITY_ATOL} at most"
+            )
+        difference = max(difference, apart)
     few = feed[:GOLDEN_ROWS]
-    np.savez(golden_path, **{export.input: few, export.output: session.run([export.output], {export.input: few})[0]})
-    golden = Golden(
-        file=golden_path.name, sha256=sha256(golden_path), graph=export.graph, rows=len(few), atol=PARITY_ATOL
+    return Written(
+        graph=Graph(
+            file=file,
+            sha256=sha256(path),
+            inputs=(_spec(export.input, feed),),
+            outputs=tuple(_spec(name, array) for name, array in zip(outputs, got, strict=True)),
+        ),
+        parity_max_abs=difference,
+        golden={export.input: few, **dict(zip(outputs, session.run(outputs, {export.input: few}), strict=True))},
     )
-    return graph, golden, difference
+
+
+def write_golden(folder: Path, graph: str, written: Written) -> Golden:
+    """Write `golden.npz`: the first rows of one graph and its answers."""
+    path = folder / "golden.npz"
+    np.savez(path, **written.golden)  # type: ignore[arg-type]  # NumPy's stub takes the arrays for its own options
+    rows = len(next(iter(written.golden.values())))
+    return Golden(file=path.name, sha256=sha256(path), graph=graph, rows=rows, atol=PARITY_ATOL)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -1,11 +1,16 @@
-"""What the one training loop asks of a model family."""
+"""What a model family is: what the one training loop asks of it, and what the command line does."""
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from accelerate import Accelerator
 from torch import Generator, Tensor
+
+from app.core.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +44,41 @@ class Recipe(Protocol):
         ...
 
     def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Figures measured on a published folder's ONNX files alone.
+
+    Attributes:
+        rows: how many, and `of` what: "rows of MNIST".
+        figures: by the names that the manifest's measures have.
+        protocols: how each was measured, in words.
+        claimed: whether the manifest's figures are of these very rows, so that they must agree.
+    """
+
+    rows: int
+    of: str
+    figures: dict[str, float]
+    protocols: dict[str, str]
+    claimed: bool
+
+
+class Family(Protocol):
+    """A file of `training/recipes/`: these are its functions, its docstring's first line is its help."""
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Its own flags; those that all have are in `__main__`."""
+        ...
+
+    def train(self, options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
+        """Train and publish; None in the processes that only helped. Raises: DataError, PublishError, Interrupted."""
+        ...
+
+    def evaluate(self, folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
+        """Measure the folder again; on other data, or fewer rows of it, where asked. Raises: DataError, LoadRefused."""
+        ...
+
+    def report(self, folder: Path, manifest: Manifest, *, data: str | None) -> None:
+        """Write `folder/report/` again from what lies in the folder and the data set."""
+        ...

@@ -10,10 +10,11 @@ import os
 import pkgutil
 from types import ModuleType
 
+from app.core.manifest import Manifest
 from training.data import folder
 from training.data.base import DataError, ImageDataset
 
-__all__ = ["DataError", "ImageDataset", "available", "load"]
+__all__ = ["DataError", "ImageDataset", "available", "dataset_of", "load"]
 
 
 def load(spec: str, *, size: int | None = None) -> ImageDataset:
@@ -38,6 +39,17 @@ def load(spec: str, *, size: int | None = None) -> ImageDataset:
         dataset = module.load()
     assert isinstance(dataset, ImageDataset)
     return dataset
+
+
+def dataset_of(manifest: Manifest, spec: str | None = None) -> ImageDataset:
+    """The data set of that name or path, or the one that the model was made from; a folder's pictures in its size.
+
+    Raises:
+        DataError: as `load`.
+    """
+    spec = spec or manifest.data.spec
+    size = manifest.picture.height if manifest.picture is not None and spec not in _sources() else None
+    return load(spec, size=size)
 
 
 def available() -> list[tuple[str, str, str]]:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from app.core.manifest import DigitPicture
 from training import augment
-from training.classifier import Candidate, finish
+from training.classifier import Candidate, evaluate, finish, report
 from training.data import load
 from training.data.base import ImageDataset
 from training.export import check_can_publish
@@ -28,7 +28,13 @@ from training.options import add_flags, described, given, positive
 from training.recipe import Batch
 from training.schedule import Schedule, rate_factor
 
+__all__ = ["add_options", "evaluate", "report", "train"]
+
 FEW_ROWS: Final = 20_000
+GOALS: Final = {
+    "mnist": {"accuracy": 0.9975, "nll": 0.010, "ece": 0.001},
+    "cifar10": {"accuracy": 0.955},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +292,14 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     if not accelerator.is_main_process:
         return None
     title = f"Convolutional classifier, {dataset.title}"
-    return finish(candidates, dataset, options=options, precision=accelerator.mixed_precision, title=title)
+    return finish(
+        candidates,
+        dataset,
+        options=options,
+        precision=accelerator.mixed_precision,
+        title=title,
+        goals=GOALS.get(options.data, {}),
+    )
 
 
 def _plan(dataset: ImageDataset, h: Hyperparameters, accelerator: Accelerator) -> str:

@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training import charts
 from training.evaluation import classification as measure
-from training.report_words import count, percent, picture, table
+from training.reports import charts
+from training.reports.words import count, percent, picture, table
 
 MATRIX_CLASSES: Final = 25
 MISTAKES: Final = 24

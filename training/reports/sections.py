@@ -1,4 +1,4 @@
-"""The sections of a classifier's report, each a function from figures to HTML. Every foreign word is escaped."""
+"""The sections of reports, each a function from figures to HTML. Every foreign word is escaped."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
-from training import charts
 from training.evaluation import classification as measure
 from training.evaluation.onnx_model import Latency
-from training.report_words import (
+from training.reports import charts
+from training.reports.words import (
     THIN,
     count,
     figure,
@@ -33,11 +33,13 @@ HEADLINES: Final = ("accuracy", "nll", "ece")
 Probabilities = NDArray[np.float32]
 
 
-def tiles(m: Manifest, own: Mapping[str, float], rows: str, latency: Sequence[Latency]) -> str:
+def tiles(
+    m: Manifest, headlines: Sequence[str], own: Mapping[str, float], rows: str, latency: Sequence[Latency]
+) -> str:
     """The headline figures beside their goals; `rows` says what the model's own figures were measured on."""
     found = []
-    for name in HEADLINES:
-        q = next((q for q in m.quality if kind_of(q.name) == name), None)
+    for name in headlines:
+        q = next((q for q in m.quality if name in (q.name, kind_of(q.name))), None)
         if q is not None:
             lines = ["" if q.spread is None else f"± {figure(q.spread, q.name, q.unit)}", _seeds(q.seeds)]
             if q.goal is not None:

@@ -22,7 +22,8 @@ from app.core.manifest import (
     TensorSpec,
 )
 from training.evaluation.onnx_model import Latency
-from training.report import ClassifierReport, write
+from training.reports.classifier import ClassifierReport
+from training.reports.page import write
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HISTORY = {
@@ -150,9 +151,10 @@ def report(
             probabilities=certain(guess, k),
             uncalibrated=certain(guess, k, 0.99) if uncalibrated else None,
             latency=timed if latency else [],
-            evaluate_command="python -m training evaluate things",
             test_split=split,
-        ).html()
+        )
+        .page()
+        .html()
     )
 
 
@@ -184,7 +186,7 @@ def test_the_page_opens_with_the_claim_and_shows_every_section() -> None:
 
 def test_the_page_loads_nothing_and_runs_nothing() -> None:
     page = report(*rows(40, 4, wrong=3), k=4)
-    css = Path(__file__).parents[2].joinpath("training/report.css").read_text(encoding="utf-8")
+    css = Path(__file__).parents[2].joinpath("training/reports/page.css").read_text(encoding="utf-8")
     assert "url(" not in css
     assert "@import" not in css
     assert {"script", "link", "iframe", "object", "base", "form"}.isdisjoint(tag for tag, _ in page.tags)
@@ -313,9 +315,8 @@ def test_write_puts_the_page_where_the_manifest_says(tmp_path: Path) -> None:
         probabilities=certain(guess, 2),
         uncalibrated=None,
         latency=[],
-        evaluate_command="evaluate",
         test_split="test",
-    )
+    ).page()
     path = write(page, tmp_path)
     assert path == tmp_path / "report" / "index.html"
     assert path.read_text(encoding="utf-8") == page.html()
@@ -331,6 +332,5 @@ def test_probabilities_of_another_shape_are_refused_by_name() -> None:
             probabilities=np.zeros((4, 3), np.float32),
             uncalibrated=None,
             latency=[],
-            evaluate_command="evaluate",
             test_split="test",
         )

@@ -1,7 +1,6 @@
-"""The report of a classifier: one page that opens with the claim, then shows everything needed to doubt it.
+"""The report of a classifier of pictures.
 
-Self-contained HTML (no scripts, nothing fetched, pictures inside), for light and dark, phone and paper. What the
-manifest publishes is printed as it stands; everything else is worked out here, from the rows and probabilities.
+What the manifest publishes is printed as it stands; everything else is worked out here, from rows and probabilities.
 """
 
 from __future__ import annotations
@@ -9,21 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
-from training import report_rows as by_row
-from training import report_sections as sections
 from training.evaluation import classification as measure
 from training.evaluation.onnx_model import Latency
-from training.report_words import count, percent
-
-PAGE: Final = "report/index.html"
-POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+from training.reports import rows as by_row
+from training.reports import sections
+from training.reports.page import Page, Section
+from training.reports.words import count, percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +37,6 @@ class ClassifierReport:
     probabilities: NDArray[np.float32]  # (N, K)
     uncalibrated: NDArray[np.float32] | None
     latency: list[Latency]
-    evaluate_command: str
     test_split: str
 
     def __post_init__(self) -> None:
@@ -57,25 +51,15 @@ class ClassifierReport:
     def _confusion(self) -> NDArray[np.int64]:
         return measure.confusion_matrix(self.probabilities, self.test_y)
 
-    def html(self) -> str:
-        """The whole page."""
-        m = self.manifest
-        parts = self._sections()
-        links = "".join(f'<a href="#{key}">{key.capitalize()}</a>' for key, _, _ in parts)
-        body = "".join(
-            f'<section id="{key}"><h2>{escape(title)}</h2>{inside}</section>' for key, title, inside in parts
-        )
-        measured_on = f"on {count(len(self.test_y))} {self.test_split} rows"
-        style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
-        return (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-            f"<title>{escape(m.name)} {escape(m.version)}: {escape(m.title)}</title><style>{style}</style></head><body>"
-            f'<header><p class="eyebrow">{escape(m.name)}, version {escape(m.version)}</p><h1>{escape(m.title)}</h1>'
-            f'<p class="lead">{self._claim()}</p></header>'
-            f"{sections.tiles(m, self._own_figures(), measured_on, self.latency)}"
-            f"{sections.reproduce(m, self.evaluate_command)}<nav>{links}</nav>{body}</body></html>\n"
+    def page(self) -> Page:
+        """The page, ready to be written."""
+        return Page(
+            manifest=self.manifest,
+            claim=self._claim(),
+            sections=self._sections(),
+            own=self._own_figures(),
+            measured_on=f"on {count(len(self.test_y))} {self.test_split} rows",
+            latency=self.latency,
         )
 
     def _own_figures(self) -> dict[str, float]:
@@ -109,8 +93,7 @@ class ClassifierReport:
             )
         return line
 
-    def _sections(self) -> list[tuple[str, str, str]]:
-        """(anchor, title, HTML) of each section that has something to show."""
+    def _sections(self) -> list[Section]:
         m, p, y, rows = self.manifest, self.probabilities, self.test_y, bool(len(self.test_y))
         parts: list[tuple[str, str, str]] = [("figures", "Figures", sections.figures(m, self._own_figures()))]
         parts.append(("curves", "Learning curves", sections.curves(self.history)))
@@ -124,12 +107,4 @@ class ClassifierReport:
             ]
         parts.append(("latency", "How fast it answers", sections.latency(self.latency)))
         parts.append(("facts", "Facts", sections.facts(m)))
-        return [part for part in parts if part[2]]
-
-
-def write(report: ClassifierReport, folder: Path) -> Path:
-    """Writes `folder/report/index.html` and returns its path. Raises `OSError` where that cannot be written."""
-    path = folder / PAGE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report.html(), encoding="utf-8")
-    return path
+        return [Section(key=key, title=title, inside=inside) for key, title, inside in parts]

@@ -21,9 +21,16 @@ TITLES: Final = {
     "nll": "Negative log-likelihood",
     "ece": "Calibration error",
     "brier": "Brier score",
+    "mse": "Mean squared error",
+    "rmse": "Root mean squared error",
+    "mae": "Mean absolute error",
+    "r2": "R²",
+    "psnr": "PSNR",
+    "elbo": "ELBO",
+    "kl": "KL divergence",
 }
-HIGHER: Final = ("accuracy", "precision", "recall", "f1", "top5", "auc")
-LOWER: Final = ("nll", "ece", "brier", "error", "loss")
+HIGHER: Final = ("accuracy", "precision", "recall", "f1", "top5", "auc", "r2", "psnr", "elbo")
+LOWER: Final = ("nll", "ece", "brier", "error", "loss", "mse", "rmse", "mae", "kl")
 SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5")
 THUMBNAIL = 96
 
@@ -43,6 +50,11 @@ def percent(share: float, rows: int) -> str:
 def kind_of(name: str) -> str:
     """`test_accuracy` -> `accuracy`: the known word that a measure's name ends in, else the name itself."""
     return next((known for known in (*HIGHER, *LOWER) if known in name.lower().split("_")), name.lower())
+
+
+def is_better_higher(name: str) -> bool:
+    """Whether more of a measure is better."""
+    return kind_of(name) in HIGHER
 
 
 def title_of(name: str) -> str:
