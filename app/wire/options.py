@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
 from app.core.errors import Unprocessable, shown
+from app.core.words import described as described
+from app.core.words import did_you_mean
 
 Option = str | int
 Known = Mapping[str, type[str] | type[int]]
@@ -17,11 +19,8 @@ _MAX_PAIRS = 100
 
 def unknown(name: str, known: Iterable[str], *, subject: str, what: str) -> Unprocessable:
     """The error for a name that nothing answers to, with those that exist."""
-    import difflib  # only here: a slip of the pen is rare, start-up is not
-
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    hint = did_you_mean(name, names)
     listed = ", ".join(names)
     return Unprocessable(
         f"unknown {what} {shown(name)}{hint}, there are: {listed}", subject=subject, expected=listed, got=shown(name)
@@ -35,25 +34,6 @@ def in_words(message: str) -> str:
     for theirs, ours in words.items():
         wanted = wanted.replace(theirs, ours)
     return re.sub(r"\ba (integer|object)", r"an \1", wanted).partition(", unable to")[0]
-
-
-def described(value: object) -> str:
-    """A value from a client in a few words, without writing all of it out."""
-    match value:
-        case list():
-            return f"a list of {len(value)}"
-        case dict():
-            return f"an object of {len(value)} fields"
-        case str() if len(value) > 60:
-            return f"a text of {len(value)} characters"
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case int() if abs(value) >= 10**40:
-            return "an integer of more than 40 digits"
-        case _:
-            return shown(value)
 
 
 def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, what: str) -> dict[str, Option]:

@@ -1,0 +1,151 @@
+"""CSV (RFC 4180) as cells: a header with names in any order, then rows. Commas, semicolons or tabs, told by the header.
+
+Pure functions; nothing is built before it is counted.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from app.core.errors import TooLarge, Unprocessable, UnsupportedMedia, shown
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+DELIMITERS: Final = (",", ";", "\t")
+CHARSETS: Final = ("utf-8", "us-ascii", "iso-8859-1", "windows-1252")
+MAX_CELLS: Final = 1 << 20
+_PIECE_BYTES: Final = 1 << 20
+
+Cells = list[str]
+
+
+def read_csv(
+    data: bytes, parameters: str, *, knows: Callable[[str], bool], max_rows: int, subject: str
+) -> tuple[Cells, list[Cells], list[int]]:
+    """The header's cells, bare; the rows; and the line that each row ends at. Empty lines are passed over.
+
+    Args:
+        data: the bytes of one file.
+        parameters: what stands behind `text/csv;` in the content type: `charset`, UTF-8 where there is none, `header`.
+        knows: whether a header's cell names a column. The delimiter that makes the most of them is the file's.
+        max_rows: greatest number of rows.
+        subject: what to call the file in errors.
+
+    Raises:
+        UnsupportedMedia: another charset, or no header.
+        TooLarge: more than `max_rows` rows or MAX_CELLS cells.
+        Unprocessable: not of that charset, broken quotes, a row with more or fewer cells than the header, no rows.
+    """
+    _check_size(data, subject)
+    text = _text(data, parameters, subject)
+    header, delimiter = max(((_header(text, d), d) for d in DELIMITERS), key=lambda found: sum(map(knows, found[0])))
+    reader = _reader(text, delimiter)
+    rows: list[Cells] = []
+    lines: list[int] = []
+    width = len(header)
+    started = False
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if not started:
+                started = True
+                continue
+            if len(cells) != width:
+                raise Unprocessable(
+                    f"{subject}[{len(rows)}] (line {reader.line_num}) has {len(cells)} cells, the header has {width}",
+                    subject=f"{subject}[{len(rows)}]",
+                    expected=f"{width} cells",
+                    got=f"{len(cells)} cells",
+                )
+            if len(rows) == max_rows:
+                raise TooLarge(
+                    f"{subject}: has more than {max_rows} rows, the limit is {max_rows}",
+                    subject=subject,
+                    expected=f"at most {max_rows} rows",
+                    got=f"more than {max_rows} rows",
+                )
+            rows.append(cells)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise _broken(subject, reader.line_num, error) from None
+    if not rows:
+        raise Unprocessable(
+            f"{subject}: has no rows below its header", subject=subject, expected="one row or more", got="no rows"
+        )
+    return header, rows, lines
+
+
+def _check_size(data: bytes, subject: str) -> None:
+    """Every cell ends at one of these signs; in quotes they count as well."""
+    cells = 0
+    for at in range(0, len(data), _PIECE_BYTES):
+        cells += sum(data.count(sign, at, at + _PIECE_BYTES) for sign in (b",", b";", b"\t", b"\n", b"\r"))
+    if cells > MAX_CELLS:
+        raise TooLarge(
+            f"{subject}: has {cells} cells, at most {MAX_CELLS} are taken",
+            subject=subject,
+            expected=f"at most {MAX_CELLS} cells",
+            got=f"{cells} cells",
+        )
+
+
+def _text(data: bytes, parameters: str, subject: str) -> str:
+    given = {}
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        given[name.strip().lower()] = value.strip().strip('"').lower()
+    if given.get("header") == "absent":
+        expected = "a first line with the names of the columns"
+        raise UnsupportedMedia(
+            f"header=absent is not taken, expected {expected}",
+            subject="header.content-type",
+            expected=expected,
+            got="header=absent",
+        )
+    charset = given.get("charset", "utf-8")
+    charset = {"utf8": "utf-8", "ascii": "us-ascii", "latin-1": "iso-8859-1", "latin1": "iso-8859-1"}.get(
+        charset, charset
+    )
+    if charset not in CHARSETS:
+        raise UnsupportedMedia(
+            f"charset {shown(charset)} is not taken, send one of {', '.join(CHARSETS)}",
+            subject="header.content-type",
+            expected=", ".join(CHARSETS),
+            got=shown(charset),
+        )
+    try:
+        return data.decode("utf-8-sig" if charset == "utf-8" else charset)
+    except UnicodeDecodeError as error:
+        got = f"byte 0x{data[error.start]:02x} at {error.start}"
+        raise Unprocessable(
+            f"{subject}: is not {charset}: {got}; name another charset as text/csv; charset=windows-1252",
+            subject=subject,
+            expected=f"text in {charset}",
+            got=got,
+        ) from None
+
+
+def _reader(text: str, delimiter: str) -> Reader:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+
+
+def _header(text: str, delimiter: str) -> Cells:
+    """Empty where its quotes make no sense with this delimiter."""
+    try:
+        return [cell.strip() for cell in next((cells for cells in _reader(text, delimiter) if cells), [])]
+    except csv.Error:
+        return []
+
+
+def _broken(subject: str, line: int, error: csv.Error) -> Unprocessable:
+    return Unprocessable(
+        f"{subject}: is no whole CSV: line {line}: {error}",
+        subject=subject,
+        expected="CSV as in RFC 4180",
+        got=str(error),
+    )
