@@ -1,16 +1,11 @@
 """Examples for the OpenAPI document, made from what is loaded: each answers 200 when sent as it stands.
 
-They come from the golden rows that lie in a model's own folder and were compared with its answers when it was loaded;
-where none of these can be shown as a picture, a stroke is drawn. `models` are, of each name, the version that answers
-where none is asked for.
+They come from the golden rows that lie in a model's own folder. Those of the tasks are made by the tasks themselves;
+here are the ones that belong to no task. `models` are, of each name, the version that answers where none is asked for.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
-import json
 import math
 from collections.abc import Iterable
 from typing import Any, Final
@@ -19,18 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import problems
-from app.codecs.images import decode, encode_png
+from app.codecs.images import encode_png
 from app.codecs.oip import DATATYPES
-from app.core.errors import ClientError, LecternError
-from app.core.manifest import Picture, TensorSpec, numpy_dtype
+from app.core.errors import LecternError
+from app.core.manifest import TensorSpec, numpy_dtype
 from app.engine.registry import Model
 from app.protocols import oip
 from app.protocols.oip.models import graph_names
-from app.tasks.classify import DEFAULT_TOP_K, to_json
+from app.wire.golden import golden_pictures, golden_rows
 
-SMALL_PIXELS: Final = 28 * 28
-"""Pictures up to this size are also shown as nested pixels: more would be a wall of digits."""
-SHOWN_PICTURES: Final = 3
 SMALL_VALUES: Final = 4096
 """Rows up to this size are shown as JSON under /v2."""
 
@@ -74,104 +66,14 @@ def problem(status: int) -> dict[str, Any]:
     return told | {k: v for k, v in (("subject", subject), ("expected", expected), ("got", got)) if v}
 
 
-def _golden(model: Model) -> dict[str, NDArray[Any]]:
-    """The arrays of the model's golden file by name; empty where it has none."""
-    golden = model.manifest.golden
-    if golden is None:
-        return {}
-    try:
-        data = (model.folder / golden.file).read_bytes()
-    except OSError:  # it was there when the model was loaded
-        return {}
-    if hashlib.sha256(data).hexdigest() != golden.sha256:  # and it was this model's
-        return {}
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _pictures(model: Model) -> list[tuple[NDArray[np.uint8], bytes]]:
-    """A few golden rows that the codec can read, as pixels and as PNG; a drawn picture where there is none."""
-    picture = model.manifest.picture
-    if picture is None:
-        return []
-    rows = _golden(model).get(model.manifest.graphs["classifier"].inputs[0].name, ())
-    golden = [_as_picture(row, picture) for row in rows]
-    for candidates in (golden, [drawn(picture.height, picture.width, picture.channels)]):
-        made = [(pixels, encode_png(pixels)) for pixels in candidates]
-        if readable := [(pixels, png) for pixels, png in made if _can_be_read(png, picture)]:
-            return readable[:SHOWN_PICTURES]
-    return []
-
-
-def drawn(height: int, width: int, channels: int = 1) -> NDArray[np.uint8]:
-    """One upright stroke, light on dark: (H, W) or (H, W, channels)."""
-    pixels = np.zeros((height, width, channels), np.uint8)
-    pixels[height // 6 : -(height // 6) or None, width * 3 // 7 : width * 4 // 7 + 1] = 255
-    return pixels[:, :, 0] if channels == 1 else pixels
-
-
 def answered(model: Model) -> list[tuple[bytes, str]]:
-    """The golden rows as PNG, each with the label that the model gives it."""
-    graph = model.manifest.graphs["classifier"] if model.manifest.task == "classify" else None
-    picture, arrays = model.manifest.picture, _golden(model)
-    if graph is None or picture is None or graph.inputs[0].name not in arrays:
-        return []
-    best = arrays[graph.outputs[0].name].argmax(axis=1).tolist()
-    rows = arrays[graph.inputs[0].name]
-    return [
-        (encode_png(_as_picture(row, picture)), model.manifest.labels[index])
-        for row, index in zip(rows, best, strict=True)
-    ]
-
-
-def _as_picture(row: NDArray[Any], picture: Picture) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3), whatever the graph's layout."""
-    pixels = row if picture.layout == "hwc" else np.moveaxis(row, 0, -1)
-    return np.ascontiguousarray(pixels[..., 0] if picture.channels == 1 else pixels)
-
-
-def _can_be_read(png: bytes, picture: Picture) -> bool:
-    """Whether the codec takes it: a blank golden row, say, shows no digit."""
-    try:
-        decode(png, picture, subject="golden", max_pixels=picture.height * picture.width)
-    except ClientError:
-        return False
-    return True
-
-
-def requests(models: Iterable[Model]) -> dict[str, Any]:
-    """Bodies for POST /v1/classify, by name."""
-    examples: dict[str, Any] = {}
-    for model in models:
-        made = _pictures(model)
-        if not made:
-            continue
-        texts = [base64.b64encode(png).decode("ascii") for _, png in made]
-        forms = {
-            "a picture as base64": {"image": texts[0], "model": model.name},
-            "several pictures, the two best labels": {"images": texts, "model": model.name, "top_k": 2},
-        }
-        if made[0][0].size <= SMALL_PIXELS:
-            forms["nested pixels"] = {"image": made[0][0].tolist(), "model": model.name}
-        examples |= {
-            f"{model.name}: {what}": {"summary": f"{model.name}: {what}", "value": forms[what]} for what in forms
-        }
-    # Without one, the page would make up a body with both `image` and `images`, which is refused.
-    if not examples:
-        text = base64.b64encode(encode_png(drawn(28, 28))).decode("ascii")
-        examples["a picture as base64"] = {"summary": "a picture as base64", "value": {"image": text}}
-    return examples
-
-
-def answers(models: Iterable[Model]) -> dict[str, Any]:
-    """What POST /v1/classify says to a golden row of each model."""
-    examples: dict[str, Any] = {}
-    for model in models:
-        probabilities = _golden(model).get("probabilities")
-        if probabilities is not None:
-            told = to_json(model, probabilities[:1], min(DEFAULT_TOP_K, len(model.manifest.labels)))
-            examples[model.name] = {"value": json.loads(told)}
-    return examples
+    """The golden rows as PNG, each with the label that the model gives it where it gives labels."""
+    manifest = model.manifest
+    pictures = [encode_png(pixels) for pixels in golden_pictures(model)]
+    if manifest.task != "classify":
+        return [(png, "") for png in pictures]
+    best = golden_rows(model)["probabilities"].argmax(axis=1).tolist() if pictures else []
+    return [(png, manifest.labels[index]) for png, index in zip(pictures, best, strict=True)]
 
 
 def inference(models: Iterable[Model]) -> oip.Shown | None:
@@ -187,7 +89,7 @@ def inference(models: Iterable[Model]) -> oip.Shown | None:
     if sum(_values(t) for t in spec.inputs) > SMALL_VALUES:
         return oip.Shown(name, model.version)
     golden = model.manifest.golden
-    arrays = _golden(model) if golden and golden.graph == graph else {}
+    arrays = golden_rows(model) if golden and golden.graph == graph else {}
     body = {"inputs": [_tensor(t, arrays) for t in spec.inputs]}
     forms: dict[str, Any] = {"one row": body}
     urgent = {"priority": 1, "timeout": 30_000_000}

@@ -16,7 +16,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import cards, health, openapi, pages, problems
-from app.core.manifest import Task
+from app.core.manifest import Modality, Task
 from app.core.tally import BLOCK_BYTES, Memory, Tally, read
 from app.direct import Direct
 from app.engine.model import INLINE_ALONE_S, INLINE_S, Model
@@ -28,7 +28,7 @@ from app.protocols import oip
 from app.protocols.oip.infer import HEADER_LENGTH
 from app.server.closing import Closing, refuse
 from app.settings import Settings
-from app.tasks import classify
+from app.tasks import TASKS
 from app.telemetry.metrics import Metrics
 from app.telemetry.middleware import Telemetry
 from app.telemetry.tracing import Tracing
@@ -111,7 +111,7 @@ def create_app(
         stages=metrics,
         # Two for decoding beside the event loop; the rest of the cores belong to the models.
         pool=ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="decode"),
-        default=lambda task: default_model(registry, settings, task),
+        default=lambda task, modality=None: default_model(registry, settings, task, modality),
     )
     life = health.Life()
 
@@ -140,7 +140,8 @@ def create_app(
     traced = traces.finished if traces else None
     app.state.closing = Closing(app, refused=Telemetry(refuse, finished=metrics.request, traced=traced))
     problems.install(app)
-    app.include_router(classify.router(context))
+    for task in TASKS:
+        app.include_router(task.router(context))
     app.include_router(cards.router(context))
     app.include_router(
         oip.router(
@@ -156,7 +157,7 @@ def create_app(
     openapi.install(app, context, has_keys=bool(settings.api_keys))
 
     # From the inside out.
-    ways = (classify.short_way(context), oip.short_way(context))
+    ways = (*(task.short_way(context) for task in TASKS), oip.short_way(context))
     app.front = Direct(app.front, ways=ways, refused=problems.refused, straight=not settings.cors_origins)
     if settings.api_keys:
         app.front = Keys(app.front, digests=settings.api_keys)
@@ -199,13 +200,16 @@ def warn_of_missing_defaults(registry: Registry, settings: Settings) -> None:
             )
 
 
-def default_model(registry: Registry, settings: Settings, task: Task) -> Model:
+def default_model(registry: Registry, settings: Settings, task: Task, modality: Modality | None = None) -> Model:
     """The model of a request that names none: the one set, which must be loaded; else our own choice if it is.
 
     Raises:
         NotFound: there is none.
     """
-    name = settings.default_models.get(task)
-    if "default_models" not in settings.model_fields_set and name in {model.name for model in registry.models}:
-        return registry.get(name)
-    return registry.default(task)
+    if "default_models" not in settings.model_fields_set:
+        names = registry.names_for(task, modality)
+        for key in (f"{task}.{modality}", task):
+            name = settings.default_models.get(key)
+            if name in names:
+                return registry.get(name)
+    return registry.default(task, modality)

@@ -12,13 +12,13 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from app import examples, problems
-from app.engine.registry import Model
 from app.keys import is_protected
 from app.protocols import oip
-from app.tasks import classify
+from app.tasks import TASKS
 from app.wire import urgency
 from app.wire.context import Context
-from app.wire.pictures import FORM, IMAGES, JSON, NPY
+from app.wire.documented import Documented, named
+from app.wire.pictures import JSON
 
 DESCRIPTION: Final = """\
 Pictures in, labels with calibrated probabilities out.
@@ -78,13 +78,15 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form, which is not ours
         schemas.pop(name, None)
     schemas["Problem"] = problems.Problem.model_json_schema()
-    models = [m for m in context.registry.models if m.manifest.task == "classify"]
-    _complete_classify(document, schemas, models, context)
+    tasks = [task.documented(context) for task in TASKS]
+    for task in tasks:
+        _complete_task(document, schemas, task)
     _complete_cards(document, context)
     oip.complete(document, context.registry.models, examples.inference(context.registry.defaults))
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete_errors(operation, path, has_keys=has_keys)
+            is_task = any(path == task.path for task in tasks)
+            _complete_errors(operation, path, has_keys=has_keys, is_task=is_task)
     if has_keys:
         document["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
@@ -93,7 +95,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     return document
 
 
-def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool) -> None:
+def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, is_task: bool) -> None:
     responses = operation["responses"]
     protected = has_keys and is_protected(path)
     if protected:
@@ -103,7 +105,7 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool) ->
             operation["responses"] = dict(sorted((responses | {"401": oip.unauthorised()}).items()))
         return
     responses.pop("422", None)
-    if path == classify.PATH:
+    if is_task:
         statuses = [404, 406, 408, 413, 415, 422, 429, 500, 503, 504]
     elif "{name}" in path:
         statuses = [404, 422]
@@ -124,27 +126,8 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool) ->
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def _name_schema(names: list[str]) -> dict[str, Any]:
-    return {"type": "string", "enum": names} if names else {"type": "string"}
-
-
-def _options(models: list[Model]) -> dict[str, dict[str, Any]]:
-    """The options' schemas, with what is loaded."""
-    most = max((len(m.manifest.labels) for m in models), default=0)
-    fields = classify.ClassifyRequest.model_fields
-    schemas = {
-        "model": _name_schema(sorted({m.name for m in models})),
-        "version": _name_schema(sorted({m.version for m in models}, key=int)),
-        "top_k": {"type": "integer", "minimum": 1} | ({"maximum": most} if most else {}),
-    }
-    return {name: {"description": fields[name].description, **schema} for name, schema in schemas.items()}
-
-
-def _complete_classify(
-    document: dict[str, Any], schemas: dict[str, Any], models: list[Model], context: Context
-) -> None:
-    operation = document["paths"][classify.PATH]["post"]
-    options = _options(models)
+def _complete_task(document: dict[str, Any], schemas: dict[str, Any], task: Documented) -> None:
+    operation = document["paths"][task.path]["post"]
     operation["parameters"] = [
         {
             "name": name,
@@ -153,48 +136,30 @@ def _complete_classify(
             "description": schema["description"],
             "schema": {k: v for k, v in schema.items() if k != "description"},
         }
-        for name, schema in options.items()
+        for name, schema in task.options.items()
     ]
     operation["parameters"].append(urgency.PARAMETER)
     operation["description"] = urgency.DOCUMENTED.format(late=504)
-    limit = context.limits.max_rows
-    schemas["ClassifyRequest"] = {
-        "title": "ClassifyRequest",
-        "description": "Either `image` or `images`, and options.",
+    schemas[task.body] = {
+        "title": task.body,
         "type": "object",
         "additionalProperties": False,
-        "properties": {
-            "image": classify.PICTURE_SCHEMA,
-            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": classify.PICTURE_SCHEMA},
-            **options,
-        },
-        "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
+        "properties": {**task.inputs, **task.options},
     }
-    file = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
-    form = {
-        "type": "object",
-        "required": ["image"],
-        "additionalProperties": False,
-        "properties": {
-            "image": {"type": "array", "minItems": 1, "maxItems": limit, "items": file, "description": "image files"},
-            **options,
-        },
-    }
-    shown = [model for model in context.registry.defaults if model in models]
-    sent = examples.requests(shown)
+    if task.one_of:
+        listed = ", ".join(f"`{name}`" for name in task.one_of)
+        schemas[task.body]["description"] = f"Exactly one of {listed}, and options."
+        schemas[task.body]["oneOf"] = [{"required": [name]} for name in task.one_of]
+    sent = {name: {"summary": name, "value": value} for name, value in task.requests.items()}
+    json_body = {"schema": {"$ref": f"#/components/schemas/{task.body}"}} | ({"examples": sent} if sent else {})
     operation["requestBody"] = {
-        "required": True,
-        "content": {
-            JSON: {"schema": {"$ref": "#/components/schemas/ClassifyRequest"}} | ({"examples": sent} if sent else {}),
-            FORM: {"schema": form},
-            **{kind: {"schema": file} for kind in IMAGES},
-            NPY: {"schema": file | {"description": "uint8 rows of the model's own shape, as numpy.save writes them"}},
-        },
+        "required": not task.optional_body,
+        "content": {JSON: json_body} | {kind: {"schema": schema} for kind, schema in task.takes.items()},
     }
     ok = operation["responses"]["200"]
-    ok["content"][NPY] = {"schema": file | {"description": "float32 probabilities (rows, labels)"}}
-    if answers := examples.answers(shown):
-        ok["content"][JSON]["examples"] = answers
+    ok["content"] |= {kind: {"schema": schema} for kind, schema in task.gives.items()}
+    if task.answers:
+        ok["content"][JSON]["examples"] = {name: {"value": value} for name, value in task.answers.items()}
     ok["headers"] = {
         "Server-Timing": {
             "description": "decode, queue and run in milliseconds, and the rows that shared the run",
@@ -210,7 +175,7 @@ def _complete_cards(document: dict[str, Any], context: Context) -> None:
     for path, operations in document["paths"].items():
         for parameter in operations.get("get", {}).get("parameters", []):
             if path.startswith("/v1") and parameter["name"] == "name":
-                parameter["schema"] = _name_schema(names)
+                parameter["schema"] = named(names)
 
 
 def response(app: FastAPI) -> Response:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.errors import shown
-from app.core.manifest import Task, Version
+from app.core.manifest import Modality, Task, Version
 
 PREFIX: Final = "LECTERN_"
 STANDARD_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -50,6 +50,17 @@ def _pairs(form: str) -> Callable[[object], object]:
     return parse
 
 
+def _by_task(value: dict[str, str]) -> dict[str, str]:
+    """Keys are tasks, or a task and what it is given: `classify.table`."""
+    tasks, modalities = get_args(Task), get_args(Modality)
+    for key in value:
+        task, dot, modality = key.partition(".")
+        if task not in tasks or (dot and modality not in modalities):
+            expected = " or ".join([", ".join(f"'{task}'" for task in tasks), "one of them with '.table' behind it"])
+            raise ValueError(f"{expected}, got {key!r}")
+    return value
+
+
 KeyDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s,]+)$")]
 
@@ -65,8 +76,17 @@ class Settings(BaseSettings):
     only: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="names of the models to load; empty loads all"
     )
-    default_models: Annotated[dict[Task, str], NoDecode, BeforeValidator(_pairs("task=model"))] = Field(
-        {"classify": "cnn-mnist"}, description="model of a request that names none, as task=name"
+    default_models: Annotated[
+        dict[str, str], NoDecode, BeforeValidator(_pairs("task=model")), AfterValidator(_by_task)
+    ] = Field(
+        {
+            "classify": "cnn-mnist",
+            "classify.table": "mlp-pass",
+            "regress": "mlp-grade",
+            "reconstruct": "autoencoder-5d",
+            "generate": "vae-mnist",
+        },
+        description="model of a request that names none, as task=name, or task.table=name for tables alone",
     )
     pinned_versions: Annotated[dict[str, Version], NoDecode, BeforeValidator(_pairs("name=version"))] = Field(
         {}, description="version of a request that gives none, as name=version; without one it is the latest"

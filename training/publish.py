@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from app.core.manifest import DataSource, Made, Manifest, Measure, Task
+from app.core.manifest import DataSource, Made, Manifest, Measure, Modality, Task
 from training import export
 from training.export import Export
 
@@ -31,7 +31,7 @@ class Draft:
     """
 
     task: Task
-    modality: Literal["image", "table", "text", "audio", "tensor"]
+    modality: Modality
     title: str
     summary: str
     data: DataSource

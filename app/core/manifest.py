@@ -27,6 +27,7 @@ Tensors = Mapping[str, NDArray[Any]]
 """Named arrays; axis 0 is rows, everywhere."""
 
 Task = Literal["classify", "regress", "reconstruct", "generate", "denoise", "translate"]
+Modality = Literal["image", "table", "text", "audio", "tensor"]
 DType = Literal[
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"
 ]
@@ -181,7 +182,7 @@ class Manifest(Part):
     name: Name
     version: Version
     task: Task
-    modality: Literal["image", "table", "text", "audio", "tensor"]
+    modality: Modality
     title: Text
     summary: Text
     graphs: Annotated[dict[Identifier, Graph], Field(min_length=1)]

@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from app.core.errors import LecternError, LoadRefused, Unavailable
-from app.core.manifest import Task
 from app.core.tally import Tally
 from app.engine.folders import Key, Look, Refused, Signature, in_order, look, signature
 from app.engine.loading import Loaded, load_model
@@ -46,7 +45,8 @@ class Registry(Shelf):
         threads, gpu_memory_mb, shared: as in `Session`.
         max_queued_rows: per graph.
         only: names to load; empty for all.
-        defaults: the default model of a task, by name; without one it is the first by name.
+        defaults: the default model of a task (`classify`), or of one input of it (`classify.table`), by name; without
+            one it is the first by name.
         pinned: as in `Shelf`.
         tally: where the graphs count.
         inline_s: as in `Batcher`, for runs on the CPU.
@@ -70,7 +70,7 @@ class Registry(Shelf):
         shared: Shared | None = None,
         max_queued_rows: int = 4096,
         only: tuple[str, ...] = (),
-        defaults: Mapping[Task, str] | None = None,
+        defaults: Mapping[str, str] | None = None,
         pinned: Mapping[str, str] | None = None,
         tally: Tally | None = None,
         inline_s: float = INLINE_S,

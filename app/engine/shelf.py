@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from app.core.errors import NotFound, shown
-from app.core.manifest import Task
+from app.core.manifest import Modality, Task
 from app.engine.folders import Key, Refused, Signature, in_order
 from app.engine.model import Model, now_in_words
 
@@ -66,7 +66,7 @@ class Shelf:
         pinned: the default version of a model, by name; without one it is the latest that is loaded.
     """
 
-    def __init__(self, *, defaults: Mapping[Task, str] | None = None, pinned: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, defaults: Mapping[str, str] | None = None, pinned: Mapping[str, str] | None = None) -> None:
         self.models: tuple[Model, ...] = ()
         self.defaults: tuple[Model, ...] = ()
         self.refused: tuple[Refused, ...] = ()
@@ -77,7 +77,7 @@ class Shelf:
         self._around: tuple[Refused, ...] = ()
         self._versions: dict[str, dict[str, Model]] = {}
         self._default_versions: dict[str, Default] = {}
-        self._of_task: dict[Task, list[str]] = {}
+        self._candidates: dict[tuple[Task, Modality | None], list[str]] = {}
 
     def get(self, name: str, version: str | None = None) -> Model:
         """The model of that name; where no version is asked for the pinned one, else the latest.
@@ -101,19 +101,35 @@ class Shelf:
             raise not_found(f"version of model '{name}'", version, versions)
         return model
 
-    def default(self, task: Task) -> Model:
-        """The model for a task that names none: the configured one, else the first by name, in its default version.
+    def default(self, task: Task, modality: Modality | None = None) -> Model:
+        """The model for a request that names none: the configured one, else the first by name, in its default version.
+
+        Args:
+            modality: what the request has brought; of one configured for the task alone it may be another.
 
         Raises:
-            NotFound: no model of this task is loaded, or the configured one is not, or is of another task.
+            NotFound: no such model is loaded, or the configured one is not, or is of another task.
         """
-        names = self._of_task.get(task, [])
-        name = self._task_defaults.get(task, names[0] if names else None)
+        names = self.names_for(task, modality)
+        name = self._task_defaults.get(f"{task}.{modality}")
         if name is None:
-            raise NotFound(f"no model for the task '{task}' is loaded", subject="model", expected=f"a {task} model")
+            name = self._task_defaults.get(task)
+            if name is None or (name not in names and name in self.names_for(task)):
+                name = names[0] if names else None
+        if name is None:
+            what = task if modality is None else f"{task} with {modality} input"
+            raise NotFound(f"no model for the task '{what}' is loaded", subject="model", expected=f"a model for {what}")
         if name not in names:
             raise not_found(f"default model for the task '{task}'", name, names)
         return self.get(name)
+
+    def names_for(self, task: Task, modality: Modality | None = None) -> list[str]:
+        """The loaded models that can be asked for a task, of one modality or of any."""
+        key = (task, modality)
+        if key not in self._candidates:
+            found = (m.manifest for m in self.defaults if task in m.manifest.tasks)
+            self._candidates[key] = [m.name for m in found if modality in (None, m.modality)]
+        return self._candidates[key]
 
     def default_version(self, name: str) -> Default | None:
         """What `get(name)` gives, and since when; None where it gives nothing."""
@@ -151,11 +167,7 @@ class Shelf:
         self.models = tuple(model for there in versions.values() for model in there.values())
         self.defaults = tuple(default.model for default in defaults.values())
         self._versions, self._default_versions = versions, defaults
-        self._of_task = {}
-        for model in self.models:
-            names = self._of_task.setdefault(model.manifest.task, [])
-            if model.name not in names:
-                names.append(model.name)
+        self._candidates = {}
         self.generation += 1
 
     def _refuse(self, key: Key, reason: str) -> None:

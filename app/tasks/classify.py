@@ -6,6 +6,7 @@ One shape of answer for one picture and for many: `results`, one entry per pictu
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import Sequence
 from time import perf_counter
@@ -26,6 +27,8 @@ from app.wire.accept import choose
 from app.wire.answered import Answered
 from app.wire.body import header, media_type, read_body
 from app.wire.context import Context, Trace
+from app.wire.documented import FILE, Documented, form_schema, model_options, models_for, shown_for
+from app.wire.golden import as_base64, drawn, example_pictures, golden_rows
 from app.wire.json_size import SMALL_BYTES
 from app.wire.options import Option, from_query
 from app.wire.short import Find, Short
@@ -36,6 +39,8 @@ PATH: Final = "/v1/classify"
 GRAPH: Final = "classifier"
 DEFAULT_TOP_K: Final = 5
 ANSWERS: Final = (pictures.JSON, pictures.NPY)
+SMALL_PIXELS: Final = 28 * 28
+"""Pictures up to this size are also shown as nested pixels: more would be a wall of digits."""
 OPTIONS: Final[dict[str, type[str | int]]] = {"model": str, "version": str, "top_k": int}
 
 # A picture in JSON is checked by the codec, which knows the model; the parser only lets it through.
@@ -265,3 +270,61 @@ def to_json(model: Model, probabilities: NDArray[Any], top_k: int) -> bytes:
 def _result(labels: Sequence[str], best: list[int], row: list[float]) -> dict[str, Any]:
     top = [{"label": labels[i], "index": i, "probability": row[i]} for i in best]
     return {**top[0], "top_k": top, "probabilities": dict(zip(labels, row, strict=True))}
+
+
+def documented(context: Context) -> Documented:
+    """What the OpenAPI document says of it."""
+    models = models_for(context, "classify")
+    most = max((len(m.manifest.labels) for m in models), default=0)
+    options = model_options(
+        models, ClassifyRequest, top_k={"type": "integer", "minimum": 1} | ({"maximum": most} if most else {})
+    )
+    limit = context.limits.max_rows
+    shown = shown_for(context, "classify")
+    return Documented(
+        path=PATH,
+        options=options,
+        body="ClassifyRequest",
+        inputs={
+            "image": PICTURE_SCHEMA,
+            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": PICTURE_SCHEMA},
+        },
+        one_of=("image", "images"),
+        takes={
+            pictures.FORM: form_schema(options, max_files=limit),
+            **dict.fromkeys(pictures.IMAGES, FILE),
+            pictures.NPY: FILE | {"description": "uint8 rows of the model's own shape, as numpy.save writes them"},
+        },
+        gives={pictures.NPY: FILE | {"description": "float32 probabilities (rows, labels)"}},
+        requests=_example_requests(shown),
+        answers=_example_answers(shown),
+    )
+
+
+def _example_requests(models: Sequence[Model]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for model in models:
+        made = example_pictures(model)
+        if not made:
+            continue
+        texts = [as_base64(pixels) for pixels in made]
+        found[f"{model.name}: a picture as base64"] = {"image": texts[0], "model": model.name}
+        found[f"{model.name}: several pictures, the two best labels"] = {
+            "images": texts,
+            "model": model.name,
+            "top_k": 2,
+        }
+        if made[0].size <= SMALL_PIXELS:
+            found[f"{model.name}: nested pixels"] = {"image": made[0].tolist(), "model": model.name}
+    # Without one, the page would make up a body with both `image` and `images`, which is refused.
+    return found or {"a picture as base64": {"image": as_base64(drawn(28, 28))}}
+
+
+def _example_answers(models: Sequence[Model]) -> dict[str, Any]:
+    found = {}
+    for model in models:
+        probabilities = golden_rows(model).get("probabilities")
+        if probabilities is not None:
+            told = to_json(model, probabilities[:1], min(DEFAULT_TOP_K, len(model.manifest.labels)))
+            found[model.name] = json.loads(told)
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from time import monotonic
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from starlette.types import Scope
 
-from app.core.manifest import Task
+from app.core.manifest import Modality, Task
 from app.engine.model import Model
 from app.engine.registry import Registry
 
@@ -42,6 +42,16 @@ class Stages(Protocol):
     ) -> None: ...
 
 
+class Default(Protocol):
+    """Chooses the model of a request that names none, by task and by what the request has brought.
+
+    Raises:
+        NotFound: there is none.
+    """
+
+    def __call__(self, task: Task, modality: Modality | None = None) -> Model: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """The serving half of the house, as an endpoint sees it."""
@@ -50,7 +60,7 @@ class Context:
     limits: Limits
     stages: Stages
     pool: Executor  # for decoding what would hold up the event loop
-    default: Callable[[Task], Model]
+    default: Default
 
 
 @dataclass(slots=True)

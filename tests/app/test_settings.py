@@ -41,6 +41,7 @@ def test_settings_are_frozen() -> None:
         ("models", "elsewhere", Path("elsewhere")),
         ("only", "a, b,", ("a", "b")),
         ("default_models", "classify=a,regress=b", {"classify": "a", "regress": "b"}),
+        ("default_models", "classify=a,classify.table=b", {"classify": "a", "classify.table": "b"}),
         ("pinned_versions", "a=1, b=12", {"a": "1", "b": "12"}),
         ("poll_s", "2.5", 2.5),
         ("model_control", "true", True),
@@ -82,6 +83,7 @@ def test_a_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
         ("pinned_versions", "cnn=latest", ("cnn=latest",)),
         ("poll_s", "-1", ("greater than or equal to 0",)),
         ("default_models", "guess=cnn", ("'classify'", "guess")),
+        ("default_models", "classify.tables=cnn", ("'.table'", "classify.tables")),
         ("cors_origins", "example.com", ("example.com",)),
         ("body_timeout_s", "nan", ("nan",)),
         ("log_level", "loud", ("'info'", "'loud'")),
@@ -121,11 +123,12 @@ def test_several_wrong_values_are_told_at_once() -> None:
 
 
 def test_the_help_lists_every_setting_with_its_variable_its_default_and_its_meaning() -> None:
-    text = " ".join(parser().format_help().split())
+    text = "".join(parser().format_help().split())  # lines are broken anywhere
     for name, field in Settings.model_fields.items():
         assert flag_name(name) in text
         assert field.description
-        assert f"{field.description} [{env_name(name)}; default: {default_text(name)}]" in text
+        told = f"{field.description} [{env_name(name)}; default: {default_text(name)}]"
+        assert "".join(told.split()) in text
 
 
 def test_the_table_for_the_readme_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
