@@ -8,8 +8,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
+from app.core.codes import Latent
 from app.core.errors import NotFound
-from app.core.manifest import Calibration, DataSource, Made, Measure, Picture, Task, TensorSpec
+from app.core.manifest import Calibration, DataSource, Made, Manifest, Measure, Picture, Task, TensorSpec
+from app.core.tables import Table, Target
 from app.engine.registry import Model
 from app.wire.context import Context
 from app.wire.options import from_query
@@ -28,7 +30,7 @@ class Summary(BaseModel):
     title: str
     summary: str
     device: str
-    default: bool = Field(description="answers requests for its task that name no model")
+    default: bool = Field(description="answers requests for one of its tasks that name no model")
     default_version_since: str | None = Field(
         description="since when it answers requests that name it and no version; null where another version does"
     )
@@ -58,6 +60,22 @@ class GraphCard(BaseModel):
     weight_bytes: int = Field(description="size of its file, which is that of its weights")
 
 
+class Intervals(BaseModel):
+    """Conformal prediction, in short."""
+
+    method: str
+    rows: int = Field(description="scored rows that the net did not learn from")
+    most_coverage: float = Field(description="the greatest coverage that so many rows can promise")
+
+
+class ErrorsCard(BaseModel):
+    """Mean squared errors of held-out rows, pixels in [0, 1]."""
+
+    rows: int
+    median: float
+    usual_up_to: float = Field(description="19 of 20 held-out rows have at most this")
+
+
 class ModelCard(BaseModel):
     """All that is known of one model; figures of quality come with the protocol that measured them."""
 
@@ -67,11 +85,17 @@ class ModelCard(BaseModel):
     default_version: str | None = Field(description="the one that answers where none is asked for")
     default_version_since: str | None = Field(description="since when it does")
     task: Task
+    tasks: tuple[Task, ...] = Field(description="all that it can be asked for")
     modality: str
     title: str
     summary: str
     labels: tuple[str, ...]
     picture: Picture | None = Field(description="how a picture becomes the model's input")
+    table: Table | None = Field(description="the columns of a row, with units and the range that training saw")
+    target: Target | None = Field(description="what is foretold, with its unit")
+    intervals: Intervals | None = Field(description="what prediction intervals rest on; null: none are given")
+    latent: Latent | None = Field(description="the code between encoder and decoder")
+    errors: ErrorsCard | None = Field(description="held-out reconstruction errors, which anomaly p-values rest on")
     graphs: dict[str, GraphCard]
     quality: tuple[Measure, ...]
     calibration: Calibration | None
@@ -105,10 +129,12 @@ def card(model: Model, context: Context) -> ModelCard:
         **{
             name: getattr(manifest, name)
             for name in (
-                *("name", "version", "task", "modality", "title", "summary", "labels", "picture"),
-                *("quality", "calibration", "data", "made", "max_rows"),
+                *("name", "version", "task", "tasks", "modality", "title", "summary", "labels", "picture", "table"),
+                *("target", "latent", "quality", "calibration", "data", "made", "max_rows"),
             )
         },
+        intervals=_intervals(manifest),
+        errors=_errors(manifest),
         versions=sorted(versions, key=int),
         default_version=default.model.version if default else None,
         default_version_since=default.since if default else None,
@@ -130,6 +156,21 @@ def card(model: Model, context: Context) -> ModelCard:
     )
 
 
+def _intervals(manifest: Manifest) -> Intervals | None:
+    found = manifest.conformal
+    if found is None:
+        return None
+    return Intervals(method=found.method, rows=len(found.scores), most_coverage=round(found.most, 4))
+
+
+def _errors(manifest: Manifest) -> ErrorsCard | None:
+    if manifest.anomaly is None:
+        return None
+    errors = manifest.anomaly.errors
+    n = len(errors)
+    return ErrorsCard(rows=n, median=errors[n // 2], usual_up_to=errors[min(n - 1, round(0.95 * n))])
+
+
 def _counts(counters: Any) -> dict[str, int]:
     names = ("requests", "rows", "runs", "failed_runs", "rejected", "cancelled", "late", "queued_rows")
     return {name: int(getattr(counters, name)) for name in names}
@@ -145,7 +186,7 @@ def summary(model: Model, context: Context) -> Summary:
         title=manifest.title,
         summary=manifest.summary,
         device=model.device,
-        default=_default_name(manifest.task, context) == (model.name, model.version),
+        default=_is_default(model, context),
         default_version_since=default.since if default and default.model is model else None,
         card=f"/v1/models/{model.name}?version={model.version}",
     )
@@ -165,12 +206,16 @@ def report_of(model: Model) -> bytes | None:
         return None
 
 
-def _default_name(task: Task, context: Context) -> tuple[str, str] | None:
-    try:
-        model = context.default(task)
-    except NotFound:  # the one that is set is not loaded
-        return None
-    return model.name, model.version
+def _is_default(model: Model, context: Context) -> bool:
+    """Whether it answers one of its tasks, asked with or without input of its kind, where no model is named."""
+    for task in model.manifest.tasks:
+        for modality in (None, model.manifest.modality):
+            try:
+                if context.default(task, modality) is model:
+                    return True
+            except NotFound:  # the one that is set is not loaded
+                continue
+    return False
 
 
 def router(context: Context) -> APIRouter:

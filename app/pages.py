@@ -18,6 +18,7 @@ from fastapi.responses import HTMLResponse
 
 from app import examples, openapi
 from app.core.errors import NotFound
+from app.core.trial import trials
 from app.engine.registry import Model
 from app.wire.context import Context
 
@@ -117,7 +118,7 @@ def install(app: FastAPI, context: Context, *, docs: bool) -> None:
 def landing_page(context: Context, base: str, *, docs: bool) -> str:
     """What is loaded, what each model makes of a few pictures, and commands to try."""
     registry = context.registry
-    models = "\n".join(_model(model) for model in registry.models)
+    models = "\n".join(_model(model, base) for model in registry.models)
     refused = "\n".join(
         f"<li><strong>{html.escape(r.folder)}</strong><br>{html.escape(r.reason)}</li>" for r in registry.refused
     )
@@ -127,22 +128,17 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
     count = len(registry.models)
     plural = "" if count == 1 else "s"
     there = f"{count} model{plural} on {html.escape(registry.device)}" if count else "nothing. No model is loaded"
-    address = html.escape(base)
     body = f"""<main>
 <h1>Lectern</h1>
 <p class="lead">This server answers with {there}.</p>
 <nav>{_links(links)}</nav>
 {models}
 {f"<h2>Refused</h2><ul>{refused}</ul>" if refused else ""}
-<h2>Ask it</h2>
-<pre>curl -F image=@picture.png {address}/v1/classify
-curl -F image=@a.png -F image=@b.jpg '{address}/v1/classify?top_k=3'
-curl -H 'Content-Type: image/png' --data-binary @picture.png {address}/v1/classify</pre>
 </main>"""
     return PAGE.format(title="Lectern", head='<link rel="stylesheet" href="static/page.css">', body=body)
 
 
-def _model(model: Model) -> str:
+def _model(model: Model, address: str) -> str:
     """One model: what it is, how good, and its own golden rows with its answers to them."""
     m = model.manifest
     at = f"v1/models/{m.name}"
@@ -163,7 +159,7 @@ def _model(model: Model) -> str:
         f'<section class="model"><h2>{html.escape(m.name)} <small>version {m.version}, {m.task}, '
         f"{html.escape(model.device)}</small></h2><p>{html.escape(m.summary)}</p>"
         f'<div class="pictures">{pictures}</div><dl>{figures}</dl>'
-        f"<nav>{_links(links)}</nav></section>"
+        f"<pre>{html.escape(chr(10).join(trials(m, address)))}</pre><nav>{_links(links)}</nav></section>"
     )
 
 

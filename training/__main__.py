@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import logging
 import math
 import pkgutil
@@ -19,6 +18,7 @@ from accelerate import Accelerator
 
 from app.core.errors import LoadRefused
 from app.core.manifest import Manifest, Measure
+from app.core.trial import trials
 from training import data, recipes
 from training.data import DataError
 from training.evaluation import onnx_model
@@ -126,25 +126,7 @@ def _announce(folder: Path) -> None:
     models = folder.parent.parent
     settings = "" if models == Path("models") else f' ARGS="--models {models}"'
     print(f"\nServe it with `make serve{settings}` (restart it if it runs), then try:\n")
-    print(f"  {_trial(manifest)}\n")
-
-
-def _trial(manifest: Manifest) -> str:
-    """A request that the model answers."""
-    at = f"'localhost:8000/v1/{manifest.task}?model={manifest.name}'"
-    if manifest.table is None:
-        return f"curl -F image=@picture.png {at}"
-    row = {
-        column.name: column.categories[0] if column.kind == "category" else _round((column.low + column.high) / 2)
-        for column in manifest.table.columns
-    }
-    return f"curl --json '{json.dumps({'instances': [row]}, ensure_ascii=False)}' {at}"
-
-
-def _round(value: float) -> float:
-    """Three significant figures, whole where they are."""
-    value = float(f"{value:.3g}")
-    return int(value) if value.is_integer() else value
+    print("".join(f"  {trial}\n" for trial in trials(manifest, "localhost:8000")))
 
 
 def _line(measure: Measure) -> str:

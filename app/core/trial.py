@@ -1,0 +1,47 @@
+"""A first request to a model, as a command to paste."""
+
+from __future__ import annotations
+
+import json
+
+from app.core.manifest import Manifest
+from app.core.tables import Table
+
+
+def trials(manifest: Manifest, address: str) -> list[str]:
+    """Commands that the model answers; `address` is the server's, without a slash at its end."""
+    at = f"{address}/v1/{{}}?model={manifest.name}"
+    found = []
+    for task in manifest.tasks:
+        url = at.format(task)
+        if task == "generate" and manifest.latent is not None:
+            found.append(_generate(manifest, url))
+        elif manifest.table is not None:
+            row = json.dumps({"instances": [middle_row(manifest.table)]}, ensure_ascii=False).replace("'", "'\\''")
+            found.append(f"curl -H 'Content-Type: application/json' -d '{row}' '{url}'")
+        elif manifest.picture is not None:
+            found.append(f"curl -F image=@picture.png '{url}'")
+    return found
+
+
+def middle_row(table: Table) -> dict[str, float | str]:
+    """A row by name: the middle of each column's range, and its first category."""
+    return {
+        column.name: column.categories[0] if column.kind == "category" else _short((column.low + column.high) / 2)
+        for column in table.columns
+    }
+
+
+def _generate(manifest: Manifest, url: str) -> str:
+    assert manifest.latent is not None
+    if manifest.latent.prior is not None:
+        return f"curl -X POST -H 'Accept: image/png' '{url}&n=16&seed=1' -o drawn.png"
+    middle = [_short((low + high) / 2) for low, high in zip(manifest.latent.low, manifest.latent.high, strict=True)]
+    body = json.dumps({"latents": [middle]})
+    return f"curl -H 'Content-Type: application/json' -H 'Accept: image/png' -d '{body}' '{url}' -o drawn.png"
+
+
+def _short(value: float) -> float:
+    """Three significant figures, whole where they are."""
+    value = float(f"{value:.3g}")
+    return int(value) if value.is_integer() else value
