@@ -2,6 +2,8 @@
 
 The classifier tells brightness: label `k` of `K` stands for a mean grey level near `(k + 0.5) / K`. Its answer is
 known without running it (`brightness_probabilities`), and a uniform picture of level `grey_of(k, K)` is label `k`.
+
+The coder keeps the mean brightness of horizontal bands (`coder_onnx`): a picture of even bands comes back as it was.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ DIGIT = DigitPicture(kind="digit", height=28, width=28, channels=1, box=20)
 PHOTO = PhotoPicture(kind="photo", height=32, width=32, channels=3)
 LABELS = ("dark", "middle", "light")
 SHARPNESS = 100.0
+PRIOR_MEAN, PRIOR_SCALE, LOGVAR = 0.5, 0.25, -3.0
+LOW, HIGH = 0.125, 0.875
 
 
 def sha256(data: bytes) -> str:
@@ -175,6 +179,138 @@ def make_classifier_folder(
         }
     }
     return write_folder(root, manifest, {"classifier.onnx": data, "golden.npz": golden})
+
+
+def coder_onnx(bands: int, picture: DigitPicture | PhotoPicture, *, prior: bool) -> tuple[bytes, bytes]:
+    """Encoder and decoder whose code is the picture's mean brightness in horizontal bands, top to bottom.
+
+    Encoder: `image` uint8 -> `latent` (rows, bands), a band's mean from 0 to 1; with a prior `mu`, that mean shifted
+    and stretched so that PRIOR_MEAN is 0 and PRIOR_SCALE is 1, and `logvar`, LOGVAR everywhere. The decoder fills each
+    band with what its number stands for, cut to [0, 1].
+    """
+    pixels = int(np.prod(picture.shape))
+    blocks = bands_of(bands, picture).reshape(bands, pixels).astype(np.float32)
+    offset, scale = (PRIOR_MEAN, PRIOR_SCALE) if prior else (0.0, 1.0)
+    means = (1 / (255 * scale * blocks.sum(axis=1, keepdims=True))).astype(np.float32)
+    code = "mu" if prior else "latent"
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["floats"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "blocks"], ["sums"]),  # exact, whatever the order
+        helper.make_node("Mul", ["sums", "means"], ["stretched"]),
+        helper.make_node("Sub", ["stretched", "offset"], [code]),
+    ]
+    outputs = [helper.make_tensor_value_info(code, TensorProto.FLOAT, ["rows", bands])]
+    constants = {"blocks": blocks.T.copy(), "means": means.T.copy(), "offset": np.float32([offset / scale])}
+    if prior:
+        nodes += [
+            helper.make_node("Mul", ["mu", "zero"], ["nothing"]),
+            helper.make_node("Add", ["nothing", "one"], ["logvar"]),
+        ]
+        outputs.append(helper.make_tensor_value_info("logvar", TensorProto.FLOAT, ["rows", bands]))
+        constants |= {"zero": np.float32([0]), "one": np.float32([LOGVAR])}
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["rows", *picture.shape])
+    encoder = onnx_bytes(nodes, [image], outputs, constants)
+    decoder = onnx_bytes(
+        [
+            helper.make_node("Mul", ["latent", "scale"], ["stretched"]),
+            helper.make_node("Add", ["stretched", "offset"], ["levels"]),
+            helper.make_node("MatMul", ["levels", "blocks"], ["flat"]),
+            helper.make_node("Clip", ["flat", "black", "white"], ["clipped"]),
+            helper.make_node("Reshape", ["clipped", "shape"], ["image"]),
+        ],
+        [helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["rows", bands])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["rows", *picture.shape])],
+        {
+            "scale": np.float32([scale]),
+            "offset": np.float32([offset]),
+            "blocks": blocks,
+            "black": np.float32(0),
+            "white": np.float32(1),
+            "shape": np.array([-1, *picture.shape], np.int64),
+        },
+    )
+    return encoder, decoder
+
+
+def bands_of(bands: int, picture: DigitPicture | PhotoPicture) -> NDArray[np.bool_]:
+    """Which pixels belong to which band: (bands, *picture.shape), every pixel to one."""
+    of_row = np.arange(picture.height) * bands // picture.height
+    rows = of_row[:, None, None] if picture.layout == "hwc" else of_row[None, :, None]
+    return np.stack([np.broadcast_to(rows == band, picture.shape) for band in range(bands)])
+
+
+def coder_manifest(
+    encoder: bytes,
+    decoder: bytes,
+    *,
+    name: str = "bands",
+    version: str = "1",
+    bands: int = 2,
+    picture: DigitPicture | PhotoPicture = PHOTO,
+    prior: bool = False,
+    errors: Sequence[float] = (),
+    max_rows: int = 8,
+) -> dict[str, Any]:
+    """A manifest, as JSON values, for `coder_onnx`; the held-out codes are said to lie in LOW to HIGH."""
+    code = {"dtype": "float32", "shape": ["rows", bands]}
+    pixels = ["rows", *picture.shape]
+    graphs = {
+        "encoder": {
+            "file": "encoder.onnx",
+            "sha256": sha256(encoder),
+            "inputs": [{"name": "image", "dtype": "uint8", "shape": pixels}],
+            "outputs": [{"name": output, **code} for output in (("mu", "logvar") if prior else ("latent",))],
+        },
+        "decoder": {
+            "file": "decoder.onnx",
+            "sha256": sha256(decoder),
+            "inputs": [{"name": "latent", **code}],
+            "outputs": [{"name": "image", "dtype": "float32", "shape": pixels}],
+        },
+    }
+    manifest = classifier_manifest(encoder, name=name, version=version, picture=picture, max_rows=max_rows)
+    manifest |= {
+        "task": "reconstruct",
+        "title": "Bands",
+        "summary": "Keeps of a picture the mean brightness of each band. Made for tests.",
+        "graphs": graphs,
+        "labels": [],
+        "latent": {
+            "size": bands,
+            "low": [LOW] * bands,
+            "high": [HIGH] * bands,
+            "prior": "normal" if prior else None,
+        },
+    }
+    return manifest | ({"anomaly": {"errors": list(errors)}} if errors else {})
+
+
+def make_coder_folder(
+    root: Path,
+    name: str = "bands",
+    version: str = "1",
+    *,
+    bands: int = 2,
+    picture: DigitPicture | PhotoPicture = PHOTO,
+    prior: bool = False,
+    errors: Sequence[float] = (),
+    max_rows: int = 8,
+) -> Path:
+    """Publish the coder of bands as `<root>/<name>/<version>/`; returns that folder."""
+    encoder, decoder = coder_onnx(bands, picture, prior=prior)
+    manifest = coder_manifest(
+        encoder,
+        decoder,
+        name=name,
+        version=version,
+        bands=bands,
+        picture=picture,
+        prior=prior,
+        errors=errors,
+        max_rows=max_rows,
+    )
+    return write_folder(root, manifest, {"encoder.onnx": encoder, "decoder.onnx": decoder})
 
 
 def change_manifest(folder: Path, **changes: Any) -> None:

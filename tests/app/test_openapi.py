@@ -114,6 +114,9 @@ def test_every_example_answers_200_as_it_stands(house: House, document: dict[str
         assert kind == "application/json"
         place = as_shown(path, document["paths"][path][method])
         reply = house.ask(method.upper(), place, json.dumps(value).encode(), {"Content-Type": kind})
+        if path.startswith("/v1") and "model" not in value:  # nothing is loaded that could answer: it shows the form
+            assert reply.problem(404)["subject"] == "model"
+            continue
         assert reply.status == 200, (value, reply.body)
         content = document["paths"][path][method]["responses"]["200"]["content"][kind]
         validator(document, content["schema"]).validate(reply.json())

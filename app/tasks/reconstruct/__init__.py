@@ -1,0 +1,166 @@
+"""POST /v1/reconstruct: pictures in, what is left of them after a narrow code out.
+
+Encoder, then decoder; how far the picture is from itself, and how unusual that is among held-out pictures.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Final, cast
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from pydantic import TypeAdapter
+
+from app.codecs.images import encode_png
+from app.codecs.tensors import encode_npy
+from app.core.errors import Unprocessable, shown
+from app.core.latents import Latents, moved, spread
+from app.core.manifest import Tensors
+from app.engine.model import Model
+from app.tasks.reconstruct import documents
+from app.tasks.reconstruct.made import Made, page, to_json
+from app.tasks.reconstruct.schema import LAYOUTS, Perturb, ReconstructAnswer, ReconstructRequest
+from app.wire import painted, pictures, rows
+from app.wire.accept import choose
+from app.wire.answered import Answered
+from app.wire.body import header, media_type, read_body
+from app.wire.choice import check_dimension, check_made, check_within, choose_model, latent_of
+from app.wire.context import Context, Limits, Trace
+from app.wire.documented import Documented
+from app.wire.json_body import read_value
+from app.wire.options import Known, Option, from_query
+from app.wire.runs import Took
+from app.wire.short import Find, Short
+from app.wire.urgency import urgency
+from app.wire.waiting import WhileConnected
+
+PATH: Final = "/v1/reconstruct"
+ENCODER, DECODER = "encoder", "decoder"
+ANSWERS: Final = (pictures.JSON, painted.PNG, pictures.NPY)
+OPTIONS: Final[Known] = {"model": str, "version": str, "layout": str, "columns": int}
+IN_JSON: Final[Known] = {**OPTIONS, "perturb": str}  # an object, in truth: its own schema reads it
+PERTURB: Final = TypeAdapter(Perturb)
+
+
+def router(context: Context) -> APIRouter:
+    """The endpoint, bound to what it serves."""
+    routes = APIRouter(tags=["tasks"])
+
+    @routes.post(
+        PATH, response_model=ReconstructAnswer, operation_id="reconstruct", summary="Code pictures and decode them"
+    )
+    async def reconstruct(request: Request) -> Response:
+        return await answer(request, context)
+
+    return routes
+
+
+def short_way(context: Context) -> Find:
+    """POST /v1/reconstruct, without the router."""
+    short = Short(PATH, lambda request: answer(request, context))
+    return lambda path: short if path == PATH else None
+
+
+def documented(context: Context) -> Documented:
+    """What the OpenAPI document says of it."""
+    return documents.documented(context, PATH)
+
+
+async def answer(request: Request, context: Context) -> Response:
+    """One request from its first byte to its answer.
+
+    Raises:
+        ClientError, Busy, Unavailable, TooLate, InferenceFailed: made a problem by the handlers.
+    """
+    form = choose(header(request, b"accept"), ANSWERS)
+    query = from_query(request.scope["query_string"], OPTIONS)
+    kind, parameters = media_type(request, pictures.TAKEN)
+    deadline, priority = urgency(request, context.limits)
+    body = await read_body(request, context.limits)
+
+    began = perf_counter()
+    known = IN_JSON if kind == pictures.JSON else OPTIONS
+    payload = await rows.parse(
+        kind, parameters, body, query=query, known=known, schema=ReconstructRequest, context=context
+    )
+    perturb = _perturb(payload.options)
+    layout, columns = _layout(payload.options, form, perturb, context.limits)
+    model = choose_model(payload.options, context, "reconstruct", "image")
+    if perturb is not None:
+        check_dimension("perturb.dimension", perturb.dimension, model)
+    for graph in (ENCODER, DECODER):
+        model.check_room(graph)
+    with model.hold(), WhileConnected(request):
+        inputs = await rows.decode(payload, model, ENCODER, context)
+        _check_decodings(perturb, len(inputs), model, context.limits)
+        took = Took(decode_s=perf_counter() - began)
+        trace = Trace.of(request.scope)
+        trace.model, trace.rows = model.name, len(inputs)
+        tensors = {model.manifest.graphs[ENCODER].inputs[0].name: inputs}
+        coded = took.add(await model.run(ENCODER, tensors, deadline=deadline, priority=priority))
+        latents = _latents(model, coded, perturb)
+        decoded = took.add(await model.run(DECODER, {"latent": latents}, deadline=deadline, priority=priority))
+
+    began = perf_counter()
+    made = Made(model, painted.pixels(model, inputs), painted.images(model, decoded), coded, latents, perturb)
+
+    def write() -> bytes:
+        if form == pictures.JSON:
+            return to_json(made)
+        return encode_npy(made.wanted) if form == pictures.NPY else encode_png(page(made, layout, columns))
+
+    content = await painted.written(write, made.images.size if form != pictures.NPY else 0, context)
+    took.encode_s = perf_counter() - began
+    took.observe(context, trace, model, DECODER)
+    return Answered(content, took.headers(form, model))
+
+
+def _perturb(options: dict[str, Option]) -> Perturb | None:
+    given = cast("object", options.get("perturb"))
+    return None if given is None else read_value(given, PERTURB, "body.perturb", Perturb)
+
+
+def _layout(options: dict[str, Option], form: str, perturb: Perturb | None, limits: Limits) -> tuple[str, int | None]:
+    """How to lay pictures out, and in how many columns.
+
+    Raises:
+        Unprocessable: an unknown layout, or one where there is none to choose.
+    """
+    layout, columns = options.get("layout"), options.get("columns")
+    why = f"accept: {painted.PNG}" if form != painted.PNG else "no perturb" if perturb is not None else ""
+    for name, value in (("layout", layout), ("columns", columns)):
+        if value is not None and why:
+            because = f"the answer is {form}" if form != painted.PNG else "perturb makes a row of each picture"
+            raise Unprocessable(
+                f"{name} arranges the pictures of one {painted.PNG}, here {because}",
+                subject=name,
+                expected=f"no {name}, or {why}",
+                got=shown(value),
+            )
+    if layout is not None and layout not in LAYOUTS:
+        expected = " or ".join(LAYOUTS)
+        raise Unprocessable(
+            f"layout is {shown(layout)}, it must be {expected}", subject="layout", expected=expected, got=shown(layout)
+        )
+    if columns is not None:
+        check_within("columns", int(columns), 1, limits.max_rows)
+    return str(layout or LAYOUTS[0]), None if columns is None else int(columns)
+
+
+def _check_decodings(perturb: Perturb | None, n: int, model: Model, limits: Limits) -> None:
+    if perturb is None:
+        check_made(n, model, limits, subject="images")
+    else:
+        steps = 1 + len(perturb.by)
+        check_made(n * steps, model, limits, subject="perturb", of=f"{n} x (1 + {steps - 1})")
+
+
+def _latents(model: Model, coded: Tensors, perturb: Perturb | None) -> Latents:
+    """What to decode: a code for each picture, then all those that are moved. (N, Z) or (N + N * K, Z)"""
+    codes = painted.codes(model, coded)
+    if perturb is None:
+        return codes
+    unit = spread(latent_of(model), perturb.dimension)
+    others = moved(codes, perturb.dimension, [unit * by for by in perturb.by])
+    return np.concatenate([codes, others.reshape(-1, codes.shape[1])])

@@ -1,0 +1,79 @@
+"""Pictures in an answer: from a graph's [0, 1] to 8 bits, to PNG, to base64."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codecs.images import encode_png
+from app.core.errors import InferenceFailed
+from app.core.latents import Latents
+from app.core.manifest import Tensors
+from app.engine.model import Model
+from app.wire.context import Context
+
+PNG: Final = "image/png"
+SMALL_PIXELS: Final = 4096
+"""What is written on the event loop; anything larger goes to a thread."""
+
+PNG_SCHEMA: Final = {"contentEncoding": "base64", "contentMediaType": PNG}
+
+
+def pixels(model: Model, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What a picture model was given, as (N, H, W, C)."""
+    return _upright(model, rows)
+
+
+def images(model: Model, decoded: Tensors) -> NDArray[np.float32]:
+    """A decoder's pictures: (N, H, W, C), from 0 to 1.
+
+    Raises:
+        InferenceFailed: there are values among them that are not numbers.
+    """
+    values: NDArray[np.float32] = _upright(model, _finite(model, "image", decoded))
+    return np.clip(values, 0, 1)
+
+
+def codes(model: Model, coded: Tensors) -> Latents:
+    """What a decoder takes of an encoder's outputs, the first of them, of a VAE the mean: (N, Z).
+
+    Raises:
+        InferenceFailed: as `images`.
+    """
+    first, *_ = [_finite(model, name, coded) for name in coded]
+    return first
+
+
+def _upright(model: Model, rows: NDArray[Any]) -> NDArray[Any]:
+    picture = model.manifest.picture
+    assert picture is not None
+    return rows if picture.layout == "hwc" else rows.transpose(0, 2, 3, 1)
+
+
+def _finite(model: Model, name: str, outputs: Tensors) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = outputs[name]
+    if not np.isfinite(values).all():
+        raise InferenceFailed(f"model '{model.name}' gave values of '{name}' that are not numbers")
+    return values
+
+
+def in_8_bits(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """From 0 to 1 to the nearest grey level."""
+    return np.rint(images * 255).astype(np.uint8)
+
+
+def as_base64(pictures: NDArray[np.uint8]) -> list[str]:
+    """A PNG for each of (N, H, W, C)."""
+    return [base64.b64encode(encode_png(picture)).decode("ascii") for picture in pictures]
+
+
+async def written(write: Callable[[], bytes], pixels: int, context: Context) -> bytes:
+    """The answer's bytes, which hold that many pixels."""
+    if pixels <= SMALL_PIXELS:
+        return write()
+    return await asyncio.get_running_loop().run_in_executor(context.pool, write)
