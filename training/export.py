@@ -163,9 +163,9 @@ def write_graph(folder: Path, export: Export) -> Written:
     )
 
 
-def write_golden(folder: Path, graph: str, written: Written) -> Golden:
-    """Write `golden.npz`: the first rows of one graph and its answers."""
-    path = folder / "golden.npz"
+def write_golden(folder: Path, file: str, graph: str, written: Written) -> Golden:
+    """Write an `.npz` file of the first rows of one graph and its answers."""
+    path = folder / file
     np.savez(path, **written.golden)  # type: ignore[arg-type]  # NumPy's stub takes the arrays for its own options
     rows = len(next(iter(written.golden.values())))
     return Golden(file=path.name, sha256=sha256(path), graph=graph, rows=rows, atol=PARITY_ATOL)

@@ -53,7 +53,7 @@ def publish(
     """Write `<options.models>/<options.name>/<version>/` and return it.
 
     Args:
-        exports: the graphs; the golden rows are those of the first.
+        exports: the graphs; the first one's golden rows are those that people are shown.
         measure: given the folder, whose graphs and manifest are there, and the manifest, which has no quality yet.
         report: given the folder and the whole manifest; writes into `folder / "report"`, which is there, at least
             `index.html`.
@@ -64,7 +64,7 @@ def publish(
     version = options.model_version or export.next_version(models, options.name)
     with export.staged(models, options.name, version) as folder:
         written = {one.graph: export.write_graph(folder, one) for one in exports}
-        first = exports[0]
+        first, *others = exports
         manifest = Manifest(
             schema_version=1,
             name=options.name,
@@ -75,7 +75,10 @@ def publish(
             summary=draft.summary,
             graphs={name: one.graph for name, one in written.items()},
             max_rows=draft.max_rows,
-            golden=export.write_golden(folder, first.graph, written[first.graph]),
+            golden=export.write_golden(folder, "golden.npz", first.graph, written[first.graph]),
+            golden_others=tuple(
+                export.write_golden(folder, f"golden-{one.graph}.npz", one.graph, written[one.graph]) for one in others
+            ),
             data=draft.data,
             made=Made(
                 command=options.command,

@@ -196,6 +196,7 @@ class Manifest(Part):
     max_rows: Annotated[int, Field(ge=1, le=4096)]  # rows in one run of a graph
     calibration: Calibration | None = None
     golden: Golden | None = None
+    golden_others: tuple[Golden, ...] = ()  # of the other graphs, where there are several
     quality: tuple[Measure, ...] = ()
     data: DataSource
     made: Made
@@ -206,6 +207,11 @@ class Manifest(Part):
         """What it can be asked for: its own task first; a model that reconstructs also decodes latents."""
         return ("reconstruct", "generate") if self.task == "reconstruct" else (self.task,)
 
+    @property
+    def goldens(self) -> tuple[Golden, ...]:
+        """All of them, the first graph's first."""
+        return (() if self.golden is None else (self.golden,)) + self.golden_others
+
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
@@ -214,8 +220,9 @@ class Manifest(Part):
             raise ValueError("picture: image models declare how a picture becomes their input, and only they")
         if (self.modality == "table") != (self.table is not None):
             raise ValueError("table: table models declare their columns, and only they")
-        if self.golden is not None and self.golden.graph not in self.graphs:
-            raise ValueError(f"golden.graph: '{self.golden.graph}' is none of the graphs {sorted(self.graphs)}")
+        for golden in self.goldens:
+            if golden.graph not in self.graphs:
+                raise ValueError(f"golden.graph: '{golden.graph}' is none of the graphs {sorted(self.graphs)}")
         if self.task == "classify":
             self._check_classifier()
         elif self.task == "regress":

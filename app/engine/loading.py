@@ -83,8 +83,7 @@ def load_model(
                 got=got,
             )
     data = {key: _read_hashed(folder, graph.file, graph.sha256, where) for key, graph in manifest.graphs.items()}
-    golden = manifest.golden
-    answers = _read_hashed(folder, golden.file, golden.sha256, where) if golden is not None else b""
+    answers = [_read_hashed(folder, golden.file, golden.sha256, where) for golden in manifest.goldens]
     choose_device(device)  # loads the runtime, which is nobody's memory
     with _one_at_a_time:
         before = resident_bytes()
@@ -101,10 +100,9 @@ def load_model(
                 shared=shared,
             )
             sessions[key].warm(manifest.max_rows)
-        if golden is not None:
-            _check_golden(
-                answers, golden, manifest.graphs[golden.graph], sessions[golden.graph], f"{where}/{golden.file}"
-            )
+        for golden, rows in zip(manifest.goldens, answers, strict=True):
+            graph = manifest.graphs[golden.graph]
+            _check_golden(rows, golden, graph, sessions[golden.graph], f"{where}/{golden.file}")
         give_back_memory()
         memory_bytes = max(0, resident_bytes() - before)
     return Loaded(manifest, folder, sessions, time.perf_counter() - started, memory_bytes)

@@ -39,7 +39,7 @@ def rows() -> Tensor:
 def test_a_graph_takes_any_number_of_rows_and_says_what_torch_says(tmp_path: Path) -> None:
     made = Export(graph="classifier", module=Softmax(), input="image", outputs=("probabilities",), rows=rows())
     written = export.write_graph(tmp_path, made)
-    graph, golden = written.graph, export.write_golden(tmp_path, "classifier", written)
+    graph, golden = written.graph, export.write_golden(tmp_path, "golden.npz", "classifier", written)
     session = ort.InferenceSession(tmp_path / graph.file, providers=["CPUExecutionProvider"])
     for n in (1, 3, 40):
         x = rows()[:n].numpy()

@@ -415,3 +415,35 @@ async def test_runs_are_counted_in_the_tally_by_model_version_and_graph(tmp_path
         await registry.get("tiny").run("classifier", {"image": pictures(10)})
     counted = {row.name: list(row.cells) for row in tally.rows() if row.labels == ("tiny", "1", "classifier")}
     assert counted["engine_runs_of_rows"] == [0, 0, 1, 0, 0, 0, 0, 0, 1]
+
+
+@in_loop
+async def test_the_golden_rows_of_every_graph_are_checked(tmp_path: Path) -> None:
+    folder = make_classifier_folder(tmp_path)
+    golden = json.loads((folder / "manifest.json").read_text())["golden"]
+    arrays = golden_arrays()
+    arrays["probabilities"][1, 2] += 0.25
+    (folder / "other.npz").write_bytes(data := saved(**arrays))
+    other = golden | {"file": "other.npz", "sha256": hashlib.sha256(data).hexdigest()}
+    change_manifest(folder, golden_others=[other])
+    async with Registry(tmp_path, device="cpu") as registry:
+        (refused,) = registry.refused
+        assert "other.npz: 'probabilities' differs by 0.25" in refused.reason
+
+
+@in_loop
+async def test_the_default_for_a_table_is_a_model_of_tables(tmp_path: Path) -> None:
+    make_classifier_folder(tmp_path, "pictures")
+    folder = make_classifier_folder(tmp_path, "rows")
+    change_manifest(folder, modality="tensor", picture=None)
+    async with Registry(tmp_path, device="cpu", defaults={"classify": "pictures"}) as registry:
+        assert registry.default("classify").name == "pictures"
+        assert registry.default("classify", "image").name == "pictures"
+        assert registry.default("classify", "tensor").name == "rows"
+        with pytest.raises(NotFound, match="no model for the task 'classify with audio input' is loaded"):
+            registry.default("classify", "audio")
+    both = {"classify": "rows", "classify.image": "gone"}
+    async with Registry(tmp_path, device="cpu", defaults=both) as registry:
+        assert registry.default("classify", "tensor").name == "rows"
+        with pytest.raises(NotFound, match="is called 'gone'"):
+            registry.default("classify", "image")
