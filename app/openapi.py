@@ -21,12 +21,19 @@ from app.wire.documented import Documented, named
 from app.wire.pictures import JSON
 
 DESCRIPTION: Final = """\
-Pictures in, labels with calibrated probabilities out.
+Pictures or rows of tables in; labels with calibrated probabilities, values with prediction intervals, reconstructions
+and new pictures out.
 
+* **Ask by task**: `/v1/classify`, `/v1/regress`, `/v1/reconstruct`, `/v1/generate`. `model` chooses; without it the
+  task's default for what you send answers.
+* **Send a row by its columns' names**: `{"instances": [{"hours": 5, ...}]}` or `text/csv`. The model's card lists the
+  columns with their units and the range that training saw; a row outside of it is answered, and told so.
 * **Send a picture as what it is**: a raw body (`image/png`, `image/jpeg`, ...), a file of a form (several at once), or
   in JSON as base64 or as nested pixels; many rows compactly as `application/x-npy`. What a picture really is is read
   from its bytes: a PNG that says it is a JPEG is read as the PNG it is.
-* **Options** (`model`, `version`, `top_k`) stand in the query, in the JSON object or in fields of the form, once.
+* **Take pictures as what they are**: `Accept: image/png` gives one picture or a grid of many, `application/x-npy` the
+  numbers.
+* **Options** (`model`, `version`, ...) stand in the query, in the JSON object or in fields of the form, once.
 * **How urgent it is** is said by the headers `X-Request-Deadline-Ms` and `X-Request-Priority`.
 * **Errors** are `application/problem+json` (RFC 9457) and name the subject, what was expected and what came.
 * **As tensors, by the clients of others**: the same models answer under `/v2` in the Open Inference Protocol, with
@@ -65,7 +72,7 @@ def install(app: FastAPI, context: Context, *, has_keys: bool) -> None:
 def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     """The document as it is now."""
     document = get_openapi(
-        title=app.title, version=app.version, summary="From labelled data to a documented endpoint.",
+        title=app.title, version=app.version, summary="From data to a documented endpoint.",
         description=DESCRIPTION, routes=app.routes,
         tags=[
             {"name": "tasks", "description": "What the models do."},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import gzip
 import io
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from PIL import Image
 
 from app.codecs.oip import DATATYPES
 from app.codecs.tensors import encode_npy
+from app.core.codes import Latent
 from app.core.manifest import MANIFEST_FILE, Graph, Manifest, Picture, TensorSpec, numpy_dtype
+from app.core.trial import middle_row
 from tests.bench.shapes import HEADER_LENGTH, JSON, Headers, dense
 
 PAGES: Final = ("/health/ready", "/metrics", "/v1/models", "/v2", "/openapi.json", "/docs")
@@ -54,12 +57,39 @@ def of_model(manifest: Manifest, rng: np.random.Generator) -> Iterator[Send]:
         address = manifest.name if len(manifest.graphs) == 1 else f"{manifest.name}.{name}"
         for rows in (1, 5):
             yield from protocol(f"/v2/models/{address}/infer", graph, rows, rng)
-    if manifest.task == "classify":
-        query = f"/v1/classify?model={manifest.name}"
-        spec = manifest.graphs["classifier"].inputs[0]
-        yield Send("npy", "POST", query, {"Content-Type": "application/x-npy"}, encode_npy(random(spec, 7, rng)))
-        if manifest.picture is not None:
-            yield from pictures(manifest.name, manifest.picture, rng)
+    path = f"/v1/{manifest.task}"
+    query = f"{path}?model={manifest.name}"
+    spec = next(iter(manifest.graphs.values())).inputs[0]
+    yield Send("npy", "POST", query, {"Content-Type": "application/x-npy"}, encode_npy(random(spec, 7, rng)))
+    if manifest.picture is not None:
+        yield from pictures(path, manifest.name, manifest.picture, rng)
+    if manifest.table is not None:
+        rows = [middle_row(manifest.table)] * 5
+        yield Send("table JSON", "POST", path, JSON, dense({"model": manifest.name, "instances": rows}))
+        yield Send("table CSV", "POST", query, {"Content-Type": "text/csv"}, csv_of(rows))
+    if manifest.latent is not None:
+        yield from generated(manifest.name, manifest.latent, rng)
+
+
+def csv_of(rows: list[dict[str, float | str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def generated(model: str, latent: Latent, rng: np.random.Generator) -> Iterator[Send]:
+    codes = rng.normal(size=(3, latent.size)).round(3).tolist()
+    png = {**JSON, "Accept": "image/png"}
+    yield Send("latents", "POST", "/v1/generate", JSON, dense({"model": model, "latents": codes}))
+    way = {"model": model, "between": codes[:2], "frames": 8}
+    yield Send("between", "POST", "/v1/generate", png, dense(way))
+    if latent.size == 2:
+        yield Send("grid", "POST", "/v1/generate", png, dense({"model": model, "grid": {"side": 8}}))
+    if latent.prior is not None:
+        drawn = {"model": model, "n": 9, "seed": int(rng.integers(1000))}
+        yield Send("prior", "POST", "/v1/generate", png, dense(drawn))
 
 
 def protocol(path: str, graph: Graph, rows: int, rng: np.random.Generator) -> Iterator[Send]:
@@ -90,13 +120,13 @@ def random(spec: TensorSpec, rows: int, rng: np.random.Generator) -> NDArray[Any
     return rng.integers(0, {"b": 2, "u": 256}.get(dtype.kind, 8), shape).astype(dtype)
 
 
-def pictures(model: str, picture: Picture, rng: np.random.Generator) -> Iterator[Send]:
+def pictures(path: str, model: str, picture: Picture, rng: np.random.Generator) -> Iterator[Send]:
     """A picture of three times the size, as what it is, in a form, as base64; and pixels."""
     height, width = picture.height * 3, picture.width * 3
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[height // 5 : height // 2, width // 4 : width // 3] = rng.integers(100, 256, 3)
     pixels[height // 2 : height - 9, width // 4 : width - 12] = rng.integers(100, 256, 3)
-    query = f"/v1/classify?model={model}"
+    query = f"{path}?model={model}"
     files = {}
     for name in ("PNG", "JPEG", "WEBP"):
         file = io.BytesIO()
@@ -109,9 +139,9 @@ def pictures(model: str, picture: Picture, rng: np.random.Generator) -> Iterator
     )
     yield Send("form", "POST", query, {"Content-Type": "multipart/form-data; boundary=line"}, parts + b"--line--\r\n")
     text = base64.b64encode(files["JPEG"]).decode()
-    yield Send("base64", "POST", "/v1/classify", JSON, dense({"model": model, "images": [text, text]}))
+    yield Send("base64", "POST", path, JSON, dense({"model": model, "images": [text, text]}))
     nested = rng.integers(0, 256, (picture.height, picture.width, picture.channels)).tolist()
-    yield Send("pixels", "POST", "/v1/classify", JSON, dense({"model": model, "image": nested}))
+    yield Send("pixels", "POST", path, JSON, dense({"model": model, "image": nested}))
 
 
 def bad(model: str) -> Iterator[Send]:
