@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Final
 
 import torch
@@ -40,9 +41,7 @@ class FlatHyperparameters:
     batch_size: int = described(250, "rows per optimisation step; norm statistics are over these")
     lr: float = described(2e-3, "learning rate of Adam at its highest")
     schedule: Schedule = described("one-cycle", "how the learning rate changes over the run")
-    reach: float = described(
-        0.07, "how far a row is moved against its label: RMS over its pixels, white being 1; 0: not"
-    )
+    reach: float = described(0.07, "how far a row is moved against its label, RMS over its pixels; white is 1")
     dropout: float = described(0.0, "share of each hidden layer's units that a row does without")
     label_smoothing: float = described(0.0, "share of each label's target that is given to the others")
     weight_decay: float = described(0.0, "of the weight matrices, decoupled (AdamW)")
@@ -69,7 +68,7 @@ class FlatNet(nn.Module):
         super().__init__()
         sizes = [pixels, *widths]
         # The norm that follows has a bias of its own.
-        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width, momentum=NORM_MEMORY) for width in widths)
         self.head = nn.Linear(sizes[-1], classes)
 
