@@ -1,6 +1,6 @@
 """Charts as inline SVG, coloured by the page's CSS variables, so that one drawing suits light and dark.
 
-Classes used: `grid`, `ideal`, `band`, `whisker`, `bar`, `one` and `two` (the series), `muted`, `strong`.
+Classes used: `grid`, `ideal`, `band`, `whisker`, `bar`, `one` to `five` (the series), `muted`, `strong`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 30, 38
 
 Point = tuple[float, float]
+Colour = Literal["one", "two", "three", "four", "five"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One series: finite points in order of x, drawn in colour `one` or `two`; `high` is the edge of a band above."""
+    """One series: finite points in order of x; `high` is the edge of a band above."""
 
     label: str
     points: Sequence[Point]
-    colour: Literal["one", "two"] = "one"
+    colour: Colour = "one"
     high: Sequence[Point] = ()
 
 
@@ -72,8 +73,12 @@ def line_chart(
     log_y: bool = False,
     x_ticks: Sequence[float] | None = None,
     from_zero: bool = False,
+    legend: bool = True,
 ) -> str:
-    """Lines over one pair of axes; a lone point is a dot. Without any point: an empty string."""
+    """Lines over one pair of axes; a lone point is a dot. Without any point: an empty string.
+
+    Without `legend` the page says what the colours mean, once for several charts.
+    """
     points = [p for line in lines for p in (*line.points, *line.high)]
     if not points:
         return ""
@@ -83,7 +88,7 @@ def line_chart(
     low, high = _padded(min(ys), max(ys), log_y, 0.06)
     y = Scale(0.0 if from_zero and not log_y else low, high, HEIGHT - BOTTOM, TOP, log_y)
     shown = [t for t in (x.ticks() if x_ticks is None else x_ticks) if log_x or float(t).is_integer()]
-    parts = [_grid(x, y, shown, y.ticks(), x_label, y_label), _legend(lines)]
+    parts = [_grid(x, y, shown, y.ticks(), x_label, y_label), _legend(lines) if legend else ""]
     for line in lines:
         at = [f"{x(a):.1f},{y(b):.1f}" for a, b in line.points]
         if line.high:

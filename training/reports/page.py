@@ -52,18 +52,25 @@ class Page:
         body = "".join(
             f'<section id="{part.key}"><h2>{escape(part.title)}</h2>{part.inside}</section>' for part in shown
         )
-        style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
         evaluate = f"python -m training evaluate {m.name} --version {m.version}"
-        return (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-            f"<title>{escape(m.name)} {escape(m.version)}: {escape(m.title)}</title><style>{style}</style></head><body>"
+        return document(
+            f"{m.name} {m.version}: {m.title}",
             f'<header><p class="eyebrow">{escape(m.name)}, version {escape(m.version)}</p><h1>{escape(m.title)}</h1>'
             f'<p class="lead">{self.claim}</p></header>'
             f"{parts.tiles(m, self.headlines, self.own, self.measured_on, self.latency)}"
-            f"{parts.reproduce(m, evaluate)}<nav>{links}</nav>{body}</body></html>\n"
+            f"{parts.reproduce(m, evaluate)}<nav>{links}</nav>{body}",
         )
+
+
+def document(title: str, body: str) -> str:
+    """A whole HTML document with the style of all reports; `body` is HTML, `title` is text."""
+    style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body>{body}</body></html>\n"
+    )
 
 
 def write(page: Page, folder: Path) -> Path:
