@@ -17,7 +17,9 @@ MISSING: Final = frozenset({"", "na", "nan"})
 """Texts that stand for no value, capitals or not."""
 MOST: Final = float(np.finfo(np.float32).max)
 _LONGEST: Final = 100
-_NUMBER: Final = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(.*?)\s*", re.DOTALL)
+_DIGITS: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_PLAIN: Final = re.compile(_DIGITS)
+_WITH_UNIT: Final = re.compile(rf"\s*({_DIGITS})\s*(.*?)\s*", re.DOTALL)
 _PART_OF_NUMBER: Final = re.compile(r"[0-9_.,:'+-]")  # which no unit begins with
 _COMMA: Final = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\D*")
 
@@ -69,9 +71,11 @@ class NumberCell:
         raise WrongCell(f"{self.expected}, at most {MOST:.4g} (float32)", got)
 
     def _text(self, text: str, *, with_unit: bool) -> float:
+        if len(text) <= _LONGEST and _PLAIN.fullmatch(text):
+            return self._finite(float(text), text)
         if text.strip().casefold() in MISSING:
             return nan
-        match = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
+        match = _WITH_UNIT.fullmatch(text) if len(text) <= _LONGEST else None
         number, unit = match.groups() if match else ("", "")
         if not number or _PART_OF_NUMBER.match(unit) or (unit and not with_unit):
             hint = (

@@ -24,7 +24,7 @@ _MAGIC: Final = b"\x93NUMPY"
 
 
 def decode_npy(
-    data: bytes, *, dtype: np.dtype[Any], row_shape: tuple[int, ...], max_rows: int, subject: str
+    data: bytes, *, dtype: np.dtype[Any], row_shape: tuple[int, ...], max_rows: int, subject: str, nan: bool = False
 ) -> NDArray[Any]:
     """Rows (N, *row_shape) of `dtype`, C-contiguous, in this machine's byte order.
 
@@ -37,6 +37,7 @@ def decode_npy(
         row_shape: one row's shape.
         max_rows: greatest number of rows.
         subject: what to call the file in errors.
+        nan: whether NaN is a value among floats.
 
     Raises:
         UnsupportedMedia: not `.npy`, another version of it, or pickled objects.
@@ -63,7 +64,7 @@ def decode_npy(
             got=f"{have} bytes of values",
         )
     values = np.frombuffer(data, got, offset=start).reshape(shape, order="F" if fortran else "C")
-    _check_values(values, dtype, subject)
+    _check_values(values, dtype, subject, nan)
     # The copy also makes it writable and free of the request's body.
     return np.array(values, dtype=dtype.newbyteorder("="), order="C").reshape(rows, *row_shape)
 
@@ -164,10 +165,12 @@ def _check_type(got: np.dtype[Any], want: np.dtype[Any], subject: str) -> None:
         )
 
 
-def _check_values(values: NDArray[Any], want: np.dtype[Any], subject: str) -> None:
+def _check_values(values: NDArray[Any], want: np.dtype[Any], subject: str, nan: bool) -> None:
     if want.kind == "f":
         limit = np.finfo(want).max
         good = np.abs(values) <= limit  # false for NaN and infinity
+        if nan:
+            good |= np.isnan(values)
         span = f"finite {want.name}"
     elif want.kind in "iu":
         info = np.iinfo(want)

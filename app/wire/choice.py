@@ -12,7 +12,7 @@ from app.engine.model import Model
 from app.wire.context import Context, Limits
 
 
-def choose_model(options: Mapping[str, Any], context: Context, task: Task, modality: Modality) -> Model:
+def choose_model(options: Mapping[str, Any], context: Context, task: Task, modality: Modality | None) -> Model:
     """The model that the options `model` and `version` name; the task's default where they name none.
 
     Raises:

@@ -10,10 +10,11 @@ from app.core.errors import Unprocessable, shown
 from app.core.words import described as described
 from app.core.words import did_you_mean
 
-Option = str | int
-Known = Mapping[str, type[str] | type[int]]
+Option = str | int | float
+Known = Mapping[str, type[str] | type[int] | type[float]]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{0,18})?")
 _MAX_PAIRS = 100
 
 
@@ -56,16 +57,20 @@ def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, wh
             raise twice(name, f"{where}.{name}")
         if known[name] is int:
             if not _INTEGER.fullmatch(text):
-                raise Unprocessable(
-                    f"{where}.{name} is {shown(text)}, it must be a whole number",
-                    subject=f"{where}.{name}",
-                    expected="a whole number",
-                    got=shown(text),
-                )
+                raise _no_number(f"{where}.{name}", "a whole number", text)
             options[name] = int(text)
+        elif known[name] is float:
+            if not _DECIMAL.fullmatch(text):
+                raise _no_number(f"{where}.{name}", "a decimal number", text)
+            options[name] = float(text)
         else:
             options[name] = text
     return options
+
+
+def _no_number(subject: str, expected: str, text: str) -> Unprocessable:
+    got = shown(text)
+    return Unprocessable(f"{subject} is {got}, it must be {expected}", subject=subject, expected=expected, got=got)
 
 
 def from_query(query: bytes, known: Known) -> dict[str, Option]:

@@ -1,0 +1,168 @@
+"""What the tasks share that predict something of each row: a body in, one run of one graph, an answer out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.codecs.tables import Rows
+from app.core.errors import InferenceFailed, Unprocessable, UnsupportedMedia
+from app.core.manifest import Task, Tensors
+from app.engine.model import Model
+from app.wire import rows, tables
+from app.wire.accept import choose
+from app.wire.answered import Answered
+from app.wire.body import header, media_type, read_body
+from app.wire.choice import choose_model
+from app.wire.context import Context, Trace
+from app.wire.options import Known, from_query
+from app.wire.payload import INSTANCES, NPY, Payload
+from app.wire.runs import Took
+from app.wire.urgency import urgency
+from app.wire.waiting import WhileConnected
+
+LARGE_ROWS: Final = 1000  # to be written down on the event loop
+
+Notes = dict[int, dict[str, list[Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A task that gives an answer for each row.
+
+    Attributes:
+        graph: the graph that is run.
+        options: that exist; fields of `schema` as well.
+        schema: of a JSON body.
+        takes: media types of bodies.
+        offers: media types of answers.
+    """
+
+    task: Task
+    graph: str
+    options: Known
+    schema: type[BaseModel]
+    takes: tuple[str, ...]
+    offers: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request that has been read: which model is asked for what, in which form the answer is to be."""
+
+    request: Request
+    context: Context
+    kind: Kind
+    form: str
+    payload: Payload
+    model: Model
+    deadline: float
+    priority: int
+    began: float  # perf_counter() when the body had come
+
+
+@dataclass(slots=True)
+class Ran:
+    """What the model said.
+
+    Attributes:
+        outputs: of the graph, axis 0 is the request's rows; finite.
+        notes: what is to be said of a row of a table beside its answer, by row.
+    """
+
+    outputs: Tensors
+    notes: Notes
+    rows: int
+    took: Took
+
+
+async def read(request: Request, context: Context, kind: Kind) -> Asked:
+    """A request from its first byte to its last, its rows still as they came.
+
+    Raises:
+        ClientError: made a problem by the handlers.
+    """
+    form = choose(header(request, b"accept"), kind.offers)
+    query = from_query(request.scope["query_string"], kind.options)
+    media, parameters = media_type(request, kind.takes)
+    deadline, priority = urgency(request, context.limits)
+    body = await read_body(request, context.limits)
+
+    began = perf_counter()
+    payload = await rows.parse(
+        media, parameters, body, query=query, known=kind.options, schema=kind.schema, context=context
+    )
+    model = choose_model(payload.options, context, kind.task, payload.modality)
+    return Asked(request, context, kind, form, payload, model, deadline, priority, began)
+
+
+async def run(asked: Asked) -> Ran:
+    """The rows decoded and answered. To be called without an `await` since `read`: only then is the model held.
+
+    Raises:
+        ClientError, Busy, Unavailable, TooLate, InferenceFailed: made a problem by the handlers.
+    """
+    model, graph = asked.model, asked.kind.graph
+    model.check_room(graph)
+    with model.hold(), WhileConnected(asked.request):
+        given, notes = await _decoded(asked)
+        took = Took(decode_s=perf_counter() - asked.began)
+        trace = Trace.of(asked.request.scope)
+        trace.model, trace.rows = model.name, len(given)
+        tensors = {model.manifest.graphs[graph].inputs[0].name: given}
+        got = await model.run(graph, tensors, deadline=asked.deadline, priority=asked.priority)
+        outputs = took.add(got)
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            raise InferenceFailed(f"model '{model.name}' gave {name} that are not numbers")
+    return Ran(outputs, notes, len(given), took)
+
+
+async def written(asked: Asked, ran: Ran, write: Callable[[], bytes]) -> Response:
+    """The answer: what `write` makes, on the event loop where that is quick, else in a thread."""
+    began = perf_counter()
+    if ran.rows <= LARGE_ROWS:
+        content = write()
+    else:
+        content = await asyncio.get_running_loop().run_in_executor(asked.context.pool, write)
+    took = ran.took
+    took.encode_s = perf_counter() - began
+    took.observe(asked.context, Trace.of(asked.request.scope), asked.model, asked.kind.graph)
+    return Answered(content, took.headers(asked.form, asked.model))
+
+
+async def _decoded(asked: Asked) -> tuple[NDArray[Any], Notes]:
+    payload, model = asked.payload, asked.model
+    modality, manifest = payload.modality, model.manifest
+    if modality is not None and modality != manifest.modality:
+        raise _of_another_kind(payload, model)
+    if manifest.table is None:
+        return await rows.decode(payload, model, asked.kind.graph, asked.context), {}
+    reader, max_rows = tables.reader_of(model, manifest.table), asked.context.limits.max_rows
+
+    def work() -> Rows:
+        return tables.decode(payload, reader, max_rows=max_rows)
+
+    found = work() if payload.small else await asyncio.get_running_loop().run_in_executor(asked.context.pool, work)
+    return found.values, found.notes
+
+
+def _of_another_kind(payload: Payload, model: Model) -> Exception:
+    """The error for pictures where a table belongs, and the like."""
+    subject = payload.items[0][0] if payload.items else f"body.{INSTANCES}" if payload.csv is None else "body"
+    expected = {
+        "image": f"pictures, or rows as {NPY}",
+        "table": f"rows of a table, as JSON under '{INSTANCES}', as text/csv or as {NPY}",
+    }.get(model.manifest.modality, f"rows as {NPY}")
+    got = "pictures" if payload.items else "rows of a table"
+    error = Unprocessable if payload.json_bytes else UnsupportedMedia
+    return error(f"model '{model.name}' takes {expected}, not {got}", subject=subject, expected=expected, got=got)
