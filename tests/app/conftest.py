@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.app.coders import MOST, SIDE, make_coders
 from tests.app.house import House, make_models, open_house
 
 
@@ -26,6 +27,22 @@ def house(models: Path) -> Iterator[House]:
         max_body_bytes=1 << 20,
         max_pixels=4_000_000,
         body_timeout_s=2.0,
+        grace_s=2,
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def coders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server of models that code pictures and decode them."""
+    root = tmp_path_factory.mktemp("coders")
+    make_coders(root)
+    with open_house(
+        root,
+        default_models={"reconstruct": "plain", "generate": "normal"},
+        max_rows_per_request=MOST,
+        max_body_bytes=1 << 20,
+        max_pixels=MOST * SIDE * SIDE,
         grace_s=2,
     ) as opened:
         yield opened
