@@ -116,7 +116,7 @@ def media_type(request: Request, taken: Sequence[str]) -> tuple[str, str]:
     kind = kind.strip().lower()
     if kind and kind not in taken:
         hint = (
-            "; curl --data-binary needs -H 'Content-Type: image/png'"
+            f"; curl --data-binary needs -H 'Content-Type: {taken[0]}'"
             if kind == "application/x-www-form-urlencoded"
             else ""
         )

@@ -167,9 +167,10 @@ def _plane(grid: Grid, model: Model, limits: Limits) -> Plan:
 
 def _check_length(code: list[float], place: str, model: Model, latent: Latent) -> None:
     if len(code) != latent.size:
+        got = f"{len(code)} number{'s' if len(code) > 1 else ''}"
         raise Unprocessable(
-            f"{place} has {len(code)} numbers, a latent of model '{model.name}' has {latent.size}",
+            f"{place} has {got}, a latent of model '{model.name}' has {latent.size}",
             subject=place,
-            expected=f"{latent.size} numbers",
-            got=f"{len(code)} numbers",
+            expected=f"a list of {latent.size}",
+            got=got,
         )
