@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +24,11 @@ from training.export import Export
 from training.publish import Draft, publish
 from training.recipe import Evaluation
 from training.reports.classifier import ClassifierReport
-from training.reports.page import write
+from training.reports.page import Section, write
 
 HISTORY_FILE: Final = "report/history.json"
 PARITY_ROWS: Final = 256
+Extra = Callable[[Path], Sequence[Section]]
 MAX_ROWS: Final = 64  # rows in one run: where this machine's images per second stop growing
 
 
@@ -64,10 +66,11 @@ def finish(
     precision: str,
     title: str,
     goals: dict[str, float],
+    extra: Extra | None = None,
 ) -> Path:
     """Publish the candidate with the lowest held-out NLL; the other seeds give the spread.
 
-    `goals` are by name of the figure: accuracy, nll, ece.
+    `goals` are by name of the figure: accuracy, nll, ece; `extra` makes sections of the report that only some have.
 
     Returns: the published folder. Raises: PublishError.
     """
@@ -97,7 +100,7 @@ def finish(
 
     def reported(folder: Path, _: Manifest) -> None:
         (folder / HISTORY_FILE).write_text(json.dumps(chosen.history), encoding="utf-8")
-        write_report(folder, test_x.numpy(), test_y)
+        write_report(folder, test_x.numpy(), test_y, extra)
 
     return publish(
         Draft(
@@ -202,13 +205,15 @@ def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | 
     )
 
 
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
+def report(folder: Path, manifest: Manifest, *, data: str | None, extra: Extra | None = None) -> None:
     """`Family.report` of classifiers of pictures."""
     dataset = dataset_of(manifest, data)
-    write_report(folder, dataset.test_x.numpy(), dataset.test_y.numpy())
+    write_report(folder, dataset.test_x.numpy(), dataset.test_y.numpy(), extra)
 
 
-def write_report(folder: Path, test_x: NDArray[np.uint8], test_y: NDArray[np.int64]) -> None:
+def write_report(
+    folder: Path, test_x: NDArray[np.uint8], test_y: NDArray[np.int64], extra: Extra | None = None
+) -> None:
     """(Re)make the report of the model in `folder` from its ONNX graph, its history and its test rows."""
     manifest = onnx_model.load_manifest(folder)
     probabilities = onnx_model.probabilities(folder, test_x)
@@ -228,7 +233,10 @@ def write_report(folder: Path, test_x: NDArray[np.uint8], test_y: NDArray[np.int
         latency=onnx_model.latency_ms(folder, "classifier"),
         test_split="test",
     )
-    write(report.page(), folder)
+    page = report.page()
+    if extra is not None:
+        page = replace(page, sections=[*page.sections[:1], *extra(folder), *page.sections[1:]])
+    write(page, folder)
 
 
 def spread_rows(x: Tensor, y: NDArray[np.int64]) -> Tensor:
