@@ -1,0 +1,79 @@
+"""A published variational autoencoder, run as it lies there: ONNX Runtime on the CPU, no torch model, no server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from app.core.manifest import Manifest
+from training.evaluation import likelihood, onnx_model
+from training.evaluation.likelihood import Likelihood
+
+SAMPLES: Final = 1000
+SAMPLE_SEED: Final = 0
+ROWS_PER_RUN: Final = 250  # what a core's cache holds of the decoder's layers, roughly
+PROTOCOLS: Final = {
+    "nll": f"importance-weighted bound on -ln p(x) with {SAMPLES:,} posterior samples (Burda et al. 2016), mean over "
+    "rows",
+    "elbo": f"evidence lower bound: the reconstruction term, mean over the same {SAMPLES:,} samples, less the KL term",
+    "reconstruction": f"-E_q[ln p(x | z)], mean over the same {SAMPLES:,} samples",
+    "kl": "KL(q(z | x) || N(0, I)), closed form, mean over rows",
+    "mse": "squared error per pixel between a picture and what is decoded from its mu, pixels in [0, 1], greys kept",
+}
+
+
+class Published:
+    """A published folder's two graphs in ONNX Runtime on the CPU.
+
+    Raises `LoadRefused` where one is missing or is not the manifest's.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        threads = torch.get_num_threads()
+        self.encoder: ort.InferenceSession = onnx_model.open_graph(folder, manifest.graphs["encoder"], threads=threads)
+        self.decoder: ort.InferenceSession = onnx_model.open_graph(folder, manifest.graphs["decoder"], threads=threads)
+
+    def encode(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(N, H, W, C) -> mu, logvar (N, Z)."""
+        parts = [self.encoder.run(["mu", "logvar"], {"image": rows}) for rows in _portions(image)]
+        mu, logvar = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return mu, logvar
+
+    def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, Z) -> probabilities (N, H, W, C)."""
+        return np.concatenate([self.decoder.run(["image"], {"latent": rows})[0] for rows in _portions(latent)])
+
+    def score(self, image: NDArray[np.uint8], *, samples: int = SAMPLES, quiet: bool = True) -> Likelihood:
+        """How probable each picture is, by `samples` draws of its posterior: the same draws whenever it is asked."""
+        mu, logvar = self.encode(image)
+        rows = tqdm(range(len(image)), desc=f"Scoring, {samples:,} samples a row", unit="row", disable=quiet)
+        of_row = partial(likelihood.score_row, self.decode, samples=samples, seed=SAMPLE_SEED)
+        return likelihood.joined(of_row(image[i] / np.float32(255), mu[i], logvar[i], row=i) for i in rows)
+
+    def errors(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Mean squared error of each picture and its reconstruction from mu, pixels in [0, 1]: (N,)."""
+        difference = self.decode(self.encode(image)[0]) - image / np.float32(255)
+        return np.asarray((difference.astype(np.float64) ** 2).reshape(len(image), -1).mean(axis=1))
+
+
+def _portions(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    for i in range(0, len(rows), ROWS_PER_RUN):
+        yield rows[i : i + ROWS_PER_RUN]
+
+
+def figures(found: Likelihood, errors: NDArray[np.float64]) -> dict[str, float]:
+    return {
+        "nll": found.nll(),
+        "elbo": found.elbo,
+        "reconstruction": -float(found.reconstruction.mean()),
+        "kl": float(found.kl.sum(axis=1).mean()),
+        "mse": float(errors.mean()),
+    }
