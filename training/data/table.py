@@ -1,0 +1,103 @@
+"""What every table becomes: rows of numbers in two parts, and what its columns are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.core.manifest import DataSource
+from app.core.tables import CategoryColumn, NumberColumn, Table, Target
+from training.data.base import shuffled
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TableDataset:
+    """A table whose rows foretell one more value: a label, or a number.
+
+    `x` is float32 (N, F) with the columns of `table`: a number as it is, a category as its place among the column's
+    `categories`, NaN where a value is missing. `y` is int64 (N,), an index into `labels`, or where there are no
+    labels float32 (N,) in the target's unit.
+
+    `train` is learnt from, and what is held out for selection and calibration are folds of it (`folds`). `test` may
+    be empty: a small table is measured by nested cross-validation over all of its rows. Which row is where depends
+    on the table alone, never on a training's seed.
+    """
+
+    name: str  # fits a manifest's name
+    title: str
+    table: Table
+    target: Target | None  # of a regression
+    labels: tuple[str, ...]  # of a classification
+    foretold: str  # the name of the column that is foretold
+    train_x: torch.Tensor
+    train_y: torch.Tensor
+    test_x: torch.Tensor
+    test_y: torch.Tensor
+    source: str
+    licence: str
+    note: str = ""
+
+    @property
+    def task(self) -> Literal["classify", "regress"]:
+        return "classify" if self.labels else "regress"
+
+    @property
+    def data_source(self) -> DataSource:
+        """The manifest's field `data`."""
+        return DataSource(
+            name=self.title,
+            source=self.source,
+            licence=self.licence,
+            rows_train=len(self.train_y),
+            rows_held_out=0,
+            rows_test=len(self.test_y),
+            note=self.note,
+        )
+
+    def everything(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """All rows, train then test."""
+        return torch.cat([self.train_x, self.test_x]), torch.cat([self.train_y, self.test_y])
+
+
+def number(name: str, values: Floats, *, unit: str = "", about: str = "") -> NumberColumn:
+    """The column of these training values (N,), NaN where one is missing."""
+    return NumberColumn(
+        kind="number",
+        name=name,
+        unit=unit,
+        about=about,
+        missing=bool(np.isnan(values).any()),
+        low=float(np.nanmin(values)),
+        high=float(np.nanmax(values)),
+    )
+
+
+def category(name: str, values: Floats, categories: Sequence[str], *, about: str = "") -> CategoryColumn:
+    """The column of these training values (N,), places among `categories` and NaN where one is missing."""
+    missing = bool(np.isnan(values).any())
+    return CategoryColumn(kind="category", name=name, about=about, missing=missing, categories=tuple(categories))
+
+
+def target(name: str, values: Floats, *, unit: str = "") -> Target:
+    """What a regression foretells, by its training values (N,)."""
+    return Target(name=name, unit=unit, low=float(values.min()), high=float(values.max()))
+
+
+def folds(y: torch.Tensor, count: int, *, seed: int) -> NDArray[np.int64]:
+    """Each row's fold, int64 (N,), 0 to count - 1; sizes differ by one at most, and so do those of each class.
+
+    `y` is int64 (N,) for a classification, whose classes are dealt out in turn, or float32 (N,).
+    """
+    order = shuffled(len(y), seed=seed)
+    if not y.is_floating_point():
+        order = order[np.argsort(y.numpy()[order], kind="stable")]
+    fold = np.empty(len(y), np.int64)
+    fold[order] = np.arange(len(y)) % count
+    return fold

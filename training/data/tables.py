@@ -1,0 +1,53 @@
+"""Tables by name, or any CSV file: `load("iris")`, `load("grades.csv", foretold="grade")`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from training.data import bundled, csv_table, rules
+from training.data.base import DataError
+from training.data.csv_table import Task
+from training.data.table import TableDataset
+
+__all__ = ["available", "is_table", "load"]
+
+_SOURCES = {**rules.SOURCES, **bundled.SOURCES}
+
+
+def is_table(spec: str) -> bool:
+    """Whether `spec` names a table, or a file that may be one; a folder and other names do not."""
+    return spec in _SOURCES or Path(spec).is_file() or spec.lower().endswith((".csv", ".tsv"))
+
+
+def load(spec: str, *, foretold: str | None = None, task: Task | None = None) -> TableDataset:
+    """The table of that name, or in the CSV file at that path.
+
+    Args:
+        spec: a name that `available()` lists, or a path; `./iris` is the path where both would fit.
+        foretold: the column to foretell, and `task` what to do with it: for files only.
+
+    Raises: DataError.
+    """
+    make = _SOURCES.get(spec)
+    if make is None:
+        if not os.path.lexists(spec):
+            raise DataError(f"{spec}: no such file, and no table of that name; there are {', '.join(_SOURCES)}")
+        return csv_table.load(spec, foretold=foretold, task=task)
+    dataset = make()
+    if foretold not in (None, dataset.foretold):
+        raise DataError(f"{spec}: foretells '{dataset.foretold}', not '{foretold}'; --target is for files of your own")
+    if task not in (None, dataset.task):
+        raise DataError(f"{spec}: is there to {dataset.task}; --task is for files of your own")
+    return dataset
+
+
+def available() -> list[tuple[str, str, str]]:
+    """(name, description, where it comes from); last, how to name a file."""
+    rows = [(name, _first_line(make.__doc__), "drawn from a rule") for name, make in rules.SOURCES.items()]
+    rows += [(name, _first_line(make.__doc__), "in scikit-learn") for name, make in bundled.SOURCES.items()]
+    return [*rows, ("path/to/table.csv", "your table: a line of names, then rows; --target names the column", "yours")]
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").splitlines()[0].rstrip(".")

@@ -1,0 +1,1 @@
+"""Tables: many small nets learnt at once, cross-fitted, calibrated and measured by nested cross-validation."""
