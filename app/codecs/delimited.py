@@ -23,38 +23,49 @@ _PIECE_BYTES: Final = 1 << 20
 Cells = list[str]
 
 
-def read_csv(
-    data: bytes, parameters: str, *, knows: Callable[[str], bool], max_rows: int, subject: str
-) -> tuple[Cells, list[Cells], list[int]]:
-    """The header's cells, bare; the rows; and the line that each row ends at. Empty lines are passed over.
+def csv_text(data: bytes, parameters: str, *, subject: str) -> str:
+    """The text of a file, counted and decoded.
 
     Args:
-        data: the bytes of one file.
         parameters: what stands behind `text/csv;` in the content type: `charset`, UTF-8 where there is none, `header`.
-        knows: whether a header's cell names a column. The delimiter that makes the most of them is the file's.
-        max_rows: greatest number of rows.
         subject: what to call the file in errors.
 
     Raises:
+        TooLarge: more than MAX_CELLS cells.
         UnsupportedMedia: another charset, or no header.
-        TooLarge: more than `max_rows` rows or MAX_CELLS cells.
-        Unprocessable: not of that charset, broken quotes, a row with more or fewer cells than the header, no rows.
+        Unprocessable: not of that charset.
     """
     _check_size(data, subject)
-    text = _text(data, parameters, subject)
-    header, delimiter = max(((_header(text, d), d) for d in DELIMITERS), key=lambda found: sum(map(knows, found[0])))
+    return _text(data, parameters, subject)
+
+
+def csv_header(text: str, knows: Callable[[str], bool]) -> tuple[Cells, str]:
+    """The bare cells of the first line that is not empty, and the delimiter: the one that makes most known names.
+
+    No cells where there is no such line, or none whose quotes are whole.
+    """
+    headers = [(_header(text, delimiter), delimiter) for delimiter in DELIMITERS]
+    return max(headers, key=lambda found: sum(map(knows, found[0])))
+
+
+def csv_rows(text: str, delimiter: str, width: int, *, max_rows: int, subject: str) -> tuple[list[Cells], list[int]]:
+    """The rows below the header, and the line that each ends at. Empty lines are passed over.
+
+    Args:
+        width: cells of the header.
+        max_rows: greatest number of rows.
+
+    Raises:
+        TooLarge: more than `max_rows` rows.
+        Unprocessable: broken quotes, a row with more or fewer cells than the header, no rows.
+    """
     reader = _reader(text, delimiter)
     rows: list[Cells] = []
     lines: list[int] = []
-    width = len(header)
-    started = False
+    filled = (cells for cells in reader if cells)
     try:
-        for cells in reader:
-            if not cells:
-                continue
-            if not started:
-                started = True
-                continue
+        next(filled, None)  # the header
+        for cells in filled:
             if len(cells) != width:
                 raise Unprocessable(
                     f"{subject}[{len(rows)}] (line {reader.line_num}) has {len(cells)} cells, the header has {width}",
@@ -77,7 +88,7 @@ def read_csv(
         raise Unprocessable(
             f"{subject}: has no rows below its header", subject=subject, expected="one row or more", got="no rows"
         )
-    return header, rows, lines
+    return rows, lines
 
 
 def _check_size(data: bytes, subject: str) -> None:

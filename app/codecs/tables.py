@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codecs.cells import MOST, NumberCell, WrongCell, cell_of
-from app.codecs.delimited import read_csv
+from app.codecs.delimited import csv_header, csv_rows, csv_text
 from app.core.errors import Unprocessable, shown
 from app.core.tables import CategoryColumn, NumberColumn, Table
 from app.core.words import described, did_you_mean, listed
@@ -78,11 +78,14 @@ class TableReader:
         """Rows of a CSV file; its header names the columns in any order, with their units or without: `hours [h]`.
 
         Raises:
-            UnsupportedMedia, TooLarge, Unprocessable: see `read_csv` and the class; or a header with a name that is not
-                known, that stands there twice or that has another unit, or without a column that must be there.
+            UnsupportedMedia, TooLarge, Unprocessable: see the class and app/codecs/delimited.py; or a header with a
+                name that is not known, that stands there twice or that has another unit, or without a column that must
+                be there.
         """
-        header, rows, lines = read_csv(data, parameters, knows=self._knows, max_rows=max_rows, subject=subject)
+        text = csv_text(data, parameters, subject=subject)
+        header, delimiter = csv_header(text, self._knows)
         order = self._order(header, subject)
+        rows, lines = csv_rows(text, delimiter, len(header), max_rows=max_rows, subject=subject)
         values = self._numerals(rows, order) if _are_numerals(data) else None
         if values is None:
             values = np.array(
@@ -256,7 +259,7 @@ class TableReader:
 
     def _no_header(self, header: Sequence[str], subject: str) -> Unprocessable:
         expected = f"a first line with the names of the columns: {listed(self._names)}"
-        got = listed([shown(cell[:40]) for cell in header[:8]]) or "an empty line"
+        got = listed([shown(cell[:40]) for cell in header[:8]]) or "no names"
         return Unprocessable(
             f"{subject}: begins with {got}, expected {expected}",
             subject=f"{subject}.header",

@@ -123,7 +123,7 @@ async def run(asked: Asked) -> Ran:
         outputs = took.add(got)
     for name, values in outputs.items():
         if not np.isfinite(values).all():
-            raise InferenceFailed(f"model '{model.name}' gave {name} that are not numbers")
+            raise InferenceFailed(f"model '{model.name}' gave values of '{name}' that are not numbers")
     return Ran(outputs, notes, len(given), took)
 
 

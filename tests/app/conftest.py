@@ -9,6 +9,8 @@ import pytest
 
 from tests.app.coders import MOST, SIDE, make_coders
 from tests.app.house import House, make_models, open_house
+from tests.models_made import PHOTO, make_classifier_folder
+from tests.tables_made import make_regressor_folder, make_table_classifier_folder
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +45,26 @@ def coders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         max_rows_per_request=MOST,
         max_body_bytes=1 << 20,
         max_pixels=MOST * SIDE * SIDE,
+        grace_s=2,
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server with tables to classify and to regress, beside a classifier of pictures."""
+    root = tmp_path_factory.mktemp("tables")
+    make_classifier_folder(root, "shades", picture=PHOTO)
+    make_table_classifier_folder(root)
+    make_regressor_folder(root)
+    make_regressor_folder(root, "bare", None)
+    make_regressor_folder(root, "steep", None, slope=10)
+    make_regressor_folder(root, "unsure", (1.0, 2.0))
+    with open_house(
+        root,
+        default_models={"classify": "shades"},
+        max_rows_per_request=100,
+        max_body_bytes=2 << 20,
         grace_s=2,
     ) as opened:
         yield opened

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import io
 import json
 import socket
 import threading
@@ -43,19 +42,13 @@ def grey(level: int, side: int = 32) -> NDArray[np.uint8]:
     return np.full((side, side, 3), level, np.uint8)
 
 
-def npz(**arrays: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
 def make_models(root: Path) -> None:
     """`digits` 1 and 2, with golden rows that a person could read; `shades` (photos); `broken`, to be refused."""
     rows = strokes()
     for version, labels in (("1", ("paper", "ink")), ("2", DIGITS)):
         graph = models_made.classifier_onnx(len(labels))
         answers = models_made.brightness_probabilities(rows, len(labels)).astype(np.float32)
-        golden = npz(image=rows, probabilities=answers)
+        golden = models_made.npz(image=rows, probabilities=answers)
         manifest = models_made.classifier_manifest(graph, name="digits", version=version, labels=labels)
         manifest["golden"] = {
             "file": "golden.npz",
