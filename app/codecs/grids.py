@@ -16,9 +16,9 @@ Pictures = NDArray[np.uint8]
 """(N, H, W, C)"""
 
 
-def near_square(n: int, height: int, width: int) -> int:
+def near_square(n: int, height: int, width: int, *, row_gap: int = GAP) -> int:
     """Columns that make a grid of `n` pictures about as wide as it is high, wider rather than higher."""
-    return max(1, min(n, math.ceil(math.sqrt(n * (height + GAP) / (width + GAP)))))
+    return max(1, min(n, math.ceil(math.sqrt(n * (height + row_gap) / (width + GAP)))))
 
 
 def grid(pictures: Pictures, columns: int, *, row_gap: int = GAP) -> NDArray[np.uint8]:
@@ -39,4 +39,5 @@ def pairs(above: Pictures, below: Pictures, columns: int | None = None) -> NDArr
     n, _, width, channels = above.shape
     between = np.full((n, GAP, width, channels), PAPER, np.uint8)
     made = np.concatenate([above, between, below], axis=1)
-    return grid(made, columns or near_square(n, made.shape[1], width), row_gap=PAIR_GAP)
+    columns = columns or near_square(n, made.shape[1], width, row_gap=PAIR_GAP)
+    return grid(made, columns, row_gap=PAIR_GAP)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from app.codecs.grids import GAP, PAIR_GAP, PAPER, grid, near_square, pairs
 
 
-def numbered(n: int, height: int = 2, width: int = 3, channels: int = 1) -> np.ndarray:
+def numbered(n: int, height: int = 2, width: int = 3, channels: int = 1) -> NDArray[Any]:
     """Picture i is of grey level i everywhere."""
     return np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, height, width, channels))
 

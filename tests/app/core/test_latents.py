@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from app.core.codes import Latent
 from app.core.latents import between, draw, moved, plane, spread
@@ -45,7 +47,9 @@ def test_a_seed_means_the_same_numbers_for_good() -> None:
 
 @settings(max_examples=30)
 @given(a=vectors, b=vectors, frames=st.integers(2, 20), spherical=st.booleans())
-def test_the_way_begins_and_ends_where_it_is_said(a: np.ndarray, b: np.ndarray, frames: int, spherical: bool) -> None:
+def test_the_way_begins_and_ends_where_it_is_said(
+    a: NDArray[Any], b: NDArray[Any], frames: int, spherical: bool
+) -> None:
     way = between(a, b, frames, spherical=spherical)
     assert (way.dtype, way.shape) == (np.float32, (frames, 4))
     np.testing.assert_allclose(way[[0, -1]], [a, b], atol=1e-5)
@@ -53,14 +57,14 @@ def test_the_way_begins_and_ends_where_it_is_said(a: np.ndarray, b: np.ndarray, 
 
 @settings(max_examples=30)
 @given(a=vectors, b=vectors)
-def test_a_straight_way_has_even_steps(a: np.ndarray, b: np.ndarray) -> None:
+def test_a_straight_way_has_even_steps(a: NDArray[Any], b: NDArray[Any]) -> None:
     steps = np.diff(between(a, b, 6, spherical=False).astype(np.float64), axis=0)
     np.testing.assert_allclose(steps, np.tile((b.astype(float) - a) / 5, (5, 1)), atol=1e-5)
 
 
 @settings(max_examples=30)
 @given(a=vectors, b=vectors)
-def test_an_arc_keeps_the_length_and_turns_evenly(a: np.ndarray, b: np.ndarray) -> None:
+def test_an_arc_keeps_the_length_and_turns_evenly(a: NDArray[Any], b: NDArray[Any]) -> None:
     if min(np.linalg.norm(a), np.linalg.norm(b)) < 0.1:
         return
     a, b = (2 * v / np.linalg.norm(v) for v in (a, b))
