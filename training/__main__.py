@@ -1,4 +1,4 @@
-"""python -m training RECIPE [--option value] | list | evaluate NAME | report NAME"""
+"""python -m training RECIPE [--option value] | LESSON | list | evaluate NAME | report NAME"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Final, cast
 
 import torch
@@ -19,7 +20,7 @@ from accelerate import Accelerator
 from app.core.errors import LoadRefused
 from app.core.manifest import Manifest, Measure
 from app.core.trial import trials
-from training import data, recipes
+from training import data, lessons, recipes
 from training.data import DataError
 from training.evaluation import onnx_model
 from training.export import PublishError
@@ -53,7 +54,11 @@ def _parser() -> argparse.ArgumentParser:
         recipe.add_options(own)
         _common(own)
         own.set_defaults(run=_train, recipe=recipe)
-    commands.add_parser("list", help="recipes and data sets").set_defaults(run=_list)
+    for name, lesson in _lessons().items():
+        own = commands.add_parser(name, help=(lesson.__doc__ or "").splitlines()[0])
+        own.add_argument("--to", default=f"runs/{name}", metavar="FOLDER", help="for index.html (default: %(default)s)")
+        own.set_defaults(run=lesson.run)
+    commands.add_parser("list", help="recipes, lessons and data sets").set_defaults(run=_list)
     for name, run, text in (
         ("evaluate", _evaluate, "measure a published model again, from its ONNX file alone"),
         ("report", _report, "write a published model's report again, to another folder"),
@@ -90,6 +95,14 @@ def _recipes() -> dict[str, Family]:
     return {
         found.name: cast("Family", importlib.import_module(f"{recipes.__name__}.{found.name}"))
         for found in pkgutil.iter_modules(recipes.__path__)
+    }
+
+
+def _lessons() -> dict[str, ModuleType]:
+    """Each file of training/lessons is a lesson of that name; its `run` takes the options and gives an exit status."""
+    return {
+        found.name: importlib.import_module(f"{lessons.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(lessons.__path__)
     }
 
 
@@ -143,6 +156,9 @@ def _list(_: argparse.Namespace) -> int:
     print("Recipes (python -m training RECIPE --help):")
     for name, recipe in _recipes().items():
         print(f"  {name:16}{(recipe.__doc__ or '').splitlines()[0]}")
+    print("\nLessons (python -m training LESSON):")
+    for name, lesson in _lessons().items():
+        print(f"  {name:16}{(lesson.__doc__ or '').splitlines()[0]}")
     print("\nData sets (--data):")
     for name, description, place in data.available():
         print(f"  {name:16}{description} ({place})")

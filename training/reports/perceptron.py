@@ -28,6 +28,7 @@ Numbers = NDArray[np.floating[Any]]
 GIVEN_FILE: Final = "report/given.json"
 FINE: Final = 121
 CURVE: Final = 241
+FIVE: Final = "grid-template-columns:repeat(5,minmax(0,9rem))"
 NAMES: Final = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU", "identity": "identity"}
 WORDS: Final = {
     "sigmoid": "1 / (1 + e⁻ᶻ), from 0 to 1: the probability of one of two classes",
@@ -184,7 +185,10 @@ def _plane(m: Manifest, unit: Given) -> str:
             f" The weights ({number(w[0])}, {number(w[1])}) stand at right angles to it. The example lies "
             f"{abs(distance):.3g} from the line, {side}: z is that distance times the weights' length, {length:.4g}."
         )
-    return f'<div class="side"><div style="width:33rem;max-width:100%">{drawing}</div><p style="flex:1 1 18rem">{escape(words)}</p></div>'
+    return (
+        f'<div class="side"><div style="width:33rem;max-width:100%">{drawing}</div>'
+        f'<p style="flex:1 1 18rem">{escape(words)}</p></div>'
+    )
 
 
 def _activations(unit: Given, z: float) -> str:
@@ -236,7 +240,7 @@ def weights(folder: Path) -> list[Section]:
         Section(
             key="weights",
             title="The weights, as pictures",
-            inside=f'<p class="note">{words}</p><div class="pictures" style="grid-template-columns:repeat(5,minmax(0,9rem))">{"".join(figures)}</div>',
+            inside=f'<p class="note">{words}</p><div class="pictures" style="{FIVE}">{"".join(figures)}</div>',
         )
     ]
 
