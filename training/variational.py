@@ -30,6 +30,12 @@ from training.reports.page import write
 MAX_ROWS: Final = 64
 FIGURES_FILE: Final = "report/figures.json"
 BOUNDS: Final = (1, 10, 100, 1000)
+ABLATION: Final = (
+    "Held-out bound with 100 samples on 500 rows of binarised MNIST after 90 s of one core, 32 latents: 89.7 nats with "
+    "32 channels at a quarter of the picture's side and 512 hidden units, learning rate 0.003, which is what is used; "
+    "94.2 with 64 channels, 256 units and 0.002 (four epochs instead of seven: many cheap steps beat few dear ones); "
+    "96.7 with a stage at half the side as well; 96.3 with 48 channels, Muon for the filters and batches of 100."
+)
 GOAL_ON_MNIST: Final = 86.0  # nats; of the model that is made to be probable, not of the one with two latents
 
 
@@ -80,7 +86,7 @@ def finish(
                 value=value,
                 unit="" if name == "mse" else "nats",
                 protocol=f"{PROTOCOLS[name]}; from the ONNX graphs in fp32, test rows scored once"
-                + (f"; {PROTOCOL}" if dataset is not grey and name != "mse" else ""),
+                + (f"; {PROTOCOL}" if dataset is not grey and name == "nll" else ""),
                 rows=len(test_x),
                 seeds=(chosen.seed,),
                 goal=GOAL_ON_MNIST if (name, options.data) == ("nll", "mnist") and latent > 2 else None,
@@ -176,5 +182,6 @@ def write_report(folder: Path, manifest: Manifest, grey: ImageDataset, dataset: 
         test_y=grey.test_y.numpy(),
         learnt_x=dataset.test_x.numpy(),
         latency=onnx_model.latency_ms(folder, "decoder"),
+        ablation=ABLATION if manifest.data.spec == "mnist" else "",
     )
     write(made.page(), folder)

@@ -19,7 +19,7 @@ from training.evaluation.likelihood import Likelihood
 
 SAMPLES: Final = 1000
 SAMPLE_SEED: Final = 0
-ROWS_PER_RUN: Final = 250  # what a core's cache holds of the decoder's layers, roughly
+ROWS_PER_RUN: Final = 125  # what a core's cache holds of the decoder's layers, roughly
 PROTOCOLS: Final = {
     "nll": f"importance-weighted bound on -ln p(x) with {SAMPLES:,} posterior samples (Burda et al. 2016), mean over "
     "rows",

@@ -16,7 +16,7 @@ from app.core.manifest import Manifest
 from training.evaluation.onnx_model import Latency
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import THIN, count, table
+from training.reports.words import THIN, count, figure, goal_of, table, title_of, verdict
 
 USED: Final = 0.05  # nats of KL divergence, mean over rows, from which a latent counts as used
 MANIFOLD_SIDE: Final = 20
@@ -49,12 +49,13 @@ class VaeReport:
     test_y: NDArray[np.int64]  # (N,)
     learnt_x: NDArray[np.uint8]  # (N, H, W, C)
     latency: Sequence[Latency]
+    ablation: str = ""  # what was compared before this shape was chosen
 
     def page(self) -> Page:
         """The page, ready to be written."""
         m, z = self.manifest, len(self.kl)
         parts = [
-            ("figures", "Figures", sections.figures(m, {})),
+            ("figures", "Figures", self._figures()),
             ("manifold", "The manifold", self._manifold() if z == 2 else ""),
             ("plane", "The plane of the two latents", self._plane() if z == 2 else ""),
             ("samples", "Drawn from the prior", self._samples()),
@@ -63,6 +64,7 @@ class VaeReport:
             ("interpolations", "From one to another", self._interpolations()),
             ("training", "The two terms over training", self._terms()),
             ("bound", "How tight the bound is", self._bound()),
+            ("shape", "What decided its shape", f"<p>{escape(self.ablation)}</p>" if self.ablation else ""),
             ("latency", "How fast it draws", sections.latency(self.latency)),
             ("facts", "Facts", sections.facts(m)),
         ]
@@ -98,7 +100,10 @@ class VaeReport:
 
     def _claim(self) -> str:
         found = {q.name: q for q in self.manifest.quality}
-        data, used = escape(self.manifest.data.name), f"{len(self._used)} of its {len(self.kl)} latents"
+        data = escape(self.manifest.data.name)
+        if not np.array_equal(self.learnt_x, self.test_x):
+            data = f"statically binarised {data}"
+        used = f"{len(self._used)} of its {len(self.kl)} latents"
         if "nll" not in found:
             return f"Learnt {data}; {used} are in use. Nothing is measured."
         q = found["nll"]
@@ -110,6 +115,17 @@ class VaeReport:
             f"<strong>{q.value:.2f}{THIN}nats</strong>{give}, or {bits:.3f} bits a pixel, by the importance-weighted "
             f"bound on {count(q.rows)} test rows. It says all of it in {used}."
         )
+
+    def _figures(self) -> str:
+        rows = []
+        for q in self.manifest.quality:
+            goal = f"{goal_of(q)}<small>{verdict(q)}</small>" if q.goal is not None else "–"
+            about = f"{escape(q.protocol)}. {count(q.rows)} rows."
+            rows.append(
+                f'<tr><td class="wide">{escape(title_of(q.name))}<small>{about}</small></td>'
+                f"<td>{figure(q.value, q.name, q.unit)}</td><td>{goal}</td></tr>"
+            )
+        return table(("Measure", "Value", "Goal"), rows) if rows else ""
 
     def _manifold(self) -> str:
         latent = self.manifest.latent
@@ -239,6 +255,6 @@ class VaeReport:
 def _line(history: Sequence[Mapping[str, float]], key: str, label: str, *, second: bool = False) -> charts.Line:
     rows = [(row.get("epoch", i + 1.0), row.get(key, np.nan)) for i, row in enumerate(history)]
     points = [point for point in rows if np.isfinite(point[1])]
-    # The first epoch starts from nothing and would flatten all that comes after.
-    kept = points[1:] if len(points) > 4 else points
+    # The first epochs start from nothing and would flatten all that comes after.
+    kept = points[max(1, len(points) // 10) :] if len(points) > 4 else points
     return charts.Line(label=label, points=kept, colour="two" if second else "one")
