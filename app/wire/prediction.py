@@ -83,6 +83,7 @@ class Ran:
     notes: Notes
     rows: int
     took: Took
+    trace: Trace
 
 
 async def read(request: Request, context: Context, kind: Kind) -> Asked:
@@ -101,7 +102,10 @@ async def read(request: Request, context: Context, kind: Kind) -> Asked:
     payload = await rows.parse(
         media, parameters, body, query=query, known=kind.options, schema=kind.schema, context=context
     )
-    model = choose_model(payload.options, context, kind.task, payload.modality)
+    modality = payload.modality
+    model = choose_model(payload.options, context, kind.task, modality)
+    if modality is not None and modality != model.manifest.modality:
+        raise _of_another_kind(payload, model)
     return Asked(request, context, kind, form, payload, model, deadline, priority, began)
 
 
@@ -124,7 +128,7 @@ async def run(asked: Asked) -> Ran:
     for name, values in outputs.items():
         if not np.isfinite(values).all():
             raise InferenceFailed(f"model '{model.name}' gave values of '{name}' that are not numbers")
-    return Ran(outputs, notes, len(given), took)
+    return Ran(outputs, notes, len(given), took, trace)
 
 
 async def written(asked: Asked, ran: Ran, write: Callable[[], bytes]) -> Response:
@@ -136,18 +140,16 @@ async def written(asked: Asked, ran: Ran, write: Callable[[], bytes]) -> Respons
         content = await asyncio.get_running_loop().run_in_executor(asked.context.pool, write)
     took = ran.took
     took.encode_s = perf_counter() - began
-    took.observe(asked.context, Trace.of(asked.request.scope), asked.model, asked.kind.graph)
+    took.observe(asked.context, ran.trace, asked.model, asked.kind.graph)
     return Answered(content, took.headers(asked.form, asked.model))
 
 
 async def _decoded(asked: Asked) -> tuple[NDArray[Any], Notes]:
     payload, model = asked.payload, asked.model
-    modality, manifest = payload.modality, model.manifest
-    if modality is not None and modality != manifest.modality:
-        raise _of_another_kind(payload, model)
-    if manifest.table is None:
+    table = model.manifest.table
+    if table is None:
         return await rows.decode(payload, model, asked.kind.graph, asked.context), {}
-    reader, max_rows = tables.reader_of(model, manifest.table), asked.context.limits.max_rows
+    reader, max_rows = tables.reader_of(model, table), asked.context.limits.max_rows
 
     def work() -> Rows:
         return tables.decode(payload, reader, max_rows=max_rows)

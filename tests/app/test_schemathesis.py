@@ -83,3 +83,11 @@ def test_loading_and_unloading_answer_as_the_document_says(tmp_path: Path, mode:
         assert len(seen) == 2
         assert all(statuses <= {200, 400, 404} for statuses in seen.values())
         assert house.get("/v2/health/live").status == 200
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/regress"])
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_tables_are_answered_as_the_document_says(tables: House, mode: GenerationMode, path: str) -> None:
+    assert 422 in drive(tables, mode, 100, below=path)[path]
