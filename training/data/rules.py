@@ -27,6 +27,7 @@ FORGOTTEN: Final = 0.06  # share of rows that do not say their hours
 SEED: Final = 2024
 
 Array = NDArray[np.float64]
+NORMAL_REACH: Final = tuple(NormalDist().inv_cdf((1 + c) / 2) for c in (0.5, 0.8, 0.9, 0.95))  # standard deviations
 
 
 def pass_probability(lectures: Array, hours: Array) -> Array:

@@ -76,8 +76,8 @@ def open_graph(folder: Path, graph: Graph, *, threads: int = 0) -> ort.Inference
         raise LoadRefused(f"{path}: ONNX Runtime cannot load it: {error}", subject=str(path)) from error
 
 
-def probabilities(folder: Path, x: NDArray[np.uint8], *, batch: int = 256, threads: int = 0) -> NDArray[np.float32]:
-    """The classifier of `folder` on pictures `x`: (N, ...) uint8 as its manifest says -> (N, K) float32.
+def probabilities(folder: Path, x: NDArray[Any], *, batch: int = 256, threads: int = 0) -> NDArray[np.float32]:
+    """The classifier of `folder` on rows `x` (N, ...) of the type that its manifest says -> (N, K) float32.
 
     Runs at most `batch` rows at a time, and never more than the manifest's `max_rows`.
     Raises `LoadRefused` for a bad folder and `ValueError` for rows of another shape or type.

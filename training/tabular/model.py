@@ -53,6 +53,7 @@ class Learned:
 
     fitted: Fitted
     folds: Folds
+    folds_count: int
     calibrated: Calibrated
     seconds: float
 
@@ -61,15 +62,19 @@ class Learned:
         """Those that were kept."""
         return [self.fitted.grid[place] for place in self.calibrated.kept]
 
-    def module(self) -> Classifier | Regressor:
-        """What is exported."""
+    def members(self) -> list[Nets]:
+        """The nets of each kept setting, one for each fold."""
         members = []
         for setting in self.settings:
             settings, nets, _ = next(group for group in self.fitted.groups if setting in group[0])
             members.append(nets.take(settings.index(setting) * len(self.folds), len(self.folds)))
+        return members
+
+    def module(self) -> Classifier | Regressor:
+        """What is exported."""
         if self.fitted.task.classes:
-            return Classifier(members, self.calibrated.temperature)
-        return Regressor(members)
+            return Classifier(self.members(), self.calibrated.temperature)
+        return Regressor(self.members())
 
 
 def task_of(dataset: TableDataset) -> Task:
@@ -84,4 +89,10 @@ def learn_table(dataset: TableDataset, plan: Plan, *, seed: int) -> Learned:
     folds = Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=seed)
     fitted = fit_grid(x, y, folds.learns, plan.grid, task, seed=seed)
     calibrated = calibrate(fitted.answers(x), y, folds, rows, keep=plan.keep, classes=task.classes)
-    return Learned(fitted=fitted, folds=folds, calibrated=calibrated, seconds=perf_counter() - started)
+    return Learned(
+        fitted=fitted,
+        folds=folds,
+        folds_count=plan.folds,
+        calibrated=calibrated,
+        seconds=perf_counter() - started,
+    )

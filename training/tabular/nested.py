@@ -3,6 +3,7 @@ rows that none of it has seen (Varma, Simon 2006)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -72,9 +73,8 @@ def repeat(x: Tensor, y: Tensor, task: Task, plan: Plan, *, seed: int) -> Repeti
 
 def nested(
     x: Tensor, y: Tensor, task: Task, plan: Plan, *, folder: Path | None = None, repetitions: int = REPETITIONS
-) -> list[Repetition]:
-    """All repetitions, seeds 0 and on; those that lie finished in `folder` are not learnt again."""
-    found = []
+) -> Iterator[Repetition]:
+    """The repetitions, seeds 0 and on; those that lie finished in `folder` are not learnt again."""
     for seed in range(repetitions):
         path = None if folder is None else folder / f"repetition-{seed}.npz"
         done = None if path is None else _read(path)
@@ -82,8 +82,7 @@ def nested(
             done = repeat(x, y, task, plan, seed=seed)
             if path is not None:
                 _write(path, done)
-        found.append(done)
-    return found
+        yield done
 
 
 def _read(path: Path) -> Repetition | None:
