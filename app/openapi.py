@@ -18,7 +18,7 @@ from app.tasks import TASKS
 from app.wire import urgency
 from app.wire.context import Context
 from app.wire.documented import Documented, named
-from app.wire.pictures import JSON
+from app.wire.payload import JSON
 
 DESCRIPTION: Final = """\
 Pictures or rows of tables in; labels with calibrated probabilities, values with prediction intervals, reconstructions

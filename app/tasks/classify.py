@@ -84,7 +84,9 @@ def router(context: Context) -> APIRouter:
     """The endpoint, bound to what it serves."""
     routes = APIRouter(tags=["tasks"])
 
-    @routes.post(PATH, response_model=ClassifyAnswer, operation_id="classify", summary="Say what pictures show")
+    @routes.post(
+        PATH, response_model=ClassifyAnswer, operation_id="classify", summary="Label pictures or rows of a table"
+    )
     async def classify(request: Request) -> Response:
         return await answer(request, context)
 

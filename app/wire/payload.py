@@ -120,8 +120,8 @@ def parse(
     if kind == CSV:
         return Payload(query, [], csv=body, parameters=parameters)
     if kind == JSON:
-        fields = MAX_FIELDS + max_rows + max_fields
-        check_json(body, values=max_values, fields=fields, hint="; send pictures as base64")
+        hint = "; send pictures as base64" + (f", rows as {CSV}" if INSTANCES in schema.model_fields else "")
+        check_json(body, values=max_values, fields=MAX_FIELDS + max_rows + max_fields, hint=hint)
     payload = (
         _from_json(body, known, schema, query) if kind == JSON else _from_form(body, parameters, known, query, max_rows)
     )

@@ -13,16 +13,8 @@ from app.codecs.tensors import decode_npy
 from app.core.errors import Unprocessable, UnsupportedMedia
 from app.core.manifest import Picture, TensorSpec, numpy_dtype
 from app.wire.options import described
-from app.wire.payload import FORM as FORM
-from app.wire.payload import IMAGES as IMAGES
-from app.wire.payload import JSON as JSON
-from app.wire.payload import NPY as NPY
-from app.wire.payload import SMALL_BYTES as SMALL_BYTES
-from app.wire.payload import Payload as Payload
-from app.wire.payload import RawPicture
-from app.wire.payload import parse as parse
+from app.wire.payload import NPY, Payload, RawPicture
 
-TAKEN: Final = (*IMAGES, FORM, JSON, NPY)
 SMALL_PIXELS: Final = 128 * 128  # of a picture that is decoded on the event loop
 
 

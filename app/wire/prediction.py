@@ -30,7 +30,7 @@ from app.wire.runs import Took
 from app.wire.urgency import urgency
 from app.wire.waiting import WhileConnected
 
-LARGE_ROWS: Final = 1000  # to be written down on the event loop
+MOST_WRITTEN: Final = 1000  # rows and notes that are written down on the event loop
 
 Notes = dict[int, dict[str, list[Any]]]
 
@@ -134,7 +134,8 @@ async def run(asked: Asked) -> Ran:
 async def written(asked: Asked, ran: Ran, write: Callable[[], bytes]) -> Response:
     """The answer: what `write` makes, on the event loop where that is quick, else in a thread."""
     began = perf_counter()
-    if ran.rows <= LARGE_ROWS:
+    notes = sum(len(said) for told in ran.notes.values() for said in told.values())
+    if ran.rows + notes <= MOST_WRITTEN:
         content = write()
     else:
         content = await asyncio.get_running_loop().run_in_executor(asked.context.pool, write)

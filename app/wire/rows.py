@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 from app.core.errors import TooLarge
 from app.engine.model import Model
-from app.wire import pictures
+from app.wire import json_size, pictures
 from app.wire.context import Context
-from app.wire.json_size import SMALL_BYTES
 from app.wire.options import Known, Option
+from app.wire.payload import FORM, JSON, SMALL_BYTES, Payload
+from app.wire.payload import parse as take_apart
 
 # A picture in JSON is checked by the codec, which knows the model; the parser only lets it through.
 PICTURE_SCHEMA: Final = {
@@ -37,13 +38,12 @@ async def parse(
     known: Known,
     schema: type[BaseModel],
     context: Context,
-) -> pictures.Payload:
-    """The body taken apart: `pictures.parse`, whose errors it raises."""
+) -> Payload:
+    """The body taken apart: `app.wire.payload.parse`, whose errors it raises."""
+    values, fields = most_in_json(context) if kind == JSON and len(body) > json_size.SMALL_BYTES else (0, 0)
 
-    values, fields = most_in_json(context) if kind == pictures.JSON and len(body) > SMALL_BYTES else (0, 0)
-
-    def work() -> pictures.Payload:
-        return pictures.parse(
+    def work() -> Payload:
+        return take_apart(
             kind,
             parameters,
             body,
@@ -55,12 +55,12 @@ async def parse(
             max_fields=fields,
         )
 
-    if len(body) <= pictures.SMALL_BYTES or kind not in (pictures.JSON, pictures.FORM):
+    if len(body) <= SMALL_BYTES or kind not in (JSON, FORM):
         return work()
     return await asyncio.get_running_loop().run_in_executor(context.pool, work)
 
 
-async def decode(payload: pictures.Payload, model: Model, graph: str, context: Context) -> NDArray[Any]:
+async def decode(payload: Payload, model: Model, graph: str, context: Context) -> NDArray[Any]:
     """The rows of one graph of the model: `pictures.decode`, whose errors it raises."""
     limits = context.limits
 

@@ -20,7 +20,7 @@ from app.codecs.images import encode_png
 from app.codecs.tensors import encode_npy
 from app.core.manifest import PhotoPicture
 from app.tasks.classify import ClassifyRequest
-from app.wire.pictures import JSON, Payload, parse
+from app.wire.payload import JSON, Payload, parse
 from tests.app.house import form, grey
 from tests.app.load import request_of
 from tests.app.server.test_shutdown import Line, get

@@ -34,7 +34,7 @@ from app.wire.documented import Documented
 from app.wire.json_body import read_json
 from app.wire.json_size import MAX_FIELDS, check_json
 from app.wire.options import Known, Option, from_query, merged
-from app.wire.pictures import JSON, NPY, SMALL_BYTES, Payload
+from app.wire.payload import JSON, NPY, SMALL_BYTES, Payload
 from app.wire.runs import Took
 from app.wire.short import Find, Short
 from app.wire.urgency import urgency

@@ -12,7 +12,7 @@ from app.wire import painted
 from app.wire.choice import latent_of
 from app.wire.context import Context, Limits
 from app.wire.documented import FILE, Documented, model_options, models_for, shown_for
-from app.wire.pictures import NPY
+from app.wire.payload import NPY
 
 FRAMES: Final = 5
 SIDE: Final = 8

@@ -21,7 +21,7 @@ from app.engine.model import Model
 from app.tasks.reconstruct import documents
 from app.tasks.reconstruct.made import Made, page, to_json
 from app.tasks.reconstruct.schema import LAYOUTS, Perturb, ReconstructAnswer, ReconstructRequest
-from app.wire import painted, pictures, rows
+from app.wire import painted, rows
 from app.wire.accept import choose
 from app.wire.answered import Answered
 from app.wire.body import header, media_type, read_body
@@ -30,6 +30,7 @@ from app.wire.context import Context, Limits, Trace
 from app.wire.documented import Documented
 from app.wire.json_body import read_value
 from app.wire.options import Known, Option, from_query
+from app.wire.payload import JSON, NPY, taken
 from app.wire.runs import Took
 from app.wire.short import Find, Short
 from app.wire.urgency import urgency
@@ -37,7 +38,8 @@ from app.wire.waiting import WhileConnected
 
 PATH: Final = "/v1/reconstruct"
 ENCODER, DECODER = "encoder", "decoder"
-ANSWERS: Final = (pictures.JSON, painted.PNG, pictures.NPY)
+TAKEN: Final = taken(ReconstructRequest)
+ANSWERS: Final = (JSON, painted.PNG, NPY)
 OPTIONS: Final[Known] = {"model": str, "version": str, "layout": str, "columns": int}
 IN_JSON: Final[Known] = {**OPTIONS, "perturb": str}  # an object, in truth: its own schema reads it
 PERTURB: Final = TypeAdapter(Perturb)
@@ -75,12 +77,12 @@ async def answer(request: Request, context: Context) -> Response:
     """
     form = choose(header(request, b"accept"), ANSWERS)
     query = from_query(request.scope["query_string"], OPTIONS)
-    kind, parameters = media_type(request, pictures.TAKEN)
+    kind, parameters = media_type(request, TAKEN)
     deadline, priority = urgency(request, context.limits)
     body = await read_body(request, context.limits)
 
     began = perf_counter()
-    known = IN_JSON if kind == pictures.JSON else OPTIONS
+    known = IN_JSON if kind == JSON else OPTIONS
     payload = await rows.parse(
         kind, parameters, body, query=query, known=known, schema=ReconstructRequest, context=context
     )
@@ -106,11 +108,11 @@ async def answer(request: Request, context: Context) -> Response:
     made = Made(model, painted.pixels(model, inputs), painted.images(model, decoded), coded, latents, perturb)
 
     def write() -> bytes:
-        if form == pictures.JSON:
+        if form == JSON:
             return to_json(made)
-        return encode_npy(made.wanted) if form == pictures.NPY else encode_png(page(made, layout, columns))
+        return encode_npy(made.wanted) if form == NPY else encode_png(page(made, layout, columns))
 
-    content = await painted.written(write, made.images.size if form != pictures.NPY else 0, context)
+    content = await painted.written(write, made.images.size if form != NPY else 0, context)
     took.encode_s = perf_counter() - began
     took.observe(context, trace, model, DECODER)
     return Answered(content, took.headers(form, model))

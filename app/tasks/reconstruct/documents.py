@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from app.engine.model import Model
 from app.tasks.reconstruct.schema import LAYOUTS, Perturb, ReconstructRequest
-from app.wire import painted, pictures, rows
+from app.wire import painted, rows
 from app.wire.context import Context
 from app.wire.documented import FILE, Documented, form_schema, model_options, models_for, shown_for
 from app.wire.golden import as_base64, drawn, example_pictures
+from app.wire.payload import FORM, IMAGES, NPY
 
 STEPS: Final = (-2.0, 0.0, 2.0)
 
@@ -35,13 +36,13 @@ def documented(context: Context, path: str) -> Documented:
         },
         one_of=("image", "images"),
         takes={
-            pictures.FORM: form_schema(options, max_files=limit),
-            **dict.fromkeys(pictures.IMAGES, FILE),
-            pictures.NPY: FILE | {"description": "uint8 rows of the model's own shape, as numpy.save writes them"},
+            FORM: form_schema(options, max_files=limit),
+            **dict.fromkeys(IMAGES, FILE),
+            NPY: FILE | {"description": "uint8 rows of the model's own shape, as numpy.save writes them"},
         },
         gives={
             painted.PNG: FILE | {"description": "the reconstruction, or a grid of several"},
-            pictures.NPY: FILE | {"description": "float32 reconstructions (rows, height, width, channels), 0 to 1"},
+            NPY: FILE | {"description": "float32 reconstructions (rows, height, width, channels), 0 to 1"},
         },
         requests=_requests(shown_for(context, "reconstruct"), limit),
     )
