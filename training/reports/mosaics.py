@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -53,19 +54,29 @@ def mosaic(pictures: Pictures, *, alt: str, columns: int | None = None, scale: i
 
 
 def class_plane(points: NDArray[np.floating[Any]], classes: NDArray[np.int64], labels: Sequence[str]) -> str:
-    """The plane of two latents as SVG: points (N, 2), each in its class's colour, the class's name at its median."""
-    side, left, top = 520.0, 40.0, 12.0
-    reach = float(np.abs(points).max()) * 1.04
-    x, y = Scale(-reach, reach, left, left + side), Scale(-reach, reach, top + side, top)
-    parts = []
-    for v in x.ticks():
+    """The plane of two latents as SVG: points (N, 2), each in its class's colour, the class's name at its median.
+
+    Both axes are in quantiles of the standard normal distribution, so that the prior is spread evenly over the square.
+    """
+    side, left, top = 560.0, 40.0, 12.0
+    across, up = Scale(0.0, 1.0, left, left + side), Scale(0.0, 1.0, top + side, top)
+    normal = NormalDist()
+
+    def x(value: float) -> float:
+        return across(normal.cdf(value))
+
+    def y(value: float) -> float:
+        return up(normal.cdf(value))
+
+    parts = [f'<rect class="frame" x="{left}" y="{top}" width="{side}" height="{side}"/>']
+    for v in (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0):
         parts.append(f'<line class="grid" x1="{x(v):.1f}" x2="{x(v):.1f}" y1="{top}" y2="{top + side}"/>')
         parts.append(f'<line class="grid" x1="{left}" x2="{left + side}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>')
         parts.append(f'<text class="muted" x="{x(v):.1f}" y="{top + side + 16}" text-anchor="middle">{tick(v)}</text>')
         parts.append(f'<text class="muted" x="{left - 6}" y="{y(v) + 4:.1f}" text-anchor="end">{tick(v)}</text>')
     for k in range(len(labels)):
         # One path of dots of no length per class: a tenth of the bytes of so many circles.
-        dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in points[classes == k])
+        dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in points[classes == k].tolist())
         hue = HUES[k % len(HUES)]
         parts.append(
             f'<path d="{dots}" fill="none" stroke="{hue}" stroke-width="4" stroke-linecap="round" opacity="0.55"/>'

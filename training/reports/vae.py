@@ -25,6 +25,7 @@ DRAWN_SEED: Final = 0
 STEPS: Final = 13
 REACH: Final = 3.0  # standard deviations of the prior
 PAIRS: Final = 8
+FEW: Final = 4  # latents; for no more of them a chart says nothing that the table does not
 PLANE_ROWS: Final = 5000
 
 Floats = NDArray[np.float32]
@@ -145,8 +146,9 @@ class VaeReport:
         rows = self._examples[:PLANE_ROWS]
         drawing = mosaics.class_plane(self._codes(rows), self.test_y[rows], self.manifest.labels)
         return (
-            f'<p class="note">Where {count(len(rows))} test pictures lie: the mu of each, coloured by the class that '
-            f"the model was never told.</p>{drawing}"
+            f'<p class="note">Where {count(len(rows))} test pictures lie: the mu of each, coloured by the class, which '
+            "the model was never told. The square is the manifold's: both axes are in the normal distribution's "
+            f"quantiles.</p>{drawing}"
         )
 
     def _samples(self) -> str:
@@ -185,16 +187,19 @@ class VaeReport:
             f"{mosaics.mosaic(strip, alt=f'Latent {latent} from -3 to 3', scale=2)}</td></tr>"
             for latent, strip in zip(self._used, self._drawn(grid), strict=True)
         ]
-        order = mosaics.bars(
-            sorted(self.kl.tolist(), reverse=True), y_label="KL, nats a picture", x_label="latents, in falling order"
+        order = ""
+        if len(self.kl) > FEW:
+            falling = sorted(self.kl.tolist(), reverse=True)
+            drawn = mosaics.bars(falling, y_label="KL, nats a picture", x_label="latents, in falling order")
+            order = f'<div style="max-width:36rem">{drawn}</div>'
+        unused = len(self.kl) - len(self._used)
+        shown = (
+            f"; the {len(self._used)} above {USED} nats are shown, the other {unused} are not used" if unused else ""
         )
         return (
             f'<p class="note">The code of the first test picture, one latent at a time set to values from '
-            f"−{REACH:g} to {REACH:g}, all others kept. The KL divergence is how much a picture says through that "
-            f"latent on average; the {len(self._used)} above {USED} nats are shown, the other "
-            f"{len(self.kl) - len(self._used)} are not used.</p>"
-            f'<div style="max-width:36rem">{order}</div>'
-            f"{table(('Latent', 'KL, nats', f'<from −{REACH:g} to {REACH:g}'), rows)}"
+            f"−{REACH:g} to {REACH:g}, all others kept. The KL divergence is how much a picture says through that latent on "
+            f"average{shown}.</p>{order}{table(('Latent', 'KL, nats', f'<from −{REACH:g} to {REACH:g}'), rows)}"
         )
 
     def _interpolations(self) -> str:
