@@ -198,8 +198,8 @@ class VaeReport:
         )
         return (
             f'<p class="note">The code of the first test picture, one latent at a time set to values from '
-            f"−{REACH:g} to {REACH:g}, all others kept. The KL divergence is how much a picture says through that latent on "
-            f"average{shown}.</p>{order}{table(('Latent', 'KL, nats', f'<from −{REACH:g} to {REACH:g}'), rows)}"
+            f"−{REACH:g} to {REACH:g}, all others kept. The KL divergence is how much a picture says through that latent "
+            f"on average{shown}.</p>{order}{table(('Latent', 'KL, nats', f'<from −{REACH:g} to {REACH:g}'), rows)}"
         )
 
     def _interpolations(self) -> str:
