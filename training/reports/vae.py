@@ -196,10 +196,11 @@ class VaeReport:
         shown = (
             f"; the {len(self._used)} above {USED} nats are shown, the other {unused} are not used" if unused else ""
         )
+        span = f"−{REACH:g} to {REACH:g}"
         return (
-            f'<p class="note">The code of the first test picture, one latent at a time set to values from '
-            f"−{REACH:g} to {REACH:g}, all others kept. The KL divergence is how much a picture says through that latent "
-            f"on average{shown}.</p>{order}{table(('Latent', 'KL, nats', f'<from −{REACH:g} to {REACH:g}'), rows)}"
+            '<p class="note">The code of the first test picture, one latent at a time set to values from '
+            f"{span}, all others kept. The KL divergence is how much a picture says through that latent on "
+            f"average{shown}.</p>{order}{table(('Latent', 'KL, nats', f'<from {span}'), rows)}"
         )
 
     def _interpolations(self) -> str:
