@@ -37,8 +37,8 @@ PROBLEMS: Final[dict[int, tuple[str, str, str, str]]] = {
     404: ("version", "no version of model 'digits' is called '9': there is 1, 2", "1, 2", "'9'"),
     406: (
         "header.accept",
-        "accept is 'text/html', answers are given as application/json or application/x-npy",
-        "application/json, application/x-npy",
+        "accept is 'text/html', answers are given as application/json or application/x-npy or text/csv",
+        "application/json, application/x-npy, text/csv",
         "'text/html'",
     ),
     408: ("body", "the body did not arrive within 30 s", "the whole body within 30 s", "a part of it"),

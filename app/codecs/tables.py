@@ -196,9 +196,8 @@ class TableReader:
     def _note(self, j: int, value: np.floating[Any]) -> dict[str, Any]:
         column = self.columns[j]
         assert isinstance(column, NumberColumn)
-        # By way of its own digits: as float64, the float32 nearest to 0.1 would be 0.10000000149011612.
-        told = {"feature": column.name, "value": float(str(value)), "low": column.low, "high": column.high}
-        return told | {"unit": column.unit}
+        low, high = _written(self._low[j]), _written(self._high[j])
+        return {"feature": column.name, "value": _written(value), "low": low, "high": high, "unit": column.unit}
 
     def _unknown(self, name: str, subject: str) -> Unprocessable:
         there = listed(self._names)
@@ -266,6 +265,11 @@ class TableReader:
             expected=expected,
             got=got,
         )
+
+
+def _written(value: np.floating[Any]) -> float:
+    """With no more digits than it has: as float64, the float32 nearest to 0.1 would be 0.10000000149011612."""
+    return float(str(value)) if abs(value) < 2**24 else float(value)
 
 
 def _are_numerals(data: bytes) -> bool:

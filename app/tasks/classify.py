@@ -22,7 +22,7 @@ from app.wire.context import Context
 from app.wire.documented import FILE, Documented, form_schema, model_options, models_for, shown_for
 from app.wire.golden import as_base64, drawn, example_pictures, golden_rows
 from app.wire.payload import CSV, FORM, IMAGES, JSON, NPY, taken
-from app.wire.prediction import Asked, Kind, Notes, read, run, written
+from app.wire.prediction import Asked, Kind, Notes, csv_of, read, run, written
 from app.wire.rows import PICTURE_SCHEMA
 from app.wire.short import Find, Short
 from app.wire.tables import CSV_SCHEMA, Noted, example_records, instances_schema
@@ -52,7 +52,7 @@ KIND: Final = Kind(
     options={"model": str, "version": str, "top_k": int},
     schema=ClassifyRequest,
     takes=taken(ClassifyRequest),
-    offers=(JSON, NPY),
+    offers=(JSON, NPY, CSV),
 )
 
 
@@ -113,6 +113,8 @@ async def answer(request: Request, context: Context) -> Response:
     def write() -> bytes:
         if asked.form == NPY:
             return encode_npy(np.asarray(probabilities, np.float32))
+        if asked.form == CSV:
+            return to_csv(asked.model, probabilities, ran.notes)
         return to_json(asked.model, probabilities, top_k, ran.notes)
 
     return await written(asked, ran, write)
@@ -130,12 +132,12 @@ def _top_k(asked: Asked) -> int:
             expected=f"1 to {labels}",
             got=str(top_k),
         )
-    if asked.form == NPY:
+    if asked.form != JSON:
         raise Unprocessable(
-            f"top_k shapes the answer as {JSON}; as {NPY} all probabilities are given",
+            f"top_k shapes the answer as {JSON}; as {asked.form} all probabilities are given",
             subject="top_k",
             expected=f"no top_k, or accept: {JSON}",
-            got=f"top_k {top_k} with accept: {NPY}",
+            got=f"top_k {top_k} with accept: {asked.form}",
         )
     return int(top_k)
 
@@ -150,8 +152,7 @@ def to_json(model: Model, probabilities: NDArray[Any], top_k: int, notes: Notes 
     """
     labels = model.manifest.labels
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k].tolist()
-    # Seven decimals: what float32 holds near 1. Without rounding, 0.1 would be written 0.10000000149011612.
-    values = np.round(np.clip(probabilities.astype(np.float64), 0, 1), 7).tolist()
+    values = _rounded(probabilities)
     results = [_result(labels, best, row) for best, row in zip(order, values, strict=True)]
     for i, told in (notes or {}).items():
         results[i] |= told
@@ -164,6 +165,20 @@ def to_json(model: Model, probabilities: NDArray[Any], top_k: int, notes: Notes 
         }
     )
     return answer
+
+
+def to_csv(model: Model, probabilities: NDArray[Any], notes: Notes) -> bytes:
+    """The same as CSV: the most probable label of each row, and every label's probability."""
+    labels = model.manifest.labels
+    best = probabilities.argmax(axis=1).tolist()
+    rows = ([labels[k], *row] for k, row in zip(best, _rounded(probabilities), strict=True))
+    return csv_of(["label", *(f"probability of {label}" for label in labels)], rows, notes)
+
+
+def _rounded(probabilities: NDArray[Any]) -> list[list[float]]:
+    # Seven decimals: what float32 holds near 1. Without rounding, 0.1 would be written 0.10000000149011612.
+    rounded: list[list[float]] = np.round(np.clip(probabilities.astype(np.float64), 0, 1), 7).tolist()
+    return rounded
 
 
 def _result(labels: Sequence[str], best: list[int], row: list[float]) -> dict[str, Any]:
@@ -196,7 +211,14 @@ def documented(context: Context) -> Documented:
             NPY: FILE | {"description": "rows of the model's own shape and type, as numpy.save writes them"},
             CSV: CSV_SCHEMA,
         },
-        gives={NPY: FILE | {"description": "float32 probabilities (rows, labels)"}},
+        gives={
+            NPY: FILE | {"description": "float32 probabilities (rows, labels)"},
+            CSV: FILE
+            | {
+                "contentMediaType": CSV,
+                "description": "label, each label's probability, outside, imputed; a line per row",
+            },
+        },
         requests=_example_requests(shown),
         answers=_example_answers(shown),
     )

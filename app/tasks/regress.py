@@ -6,8 +6,6 @@ from, so that it holds a new row with the asked probability, whatever the net is
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -28,7 +26,7 @@ from app.wire.context import Context
 from app.wire.documented import FILE, Documented, form_schema, model_options, models_for, shown_for
 from app.wire.golden import as_base64, example_pictures, golden_rows
 from app.wire.payload import CSV, FORM, IMAGES, JSON, NPY, taken
-from app.wire.prediction import Asked, Kind, Notes, read, run, written
+from app.wire.prediction import Asked, Kind, Notes, csv_of, read, run, written
 from app.wire.rows import PICTURE_SCHEMA
 from app.wire.short import Find, Short
 from app.wire.tables import CSV_SCHEMA, Noted, example_records, instances_schema
@@ -198,21 +196,12 @@ def to_json(model: Model, values: NDArray[np.float64], coverage: float | None, n
 
 
 def to_csv(model: Model, values: NDArray[np.float64], coverage: float | None, notes: Notes) -> bytes:
-    """The same as CSV: value, low, high, and the names of features that were outside or imputed."""
+    """The same as CSV; the interval's cells are empty where there is none."""
     unit = f" [{_target(model).unit}]" if _target(model).unit else ""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([f"value{unit}", f"low{unit}", f"high{unit}", "outside", "imputed"])
-    for i, row in enumerate(zip(*(decimals(column, DIGITS) for column in values.T), strict=True)):
-        told = notes.get(i, {})
-        outside = _listed(note["feature"] for note in told.get("outside", ()))
-        cells = row if coverage is not None else (row[0], "", "")
-        writer.writerow([*cells, outside, _listed(told.get("imputed", ()))])
-    return out.getvalue().encode()
-
-
-def _listed(names: Iterable[str]) -> str:
-    return "; ".join(names)
+    rows: Iterable[Sequence[float | str]] = zip(*(decimals(column, DIGITS) for column in values.T), strict=True)
+    if coverage is None:
+        rows = ((row[0], "", "") for row in rows)
+    return csv_of([f"value{unit}", f"low{unit}", f"high{unit}"], rows, notes)
 
 
 def _target(model: Model) -> Target:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -143,6 +145,18 @@ async def written(asked: Asked, ran: Ran, write: Callable[[], bytes]) -> Respons
     took.encode_s = perf_counter() - began
     took.observe(asked.context, ran.trace, asked.model, asked.kind.graph)
     return Answered(content, took.headers(asked.form, asked.model))
+
+
+def csv_of(header: Sequence[str], rows: Iterable[Sequence[float | str]], notes: Notes) -> bytes:
+    """An answer as CSV: a line per row, at its end the names of features that were outside or imputed."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow([*header, "outside", "imputed"])
+    for i, row in enumerate(rows):
+        told = notes.get(i, {})
+        outside = "; ".join(note["feature"] for note in told.get("outside", ()))
+        writer.writerow([*row, outside, "; ".join(told.get("imputed", ()))])
+    return out.getvalue().encode()
 
 
 async def _decoded(asked: Asked) -> tuple[NDArray[Any], Notes]:

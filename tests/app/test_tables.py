@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Callable
@@ -70,6 +71,19 @@ def test_what_training_never_saw_is_answered_and_said_of_its_row(tables: House) 
     np.testing.assert_allclose(results[1]["probability"], chances(np.array([[13, 40, 0.0]]))[0, 1], atol=1e-6)
     assert set(results[0]) == {"label", "index", "probability", "top_k", "probabilities"}
     assert results[2]["imputed"] == ["hours"]
+
+
+def test_answers_come_as_csv(tables: House) -> None:
+    reply = tables.send(CSV, LINES.encode() + b"online,99,12\n", accept=CSV)
+    assert (reply.status, reply.header("content-type")) == (200, CSV)
+    rows = list(csv.DictReader(io.StringIO(reply.body.decode(), newline="")))
+    got = [[float(row[f"probability of {label}"]) for label in PASS] for row in rows]
+    want = chances(np.concatenate([ROWS, [[12, 99, 2]]]))
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    assert [row["label"] for row in rows] == [PASS[k] for k in want.argmax(axis=1)]
+    assert [(row["outside"], row["imputed"]) for row in rows] == [("", ""), ("", ""), ("", "hours"), ("hours", "")]
+    told = tables.send(CSV, LINES.encode(), "top_k=1", accept=CSV).problem(422)
+    assert told["subject"] == "top_k"
 
 
 def test_more_rows_than_one_run_takes_are_joined_in_their_order(tables: House) -> None:
