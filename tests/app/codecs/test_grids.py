@@ -94,5 +94,5 @@ def test_pairs_stand_one_above_the_other_and_apart_from_the_next() -> None:
 
 
 def test_pairs_are_near_a_square_by_themselves() -> None:
-    page = pairs(numbered(64, 28, 28), numbered(64, 28, 28))
-    assert page.shape[:2] == (5 * 58 + 4 * PAIR_GAP, 13 * 28 + 12 * GAP)  # with 12 columns it were higher than wide
+    page = pairs(numbered(60, 28, 28), numbered(60, 28, 28))
+    assert page.shape[:2] == (5 * 58 + 4 * PAIR_GAP, 12 * 28 + 11 * GAP)
