@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import compress
 from operator import itemgetter
 from typing import Any, Final
 
@@ -62,6 +61,10 @@ class TableReader:
         spans = [(c.low, c.high) if isinstance(c, NumberColumn) else (-np.inf, np.inf) for c in columns]
         # Compared as float32: what float32 rounds to a bound is within it.
         self._low, self._high = (np.array(bound, np.float64).astype(np.float32) for bound in zip(*spans, strict=True))
+        self._spans = [
+            {"feature": c.name, "value": 0.0, "low": low, "high": high, "unit": getattr(c, "unit", "")}
+            for c, low, high in zip(columns, _written(self._low), _written(self._high), strict=True)
+        ]
 
     def records(self, instances: Sequence[object], *, subject: str) -> Rows:
         """Rows of JSON: objects by the columns' names, or lists in the columns' order.
@@ -179,25 +182,17 @@ class TableReader:
         missing = np.isnan(given)
         # Comparisons with NaN are false.
         outside = (given < self._low) | (given > self._high)
+        if (missing & ~self._may_miss).any():
+            i, j = map(int, np.argwhere(missing & ~self._may_miss)[0])
+            wrong = WrongCell(self._cells[j].expected, "missing", hint="; training saw no row without it")
+            raise wrong.at(f"{subject}[{i}].{self._names[j]}", lines[i] if lines else None)
         notes: dict[int, dict[str, list[Any]]] = {}
-        if outside.any():
-            for i in np.flatnonzero(outside.any(axis=1)).tolist():
-                notes[i] = {"outside": [self._note(j, values[i, j]) for j in np.flatnonzero(outside[i]).tolist()]}
-        if missing.any():
-            if (missing & ~self._may_miss).any():
-                i, j = map(int, np.argwhere(missing & ~self._may_miss)[0])
-                hint = "; training saw no row without it"
-                wrong = WrongCell(self._cells[j].expected, "missing", hint=hint)
-                raise wrong.at(f"{subject}[{i}].{self._names[j]}", lines[i] if lines else None)
-            for i in np.flatnonzero(missing.any(axis=1)).tolist():
-                notes.setdefault(i, {})["imputed"] = list(compress(self._names, missing[i].tolist()))
+        at = np.nonzero(outside)
+        for i, j, value in zip(*(axis.tolist() for axis in at), _written(values[at]), strict=True):
+            notes.setdefault(i, {}).setdefault("outside", []).append({**self._spans[j], "value": value})
+        for i, j in np.argwhere(missing).tolist():
+            notes.setdefault(i, {}).setdefault("imputed", []).append(self._names[j])
         return Rows(given, notes)
-
-    def _note(self, j: int, value: np.floating[Any]) -> dict[str, Any]:
-        column = self.columns[j]
-        assert isinstance(column, NumberColumn)
-        low, high = _written(self._low[j]), _written(self._high[j])
-        return {"feature": column.name, "value": _written(value), "low": low, "high": high, "unit": column.unit}
 
     def _unknown(self, name: str, subject: str) -> Unprocessable:
         there = listed(self._names)
@@ -267,9 +262,10 @@ class TableReader:
         )
 
 
-def _written(value: np.floating[Any]) -> float:
-    """With no more digits than it has: as float64, the float32 nearest to 0.1 would be 0.10000000149011612."""
-    return float(str(value)) if abs(value) < 2**24 else float(value)
+def _written(values: NDArray[np.floating[Any]]) -> list[float]:
+    """Numbers (n,) with no more digits than they have: as float64, the float32 nearest to 0.1 would be
+    0.10000000149011612."""
+    return [float(str(v)) if abs(v) < 2**24 else float(v) for v in values] if values.itemsize < 8 else values.tolist()
 
 
 def _are_numerals(data: bytes) -> bool:
