@@ -392,3 +392,13 @@ def test_every_example_answers_200_as_it_stands(coders: House) -> None:
     assert {name.partition(":")[0] for name in shown} == {"plain", "normal", "five", "one"}
     assert "seed" in shown["normal: three draws from the prior"]
     assert "plain: three draws from the prior" not in shown
+
+
+def test_a_full_queue_refuses_only_what_would_wait_in_it(coders: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = coders.app.state.registry.get("normal")._batchers["encoder"]
+    monkeypatch.setattr(encoder, "max_queued_rows", 0)
+    told = ask(coders, PATH, {"between": [PICTURE, PICTURE]})
+    assert told.problem(429)
+    assert told.header("retry-after")
+    ask(coders, "/v1/reconstruct", {"image": PICTURE, "model": "normal"}).problem(429)
+    answered(ask(coders, PATH, {"n": 1}))
