@@ -53,14 +53,14 @@ class ReconstructRequest(BaseModel):
     perturb: Annotated[SkipValidation[Perturb | None], Field(description=Perturb.__doc__)] = None
 
 
-class Error(BaseModel):
+class ReconstructionError(BaseModel):
     """How far a reconstruction is from what the model was given, pixels from 0 to 1."""
 
     mse: Annotated[float, Field(ge=0, description="mean squared error over pixels and channels")]
     psnr_db: Annotated[float | None, Field(description="10 log10(1 / mse); null where nothing was lost")]
 
 
-class Unusual(BaseModel):
+class Anomaly(BaseModel):
     """How unusual it is to be reconstructed as badly."""
 
     p_value: Annotated[
@@ -83,8 +83,8 @@ class Reconstruction(BaseModel):
     latent: Annotated[list[float] | None, Field(description="the code; of a plain autoencoder")] = None
     mu: Annotated[list[float] | None, Field(description="mean of the code, which is decoded; of a VAE")] = None
     logvar: Annotated[list[float] | None, Field(description="logarithm of its variance; of a VAE")] = None
-    error: Error
-    anomaly: Annotated[Unusual | None, Field(description="null where the model has no held-out errors")]
+    error: ReconstructionError
+    anomaly: Annotated[Anomaly | None, Field(description="null where the model has no held-out errors")]
     perturbed: Annotated[Perturbed | None, Field(description="where asked for")] = None
 
 
