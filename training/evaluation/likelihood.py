@@ -7,7 +7,7 @@ latents Z, samples per row K. All figures are natural logarithms (nats).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -125,7 +125,7 @@ def _bernoulli(p: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.flo
     return np.asarray(ink @ x + paper @ (1 - x))
 
 
-def joined(parts: Iterator[Likelihood]) -> Likelihood:
+def joined(parts: Iterable[Likelihood]) -> Likelihood:
     """Rows scored one after another, together."""
     found = list(parts)
     return Likelihood(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -37,9 +37,9 @@ class Published:
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        threads = torch.get_num_threads()
-        self.encoder: ort.InferenceSession = onnx_model.open_graph(folder, manifest.graphs["encoder"], threads=threads)
-        self.decoder: ort.InferenceSession = onnx_model.open_graph(folder, manifest.graphs["decoder"], threads=threads)
+        # One thread each: rows are scored side by side, which leaves no core waiting for another.
+        self.encoder: ort.InferenceSession = onnx_model.open_graph(folder, manifest.graphs["encoder"], threads=1)
+        self.decoder: ort.InferenceSession = onnx_model.open_graph(folder, manifest.graphs["decoder"], threads=1)
 
     def encode(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(N, H, W, C) -> mu, logvar (N, Z)."""
@@ -54,9 +54,15 @@ class Published:
     def score(self, image: NDArray[np.uint8], *, samples: int = SAMPLES, quiet: bool = True) -> Likelihood:
         """How probable each picture is, by `samples` draws of its posterior: the same draws whenever it is asked."""
         mu, logvar = self.encode(image)
-        rows = tqdm(range(len(image)), desc=f"Scoring, {samples:,} samples a row", unit="row", disable=quiet)
-        of_row = partial(likelihood.score_row, self.decode, samples=samples, seed=SAMPLE_SEED)
-        return likelihood.joined(of_row(image[i] / np.float32(255), mu[i], logvar[i], row=i) for i in rows)
+
+        def of_row(i: int) -> Likelihood:
+            x = image[i] / np.float32(255)
+            return likelihood.score_row(self.decode, x, mu[i], logvar[i], samples=samples, seed=SAMPLE_SEED, row=i)
+
+        said = f"Scoring, {samples:,} samples a row"
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(of_row, range(len(image)))
+            return likelihood.joined(tqdm(found, desc=said, total=len(image), unit="row", disable=quiet, mininterval=1))
 
     def errors(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Mean squared error of each picture and its reconstruction from mu, pixels in [0, 1]: (N,)."""
