@@ -6,8 +6,8 @@ Pure functions; nothing is built before it is counted.
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from app.core.errors import TooLarge, Unprocessable, UnsupportedMedia, shown
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 DELIMITERS: Final = (",", ";", "\t")
 CHARSETS: Final = ("utf-8", "us-ascii", "iso-8859-1", "windows-1252")
 MAX_CELLS: Final = 1 << 20
+MAX_LINE: Final = 4 << 20
 _PIECE_BYTES: Final = 1 << 20
+_LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
 
 Cells = list[str]
 
@@ -142,7 +144,16 @@ def _text(data: bytes, parameters: str, subject: str) -> str:
 
 
 def _reader(text: str, delimiter: str) -> Reader:
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    return csv.reader(_lines(text), delimiter=delimiter, strict=True, skipinitialspace=True)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """One after another: the whole of a large file is copied nowhere, and a line holds the interpreter no longer than
+    it takes to read that many characters."""
+    for match in _LINE.finditer(text):
+        if match.end() - match.start() > MAX_LINE:
+            raise csv.Error(f"a line of {match.end() - match.start()} characters, the limit is {MAX_LINE}")
+        yield match.group()
 
 
 def _header(text: str, delimiter: str) -> Cells:

@@ -24,6 +24,7 @@ from app.core.words import described, did_you_mean, listed
 
 _WITH_UNIT: Final = re.compile(r"(.*?)\s*(?:\[([^\[\]]*)\]|\(([^()]*)\))", re.DOTALL)
 _NUMERALS: Final = b"0123456789+-.eE,;\t\r\n "
+_PIECE_BYTES: Final = 1 << 20  # looked through before another thread may have its turn
 _NUMBERS: Final = frozenset({int, float})
 
 
@@ -274,4 +275,5 @@ def _are_numerals(data: bytes) -> bool:
     Python would also take `1_000`, `inf` and the digits of other scripts.
     """
     end = data.find(b"\n") + 1
-    return end > 0 and not data[end:].translate(None, _NUMERALS)
+    pieces = range(end, len(data), _PIECE_BYTES)
+    return end > 0 and not any(data[at : at + _PIECE_BYTES].translate(None, _NUMERALS) for at in pieces)
