@@ -91,3 +91,11 @@ def test_loading_and_unloading_answer_as_the_document_says(tmp_path: Path, mode:
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_tables_are_answered_as_the_document_says(tables: House, mode: GenerationMode, path: str) -> None:
     assert 422 in drive(tables, mode, 100, below=path)[path]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("path", ["/v1/reconstruct", "/v1/generate"])
+def test_models_that_code_answer_as_the_document_says(coders: House, path: str) -> None:
+    assert drive(coders, GenerationMode.POSITIVE, 100, below=path)[path] == {200, 422}
+    assert 200 not in drive(coders, GenerationMode.NEGATIVE, 100, below=path)[path]
