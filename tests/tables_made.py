@@ -1,4 +1,5 @@
-"""Tiny real models of tables for tests, whose answers are known without running them: see `chances` and `grades`.
+"""Tiny real models for tests of tables and of numbers, whose answers are known without running them: see `chances`
+and `grades`; `make_grey_folder` tells the mean grey level of a picture.
 
 A row is the lectures attended, the hours of work and the course. Where the hours are missing, FILL is put in.
 """
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.tables import CategoryColumn, Conformal, NumberColumn, Table, Target
-from tests.models_made import classifier_manifest, npz, onnx_bytes, sha256, write_folder
+from tests.models_made import PHOTO, classifier_manifest, npz, onnx_bytes, sha256, write_folder
 
 FILL = 5.0
 COURSES = ("morning", "evening", "online")
@@ -149,3 +150,24 @@ def make_regressor_folder(
         max_rows=max_rows,
     )
     return write_folder(root, manifest, {"regressor.onnx": data, "golden.npz": golden})
+
+
+def make_grey_folder(root: Path, name: str = "grey") -> Path:
+    """Publish a regressor of pictures, their mean grey level, as `<root>/<name>/1/`; returns that folder."""
+    data = onnx_bytes(
+        [
+            helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["floats"], ["value"], axes=[1, 2, 3], keepdims=0),
+        ],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["rows", *PHOTO.shape])],
+        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["rows"])],
+    )
+    manifest = classifier_manifest(data, name=name, picture=PHOTO) | {
+        "task": "regress",
+        "labels": [],
+        "target": {"name": "grey level", "low": 0.0, "high": 255.0},
+    }
+    graph = manifest["graphs"].pop("classifier")
+    outputs = [{"name": "value", "dtype": "float32", "shape": ["rows"]}]
+    manifest["graphs"] = {"regressor": graph | {"file": "regressor.onnx", "outputs": outputs}}
+    return write_folder(root, manifest, {"regressor.onnx": data})

@@ -10,7 +10,7 @@ import pytest
 from tests.app.coders import MOST, SIDE, make_coders
 from tests.app.house import House, make_models, open_house
 from tests.models_made import PHOTO, make_classifier_folder
-from tests.tables_made import make_regressor_folder, make_table_classifier_folder
+from tests.tables_made import make_grey_folder, make_regressor_folder, make_table_classifier_folder
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +56,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     root = tmp_path_factory.mktemp("tables")
     make_classifier_folder(root, "shades", picture=PHOTO)
     make_table_classifier_folder(root)
+    make_grey_folder(root)
     make_regressor_folder(root)
     make_regressor_folder(root, "bare", None)
     make_regressor_folder(root, "steep", None, slope=10)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.codecs.images import encode_png
 from app.codecs.tensors import encode_npy
-from tests.app.house import House, Reply
+from tests.app.house import House, Reply, form, grey
 from tests.tables_made import GRADE, ROWS, SCORES, grades
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
@@ -109,6 +110,18 @@ def test_answers_come_as_rows_of_value_low_and_high(tables: House) -> None:
     alone = np.load(io.BytesIO(ask(tables, LINES, "model=bare", CSV, Accept=NPY).body))
     assert np.isnan(alone[:, 1:]).all()
     np.testing.assert_allclose(alone[:, 0], value, rtol=1e-6)
+
+
+def test_pictures_are_answered_by_a_model_of_pictures(tables: House) -> None:
+    pngs = [encode_png(grey(level)) for level in (17, 200)]
+    kind, parts = form(*(("image", png, "a.png") for png in pngs))
+    nested = {"images": [grey(level).tolist() for level in (17, 200)]}
+    for reply in (ask(tables, parts, kind=kind), ask(tables, nested)):
+        answer = reply.json()
+        assert (answer["model"], answer["target"]) == ("grey", "grey level")
+        assert answer["results"] == [{"value": level, "unit": "", "interval": None} for level in (17.0, 200.0)]
+    assert ask(tables, pngs[0], kind="image/png").json()["results"][0]["value"] == 17
+    assert "rows of a table" in ask(tables, pngs[0], "model=grade", "image/png").problem(415)["detail"]
 
 
 ONE = {"instances": RECORDS[:1], "model": "grade"}
