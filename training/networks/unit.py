@@ -103,7 +103,7 @@ def learn(x: Tensor, y: Tensor, activation: Activation, *, l2: float, steps: int
         point = ahead.clone().requires_grad_()
         value = loss(rows @ point, y) + l2 / 2 * point[:-1].square().sum()
         (gradient,) = torch.autograd.grad(value, point)
-        losses.append(float(value))
+        losses.append(float(value.detach()))
         if float(gradient.abs().max()) < FLAT:
             break
         new = ahead - gradient / curvature

@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import time
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, get_args
 
-import numpy as np
-import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
-from app.core.manifest import DataSource, Manifest, Measure
-from app.core.tables import NumberColumn, Table, Target
+from app.core.manifest import Manifest
 from training import classifier
 from training.classifier import Candidate, finish
-from training.data import DataError, load
-from training.evaluation import onnx_model
-from training.export import Export, check_can_publish
+from training.data import DataError, load, tables
+from training.data.table import TableDataset
+from training.export import check_can_publish
 from training.loop import Run, fit, run_folder
 from training.networks.linear import LinearClassifier, LinearHyperparameters
-from training.networks.unit import Activation, NetInput, Unit
+from training.networks.unit import Activation
 from training.options import add_flags, given
-from training.publish import Draft, publish
 from training.recipe import Evaluation
-from training.reports import perceptron as page
-from training.reports.page import write
+from training.reports.templates import weights
+from training.single.given import evaluate_given, publish_given, report_given
+from training.single.learnt import evaluate_learnt, publish_learnt, report_learnt
 
-SPAN: Final = 5.0  # each input of a unit with given weights is drawn and described from -5 to 5
-EXAMPLE: Final = (-1.0, 2.0)  # the lecture's
-GRID: Final = 51
-MAX_ROWS: Final = 1024
 GOALS: Final = {"mnist": {"accuracy": 0.927}}
-PROTOCOL: Final = "largest distance of the ONNX graph's output from f(b + w · x) in float64, over points of the plane"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    one = parser.add_argument_group("one unit with given weights")
+    one = parser.add_argument_group("one unit")
     one.add_argument(
-        "--weights", type=_numbers, metavar="W,W,...", help="one per input; write --weights=-1,2 for a minus"
+        "--weights", type=_numbers, metavar="W,W,...", help="given; write --weights=-1,2 for a minus first"
     )
-    one.add_argument("--bias", type=float, default=0.0, metavar="B", help="default: 0")
-    parser.add_argument("--activation", choices=get_args(Activation), default="sigmoid", help="default: sigmoid")
+    one.add_argument("--bias", type=float, default=0.0, metavar="B", help="of given weights (default 0)")
+    one.add_argument("--activation", choices=get_args(Activation), default="sigmoid", help="default: sigmoid")
     learnt = parser.add_argument_group("learnt weights (these defaults are for MNIST)")
-    learnt.add_argument("--data", help="pictures of `python -m training list`, or a folder of them")
+    learnt.add_argument("--data", help="a table or pictures of `python -m training list`, a CSV file, or a folder")
+    learnt.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be foretold")
     add_flags(learnt, LinearHyperparameters)
 
 
@@ -53,11 +45,18 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     """Publish a unit with given weights, or learn them. Raises: DataError, PublishError, Interrupted."""
     if (options.weights is None) == (options.data is None):
         raise DataError("perceptron: expected either --weights (given) or --data (to learn them from)")
-    if options.weights is None:
-        return _learn_pictures(options, accelerator)
-    options.name = options.name or "perceptron"
+    if options.data is not None and not tables.is_table(options.data):
+        return _pictures(options, accelerator)
+    if not accelerator.is_main_process:
+        return None
+    if options.weights is not None:
+        options.name = options.name or "perceptron"
+        check_can_publish(Path(options.models), options.name, options.model_version)
+        return publish_given(options)
+    dataset = tables.load(options.data, foretold=options.target)
+    options.name = options.name or f"perceptron-{dataset.name}"
     check_can_publish(Path(options.models), options.name, options.model_version)
-    return _publish_given(options) if accelerator.is_main_process else None
+    return publish_learnt(dataset, options)
 
 
 def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
@@ -65,88 +64,40 @@ def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | 
     if manifest.picture is not None:
         return classifier.evaluate(folder, manifest, data=data, rows=rows)
     if data is not None:
-        raise DataError(f"{manifest.name}: its weights were given, so there is no other data to measure it on")
-    points = _points(manifest)[:rows]
-    return Evaluation(
-        rows=len(points),
-        of="points of the plane",
-        figures={"max_deviation": _deviation(folder, manifest, points)},
-        protocols={"max_deviation": PROTOCOL},
-        claimed=rows is None,
-    )
+        raise DataError(f"{manifest.name}: one unit on a table is measured on its own rows, not on {data}")
+    dataset = _dataset(manifest)
+    if dataset is None:
+        return evaluate_given(folder, manifest, rows=rows)
+    return evaluate_learnt(folder, manifest, dataset, rows=rows)
 
 
 def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
     """`Family.report`. Raises: DataError, LoadRefused."""
-    if manifest.picture is None:
-        write(page.given(manifest, page.Given.read(folder)), folder)
-        return
-    classifier.report(folder, manifest, data=data, extra=page.weights)
+    if manifest.picture is not None:
+        classifier.report(folder, manifest, data=data, extra=weights)
+    elif (dataset := _dataset(manifest)) is None:
+        report_given(folder, manifest)
+    else:
+        report_learnt(folder, manifest, dataset)
 
 
-def _publish_given(options: argparse.Namespace) -> Path:
-    started = time.perf_counter()
-    unit = Unit(torch.tensor(options.weights), torch.tensor(options.bias), options.activation)
-    names = [f"x{i + 1}" for i in range(len(options.weights))]
-    example = EXAMPLE if len(names) == len(EXAMPLE) else tuple(1.0 for _ in names)
-    facts = page.Given(
-        weights=tuple(options.weights), bias=options.bias, activation=options.activation, example=example
-    )
-    reach = SPAN * sum(map(abs, options.weights))
-    low, high = (float(v) for v in facts.output(np.array([options.bias - reach, options.bias + reach])))
-    fields = {
-        "table": Table(
-            columns=tuple(
-                NumberColumn(kind="number", name=name, about=f"weight {w:g}", low=-SPAN, high=SPAN)
-                for name, w in zip(names, options.weights, strict=True)
-            )
-        ),
-        "target": Target(name="y", low=low, high=high),
-    }
+def _dataset(manifest: Manifest) -> TableDataset | None:
+    """The table that the model was made from, as its command names it; None where its weights were given.
 
-    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
-        points = _points(manifest)
-        deviation = _deviation(folder, manifest, points, facts)
-        return (Measure(name="max_deviation", value=deviation, protocol=PROTOCOL, rows=len(points), seeds=(0,)),)
-
-    def reported(folder: Path, manifest: Manifest) -> None:
-        facts.write(folder)
-        write(page.given(manifest, facts), folder)
-
-    rows = torch.tensor(np.vstack([example, _grid(len(names))])[:256], dtype=torch.float32)
-    return publish(
-        Draft(
-            task="regress",
-            modality="table",
-            title=f"One unit with given weights, {options.activation}",
-            summary=f"{facts.formula}. Nothing was learnt: the weights are those of the command. "
-            "The graph `net_input` gives z, which /v2 can ask for.",
-            data=DataSource(
-                name="None: the weights were given",
-                source="the command",
-                licence="none needed",
-                rows_train=1,
-                rows_held_out=0,
-                rows_test=0,
-                note=f"The one row is the example ({', '.join(f'{v:g}' for v in example)})",
-            ),
-            max_rows=MAX_ROWS,
-            train_s=time.perf_counter() - started,
-            parameters=len(names) + 1,
-            precision="no",
-            fields=fields,
-        ),
-        [
-            Export(graph="regressor", module=unit, input="row", outputs=("value",), rows=rows),
-            Export(graph="net_input", module=NetInput(unit), input="row", outputs=("z",), rows=rows),
-        ],
-        options=options,
-        measure=measured,
-        report=reported,
-    )
+    Raises: DataError where it is no longer that table.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    add_options(parser)
+    made, _ = parser.parse_known_args(shlex.split(manifest.made.command)[4:])
+    if made.data is None:
+        return None
+    dataset = tables.load(made.data, foretold=made.target)
+    if dataset.table != manifest.table or dataset.labels != manifest.labels:
+        raise DataError(f"{made.data}: is no longer the table that {manifest.name} was made from")
+    return dataset
 
 
-def _learn_pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
+def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     dataset = load(options.data)
     options.name = options.name or f"perceptron-{dataset.name}"
     check_can_publish(Path(options.models), options.name, options.model_version)
@@ -175,28 +126,8 @@ def _learn_pictures(options: argparse.Namespace, accelerator: Accelerator) -> Pa
         precision=accelerator.mixed_precision,
         title=f"One linear unit per class, {dataset.title}",
         goals=GOALS.get(options.data, {}),
-        extra=page.weights,
+        extra=weights,
     )
-
-
-def _grid(inputs: int) -> NDArray[np.float64]:
-    """Points that fill the inputs' range: a grid for two inputs, drawn at random for more."""
-    if inputs <= 2:
-        axes = np.meshgrid(*[np.linspace(-SPAN, SPAN, GRID)] * inputs)
-        return np.stack([axis.ravel() for axis in axes], axis=1)
-    return np.random.default_rng(0).uniform(-SPAN, SPAN, (GRID * GRID, inputs))
-
-
-def _points(manifest: Manifest) -> NDArray[np.float64]:
-    assert manifest.table is not None
-    return _grid(len(manifest.table.columns))
-
-
-def _deviation(folder: Path, manifest: Manifest, points: NDArray[np.float64], facts: page.Given | None = None) -> float:
-    facts = facts or page.Given.read(folder)
-    session = onnx_model.open_graph(folder, manifest.graphs["regressor"])
-    (value,) = session.run(["value"], {"row": points.astype(np.float32)})
-    return float(np.abs(value - facts.output(facts.net_input(points.astype(np.float32)))).max())
 
 
 def _numbers(text: str) -> tuple[float, ...]:
