@@ -79,7 +79,7 @@ def finish(
 
     def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
         model = Published(folder, manifest)
-        scored["test"] = model.score(test_x, quiet=False)
+        scored["test"] = model.score(test_x, kept=Path(options.runs) / f"{options.name}-scores", quiet=False)
         return tuple(
             Measure(
                 name=name,
