@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
-from training.evaluation import likelihood
+from training.evaluation import likelihood, variational
 from training.evaluation.likelihood import Likelihood
+from training.evaluation.variational import Published
 
 SIGMA = 0.7
 
@@ -170,3 +172,44 @@ def test_fewer_samples_are_taken_in_groups_of_all() -> None:
     assert scored.nll() == pytest.approx(-math.log(2))
     with pytest.raises(ValueError, match="expected 1 to 4, got 5"):
         scored.nll(5)
+
+
+class Paper(Published):
+    """A model without graphs, which counts the rows that it scores."""
+
+    def __init__(self) -> None:
+        self.graphs = ["encoder", "decoder"]
+        self.rows = 0
+
+    def encode(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self.rows += len(image)
+        mu = image.reshape(len(image), -1)[:, :2].astype(np.float32) / 255
+        return mu, np.zeros_like(mu)
+
+    def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        return halves(latent)
+
+
+def test_a_scoring_that_was_stopped_goes_on_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variational, "ROWS_KEPT", 4)
+    x = np.random.default_rng(0).integers(0, 2, (10, 2, 2, 1), dtype=np.uint8) * np.uint8(255)
+    whole, resumed = Paper(), Paper()
+    expected = whole.score(x, samples=5)
+    resumed.score_part(x, 4, samples=5, kept=tmp_path)
+    found = resumed.score(x, samples=5, kept=tmp_path)
+    assert resumed.rows == 10  # each row once
+    np.testing.assert_array_equal(found.log_w, expected.log_w)
+    np.testing.assert_array_equal(found.kl, expected.kl)
+    again = Paper()
+    assert again.score(x, samples=5, kept=tmp_path).nll() == expected.nll()
+    assert again.rows == 0
+
+
+def test_other_pictures_samples_or_weights_are_scored_anew(tmp_path: Path) -> None:
+    x = np.zeros((3, 2, 2, 1), np.uint8)
+    Paper().score(x, samples=5, kept=tmp_path)
+    for pictures, samples, graphs in ((x + 255, 5, ["a", "b"]), (x, 6, ["encoder", "decoder"]), (x, 5, ["a", "b"])):
+        model = Paper()
+        model.graphs = graphs
+        model.score(pictures.astype(np.uint8), samples=samples, kept=tmp_path)
+        assert model.rows == 3
