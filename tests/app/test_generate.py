@@ -155,6 +155,7 @@ def test_pictures_come_as_a_grid_near_a_square_or_as_wide_as_asked(coders: House
     assert shape({"n": 10}, "columns=5") == (5, 2)
     assert shape({"n": 10, "columns": 40}) == (10, 1)
     assert shape({"grid": {"side": 3}}) == (3, 3)
+    assert shape({"grid": {"side": 4}}, "columns=8") == (8, 2)
     assert shape({"between": [[0, 0], [1, 1]], "frames": 7}) == (7, 1)
 
 
