@@ -48,6 +48,9 @@ def load(spec: str, *, foretold: str | None, task: Task | None = None) -> TableD
     labels: tuple[str, ...] = ()
     if task == "regress":
         y = torch.from_numpy(_numbers_of(cells, at, answer).astype(np.float32))
+        if bool((y == y[0]).all()):
+            where = f"{cells.path}, column '{header.written}'"
+            raise DataError(f"{where}: is {y[0]:g} in every row, expected different numbers")
     else:
         labels, place = _labels(cells, at, answer)
         y = torch.from_numpy(place)

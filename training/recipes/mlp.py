@@ -23,6 +23,7 @@ from training.loop import Interrupted, Run, fit, run_folder
 from training.networks.flat import FlatClassifier, FlatHyperparameters, flat_for
 from training.options import add_flags, given, positive
 from training.recipe import Evaluation
+from training.tabular.ensemble import Schedule
 from training.tabular.finish import finish, write_report
 from training.tabular.measures import WORDS, answers_of, figures
 from training.tabular.model import PLAN, learn_table, task_of
@@ -126,7 +127,8 @@ def _measure(
 ) -> list[Repetition]:
     """The nested rounds, from where an interrupted run left off. Raises: Interrupted."""
     digest = hashlib.sha256(dataset.train_x.numpy().tobytes() + dataset.train_y.numpy().tobytes()).hexdigest()
-    settings = {"recipe": "mlp", "data": digest, "seed": options.seeds[0], **asdict(plan)}
+    schedule = asdict(Schedule.for_rows(len(dataset.train_y)))
+    settings = {"recipe": "mlp", "data": digest, "seed": 0, **asdict(plan), **schedule}
     folder = run_folder(options, settings, accelerator)
     x, y, task = dataset.train_x, dataset.train_y, task_of(dataset)
     title = f"{options.name}: nested cross-validation, {OUTER} folds"

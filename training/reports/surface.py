@@ -50,10 +50,9 @@ def section(folder: Path, manifest: Manifest, dataset: TableDataset, evidence: E
     else:
         inside, words = _values(plane, answers[:, 0], None if truth is None else truth[:, 0], points, dataset)
     others = "" if len(table.columns) == 2 else " All other columns are at their median or most frequent value."
-    return (
-        f'<p class="note">{words}{others} Dots: {len(points)} of the rows that it learnt from.</p>'
-        f'<div class="charts two">{inside}</div>'
-    )
+    dots = f"Dots are {len(points)} of the rows that it learnt from"
+    dots += ", filled where they have the label." if dataset.labels else "."
+    return f'<p class="note">{words}{others} {dots}</p><div class="charts two">{inside}</div>'
 
 
 def _classes(
@@ -110,7 +109,7 @@ def _values(
         parts = [
             plane.coloured((field - middle) / half),
             plane.contours(field, levels),
-            plane.dots(points, "two", radius=1.6),
+            _circles(plane, points, "fill:var(--ink);stroke:var(--page)"),
         ]
         charts.append(f"<figure style='margin:0'><h3>{title}</h3>{plane.svg(parts, label=title)}</figure>")
     words = (
@@ -123,7 +122,15 @@ def _values(
 def _dots(plane: Plane, points: list[tuple[float, float]], of_one: NDArray[np.bool_]) -> str:
     ours = [point for point, mine in zip(points, of_one, strict=True) if mine]
     others = [point for point, mine in zip(points, of_one, strict=True) if not mine]
-    return plane.dots(others, "two", radius=2.2) + plane.dots(ours, "one", radius=2.2)
+    return _circles(plane, others, "fill:var(--page);stroke:var(--ink)") + _circles(
+        plane, ours, "fill:var(--ink);stroke:var(--page)"
+    )
+
+
+def _circles(plane: Plane, points: list[tuple[float, float]], style: str) -> str:
+    """Dots in the colours of ink and paper, which stand out from the field's."""
+    found = "".join(f'<circle cx="{plane.x(a):.1f}" cy="{plane.y(b):.1f}" r="2.2"/>' for a, b in points)
+    return f'<g style="{style};stroke-width:.7">{found}</g>'
 
 
 def _middle(dataset: TableDataset) -> NDArray[np.float32]:

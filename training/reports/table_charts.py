@@ -35,11 +35,11 @@ def importance_chart(names: Sequence[str], found: Sequence[tuple[float, float]],
         y = top + step * (i + 0.5)
         a, b = sorted((x(0.0), x(mean)))
         name = names[j] if len(names[j]) <= 22 else names[j][:21] + "…"
+        ends = f'x1="{x(mean - spread):.1f}" x2="{x(mean + spread):.1f}"'
         parts += [
             f'<text class="muted" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>',
             f'<rect class="bar" x="{a:.1f}" y="{y - 7:.1f}" width="{b - a:.1f}" height="14"/>',
-            f'<line class="whisker" x1="{x(mean - spread):.1f}" x2="{x(mean + spread):.1f}" '
-            f'y1="{y:.1f}" y2="{y:.1f}"/>',
+            f'<line class="whisker" {ends} y1="{y:.1f}" y2="{y:.1f}"/>',
             f'<circle class="dot one" cx="{x(mean):.1f}" cy="{y:.1f}" r="3"/>',
         ]
     return f'<svg viewBox="0 0 580 {bottom + 24}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'

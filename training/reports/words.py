@@ -28,10 +28,12 @@ TITLES: Final = {
     "psnr": "PSNR",
     "elbo": "ELBO",
     "kl": "KL divergence",
+    **{f"coverage_{c}": f"Within the {c} % interval" for c in (50, 80, 90, 95)},
+    "width_90": "Width of the 90 % interval",
 }
 HIGHER: Final = ("accuracy", "precision", "recall", "f1", "top5", "auc", "r2", "psnr", "elbo")
 LOWER: Final = ("nll", "ece", "brier", "error", "loss", "mse", "rmse", "mae", "kl")
-SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5")
+SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5", "coverage")
 THUMBNAIL = 96
 
 
@@ -49,7 +51,7 @@ def percent(share: float, rows: int) -> str:
 
 def kind_of(name: str) -> str:
     """`test_accuracy` -> `accuracy`: the known word that a measure's name ends in, else the name itself."""
-    return next((known for known in (*HIGHER, *LOWER) if known in name.lower().split("_")), name.lower())
+    return next((known for known in (*HIGHER, *LOWER, *SHARES) if known in name.lower().split("_")), name.lower())
 
 
 def is_better_higher(name: str) -> bool:

@@ -49,8 +49,8 @@ class Task:
 class Schedule:
     """Adam (Kingma, Ba 2015), its rate falling from `lr` to nothing along a line over `steps` steps of `batch` rows."""
 
-    steps: int = 250
-    lr: float = 0.02
+    steps: int = 150
+    lr: float = 0.03
     batch: int = 2048
 
     @classmethod

@@ -30,7 +30,7 @@ class Plan:
     grid: tuple[Setting, ...]
     keep: int
     folds: int = 5
-    repeats: int = 2
+    repeats: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

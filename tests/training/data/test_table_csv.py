@@ -1,0 +1,266 @@
+"""Tables from CSV files: what is understood of them, and how faults are told."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.core.tables import CategoryColumn, NumberColumn
+from training.data import csv_table, csv_values
+from training.data.base import DataError
+from training.data.csv_cells import read_cells
+from training.data.header import Header
+from training.data.tables import load
+
+ROWS = 40
+
+
+def grades(separator: str = ",", point: str = ".") -> str:
+    """40 rows: lectures, hours with a unit and two values missing, a programme, and the grade."""
+    lines = [separator.join(("lectures", "hours [h]", "programme", "grade (points)"))]
+    for i in range(ROWS):
+        hours = "" if i in (3, 8) else f"{i / 4:.2f}".replace(".", point)
+        grade = f"{40 + i * 1.25:.2f}".replace(".", point)
+        lines.append(separator.join((str(i * 7 % 15), hours, ("physics", "maths")[i % 2], grade)))
+    return "\n".join(lines) + "\n"
+
+
+def written(folder: Path, text: str | bytes, name: str = "grades.csv") -> str:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def test_numbers_words_units_and_gaps_are_told_apart(tmp_path: Path) -> None:
+    found = load(written(tmp_path, grades()), foretold="grade")
+    lectures, hours, programme = found.table.columns
+    assert isinstance(lectures, NumberColumn)
+    assert isinstance(hours, NumberColumn)
+    assert isinstance(programme, CategoryColumn)
+    assert (lectures.name, lectures.unit, lectures.missing) == ("lectures", "", False)
+    assert (hours.name, hours.unit, hours.missing, hours.low, hours.high) == ("hours", "h", True, 0.0, 9.75)
+    assert programme.categories == ("maths", "physics")
+    assert found.task == "regress"
+    assert found.target is not None
+    assert (found.target.name, found.target.unit, found.target.low) == ("grade", "points", 40.0)
+    assert found.train_x.shape == (ROWS, 3)
+    assert np.isnan(found.train_x[3, 1].item())
+    assert found.train_x[:2, 2].tolist() == [1.0, 0.0]
+    assert found.train_y[4].item() == 45.0
+    assert len(found.test_y) == 0
+
+
+@pytest.mark.parametrize(
+    ("separator", "point"), [(",", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ","), ("|", ".")]
+)
+def test_every_delimiter_gives_the_same_table(tmp_path: Path, separator: str, point: str) -> None:
+    plain = load(written(tmp_path, grades()), foretold="grade")
+    other = load(written(tmp_path, grades(separator, point), "other.csv"), foretold="grade")
+    assert other.table == plain.table
+    assert other.train_x.nan_to_num(-1).equal(plain.train_x.nan_to_num(-1))
+    assert other.train_y.equal(plain.train_y)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_every_spreadsheet_s_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    text = grades().replace("physics", "Übung").replace("\n", "\r\n")
+    found = load(written(tmp_path, text.encode(encoding)), foretold="grade")
+    column = found.table.columns[2]
+    assert isinstance(column, CategoryColumn)
+    assert "Übung" in column.categories
+    assert ("Windows-1252" in found.note) == (encoding == "cp1252")
+
+
+def test_a_spreadsheet_s_own_hint_is_no_row(tmp_path: Path) -> None:
+    found = load(written(tmp_path, "sep=;\n" + grades(";", ",")), foretold="grade")
+    assert len(found.train_y) == ROWS
+
+
+@pytest.mark.parametrize("mark", ["", "NA", "NaN", "null", "?", "n/a"])
+def test_gaps_have_many_names(tmp_path: Path, mark: str) -> None:
+    text = "a,b,y\n" + "".join(f"{i * i},{mark if i == 5 else ('p', 'q')[i % 2]},{i % 2}\n" for i in range(ROWS))
+    found = load(written(tmp_path, text), foretold="y")
+    assert found.table.columns[1].missing
+    assert math.isnan(found.train_x[5, 1].item())
+    assert found.labels == ("0", "1")
+
+
+def test_columns_that_cannot_help_are_left_out_with_a_word(tmp_path: Path) -> None:
+    lines = ["id,name,same,empty,x,y"]
+    lines += [f"{i + 1},student {i},here,,{i * i % 13},{i % 2}" for i in range(ROWS)]
+    found = load(written(tmp_path, "\n".join(lines)), foretold="y")
+    assert [column.name for column in found.table.columns] == ["x"]
+    for part in ("'id' (it numbers the rows)", "'name' (names or prose", "'same' (the same", "'empty' (no value"):
+        assert part in found.note
+
+
+def test_rows_without_an_answer_are_left_out_with_a_word(tmp_path: Path) -> None:
+    text = "x,y\n" + "".join(f"{i * i},{'' if i < 2 else i / 2}\n" for i in range(ROWS))
+    found = load(written(tmp_path, text), foretold="y")
+    assert len(found.train_y) == ROWS - 2
+    assert "2 rows without a value of y left out" in found.note
+
+
+def test_few_whole_numbers_are_classes_unless_asked_otherwise(tmp_path: Path) -> None:
+    path = written(tmp_path, "x,y\n" + "".join(f"{i * i},{i % 4}\n" for i in range(ROWS)))
+    assert load(path, foretold="y").labels == ("0", "1", "2", "3")
+    assert load(path, foretold="y", task="regress").target is not None
+
+
+def test_two_columns_of_one_name_keep_their_units_in_it(tmp_path: Path) -> None:
+    text = "w [kg],w [lb],y\n" + "".join(f"{i * i},{i * i * 2.2},{i % 2}\n" for i in range(ROWS))
+    found = load(written(tmp_path, text), foretold="y")
+    assert [column.name for column in found.table.columns] == ["w [kg]", "w [lb]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty, expected a line of column names"),
+        ("grade\n1\n", "has one column, 'grade'"),
+        ("a,grade\n", "has column names and no rows"),
+        ("1,2\n3,4\n", "line 1: has only numbers"),
+        ("a,a,grade\n1,2,3\n", "line 1: 2 columns are called 'a'"),
+        ("a,grade\n1,2\n\n3,4,5\n", "line 4: has 3 cells, the line of names has 2"),
+        ('a,grade\n1,2\n"3,4\n', "line 3: opens a quote that is never closed"),
+        ('a,grade\n"1"2,2\n', "line 2: has text behind a closing quote"),
+        ("a,grade\n1,\0\n", "line 2: has a zero byte"),
+        ("a,b\n1,2\n", "has no column 'grade'"),
+        ("a,Grade\n1,2\n", "did you mean 'Grade'?"),
+        ("a,grade\n1,2\n3,4\n", "has 2 rows with a value of 'grade', expected 30 or more"),
+        ("a,grade\n1,NA\n3,\n", "column 'grade': has no value in 2 rows"),
+        ("a,grade\n" + "1,2\n4,2\n" * 20, "column 'grade': is '2' in every row"),
+        ("a,grade\n" + "1,2\n2,3\n" * 20, None),
+        ("a,grade\n" + "1,2\n4,2\n" * 20 + "2,3\n", "the class '3' has 1 rows, expected 5 or more"),
+        (
+            "a,grade\n" + "1,2.5\n2,3.25\n4,5\n" * 20 + "one,3\n",
+            "line 62, column 'a': 'one' is not a number, as 60 of 61",
+        ),
+        ("a,grade\n" + "1,2\n2,3\n" * 20 + "1e39,3\n", "line 42, column 'a': '1e39' is beyond what float32 holds"),
+        ("a,grade\n" + "7,2\n7,3\n" * 20, "no column is left to learn from; left out: 'a' (the same in every row)"),
+    ],
+)
+def test_faults_name_file_line_and_column(tmp_path: Path, text: str, message: str | None) -> None:
+    path = written(tmp_path, text)
+    if message is None:
+        assert load(path, foretold="grade").labels == ("2", "3")
+        return
+    with pytest.raises(DataError) as told:
+        load(path, foretold="grade")
+    assert str(told.value).startswith(path)
+    assert message in str(told.value)
+
+
+def test_a_regression_of_words_names_the_first(tmp_path: Path) -> None:
+    path = written(tmp_path, "a,grade\n" + "".join(f"{i * i},{('good', 'bad')[i % 2]}\n" for i in range(ROWS)))
+    with pytest.raises(DataError, match="line 2, column 'grade': 'good' is not a number, as a regression needs"):
+        load(path, foretold="grade", task="regress")
+
+
+def test_a_regression_of_one_number_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "a,grade\n" + "".join(f"{i * i},7\n" for i in range(ROWS)))
+    with pytest.raises(DataError, match="column 'grade': is 7 in every row, expected different numbers"):
+        load(path, foretold="grade", task="regress")
+
+
+def test_the_target_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"--target; there are lectures, hours \[h\], programme, grade \(points\)"):
+        load(written(tmp_path, grades()))
+
+
+def test_many_rows_have_a_test_part_of_each_class(tmp_path: Path) -> None:
+    text = "x,y\n" + "".join(f"{i * i % 997},{'ab'[i % 10 == 0]}\n" for i in range(csv_table.MANY_ROWS))
+    found = load(written(tmp_path, text), foretold="y")
+    assert len(found.test_y) == csv_table.MANY_ROWS // 5
+    assert (found.test_y == 1).sum() == csv_table.MANY_ROWS // 50
+    again = load(written(tmp_path, text, "again.csv"), foretold="y")
+    assert found.test_x.equal(again.test_x)
+
+
+def test_another_file_is_read_by_a_model_s_columns(tmp_path: Path) -> None:
+    found = load(written(tmp_path, grades()), foretold="grade")
+    lines = grades().splitlines()
+    turned = [",".join(reversed(line.split(","))) for line in lines]
+    x, y = csv_table.load_for(
+        written(tmp_path, "\n".join(turned), "turned.csv"), found.table, foretold="grade", labels=()
+    )
+    assert x.nan_to_num(-1).equal(found.train_x.nan_to_num(-1))
+    assert y.equal(found.train_y)
+    strange = "\n".join(lines).replace("maths", "arts", 1)
+    with pytest.raises(DataError, match="column 'programme': 'arts' is none of maths, physics"):
+        csv_table.load_for(written(tmp_path, strange, "x.csv"), found.table, foretold="grade", labels=())
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "unit"),
+    [
+        ("weight [kg]", "weight", "kg"),
+        ("weight (kg)", "weight", "kg"),
+        ("weight[kg]", "weight", "kg"),
+        ("  two   words [m/s²] ", "two words", "m/s²"),
+        ("f(x) [m]", "f(x)", "m"),
+        ("weight", "weight", ""),
+        ("weight []", "weight []", ""),
+        ("[kg]", "[kg]", ""),
+        ("weight (kg) of it", "weight (kg) of it", ""),
+    ],
+)
+def test_units_stand_in_brackets_at_the_end(text: str, name: str, unit: str) -> None:
+    found = Header.of(text)
+    assert (found.name, found.unit) == (name, unit)
+
+
+CELL = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=12).map(str.strip)
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.lists(CELL, min_size=3, max_size=3), min_size=1, max_size=8).filter(lambda rows: all(map(any, rows))),
+    st.sampled_from([",", ";", "\t"]),
+)
+def test_what_the_standard_library_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], delimiter: str
+) -> None:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL)
+    writer.writerows([["first", "second", "third"], *rows])
+    path = tmp_path_factory.getbasetemp() / "round.csv"
+    path.write_text(stream.getvalue(), encoding="utf-8", newline="")
+    found = read_cells(path)
+    assert found.rows == rows
+    assert found.delimiter == delimiter
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=20), st.booleans())
+def test_numbers_are_read_as_they_were_written(numbers: list[float], comma: bool) -> None:
+    texts = [repr(number).replace(".", ",") if comma else repr(number) for number in numbers]
+    cells = csv_table.Cells("x.csv", ";", (Header("a", "a"),), [[t] for t in texts], list(range(len(texts))), "utf-8")
+    found = csv_values.values(cells, 0).numbers
+    assert found is not None
+    assert found.tolist() == numbers
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(max_size=6).map(str.strip), min_size=1, max_size=30))
+def test_any_column_is_numbers_words_or_one_told_fault(texts: list[str]) -> None:
+    cells = csv_table.Cells("x.csv", ",", (Header("a", "a"),), [[t] for t in texts], list(range(len(texts))), "utf-8")
+    try:
+        found = csv_values.values(cells, 0)
+    except DataError as error:
+        told = str(error)
+    else:
+        told = ""
+    if told:
+        assert told.startswith("x.csv, line ")
+        return
+    if found.numbers is None and found.present:
+        place = csv_values.places(cells, 0, found.texts, csv_values.words(found.present))
+        assert [csv_values.words(found.present)[int(p)] for p in place if not math.isnan(p)] == found.present
