@@ -28,7 +28,7 @@ METHODS: Final = (
     Method(name="full-batch", rows=None, epochs=600, rates=(0.1, 0.3, 1.0, 3.0), optimiser=plain),
     Method(name="SGD, one row", rows=1, epochs=6, rates=(0.01, 0.03, 0.1, 0.3), optimiser=plain),
     Method(name="mini-batches", rows=BATCH, epochs=40, rates=(0.1, 0.3, 1.0, 3.0), optimiser=plain),
-    Method(name="momentum", rows=BATCH, epochs=40, rates=(0.01, 0.03, 0.1, 0.3), optimiser=momentum),
+    Method(name="momentum", rows=BATCH, epochs=40, rates=(0.03, 0.1, 0.3, 1.0), optimiser=momentum),
     Method(name="Adam", rows=BATCH, epochs=40, rates=(0.003, 0.01, 0.03, 0.1), optimiser=adam),
 )
 PATH_EPOCHS: Final = {"full-batch": 300, "SGD, one row": 40, "mini-batches": 100, "momentum": 100, "Adam": 100}

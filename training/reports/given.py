@@ -153,14 +153,19 @@ def _plane(m: Manifest, unit: Given) -> str:
         most = max(float(np.abs(y).max()), 1e-12)
         field, levels = y / most, [most * share for share in (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)]
     example = (unit.example[0], unit.example[1])
-    out = float(unit.output(unit.net_input(np.array(example))))
+    net = float(unit.net_input(np.array(example)))
+    out = float(unit.output(np.array(net)))
     drawing = plane.svg(
         [
             plane.coloured(field),
             plane.contours(y, levels),
             plane.contours(z, [0.0], name="border"),
             f'<g class="example">{plane.dots([example], "five", radius=5)}</g>',
-            plane.note(example, f"({number(example[0])}, {number(example[1])}): y = {out:.3g}"),
+            plane.note(
+                example,
+                f"({number(example[0])}, {number(example[1])}): y = {out:.3g}",
+                anchor="end" if net * unit.weights[0] < 0 else "start",  # away from the line
+            ),
         ],
         label=f"The plane of {first.name} and {second.name}, coloured by the unit's output, with the line z = 0",
     )
@@ -168,13 +173,13 @@ def _plane(m: Manifest, unit: Given) -> str:
     length = float(np.linalg.norm(w))
     middle = {"sigmoid": "y = 0.5", "tanh": "y = 0"}.get(unit.activation, "y = 0")
     words = (
-        f"Blue where the unit's output is high, orange where it is low. On the black line z = 0, so {middle}: the "
+        f"Blue where the unit's output is high, orange where it is low. On the thick line z = 0, so {middle}: the "
         "decision line. The thin lines have outputs of "
         f"{', '.join(number(float(f'{v:.3g}')) for v in levels)}; all are parallel, because the output depends on one "
         "number only, how far the point lies from the line."
     )
     if length:
-        distance = float(unit.net_input(np.array(example))) / length
+        distance = net / length
         side = "on the side that the weights point to" if distance > 0 else "on the side away from the weights"
         words += (
             f" The weights ({number(w[0])}, {number(w[1])}) stand at right angles to it. The example lies "

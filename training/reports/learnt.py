@@ -98,7 +98,7 @@ def _plane(e: Evidence, dataset: TableDataset, x: NDArray[np.float32], y: NDArra
         orange = [point for point, label in zip(points, y[:SHOWN][known], strict=True) if label == 0]
         parts += [plane.dots(orange, "two"), plane.dots(blue, "one")]
         words = (
-            f"Blue: {dataset.labels[1]}, orange: {dataset.labels[0]}. On the black line both are as probable; the thin "
+            f"Blue: {dataset.labels[1]}, orange: {dataset.labels[0]}. On the thick line both are as probable; the thin "
             "lines are at 10, 25, 75 and 90 %."
         )
     else:

@@ -19,6 +19,11 @@ from training.reports.plane import ABOVE, BELOW
 Numbers = NDArray[np.floating[Any]]
 
 FIVE: Final = "grid-template-columns:repeat(5,minmax(0,9rem))"
+DECIDED: Final = (
+    "What decided, on the 5,000 held-out rows: cross-entropy with small weights had 91.9 % right, with neighbouring "
+    "weights held close as well 92.1 %, with generalised cross-entropy (q = 0.3) in its place 92.4 %; q = 0.7 had "
+    "92.1 %. A linear net will never get some rows right, and cross-entropy spends most of its effort on them."
+)
 
 
 def weights(folder: Path) -> list[Section]:
@@ -45,6 +50,8 @@ def weights(folder: Path) -> list[Section]:
         "logit is the sum of its pixels times these. They are templates: a linear unit has one per class, and must "
         f"make do with it for every way to write the digit. Full colour is a weight of {strength:.2g}."
     )
+    if manifest.data.spec == "mnist":
+        words += f"</p><p class='note'>{DECIDED}"
     return [
         Section(
             key="weights",
