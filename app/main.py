@@ -171,7 +171,9 @@ def create_app(
             allow_headers=[
                 *("Authorization", "Content-Type", "X-API-Key", "X-Request-Id", DEADLINE, PRIORITY, HEADER_LENGTH)
             ],
-            expose_headers=["Server-Timing", "X-Request-Id", "X-Model", "X-Device", "Retry-After", HEADER_LENGTH],
+            expose_headers=[
+                *("Server-Timing", "X-Request-Id", "X-Model", "X-Device", "X-Seed", "Retry-After", HEADER_LENGTH)
+            ],
         )
     app.front = Telemetry(app.front, finished=metrics.request, traced=traced)
     return app

@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         0, ge=0, le=1 << 20, description="MiB of the GPU's memory that each graph of a model may take; 0 sets no limit"
     )
     workers: int = Field(1, ge=1, le=64, description="processes that serve; one that dies is replaced")
-    max_rows_per_request: int = Field(256, ge=1, le=65536, description="rows (pictures) in one request")
+    max_rows_per_request: int = Field(512, ge=1, le=65536, description="rows (pictures) in one request")
     max_queued_rows: int = Field(
         4096, ge=1, le=1 << 20, description="rows that may wait for a model, in each worker, before 429"
     )
