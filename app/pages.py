@@ -18,6 +18,7 @@ from fastapi.responses import HTMLResponse
 
 from app import examples, openapi
 from app.core.errors import NotFound
+from app.core.manifest import Task
 from app.core.trial import trials
 from app.engine.registry import Model
 from app.wire.context import Context
@@ -30,6 +31,14 @@ OURS: Final = ("docs.js", "page.css")
 # Redoc ends its menu with a picture from its makers' address: the one thing in these files that asks outside.
 OUTSIDE_PICTURE: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 
+TITLES: Final[dict[Task, str]] = {
+    "classify": "What is it?",
+    "regress": "How much?",
+    "reconstruct": "What stays of it in a few numbers?",
+    "generate": "Make new ones",
+    "denoise": "Make it clear",
+    "translate": "Show it as something else",
+}
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; "
@@ -118,7 +127,11 @@ def install(app: FastAPI, context: Context, *, docs: bool) -> None:
 def landing_page(context: Context, base: str, *, docs: bool) -> str:
     """What is loaded, what each model makes of a few pictures, and commands to try."""
     registry = context.registry
-    models = "\n".join(_model(model, base) for model in registry.models)
+    models = "\n".join(
+        f"<h2>{title}</h2>" + "\n".join(_model(model, base) for model in registry.models if model.manifest.task == task)
+        for task, title in TITLES.items()
+        if any(model.manifest.task == task for model in registry.models)
+    )
     refused = "\n".join(
         f"<li><strong>{html.escape(r.folder)}</strong><br>{html.escape(r.reason)}</li>" for r in registry.refused
     )
@@ -156,8 +169,8 @@ def _model(model: Model, address: str) -> str:
         for png, label in examples.answered(model)
     )
     return (
-        f'<section class="model"><h2>{html.escape(m.name)} <small>version {m.version}, {m.task}, '
-        f"{html.escape(model.device)}</small></h2><p>{html.escape(m.summary)}</p>"
+        f'<section class="model"><h3>{html.escape(m.name)} <small>version {m.version}, {html.escape(model.device)}'
+        f"</small></h3><p>{html.escape(m.summary)}</p>"
         f'<div class="pictures">{pictures}</div><dl>{figures}</dl>'
         f"<pre>{html.escape(chr(10).join(trials(m, address)))}</pre><nav>{_links(links)}</nav></section>"
     )
