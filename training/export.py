@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -30,6 +31,7 @@ PARITY_ATOL = 1e-4
 GOLDEN_ROWS = 10
 LEAST_FREE_BYTES = 64 * 2**20
 OPSET = 18
+_NUMBERS = re.compile(r"\[\s+[-+.\deE]+(?:,\s+[-+.\deE]+)*\s+\]")
 
 
 class PublishError(Exception):
@@ -183,7 +185,9 @@ def _outputs(written: Written) -> set[str]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    """For people too: a line for each field, and for each list of numbers."""
+    text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), manifest.model_dump_json(indent=2))
+    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
