@@ -25,6 +25,7 @@ DRAWN_SEED: Final = 0
 STEPS: Final = 13
 REACH: Final = 3.0  # standard deviations of the prior
 PAIRS: Final = 8
+STARTS: Final = 10
 FEW: Final = 4  # latents; for no more of them a chart says nothing that the table does not
 PLANE_ROWS: Final = 5000
 
@@ -176,10 +177,15 @@ class VaeReport:
     def _traversals(self) -> str:
         if not len(self.test_x) or not self._used:
             return ""
-        start = self._codes(self._examples[:1])[0]
+        starts = self._codes(self._examples[:STARTS])
         steps = np.linspace(-REACH, REACH, STEPS, dtype=np.float32)
-        grid = np.tile(start, (len(self._used), STEPS, 1))
+        grid = np.empty((len(self._used), STEPS, len(self.kl)), np.float32)
         for row, latent in enumerate(self._used):
+            ends = np.repeat(starts[:, None], 2, axis=1)
+            ends[:, :, latent] = steps[[0, -1]]
+            drawn = self._drawn(ends)
+            change = ((drawn[:, 1] - drawn[:, 0]) ** 2).reshape(len(starts), -1).sum(axis=1)
+            grid[row] = starts[change.argmax()]
             grid[row, :, latent] = steps
         rows = [
             f"<tr><td>z<sub>{latent}</sub></td><td>{self.kl[latent]:.2f}</td>"
@@ -190,17 +196,17 @@ class VaeReport:
         order = ""
         if len(self.kl) > FEW:
             falling = sorted(self.kl.tolist(), reverse=True)
-            drawn = mosaics.bars(falling, y_label="KL, nats a picture", x_label="latents, in falling order")
-            order = f'<div style="max-width:36rem">{drawn}</div>'
+            chart = mosaics.bars(falling, y_label="KL, nats a picture", x_label="latents, in falling order")
+            order = f'<div style="max-width:36rem">{chart}</div>'
         unused = len(self.kl) - len(self._used)
         shown = (
             f"; the {len(self._used)} above {USED} nats are shown, the other {unused} are not used" if unused else ""
         )
         span = f"−{REACH:g} to {REACH:g}"
         return (
-            '<p class="note">The code of the first test picture, one latent at a time set to values from '
-            f"{span}, all others kept. The KL divergence is how much a picture says through that latent on "
-            f"average{shown}.</p>{order}{table(('Latent', 'KL, nats', f'<from {span}'), rows)}"
+            f'<p class="note">One latent at a time set to values from {span}, all others kept, in the code of the one '
+            f"of {len(starts)} test pictures that it changes most. The KL divergence is how much a picture says through "
+            f"that latent on average{shown}.</p>{order}{table(('Latent', 'KL, nats', f'<from {span}'), rows)}"
         )
 
     def _interpolations(self) -> str:
