@@ -199,8 +199,9 @@ def test_a_folder_of_pictures_becomes_a_published_model_with_measured_figures(
     write_pictures(tmp_path / "pictures", per_class=60)
     where = ["--models", str(tmp_path / "models"), "--name", "colours"]
     arguments = ["vae", "--data", str(tmp_path / "pictures"), "--size", "8", "--latent", "2", "--epochs", "20"]
-    arguments += ["--width", "8", "--hidden", "16", "--batch-size", "16", "--runs", str(tmp_path / "runs"), *where]
-    assert main([*arguments, "--threads", "1"]) == 0
+    arguments += ["--width", "8", "--hidden", "16", "--batch-size", "16", "--rise-steps", "10", "--lr", "0.01"]
+    arguments += ["--kl-warm-up", "0.5", "--runs", str(tmp_path / "runs"), *where]
+    assert main([*arguments, "--threads", "1", "--precision", "fp32"]) == 0
     folder = tmp_path / "models" / "colours" / "1"
     manifest = onnx_model.load_manifest(folder)
     assert manifest.tasks == ("reconstruct", "generate")

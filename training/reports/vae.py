@@ -205,8 +205,8 @@ class VaeReport:
         span = f"−{REACH:g} to {REACH:g}"
         return (
             f'<p class="note">One latent at a time set to values from {span}, all others kept, in the code of the one '
-            f"of {len(starts)} test pictures that it changes most. The KL divergence is how much a picture says through "
-            f"that latent on average{shown}.</p>{order}{table(('Latent', 'KL, nats', f'<from {span}'), rows)}"
+            f"of {len(starts)} test pictures that it changes most. The KL divergence is how much a picture says "
+            f"through that latent on average{shown}.</p>{order}{table(('Latent', 'KL, nats', f'<from {span}'), rows)}"
         )
 
     def _interpolations(self) -> str:
