@@ -21,7 +21,7 @@ from app.core.errors import LoadRefused
 from app.core.manifest import Manifest, Measure
 from app.core.trial import trials
 from training import data, lessons, recipes
-from training.data import DataError
+from training.data import DataError, tables
 from training.evaluation import onnx_model
 from training.export import PublishError
 from training.loop import Interrupted
@@ -160,7 +160,7 @@ def _list(_: argparse.Namespace) -> int:
     for name, lesson in _lessons().items():
         print(f"  {name:16}{(lesson.__doc__ or '').splitlines()[0]}")
     print("\nData sets (--data):")
-    for name, description, place in data.available():
+    for name, description, place in [*data.available(), *tables.available()]:
         print(f"  {name:16}{description} ({place})")
     return 0
 
