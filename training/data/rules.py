@@ -49,7 +49,7 @@ def grade_spread(lectures: Array) -> Array:
 
 
 def passing() -> TableDataset:
-    """600 students, and 10,000 more to test on, drawn from `pass_probability`."""
+    """Will I pass this class? 600 students and their results, drawn from a written rule."""
     draw = _Draw(SEED)
     n = ROWS + TEST_ROWS
     lectures, hours = draw.whole(n, LECTURES), _hours(draw, n)
@@ -63,7 +63,7 @@ def passing() -> TableDataset:
 
 
 def grade() -> TableDataset:
-    """600 students, and 10,000 more to test on: normal around `grade_mean` by `grade_spread`; some hours missing."""
+    """The final grade of 600 students, drawn from a written rule; some hours are missing."""
     draw = _Draw(SEED + 1)
     n = ROWS + TEST_ROWS
     lectures, hours = draw.whole(n, LECTURES), _hours(draw, n)

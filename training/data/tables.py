@@ -46,7 +46,7 @@ def available() -> list[tuple[str, str, str]]:
     """(name, description, where it comes from); last, how to name a file."""
     rows = [(name, _first_line(make.__doc__), "drawn from a rule") for name, make in rules.SOURCES.items()]
     rows += [(name, _first_line(make.__doc__), "in scikit-learn") for name, make in bundled.SOURCES.items()]
-    return [*rows, ("path/to/table.csv", "your table: a line of names, then rows; --target names the column", "yours")]
+    return [*rows, ("table.csv", "your table: a line of names, then rows; --target names the column", "yours")]
 
 
 def _first_line(text: str | None) -> str:
