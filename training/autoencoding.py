@@ -20,7 +20,7 @@ from training.classifier import spread_rows
 from training.data import dataset_of
 from training.data.base import ImageDataset
 from training.evaluation import onnx_model
-from training.evaluation.reconstruction import PROTOCOLS, ROWS_PER_RUN, Published, figures, pca_errors
+from training.evaluation.reconstruction import PROTOCOLS, ROWS_PER_RUN, Published, figures, pca_errors, squared_errors
 from training.export import Export
 from training.networks.coder import FourierDecoder
 from training.networks.search import SearchingEncoder
@@ -30,7 +30,7 @@ from training.reports import autoencoder as page
 from training.reports.page import write
 
 NEAREST: Final = 3  # codebook entries that the search starts from, besides the encoder's proposal
-STEPS: Final = 4  # Gauss-Newton steps from each
+STEPS: Final = 5  # Gauss-Newton steps from each
 MAX_ROWS: Final = 64
 MOST_ERRORS: Final = 2000  # kept for p-values
 SIZES_ROWS: Final = 1000  # held-out rows on which latent sizes are compared
@@ -162,8 +162,12 @@ def finish(
     }
     test_x = dataset.test_x.cpu()
 
+    test_codes: list[NDArray[np.float32]] = []  # found once: the search takes its time
+
     def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
-        scored = figures(Published(folder, manifest).errors(test_x.numpy()))
+        model = Published(folder, manifest)
+        test_codes.append(model.encode(test_x.numpy()))
+        scored = figures(squared_errors(model.decode(test_codes[0]), test_x.numpy()))
         return tuple(
             Measure(
                 name=name,
@@ -179,7 +183,7 @@ def finish(
 
     def reported(folder: Path, manifest: Manifest) -> None:
         (folder / FIGURES_FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
-        write_report(folder, manifest, dataset)
+        write_report(folder, manifest, dataset, test_codes[0])
 
     shown = spread_rows(test_x, dataset.test_y.numpy())
     return publish(
@@ -230,11 +234,13 @@ def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | 
 
 def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
     """`Family.report` of autoencoders."""
-    write_report(folder, manifest, dataset_of(manifest, data))
+    dataset = dataset_of(manifest, data)
+    write_report(folder, manifest, dataset, Published(folder, manifest).encode(dataset.test_x.numpy()))
 
 
-def write_report(folder: Path, manifest: Manifest, dataset: ImageDataset) -> None:
-    """(Re)make the report of the model in `folder` from its ONNX graphs, its kept figures and its test rows."""
+def write_report(folder: Path, manifest: Manifest, dataset: ImageDataset, test_codes: NDArray[np.float32]) -> None:
+    """(Re)make the report of the model in `folder` from its ONNX graphs, its kept figures and its test rows, whose
+    codes (N, Z) are given."""
     model = Published(folder, manifest)
     found = json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8"))
     made = page.AutoencoderReport(
@@ -245,6 +251,7 @@ def write_report(folder: Path, manifest: Manifest, dataset: ImageDataset) -> Non
         siblings=siblings(folder, manifest),
         test_x=dataset.test_x.numpy(),
         test_y=dataset.test_y.numpy(),
+        test_codes=test_codes,
         latency=onnx_model.latency_ms(folder, "encoder"),
         decoder_latency=onnx_model.latency_ms(folder, "decoder"),
     )

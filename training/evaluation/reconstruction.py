@@ -44,13 +44,18 @@ class Published:
 
     def errors(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Mean squared error of each picture and its reconstruction, pixels in [0, 1]: (N,)."""
-        difference = self.decode(self.encode(image)) - image / np.float32(255)
-        return np.asarray((difference.astype(np.float64) ** 2).reshape(len(image), -1).mean(axis=1))
+        return squared_errors(self.decode(self.encode(image)), image)
 
 
 def _portions(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
     for i in range(0, len(rows), ROWS_PER_RUN):
         yield rows[i : i + ROWS_PER_RUN]
+
+
+def squared_errors(pictures: NDArray[np.float32], x: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean squared error (N,) of pictures in [0, 1] against rows from 0 to 255, both (N, ...)."""
+    difference = (pictures - x / np.float32(255)).astype(np.float64)
+    return np.asarray((difference**2).reshape(len(x), -1).mean(axis=1))
 
 
 def figures(errors: NDArray[np.float64]) -> dict[str, float]:

@@ -45,11 +45,11 @@ class Hyperparameters:
     hidden: tuple[int, ...] = described((512, 512), "widths of the decoder's dense layers")
     channels: int = described(16, "channels of the decoder's coarse map")
     frequencies: int = described(64, "directions in which the decoder sees the latent as waves")
-    fold: float = described(1.5, "how finely the decoder may fold the latent space: half turns per unit, times latent")
+    fold: float = described(3.0, "how finely the decoder may fold the latent space: half turns per unit, times latent")
     codebook: int = described(2048, "latents that each picture is compared with")
     renew: int = described(20, "steps after which the codebook is decoded anew")
     jitter: float = described(0.05, "noise on the codebook's latents, falling to none")
-    noise: float = described(0.05, "on the latents that the decoder learns from, so that neighbours are alike")
+    noise: float = described(0.02, "on the latents that the decoder learns from, so that neighbours are alike")
     handwriting: float = described(0.0, "augmentation: how far handwriting is bent and turned, 1 is ordinary")
     damping: float = described(0.1, "of the Gauss-Newton step on each row's latent")
     ema_steps: float = described(200.0, "steps over which the weights are averaged for serving")
@@ -219,7 +219,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--sizes", type=integers, default=(), metavar="N,N,...", help="latent sizes to try for the report"
     )
     parser.add_argument(
-        "--sizes-epochs", type=positive, default=3, metavar="N", help="epochs of each of them (default 3)"
+        "--sizes-epochs", type=positive, default=6, metavar="N", help="epochs of each of them (default 6)"
     )
     add_flags(parser.add_argument_group("hyperparameters"), Hyperparameters)
 
@@ -253,11 +253,8 @@ def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
 
 
 def defaults_for(dataset: ImageDataset, latent: int) -> Hyperparameters:
-    """A sheet of two dimensions has to be folded more, and pictures lie closer on it; a small folder wants smaller
-    batches and more epochs, so that there are some 4,000 steps."""
+    """For a small folder smaller batches and more epochs, so that there are some 4,000 steps."""
     h, rows = Hyperparameters(latent=latent), len(dataset.train_x)
-    if latent <= 2:
-        h = replace(h, fold=3.0, noise=0.02)
     if rows >= 20_000:
         return h
     batch_size = min(h.batch_size, max(16, rows // 16))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
 from training.evaluation.onnx_model import Latency
+from training.evaluation.reconstruction import squared_errors
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
 from training.reports.words import THIN, count, figure, table
@@ -44,6 +45,7 @@ class AutoencoderReport:
     siblings: Mapping[int, ThereAndBack]
     test_x: NDArray[np.uint8]  # (N, H, W, C)
     test_y: NDArray[np.int64]  # (N,)
+    test_codes: Floats  # (N, Z)
     latency: Sequence[Latency]
     decoder_latency: Sequence[Latency]
 
@@ -78,16 +80,12 @@ class AutoencoderReport:
         return self.manifest.latent.size
 
     @cached_property
-    def _codes(self) -> Floats:
-        return self.encode(self.test_x)
-
-    @cached_property
     def _drawn(self) -> Floats:
-        return self.decode(self._codes)
+        return self.decode(self.test_codes)
 
     @cached_property
     def _errors(self) -> NDArray[np.float64]:
-        return _squared(self._drawn, self.test_x)
+        return squared_errors(self._drawn, self.test_x)
 
     @cached_property
     def _in_turn(self) -> NDArray[np.int64]:
@@ -125,7 +123,7 @@ class AutoencoderReport:
         found = []
         for title, pictures in drawn:
             block = mosaics.mosaic(pictures, columns=SIDE, gap=1, scale=1, alt=f"{len(x)} test pictures: {title}")
-            error = _squared(pictures, x).mean()
+            error = squared_errors(pictures, x).mean()
             label = f"{title}<br>mean squared error {error:.4f}" if error else f"{title}<br>as they are"
             found.append(f'<figure style="margin:0">{_wide(block)}<figcaption>{label}</figcaption></figure>')
         return (
@@ -164,7 +162,7 @@ class AutoencoderReport:
 
     def _map(self) -> str:
         rows = self._in_turn[:PLANE_ROWS]
-        codes, classes = self._codes[rows], self.test_y[rows]
+        codes, classes = self.test_codes[rows], self.test_y[rows]
         if not len(codes):
             return ""
         reach = float(np.abs(codes).max()) * 1.02
@@ -221,7 +219,7 @@ class AutoencoderReport:
         rows = []
         for name, pictures in kinds:
             given = np.ascontiguousarray(pictures)
-            errors = _squared(self.decode(self.encode(given)), given)
+            errors = squared_errors(self.decode(self.encode(given)), given)
             share = float(np.mean([anomaly.p_value(float(e)) < UNUSUAL for e in errors]))
             rows.append(
                 f'<tr><td class="wide">{escape(name)}</td><td>{np.median(errors):.4f}</td>'
@@ -295,11 +293,6 @@ class AutoencoderReport:
             "the moving average of the weights, on fewer rows and with a shorter search than the model as served.</p>"
             f'<div class="charts">{"".join(plots)}</div>'
         )
-
-
-def _squared(pictures: Floats, x: NDArray[np.uint8]) -> NDArray[np.float64]:
-    difference = (pictures - x / np.float32(255)).astype(np.float64)
-    return np.asarray((difference**2).reshape(len(x), -1).mean(axis=1))
 
 
 def _noisy(x: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
