@@ -51,25 +51,26 @@ def test_each_row_is_scored_by_nets_that_have_not_seen_it() -> None:
     # A net answers 100 for every row that it learnt from and 0.5 too little for the others.
     values = torch.where(folds.learns, 100.0, y - 0.5)
     answers = torch.stack([values, torch.ones_like(values)], dim=-1)[None]  # (1, S, N, 2)
-    found = calibrate(answers, y, folds, rows, keep=1, classes=0)
+    found = calibrate(answers, y, folds, rows, classes=0)
     assert found.scores.tolist() == [0.5] * 10
     assert found.losses == (0.25,)
 
 
-def test_the_better_settings_vote_together() -> None:
+def test_settings_that_cannot_be_told_from_the_best_vote_with_it() -> None:
     y = torch.tensor([0, 1] * 10)
     rows = torch.arange(20)
     folds = Folds.of(y, rows, count=5, repeats=1, seed=0)
     right = torch.nn.functional.one_hot(y, 2).float()
 
-    def answers(p: float) -> torch.Tensor:
-        return torch.log(right * p + (1 - right) * (1 - p)).expand(len(folds), 20, 2)
+    def answers(p: float, wrong: slice) -> torch.Tensor:
+        found = torch.log(right * p + (1 - right) * (1 - p))
+        found[wrong] = found[wrong].flip(-1)
+        return found.expand(len(folds), 20, 2)
 
-    doubtful = answers(0.8).clone()
-    doubtful[:, :6] = doubtful[:, :6].flip(-1)  # wrong on the first six rows
-    bad = answers(0.2)
-    found = calibrate(torch.stack([bad, answers(0.9), doubtful]), y, folds, rows, keep=2, classes=2)
-    assert set(found.kept) == {1, 2}
-    given = found(torch.stack([bad, answers(0.9), doubtful]).double())
-    assert (given.argmax(1) == y).all()
+    every = torch.stack([answers(0.8, slice(0, 14)), answers(0.9, slice(0, 2)), answers(0.9, slice(2, 4))])
+    found = calibrate(every, y, folds, rows, classes=2)
+    assert found.kept == (1, 2)  # each wrong on two rows; the first is wrong on most
+    assert found.losses[1] == pytest.approx(found.losses[2])
+    given = found(every.double())
+    assert (given.argmax(1) == y)[4:].all()
     assert torch.allclose(given.exp().sum(1), torch.ones(20, dtype=torch.float64))

@@ -19,7 +19,7 @@ from training.tabular.ensemble import Schedule, Setting
 from training.tabular.measures import answers_of, figures
 from training.tabular.nested import Plan
 
-QUICK = Plan(grid=(Setting(decay=1.0), Setting(widths=(4,), decay=1.0)), keep=1)
+QUICK = Plan(grid=(Setting(decay=1.0), Setting(widths=(4,), decay=1.0)))
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def test_nested_answers_come_from_nets_that_did_not_see_the_row() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(80, 20, generator=generator), torch.randint(0, 2, (80,), generator=generator)
     task = model.Task(layout=model.Layout(numbers=tuple(range(20)), categories=(), missing=()), classes=2)
-    plan = Plan(grid=(Setting(widths=(8,), decay=0.01),), keep=1)
+    plan = Plan(grid=(Setting(widths=(8,), decay=0.01),))
     found = nested.repeat(x, y, task, plan, seed=0)
     right = figures(found.answers, y.numpy(), found.reach)["accuracy"]
     assert 0.25 < right < 0.75

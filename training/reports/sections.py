@@ -234,7 +234,7 @@ def facts(m: Manifest) -> str:
         ("Licence", d.licence),
         ("Rows", split),
         ("Note", d.note),
-        ("Classes", f"{len(m.labels)}"),
+        ("Classes", f"{len(m.labels)}" if m.labels else ""),
         ("Pictures are read", reading(m.picture)),
         ("Parameters", count(made.parameters)),
         ("Precision in training", made.precision),

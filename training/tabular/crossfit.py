@@ -6,6 +6,7 @@ nets that did not see it, and those answers are the validation score, the temper
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -117,8 +118,9 @@ class Calibrated:
         return torch.log_softmax(mix(of_kept) / self.temperature, dim=-1)
 
 
-def calibrate(answers: Tensor, y: Tensor, folds: Folds, rows: Tensor, *, keep: int, classes: int) -> Calibrated:
-    """Choose the `keep` best settings by the answers (G, S, N, K) for rows that the nets did not learn from.
+def calibrate(answers: Tensor, y: Tensor, folds: Folds, rows: Tensor, *, classes: int) -> Calibrated:
+    """Choose by the answers (G, S, N, K) for rows that the nets did not learn from: the setting with the least loss,
+    and all that are within one standard error of it (Breiman et al. 1984, 3.4.3, here of the rows' differences).
 
     `rows` (n,) are the row numbers that `folds` parts.
     """
@@ -126,21 +128,29 @@ def calibrate(answers: Tensor, y: Tensor, folds: Folds, rows: Tensor, *, keep: i
     weight = judged / judged.sum(0)
     seen, target = answers[:, :, rows].double(), y[rows]
     mixture = mix if classes else mix_moments
-    each = [mixture(one, weight) for one in seen]
-    losses = tuple(_loss(one, target, classes) for one in each)
-    kept = tuple(int(i) for i in np.argsort(losses, kind="stable")[:keep])
-    held = mixture(seen[list(kept)].flatten(0, 1), weight.repeat(keep, 1) / keep)
+    losses = torch.stack([_losses(mixture(one, weight), target, classes) for one in seen])  # (G, n)
+    kept = _as_good_as_the_best(losses)
+    held = mixture(seen[list(kept)].flatten(0, 1), weight.repeat(len(kept), 1) / len(kept))
+    means = tuple(losses.mean(1).tolist())
     if not classes:
         scores = np.sort(((target - held[:, 0]).abs() / held[:, 1]).numpy())
-        return Calibrated(kept=kept, losses=losses, temperature=1.0, held=held, scores=scores)
+        return Calibrated(kept=kept, losses=means, temperature=1.0, held=held, scores=scores)
     temperature = fit_temperature(held.numpy(), target.numpy())
     held = torch.log_softmax(held / temperature, dim=-1)
-    return Calibrated(kept=kept, losses=losses, temperature=temperature, held=held, scores=np.zeros(0))
+    return Calibrated(kept=kept, losses=means, temperature=temperature, held=held, scores=np.zeros(0))
 
 
-def _loss(held: Tensor, y: Tensor, classes: int) -> float:
-    """Of one setting's answers for rows that were not learnt from."""
+def _losses(held: Tensor, y: Tensor, classes: int) -> Tensor:
+    """(n,): of one setting's answers for rows that were not learnt from; log-loss once calibrated, or squared error."""
     if not classes:
-        return float((held[:, 0] - y).square().mean())
+        return (held[:, 0] - y).square()
     z = held / fit_temperature(held.numpy(), y.numpy())
-    return float(nn.functional.cross_entropy(z, y))
+    return nn.functional.cross_entropy(z, y, reduction="none")
+
+
+def _as_good_as_the_best(losses: Tensor) -> tuple[int, ...]:
+    """Of settings' losses (G, n): which cannot be told from the best, the best first."""
+    order = np.argsort(losses.mean(1).numpy(), kind="stable").tolist()
+    apart = losses - losses[order[0]]
+    error = apart.std(1) / math.sqrt(losses.shape[1])
+    return tuple(i for i in order if i == order[0] or apart[i].mean() <= error[i])

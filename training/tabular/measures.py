@@ -64,7 +64,7 @@ def nested_measures(found: Sequence[Repetition], dataset: TableDataset) -> tuple
     rounds = [figures(one.answers, y, one.reach) for one in found]
     protocol = (
         f"{len(found)} x {OUTER} nested cross-validation: each row is answered by nets whose training, choice and "
-        "calibration have not seen it"
+        "calibration have not seen it."
     )
     goals = GOALS.get(dataset.name, {})
     return tuple(
@@ -95,7 +95,7 @@ def test_measures(
             value=value,
             unit=unit_of(name, dataset),
             protocol=f"{WORDS[name]}; this model's ONNX graph in fp32, test rows scored once"
-            + (f"; the rule that made the rows has {truth[name]:.4f}" if name in truth else ""),
+            + (f"; the rule that made the rows has {truth[name]:.4f}." if name in truth else "."),
             rows=len(y),
             seeds=(seed,),
         )

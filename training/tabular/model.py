@@ -18,8 +18,7 @@ from training.tabular.nested import Plan
 GRID: Final = tuple(
     Setting(widths=widths, decay=decay) for widths in ((), (16,), (16, 16)) for decay in (1.0, 5.0, 20.0)
 )
-# Which setting is the best can hardly be told from some hundred rows; that a third of them is bad can.
-PLAN: Final = Plan(grid=GRID, keep=6)
+PLAN: Final = Plan(grid=GRID)
 
 
 class Classifier(nn.Module):
@@ -89,7 +88,7 @@ def learn_table(dataset: TableDataset, plan: Plan, *, seed: int) -> Learned:
     rows = torch.arange(len(y))
     folds = Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=seed)
     fitted = fit_grid(x, y, folds.learns, plan.grid, task, seed=seed)
-    calibrated = calibrate(fitted.answers(x), y, folds, rows, keep=plan.keep, classes=task.classes)
+    calibrated = calibrate(fitted.answers(x), y, folds, rows, classes=task.classes)
     return Learned(
         fitted=fitted,
         folds=folds,

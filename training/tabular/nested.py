@@ -25,10 +25,9 @@ COVERAGES: Final = (0.5, 0.8, 0.9, 0.95)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How an ensemble is learnt: the grid, how many of its settings are kept, folds and how often they are drawn."""
+    """How an ensemble is learnt: the grid, the folds and how often they are drawn."""
 
     grid: tuple[Setting, ...]
-    keep: int
     folds: int = 5
     repeats: int = 1
 
@@ -38,12 +37,12 @@ class Repetition:
     """One round of outer folds: what every row was answered by nets and choices that had not seen it.
 
     `answers` is (N, K) probabilities or (N, 2) value and scale; `reach` (N, C) is how many scales the interval of each
-    of COVERAGES reaches; `kept` (OUTER, keep) are the settings that each outer fold chose.
+    of COVERAGES reaches; `kept`, bool (OUTER, G), are the settings that each outer fold chose.
     """
 
     answers: NDArray[np.float64]
     reach: NDArray[np.float64]
-    kept: NDArray[np.int64]
+    kept: NDArray[np.bool_]
 
 
 def repeat(x: Tensor, y: Tensor, task: Task, plan: Plan, *, seed: int) -> Repetition:
@@ -58,13 +57,13 @@ def repeat(x: Tensor, y: Tensor, task: Task, plan: Plan, *, seed: int) -> Repeti
     every = fitted.answers(x).reshape(len(plan.grid), OUTER, -1, len(y), 2 if not task.classes else task.classes)
     answers = np.zeros((len(y), every.shape[-1]))
     reach = np.zeros((len(y), 0 if task.classes else len(COVERAGES)))
-    kept = np.zeros((OUTER, plan.keep), np.int64)
+    kept = np.zeros((OUTER, len(plan.grid)), np.bool_)
     for o, rows in enumerate(kept_rows):
-        found = calibrate(every[:, o], y, inner[o], rows, keep=plan.keep, classes=task.classes)
+        found = calibrate(every[:, o], y, inner[o], rows, classes=task.classes)
         out = np.flatnonzero(outer == o)
         given = found(every[:, o][:, :, out].double())
         answers[out] = (given.exp() if task.classes else given).numpy()
-        kept[o] = found.kept
+        kept[o, list(found.kept)] = True
         if not task.classes:
             conformal = Conformal(method="cross", scores=tuple(found.scores.tolist()))
             reach[out] = [conformal.quantile(coverage) for coverage in COVERAGES]
