@@ -74,8 +74,8 @@ def number(name: str, values: Floats, *, unit: str = "", about: str = "") -> Num
         unit=unit,
         about=about,
         missing=bool(np.isnan(values).any()),
-        low=float(np.nanmin(values)),
-        high=float(np.nanmax(values)),
+        low=_short(np.nanmin(values)),
+        high=_short(np.nanmax(values)),
     )
 
 
@@ -87,7 +87,12 @@ def category(name: str, values: Floats, categories: Sequence[str], *, about: str
 
 def target(name: str, values: Floats, *, unit: str = "") -> Target:
     """What a regression foretells, by its training values (N,)."""
-    return Target(name=name, unit=unit, low=float(values.min()), high=float(values.max()))
+    return Target(name=name, unit=unit, low=_short(values.min()), high=_short(values.max()))
+
+
+def _short(value: np.floating[Any]) -> float:
+    """The shortest decimal that is this number in its own type: 7.9, not 7.900000095367432."""
+    return float(str(value))
 
 
 def folds(y: torch.Tensor, count: int, *, seed: int) -> NDArray[np.int64]:
