@@ -23,6 +23,7 @@ from training.loop import Interrupted, Run, fit, run_folder
 from training.networks.flat import FlatClassifier, FlatHyperparameters, flat_for
 from training.options import add_flags, given, positive
 from training.recipe import Evaluation
+from training.reports.flat import decided
 from training.tabular.ensemble import Schedule
 from training.tabular.finish import finish, write_report
 from training.tabular.measures import WORDS, answers_of, figures
@@ -88,7 +89,7 @@ def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | 
 def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
     """`Family.report`. Raises: DataError, LoadRefused."""
     if manifest.table is None:
-        classifier.report(folder, manifest, data=data)
+        classifier.report(folder, manifest, data=data, extra=decided)
     else:
         write_report(folder, manifest, _dataset(manifest))
 
@@ -172,4 +173,5 @@ def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | N
         precision=accelerator.mixed_precision,
         title=f"Dense net, {dataset.title}",
         goals=GOALS.get(options.data, {}),
+        extra=decided,
     )
