@@ -16,7 +16,7 @@ from app.core.words import described, did_you_mean, listed
 MISSING: Final = frozenset({"", "na", "nan"})
 """Texts that stand for no value, capitals or not."""
 MOST: Final = float(np.finfo(np.float32).max)
-_LONGEST: Final = 100
+_LONGEST: Final = 100  # that is looked into: a megabyte of text takes Unicode's rules seconds
 _DIGITS: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _PLAIN: Final = re.compile(_DIGITS)
 _WITH_UNIT: Final = re.compile(rf"\s*({_DIGITS})\s*(.*?)\s*", re.DOTALL)
@@ -73,14 +73,13 @@ class NumberCell:
     def _text(self, text: str, *, with_unit: bool) -> float:
         if len(text) <= _LONGEST and _PLAIN.fullmatch(text):
             return self._finite(float(text), text)
-        if text.strip().casefold() in MISSING:
+        if _is_missing(text):
             return nan
         match = _WITH_UNIT.fullmatch(text) if len(text) <= _LONGEST else None
         number, unit = match.groups() if match else ("", "")
         if not number or _PART_OF_NUMBER.match(unit) or (unit and not with_unit):
-            hint = (
-                " (with a point: " + text.strip().replace(",", ".") + ")" if _COMMA.fullmatch(text[:_LONGEST]) else ""
-            )
+            comma = len(text) <= _LONGEST and _COMMA.fullmatch(text)
+            hint = " (with a point: " + text.strip().replace(",", ".") + ")" if comma else ""
             raise WrongCell(self.expected, described(text), hint=hint)
         if unit:
             self.check_unit(unit)
@@ -104,7 +103,7 @@ class NumberCell:
 
     def check_unit(self, unit: str) -> None:
         """Raises WrongCell where it is not the column's."""
-        if _as_written(unit) == _as_written(self._unit):
+        if len(unit) <= _LONGEST and _as_written(unit) == _as_written(self._unit):
             return
         got = unit if len(unit) <= 40 and unit.isprintable() else shown(unit)
         raise WrongCell(self._unit or "a number without unit", got or "no unit", verb="is in" if unit else "has")
@@ -126,7 +125,7 @@ class CategoryCell:
             index = self._index.get(word)
             if index is not None:
                 return index
-            if word.strip().casefold() in MISSING:
+            if _is_missing(word):
                 return nan
             raise WrongCell(self.expected, described(value), hint=did_you_mean(word, self._index))
         if value is None or (type(value) is float and isnan(value)):
@@ -141,6 +140,10 @@ Cell = NumberCell | CategoryCell
 def cell_of(column: TableColumn) -> Cell:
     """The reader of a column."""
     return NumberCell(column) if isinstance(column, NumberColumn) else CategoryCell(column)
+
+
+def _is_missing(text: str) -> bool:
+    return len(text) <= _LONGEST and text.strip().casefold() in MISSING
 
 
 def _as_written(unit: str) -> str:

@@ -20,7 +20,8 @@ CHARSETS: Final = ("utf-8", "us-ascii", "iso-8859-1", "windows-1252")
 MAX_CELLS: Final = 1 << 20
 MAX_LINE: Final = 4 << 20
 _PIECE_BYTES: Final = 1 << 20
-_LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
+# Possessive and bounded: of what has no end, it neither goes back over it nor reads all of it, holding the interpreter.
+_LINE: Final = re.compile(rf"[^\r\n]{{0,{MAX_LINE}}}+(\r\n|[\r\n]|\Z)?")
 
 Cells = list[str]
 
@@ -151,9 +152,10 @@ def _lines(text: str) -> Iterator[str]:
     """One after another: the whole of a large file is copied nowhere, and a line holds the interpreter no longer than
     it takes to read that many characters."""
     for match in _LINE.finditer(text):
-        if match.end() - match.start() > MAX_LINE:
-            raise csv.Error(f"a line of {match.end() - match.start()} characters, the limit is {MAX_LINE}")
-        yield match.group()
+        if match[1] is None:
+            raise csv.Error(f"a line of more than {MAX_LINE} characters")
+        if line := match[0]:
+            yield line
 
 
 def _header(text: str, delimiter: str) -> Cells:

@@ -6,7 +6,6 @@ is named by its row and its column, e.g. `body.instances[3].hours`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from app.core.errors import Unprocessable, shown
 from app.core.tables import CategoryColumn, NumberColumn, Table
 from app.core.words import described, did_you_mean, listed
 
-_WITH_UNIT: Final = re.compile(r"(.*?)\s*(?:\[([^\[\]]*)\]|\(([^()]*)\))", re.DOTALL)
+_OPENED_BY: Final = {"]": "[", ")": "("}
 _NUMERALS: Final = b"0123456789+-.eE,;\t\r\n "
 _PIECE_BYTES: Final = 1 << 20  # looked through before another thread may have its turn
 _NUMBERS: Final = frozenset({int, float})
@@ -208,11 +207,11 @@ class TableReader:
         """The column that a header's cell names, and the unit that it gives with it."""
         if cell in self._place:
             return self._place[cell], None
-        match = _WITH_UNIT.fullmatch(cell) if len(cell) < 400 else None
-        if match is None:
+        bracket = _OPENED_BY.get(cell[-1:])
+        if bracket is None:
             return None, None
-        name, square, round_ = match.groups()
-        return self._place.get(name), square if square is not None else round_
+        name, _, unit = cell[:-1].rpartition(bracket)
+        return (None, None) if cell[-1] in unit else (self._place.get(name.rstrip()), unit)
 
     def _knows(self, cell: str) -> bool:
         return self._named(cell)[0] is not None

@@ -28,7 +28,8 @@ SHOWN_CHARACTERS = 200
 
 def shown(value: object) -> str:
     """`repr(value)`, cut to a length that a person reads and a log line holds."""
-    text = repr(value)
+    # Cut before as well: of a text of megabytes it would take long to write what nobody reads.
+    text = repr(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
 
 

@@ -33,6 +33,8 @@ SMALL_ITEMS: Final = 8
 SMALL_ROWS_BYTES: Final = 1 << 20  # rows need no decoding, only a copy
 """What is decoded where it arrived, on the event loop; anything larger goes to a thread."""
 
+LONGEST_TEXT: Final = 200  # characters of a name or a category, in a manifest
+
 RawPicture = object
 """A picture as it came: bytes of a file, or from JSON its base64 or nested pixels (or anything else, to be refused)."""
 
@@ -170,7 +172,7 @@ def _from_json(body: bytes, known: Known, schema: type[BaseModel], query: dict[s
     values = read.__dict__
     given = read.model_fields_set
     if INSTANCES in given:
-        _check_names(body, len(given) + sum(len(row) for row in values[INSTANCES] if type(row) is dict))
+        _check_names(body, len(given), values[INSTANCES])
     else:
         for name in given:
             if is_repeated(body, name):
@@ -194,11 +196,30 @@ def _from_json(body: bytes, known: Known, schema: type[BaseModel], query: dict[s
     return Payload(options, items, json_bytes=len(body))
 
 
-def _check_names(body: bytes, expected: int) -> None:
+def _check_names(body: bytes, fields: int, rows: list[Any]) -> None:
     """The parser keeps the last of two equal names. With as many colons as names were kept there are no others; a body
     with more may have them in its texts, or may say units: it is read again, slowly, with an eye on each object."""
-    if body.count(b":") > expected:
+    expected = fields + sum(len(row) for row in rows if type(row) is dict)
+    if body.count(b":") > expected and not _has_long_text(rows):
         json.loads(body, object_pairs_hook=_without_twins, parse_int=len, parse_float=len)
+
+
+def _has_long_text(rows: list[Any]) -> bool:
+    """Whether there is a text longer than any name or cell, which is refused with its place once the model is known.
+
+    The slow reader takes most of a second for one of 30 MB, and holds the interpreter.
+    """
+    left: list[Any] = [rows]
+    while left:
+        match left.pop():
+            case str() as text if len(text) > LONGEST_TEXT:
+                return True
+            case list() as values:
+                left += values
+            case dict() as fields:
+                left += fields
+                left += fields.values()
+    return False
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
