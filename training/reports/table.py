@@ -164,10 +164,10 @@ def _choice(evidence: Evidence, m: Manifest) -> str:
     rows = []
     for one in sorted(evidence.grid, key=lambda one: float(one["loss"])):
         shape = " × ".join(map(str, one["widths"])) or "no hidden layer"
-        kept = "<strong>in the ensemble</strong>" if one["kept"] else ""
+        voter = "<strong>in the ensemble</strong>" if one["kept"] else ""
         chosen = f"<td>{one['chosen']} of {evidence.rounds * OUTER}</td>" if evidence.rounds else ""
         rows.append(
-            f"<tr><td>{shape}</td><td>{one['decay']:g}</td><td>{one['loss']:.4g}</td>{chosen}<td>{kept}</td></tr>"
+            f"<tr><td>{shape}</td><td>{one['decay']:g}</td><td>{one['loss']:.4g}</td>{chosen}<td>{voter}</td></tr>"
         )
     titles = ["Hidden layers", "Weight decay", loss, *(["Chosen"] if evidence.rounds else []), "<"]
     kept = sum(bool(one["kept"]) for one in evidence.grid)
