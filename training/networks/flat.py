@@ -37,12 +37,12 @@ class FlatHyperparameters:
     """Defaults for MNIST, chosen on its 5,000 held-out rows; `for_few` says what a small folder changes."""
 
     widths: tuple[int, ...] = described((1024, 512), "units of each hidden layer")
-    epochs: int = described(16, "times that every row is seen")
+    epochs: int = described(26, "times that every row is seen")
     batch_size: int = described(250, "rows per optimisation step; norm statistics are over these")
     lr: float = described(2e-3, "learning rate of Adam at its highest")
     schedule: Schedule = described("one-cycle", "how the learning rate changes over the run")
     reach: float = described(0.09, "how far a row is moved against its label, RMS over its pixels; white is 1")
-    dropout: float = described(0.0, "share of each hidden layer's units that a row does without")
+    dropout: float = described(0.2, "share of each hidden layer's units that a row does without")
     label_smoothing: float = described(0.0, "share of each label's target that is given to the others")
     weight_decay: float = described(0.0, "of the weight matrices, decoupled (AdamW)")
     ema_steps: float = described(300.0, "steps over which the weights are averaged for serving")
