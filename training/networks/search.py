@@ -17,6 +17,7 @@ from training.networks.coder import ConvEncoder, FourierDecoder
 
 DAMPING = 0.02
 LONGEST_STEP = 0.2
+TIE = 2e-7  # of squared error: what a further step may cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ def descend(
 class SearchingEncoder(nn.Module):
     """Pictures in [0, 1], (B, C, H, W) -> latents (B, Z) of the least squared error among the candidates tried.
 
-    The proposal itself is among them, so its error is never exceeded. With `nearest=0, steps=0` it is the proposal.
+    The proposal itself is among them, so its error is never exceeded (but by `TIE` a step). With `nearest=0, steps=0` it is the proposal.
     """
 
     basis_mean: Tensor
@@ -148,7 +149,9 @@ class SearchingEncoder(nn.Module):
         tried.append(z)
         errors.append((self.decoder(z).flatten(1) - flat).square().mean(1))
         found = torch.stack(tried, 1).view(rows, -1, size)  # (B, candidates * (steps + 1), Z)
-        best = torch.stack(errors, 1).view(rows, -1).argmin(1)
+        # Where steps no longer change the error, the last is taken: else rounding would choose among them.
+        later = torch.arange(self.steps + 1, device=x.device) * TIE
+        best = (torch.stack(errors, 1) - later).view(rows, -1).argmin(1)
         return found.gather(1, best.view(-1, 1, 1).expand(-1, 1, size)).squeeze(1)
 
     def _basis(self) -> Basis:
