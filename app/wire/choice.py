@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from app.core.codes import Latent
 from app.core.errors import TooLarge, Unprocessable
 from app.core.manifest import Modality, Task
 from app.engine.model import Model
 from app.wire.context import Context, Limits
+
+MADE_PIXELS: Final = 4 << 20
+"""Of all pictures that one request may ask for: in colour, and as numbers, they are 48 MiB."""
 
 
 def choose_model(options: Mapping[str, Any], context: Context, task: Task, modality: Modality | None) -> Model:
@@ -68,13 +71,13 @@ def check_made(n: int, model: Model, limits: Limits, *, subject: str, of: str = 
         of: how they come to be so many, for the message, e.g. "16 x 16".
 
     Raises:
-        TooLarge: more pictures, or more pixels of them all, than the limits.
+        TooLarge: more pictures than the limits, or more pixels of them all than these or MADE_PIXELS.
     """
     picture = model.manifest.picture
     assert picture is not None
     for got, most, unit in (
         (n, limits.max_rows, "pictures"),
-        (n * picture.height * picture.width, limits.max_pixels, "pixels"),
+        (n * picture.height * picture.width, min(limits.max_pixels, MADE_PIXELS), "pixels"),
     ):
         if got > most:
             counted = f"{of} = {got}" if of and unit == "pictures" else str(got)

@@ -18,8 +18,8 @@ from app.engine.model import Model
 from app.wire.context import Context
 
 PNG: Final = "image/png"
-SMALL_PIXELS: Final = 4096
-"""What is written on the event loop; anything larger goes to a thread."""
+SMALL_VALUES, SMALL_BARE_VALUES = 4096, 1 << 18
+"""What is written on the event loop, as pictures and as bare numbers; anything larger goes to a thread."""
 
 PNG_SCHEMA: Final = {"contentEncoding": "base64", "contentMediaType": PNG}
 
@@ -72,8 +72,13 @@ def as_base64(pictures: NDArray[np.uint8]) -> list[str]:
     return [base64.b64encode(encode_png(picture)).decode("ascii") for picture in pictures]
 
 
-async def written(write: Callable[[], bytes], pixels: int, context: Context) -> bytes:
-    """The answer's bytes, which hold that many pixels."""
-    if pixels <= SMALL_PIXELS:
+def size(decoded: Tensors) -> int:
+    """How many values a decoder gave."""
+    return sum(values.size for values in decoded.values())
+
+
+async def written(write: Callable[[], bytes], values: int, context: Context, *, bare: bool = False) -> bytes:
+    """The answer's bytes, which `write` makes of that many values; `bare` where it makes no pictures of them."""
+    if values <= (SMALL_BARE_VALUES if bare else SMALL_VALUES):
         return write()
     return await asyncio.get_running_loop().run_in_executor(context.pool, write)

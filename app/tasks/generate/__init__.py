@@ -104,9 +104,9 @@ async def answer(request: Request, context: Context) -> Response:
         decoded = took.add(await model.run(DECODER, {"latent": codes}, deadline=deadline, priority=priority))
 
     began = perf_counter()
-    images = painted.images(model, decoded)
 
     def write() -> bytes:
+        images = painted.images(model, decoded)
         if form == JSON:
             return to_json(model, images, codes, plan.told)
         if form == NPY:
@@ -114,7 +114,7 @@ async def answer(request: Request, context: Context) -> Response:
         across = columns or plan.columns or grids.near_square(*images.shape[:3])
         return encode_png(grids.grid(painted.in_8_bits(images), across))
 
-    content = await painted.written(write, images.size if form != NPY else 0, context)
+    content = await painted.written(write, painted.size(decoded), context, bare=form == NPY)
     took.encode_s = perf_counter() - began
     took.observe(context, trace, model, DECODER)
     headers = took.headers(form, model)

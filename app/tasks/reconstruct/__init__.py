@@ -105,14 +105,14 @@ async def answer(request: Request, context: Context) -> Response:
         decoded = took.add(await model.run(DECODER, {"latent": latents}, deadline=deadline, priority=priority))
 
     began = perf_counter()
-    made = Made(model, painted.pixels(model, inputs), painted.images(model, decoded), coded, latents, perturb)
 
     def write() -> bytes:
+        made = Made(model, painted.pixels(model, inputs), painted.images(model, decoded), coded, latents, perturb)
         if form == JSON:
             return to_json(made)
         return encode_npy(made.wanted) if form == NPY else encode_png(page(made, layout, columns))
 
-    content = await painted.written(write, made.images.size if form != NPY else 0, context)
+    content = await painted.written(write, painted.size(decoded), context, bare=form == NPY)
     took.encode_s = perf_counter() - began
     took.observe(context, trace, model, DECODER)
     return Answered(content, took.headers(form, model))

@@ -15,7 +15,7 @@ from app.core.manifest import PhotoPicture
 from app.engine.model import Model
 from app.engine.runner import Answer
 from app.wire import painted
-from app.wire.choice import check_made
+from app.wire.choice import MADE_PIXELS, check_made
 from app.wire.context import Context, Limits
 from app.wire.runs import Took
 
@@ -52,12 +52,13 @@ def test_levels_are_the_nearest_ones() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("pixels", "here"), [(painted.SMALL_PIXELS, True), (painted.SMALL_PIXELS + 1, False)])
-async def test_large_answers_are_written_beside_the_event_loop(pixels: int, here: bool) -> None:
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize(("most", "bare"), [(painted.SMALL_VALUES, False), (painted.SMALL_BARE_VALUES, True)])
+async def test_large_answers_are_written_beside_the_event_loop(most: int, bare: bool, more: int) -> None:
     with ThreadPoolExecutor(1) as pool:
         context = cast("Context", SimpleNamespace(pool=pool))
-        name = await painted.written(lambda: threading.current_thread().name.encode(), pixels, context)
-    assert (name.decode() == threading.current_thread().name) is here
+        name = await painted.written(lambda: threading.current_thread().name.encode(), most + more, context, bare=bare)
+    assert (name.decode() == threading.current_thread().name) is not bool(more)
 
 
 def limits(**changes: Any) -> Limits:
@@ -73,6 +74,8 @@ def test_pictures_are_bounded_by_number_and_by_size() -> None:
         check_made(10, model(), limits(max_pixels=79), subject="grid", of="5 x 2")
     with pytest.raises(TooLarge, match="grid asks for 4 x 4 = 16 pictures"):
         check_made(16, model(), limits(), subject="grid", of="4 x 4")
+    with pytest.raises(TooLarge, match=f"n asks for .* pixels, at most {MADE_PIXELS}"):
+        check_made(MADE_PIXELS // 8 + 1, model(), limits(max_rows=10**6, max_pixels=10**9), subject="n")
 
 
 def test_what_runs_took_is_added_up() -> None:
