@@ -32,7 +32,8 @@ from app.wire.runs import Took
 from app.wire.urgency import urgency
 from app.wire.waiting import WhileConnected
 
-MOST_WRITTEN: Final = 1000  # rows and notes that are written down on the event loop
+MOST_WRITTEN: Final = 10_000  # values and notes that are written down on the event loop
+MOST_READ: Final = 10_000  # cells of a table that are read there
 
 Notes = dict[int, dict[str, list[Any]]]
 
@@ -129,7 +130,7 @@ async def run(asked: Asked) -> Ran:
         outputs = took.add(got)
     for name, values in outputs.items():
         if not np.isfinite(values).all():
-            raise InferenceFailed(f"model '{model.name}' gave values of '{name}' that are not numbers")
+            raise _no_numbers(asked, name, values, notes)
     return Ran(outputs, notes, len(given), took, trace)
 
 
@@ -137,7 +138,7 @@ async def written(asked: Asked, ran: Ran, write: Callable[[], bytes]) -> Respons
     """The answer: what `write` makes, on the event loop where that is quick, else in a thread."""
     began = perf_counter()
     notes = sum(len(said) for told in ran.notes.values() for said in told.values())
-    if ran.rows + notes <= MOST_WRITTEN:
+    if sum(values.size for values in ran.outputs.values()) + notes <= MOST_WRITTEN:
         content = write()
     else:
         content = await asyncio.get_running_loop().run_in_executor(asked.context.pool, write)
@@ -169,8 +170,28 @@ async def _decoded(asked: Asked) -> tuple[NDArray[Any], Notes]:
     def work() -> Rows:
         return tables.decode(payload, reader, max_rows=max_rows)
 
-    found = work() if payload.small else await asyncio.get_running_loop().run_in_executor(asked.context.pool, work)
+    quick = payload.small and tables.most_cells(payload, reader) <= MOST_READ
+    found = work() if quick else await asyncio.get_running_loop().run_in_executor(asked.context.pool, work)
     return found.values, found.notes
+
+
+def _no_numbers(asked: Asked, output: str, values: NDArray[Any], notes: Notes) -> Exception:
+    """Of a row far outside of what training saw, the row is to blame; of any other, the model."""
+    wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    row = int(np.argmax(wrong))
+    outside = notes.get(row, {}).get("outside")
+    if not outside:
+        return InferenceFailed(f"model '{asked.model.name}' gave values of '{output}' that are not numbers")
+    worst = max(outside, key=lambda note: abs(note["value"]))
+    base = "body" if asked.payload.instances is None else f"body.{INSTANCES}"
+    place = f"{base}[{row}].{worst['feature']}"
+    expected, got = f"a number near those that training saw, {worst['low']} to {worst['high']}", str(worst["value"])
+    return Unprocessable(
+        f"{place} is {got}, for which model '{asked.model.name}' has no answer; expected {expected}",
+        subject=place,
+        expected=expected,
+        got=got,
+    )
 
 
 def _of_another_kind(payload: Payload, model: Model) -> Exception:

@@ -49,6 +49,17 @@ def reader_of(model: Model, table: Table) -> TableReader:
     return reader
 
 
+def most_cells(payload: Payload, reader: TableReader) -> int:
+    """How many cells there may be to look at: where values are missing, few bytes are many cells."""
+    width = len(reader.columns)
+    if payload.csv is not None:
+        return (payload.csv.count(b"\n") + payload.csv.count(b"\r") + 1) * width
+    if payload.instances is not None:
+        return len(payload.instances) * width
+    assert payload.rows is not None
+    return len(payload.rows) // 2  # of float16, the smallest
+
+
 def decode(payload: Payload, reader: TableReader, *, max_rows: int) -> Rows:
     """The model's rows, (rows, F).
 

@@ -157,9 +157,11 @@ def test_what_is_wrong_is_named(tables: House, value: Any, query: str, words: tu
     assert told["subject"] == subject
 
 
-def test_a_value_that_is_no_number_is_our_failure_and_says_so(tables: House) -> None:
-    told = ask(tables, {"instances": [[3e38, 3e38, "online"]], "model": "steep"}).problem(500)
-    assert told["detail"] == "model 'steep' gave values of 'value' that are not numbers"
+def test_a_row_too_far_outside_for_an_answer_is_named(tables: House) -> None:
+    told = ask(tables, {"instances": [[4, 5, "online"], [-3e38, 21, "online"]], "model": "steep"}).problem(422)
+    assert told["subject"] == "body.instances[1].lectures"
+    assert told["detail"].startswith("body.instances[1].lectures is -3e+38, for which model 'steep' has no answer")
+    assert "0.0 to 12.0" in told["expected"]
 
 
 def test_the_answer_says_where_the_time_went_and_who_answered(tables: House) -> None:
