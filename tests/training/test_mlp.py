@@ -16,7 +16,7 @@ from training.data import tables
 from training.evaluation import onnx_model
 from training.tabular import model, nested
 from training.tabular.ensemble import Schedule, Setting
-from training.tabular.measures import answers_of, figures
+from training.tabular.measures import answers_of, figures, truth_figures
 from training.tabular.nested import Plan
 
 QUICK = Plan(grid=(Setting(decay=1.0), Setting(widths=(4,), decay=1.0)))
@@ -155,8 +155,6 @@ def test_will_i_pass_is_answered_as_the_rule_would(tmp_path: Path, monkeypatch: 
     folder = tmp_path / "models" / "mlp-pass" / "1"
     quality = {one.name: one.value for one in onnx_model.load_manifest(folder).quality}
     dataset = tables.load("pass")
-    from training.tabular.finish import truth_figures
-
     rule = truth_figures(dataset)
     assert quality["accuracy"] > rule["accuracy"] - 0.01
     assert quality["nll"] < rule["nll"] + 0.02

@@ -18,7 +18,7 @@ from training.reports.charts import Line, line_chart
 from training.reports.page import Page, Section
 from training.reports.words import THIN, count, figure, table
 from training.tabular.evidence import SHUFFLES, Evidence
-from training.tabular.measures import answers_of, figures
+from training.tabular.measures import answers_of, figures, truth_figures
 from training.tabular.nested import COVERAGES, OUTER
 
 Floats = NDArray[np.floating[Any]]
@@ -51,7 +51,7 @@ def page(folder: Path, manifest: Manifest, dataset: TableDataset, evidence: Evid
     ]
     return Page(
         manifest=manifest,
-        claim=_claim(judged, manifest, evidence),
+        claim=_claim(judged, manifest, evidence) + _best_possible(dataset),
         sections=[Section(key=key, title=title, inside=inside) for key, title, inside in parts],
         headlines=("accuracy", "nll", "brier") if dataset.labels else ("r2", "mae", "coverage_90", "width_90"),
     )
@@ -105,6 +105,18 @@ def _claim(judged: Judged, m: Manifest, evidence: Evidence) -> str:
         f"Foretells {escape(m.target.name)} with <strong>R² {r2.value:.3f}</strong>, {how}. "
         f"Its 90{THIN}% intervals{wide}, held {100 * covered.value:.1f}{THIN}% of them."
     )
+
+
+def _best_possible(dataset: TableDataset) -> str:
+    """What the rule that made the test rows would reach, where there is one."""
+    found = truth_figures(dataset)
+    if not found:
+        return ""
+    if dataset.labels:
+        reached = f"{figure(found['accuracy'], 'accuracy')} and {figure(found['nll'], 'nll')}"
+    else:
+        reached = f"R² {found['r2']:.3f}"
+    return f" The rule that these rows were drawn from has {reached} itself: no model can be expected to do better."
 
 
 def _intervals(judged: Judged, m: Manifest) -> str:

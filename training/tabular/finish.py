@@ -13,14 +13,13 @@ import torch
 from app.core.manifest import Calibration, Manifest, Measure
 from app.core.tables import Conformal
 from training.classifier import PARITY_ROWS, spread_rows
-from training.data import rules
 from training.data.table import TableDataset
 from training.export import Export
 from training.publish import Draft, publish
 from training.reports import table as page
 from training.reports.page import write
 from training.tabular.evidence import Evidence
-from training.tabular.measures import figures, nested_measures, test_measures
+from training.tabular.measures import nested_measures, test_measures, truth_figures
 from training.tabular.model import Learned
 from training.tabular.nested import Repetition
 
@@ -88,18 +87,6 @@ def finish(
 def write_report(folder: Path, manifest: Manifest, dataset: TableDataset) -> None:
     """(Re)make the report of the model in `folder` from its graph, its evidence and its rows."""
     write(page.page(folder, manifest, dataset, Evidence.read(folder)), folder)
-
-
-def truth_figures(dataset: TableDataset) -> dict[str, float]:
-    """What the rule that made the test rows would reach on them, where there is one that tells."""
-    found = rules.truth(dataset.name, dataset.test_x.numpy())
-    if found is None or dataset.name not in rules.SOURCES:
-        return {}
-    if dataset.labels:
-        return figures(np.stack([1 - found, found], axis=1), dataset.test_y.numpy(), np.zeros((len(found), 0)))
-    known = ~np.isnan(found[:, 0])
-    reach = np.tile(rules.NORMAL_REACH, (int(known.sum()), 1))
-    return figures(found[known], dataset.test_y.numpy()[known], reach)
 
 
 def summary(dataset: TableDataset, learned: Learned) -> str:

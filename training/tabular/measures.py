@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest, Measure
+from training.data import rules
 from training.data.table import TableDataset
 from training.evaluation import classification, onnx_model, regression
 from training.tabular.nested import COVERAGES, OUTER, Repetition
@@ -101,6 +102,18 @@ def test_measures(
         )
         for name, value in own.items()
     )
+
+
+def truth_figures(dataset: TableDataset) -> dict[str, float]:
+    """What the rule that made the test rows would reach on them, where there is one that tells."""
+    found = rules.truth(dataset.name, dataset.test_x.numpy())
+    if found is None or dataset.name not in rules.SOURCES:
+        return {}
+    if dataset.labels:
+        return figures(np.stack([1 - found, found], axis=1), dataset.test_y.numpy(), np.zeros((len(found), 0)))
+    known = ~np.isnan(found[:, 0])
+    reach = np.tile(rules.NORMAL_REACH, (int(known.sum()), 1))
+    return figures(found[known], dataset.test_y.numpy()[known], reach)
 
 
 def answers_of(folder: Path, manifest: Manifest, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
