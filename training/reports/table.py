@@ -115,8 +115,9 @@ def _best_possible(dataset: TableDataset) -> str:
     if dataset.labels:
         reached = f"{figure(found['accuracy'], 'accuracy')} and {figure(found['nll'], 'nll')}"
     else:
-        reached = f"R² {found['r2']:.3f}"
-    return f" The rule that these rows were drawn from has {reached} itself: no model can be expected to do better."
+        gaps = " where no value is missing" if bool(dataset.test_x.isnan().any()) else ""
+        reached = f"R² {found['r2']:.3f}{gaps}"
+    return f" The rule itself that drew these rows has {reached}: no model can be expected to do better."
 
 
 def _intervals(judged: Judged, m: Manifest) -> str:
