@@ -114,8 +114,8 @@ def test_every_weight_of_a_deeper_net_has_the_slope_of_finite_differences(
         for i in range(len(flat)):
             before = float(flat[i])
             flat[i] = before + step
-            above = float(loss(net(x), y))
+            above = float(loss(net(x), y).detach())
             flat[i] = before - step
-            below = float(loss(net(x), y))
+            below = float(loss(net(x), y).detach())
             flat[i] = before
             assert float(gradient[i]) == pytest.approx((above - below) / (2 * step), rel=1e-5, abs=1e-8), (name, i)
