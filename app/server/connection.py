@@ -150,6 +150,8 @@ class Connection(HttpToolsProtocol):
             return
         self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # as above
         super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()  # its last piece may have been a large one: else no hang-up would be seen
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._head_timer, self._reader_timer, self._keep_timer):

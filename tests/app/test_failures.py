@@ -107,8 +107,9 @@ def test_it_answers_again_afterwards(fragile: House) -> None:
     assert fragile.send("image/png", PNG).status == 200
 
 
+@pytest.mark.parametrize("rows", [5, 100], ids=["few rows", "more than is read ahead"])
 def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
-    models: Path, monkeypatch: pytest.MonkeyPatch
+    models: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     began, go_on, ran = threading.Event(), threading.Event(), []
     with open_house(models, only=("shades",)) as house:
@@ -136,8 +137,8 @@ def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
 
         with sent(1) as first:
             assert began.wait(20)
-            second = sent(5)
-            until(lambda: counters.queued_rows == 5)
+            second = sent(rows)
+            until(lambda: counters.queued_rows == rows)
             second.close()
             until(lambda: counters.cancelled == 1)
             assert counters.queued_rows == 0
