@@ -30,7 +30,7 @@ from training.reports import autoencoder as page
 from training.reports.page import write
 
 NEAREST: Final = 3  # codebook entries that the search starts from, besides the encoder's proposal
-STEPS: Final = 5  # Gauss-Newton steps from each
+STEPS: Final = 6  # Gauss-Newton steps from each
 MAX_ROWS: Final = 64
 MOST_ERRORS: Final = 2000  # kept for p-values
 SIZES_ROWS: Final = 1000  # held-out rows on which latent sizes are compared

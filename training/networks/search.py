@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from training.networks.coder import ConvEncoder, FourierDecoder
 
-DAMPING = 0.02
+DAMPING = 0.1
 LONGEST_STEP = 0.2
+FLOOR = 1 / 784  # per pixel: holds a latent where its picture hardly changes, and rounding would move it
 TIE = 2e-7  # of squared error: what a further step may cost
 
 
@@ -76,13 +77,13 @@ def solve(a: Tensor, b: Tensor) -> Tensor:
 
 
 def descend(
-    decoder: FourierDecoder, z: Tensor, x: Tensor, *, damping: float = DAMPING, bound: float
+    decoder: FourierDecoder, z: Tensor, x: Tensor, *, damping: float = DAMPING, floor: float = FLOOR, bound: float
 ) -> tuple[Tensor, Tensor]:
     """One damped Gauss-Newton step on |x - D(z)|^2.
 
     Args:
         z, x: latents (B, Z) and flat pictures (B, P).
-        damping: share of the mean curvature that is added to every direction's.
+        damping: share of the mean curvature that is added to every direction's, and `floor` per pixel on top.
         bound: no coordinate leaves [-bound, bound].
     Returns: the moved latents (B, Z), and the mean squared errors (B,) before the step.
     """
@@ -92,7 +93,7 @@ def descend(
     gradient = (jacobian @ residual.unsqueeze(2)).squeeze(2)
     unit = torch.eye(z.shape[1], device=z.device)
     mean_curvature = (curvature * unit).sum((1, 2)) / z.shape[1]
-    step = solve(curvature + (damping * mean_curvature + 1e-4).view(-1, 1, 1) * unit, gradient)
+    step = solve(curvature + (damping * mean_curvature + floor * x.shape[1]).view(-1, 1, 1) * unit, gradient)
     length = step.square().sum(1, keepdim=True).sqrt()
     step = step * (LONGEST_STEP / length.clamp_min(LONGEST_STEP))
     return (z + step).clamp(-bound, bound), residual.square().mean(1)
@@ -101,7 +102,8 @@ def descend(
 class SearchingEncoder(nn.Module):
     """Pictures in [0, 1], (B, C, H, W) -> latents (B, Z) of the least squared error among the candidates tried.
 
-    The proposal itself is among them, so its error is never exceeded (but by `TIE` a step). With `nearest=0, steps=0` it is the proposal.
+    The proposal itself is among them, so its error is never exceeded (but by `TIE` a step). With `nearest=0, steps=0`
+    it is the proposal.
     """
 
     basis_mean: Tensor

@@ -26,6 +26,7 @@ from training.options import add_flags, described, given, integers, positive
 from training.recipe import Batch, Evaluation
 from training.schedule import Schedule, rate_factor
 
+FLOOR: Final = 1e-7  # of the curvature, per pixel, in training's steps
 SIZES: Final = "autoencoder-sizes"
 RANK: Final = 64  # principal directions in which pictures are compared with a codebook
 BASIS_ROWS: Final = 10_000
@@ -139,7 +140,7 @@ class Autoencoder:
         nearer = (distance[:, 0] + square) / x.shape[1] < self.errors[rows]
         z = torch.where(nearer.unsqueeze(1), entry[:, 0], self.latents[rows])
         with self.accelerator.autocast():
-            return descend(self.bare_decoder, z, x, damping=self.h.damping, bound=self.bound)
+            return descend(self.bare_decoder, z, x, damping=self.h.damping, floor=FLOOR, bound=self.bound)
 
     @torch.no_grad()
     def _codebook(self, decoder: FourierDecoder, generator: torch.Generator, *, jitter: float) -> Codebook:
