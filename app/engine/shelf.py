@@ -127,8 +127,9 @@ class Shelf:
         """The loaded models that can be asked for a task, of one modality or of any."""
         key = (task, modality)
         if key not in self._candidates:
-            found = (m.manifest for m in self.defaults if task in m.manifest.tasks)
-            self._candidates[key] = [m.name for m in found if modality in (None, m.modality)]
+            # By name, whichever version: one that is pinned to a version that is not there is told so by `get`.
+            found = (m.manifest for m in self.models if task in m.manifest.tasks)
+            self._candidates[key] = list(dict.fromkeys(m.name for m in found if modality in (None, m.modality)))
         return self._candidates[key]
 
     def default_version(self, name: str) -> Default | None:

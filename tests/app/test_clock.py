@@ -46,7 +46,7 @@ def put(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     publish(tmp_path, 3)
-    with open_house(tmp_path, poll_s=0.02, max_queued_rows=256, keep_alive_s=2) as opened:
+    with open_house(tmp_path, poll_s=0.02, max_queued_rows=512, keep_alive_s=2) as opened:
         yield opened
 
 
