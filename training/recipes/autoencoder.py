@@ -287,4 +287,5 @@ def _fitted(
     )
     x, y = (t.to(accelerator.device) for t in (dataset.train_x, dataset.train_y))
     history = fit(recipe, x, y, run=run, accelerator=accelerator)
-    return Coder(seed, recipe.served().cpu(), history)
+    steps = autoencoding.STEPS if h.latent > 2 else autoencoding.STEPS_FROM_GRID
+    return Coder(seed, recipe.served(steps=steps).cpu(), history)
