@@ -45,7 +45,7 @@ def table(folder: Path, *, rows: int = 60) -> Path:
 
 
 def run(folder: Path, *words: str) -> int:
-    return main([*words, "--models", str(folder / "models")])
+    return main([*words, "--models", str(folder / "models"), "--precision", "fp32", "--threads", "1"])
 
 
 def train(folder: Path, *words: str) -> int:
