@@ -45,11 +45,12 @@ def table(folder: Path, *, rows: int = 60) -> Path:
 
 
 def run(folder: Path, *words: str) -> int:
-    return main([*words, "--models", str(folder / "models"), "--precision", "fp32", "--threads", "1"])
+    return main([*words, "--models", str(folder / "models")])
 
 
 def train(folder: Path, *words: str) -> int:
-    return run(folder, "mlp", *words, "--runs", str(folder / "runs"), "--threads", "1", "--repetitions", "2")
+    where = ["--runs", str(folder / "runs"), "--threads", "1", "--precision", "fp32"]
+    return run(folder, "mlp", *words, *where, "--repetitions", "2")
 
 
 def test_a_csv_file_becomes_a_regression_with_intervals(tmp_path: Path, capsys: Any) -> None:
