@@ -174,7 +174,7 @@ def finish(
                 name=name,
                 value=value,
                 unit="dB" if name == "psnr" else "",
-                protocol=f"{PROTOCOLS[name]}; this model's ONNX graphs in fp32, test set scored once",
+                protocol=f"{PROTOCOLS[name]}; this model's ONNX graphs in fp32, on the test rows",
                 rows=len(test_x),
                 seeds=(chosen.seed,),
                 goal=GOALS.get((dataset.name, size)) if name == "mse" else None,

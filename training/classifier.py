@@ -163,7 +163,7 @@ def measures(
         Measure(
             name=name,
             value=value,
-            protocol=f"{PROTOCOLS[name]}; this model's ONNX graph in fp32, test set scored once",
+            protocol=f"{PROTOCOLS[name]}; this model's ONNX graph in fp32, on the test rows",
             rows=rows,
             seeds=(seed,),
             goal=goals.get(name) if len(seeds) == 1 else None,

@@ -85,7 +85,7 @@ def finish(
                 name=name,
                 value=value,
                 unit="" if name == "mse" else "nats",
-                protocol=f"{PROTOCOLS[name]}; from the ONNX graphs in fp32, test rows scored once"
+                protocol=f"{PROTOCOLS[name]}; from the ONNX graphs in fp32, on the test rows"
                 + (f"; {PROTOCOL}" if dataset is not grey and name == "nll" else ""),
                 rows=len(test_x),
                 seeds=(chosen.seed,),

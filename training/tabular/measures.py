@@ -95,7 +95,7 @@ def test_measures(
             name=name,
             value=value,
             unit=unit_of(name, dataset),
-            protocol=f"{WORDS[name]}; this model's ONNX graph in fp32, test rows scored once"
+            protocol=f"{WORDS[name]}; this model's ONNX graph in fp32, on the test rows"
             + (f"; the rule that made the rows has {truth[name]:.4f}." if name in truth else "."),
             rows=len(y),
             seeds=(seed,),
