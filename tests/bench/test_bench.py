@@ -59,6 +59,7 @@ def test_cells_are_read_and_a_wrong_one_is_named() -> None:
             places(f"A1,{wrong}")
 
 
+@pytest.mark.slow
 def test_every_form_gets_the_right_answer_and_another_models_answer_is_seen(tmp_path: Path) -> None:
     right = models.publish(tmp_path / "models", "mlp")
     other = onnx.load_model_from_string(right)

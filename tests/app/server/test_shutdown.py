@@ -26,7 +26,7 @@ CONNECTIONS = 24
 PNG = request_of("/v1/classify?model=shades", encode_png(grey(90)), "image/png")
 HEAD, _, BODY = PNG.partition(b"\r\n\r\n")
 
-EITHER = pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+EITHER = pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 
 Serving = tuple[subprocess.Popen[str], list[str], int]
 
@@ -56,7 +56,7 @@ def stop_once(models: Path, workers: int) -> None:
     assert (started.returncode, errors) == (0, "")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_server_stopped_under_load_loses_nothing(models: Path, workers: int) -> None:
     stop_once(models, workers)
 

@@ -196,6 +196,7 @@ def no_collector() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}"
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_down_disturbs_nobody_and_is_said_once(
     models: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
