@@ -32,7 +32,7 @@ from training.reports.page import write
 NEAREST: Final = 3  # codebook entries that the search starts from, besides the encoder's proposal
 STEPS: Final = 6  # Gauss-Newton steps from each
 STEPS_FROM_GRID: Final = 2  # with one or two numbers the codebook is a grid, and its entries are near already
-MAX_ROWS: Final = 64
+MAX_ROWS: Final = 16  # rows in one run of the search, which more rows hardly speed up and others wait for
 MOST_ERRORS: Final = 2000  # kept for p-values
 SIZES_ROWS: Final = 1000  # held-out rows on which latent sizes are compared
 FIGURES_FILE: Final = "report/figures.json"
