@@ -112,6 +112,14 @@ async def read(request: Request, context: Context, kind: Kind) -> Asked:
     return Asked(request, context, kind, form, payload, model, deadline, priority, began)
 
 
+def _of_the_default(error: Unprocessable, asked: Asked) -> Unprocessable:
+    """The same; of a table for which no model was named it may be another that was meant."""
+    if asked.payload.modality != "table" or "model" in asked.payload.options:
+        return error
+    detail = f"{error.detail} (no model was named, so '{asked.model.name}' was asked)"
+    return Unprocessable(detail, subject=error.subject, expected=error.expected, got=error.got)
+
+
 async def run(asked: Asked) -> Ran:
     """The rows decoded and answered. To be called without an `await` since `read`: only then is the model held.
 
@@ -121,7 +129,10 @@ async def run(asked: Asked) -> Ran:
     model, graph = asked.model, asked.kind.graph
     model.check_room(graph)
     with model.hold(), WhileConnected(asked.request):
-        given, notes = await _decoded(asked)
+        try:
+            given, notes = await _decoded(asked)
+        except Unprocessable as error:
+            raise _of_the_default(error, asked) from None
         took = Took(decode_s=perf_counter() - asked.began)
         trace = Trace.of(asked.request.scope)
         trace.model, trace.rows = model.name, len(given)

@@ -210,3 +210,9 @@ def test_the_document_names_the_features_and_its_examples_are_answered(tables: H
             reply = tables.ask("POST", path, json.dumps(body).encode(), {"Content-Type": JSON})
             assert reply.status == 200, reply.body
             assert reply.json()["model"] == body["model"]
+
+
+def test_who_names_no_model_is_told_which_one_did_not_know_the_row(tables: House) -> None:
+    row = {"instances": [{"petal length": 4}]}
+    assert "no model was named, so 'pass' was asked" in tables.send_json(row).problem(422)["detail"]
+    assert "was asked" not in tables.send_json(row | {"model": "pass"}).problem(422)["detail"]
