@@ -35,3 +35,9 @@ def test_every_variable_is_a_setting(name: str) -> None:
 def test_every_shipped_model_is_in_the_table_with_its_measured_figures() -> None:
     for manifest in (ROOT / "models").glob("*/*/manifest.json"):
         assert f"`{manifest.parent.parent.name}`" in README
+
+
+def test_no_shipped_report_draws_what_is_no_number() -> None:
+    reports = sorted((ROOT / "models").glob("*/*/report/index.html"))
+    assert reports
+    assert [path for path in reports if '="nan"' in path.read_text(encoding="utf-8")] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -129,7 +130,8 @@ def _dots(plane: Plane, points: list[tuple[float, float]], of_one: NDArray[np.bo
 
 def _circles(plane: Plane, points: list[tuple[float, float]], style: str) -> str:
     """Dots in the colours of ink and paper, which stand out from the field's."""
-    found = "".join(f'<circle cx="{plane.x(a):.1f}" cy="{plane.y(b):.1f}" r="2.2"/>' for a, b in points)
+    whole = [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b)]  # a missing value has no place
+    found = "".join(f'<circle cx="{plane.x(a):.1f}" cy="{plane.y(b):.1f}" r="2.2"/>' for a, b in whole)
     return f'<g style="{style};stroke-width:.7">{found}</g>'
 
 
