@@ -59,7 +59,7 @@ def drive(house: House, mode: GenerationMode, examples: int, *, below: str = "/"
 
 @pytest.mark.filterwarnings("default")  # of the tools that make the requests
 def test_what_the_document_allows_is_answered_as_it_says(house: House) -> None:
-    seen = drive(house, GenerationMode.POSITIVE, 20)
+    seen = drive(house, GenerationMode.POSITIVE, 40)
     assert set(seen) == set(house.app.openapi()["paths"])
     assert seen["/v1/models/{name}"] <= {200, 404}
     for page in ("", "/config", "/stats"):  # names and versions of the document
@@ -69,7 +69,7 @@ def test_what_the_document_allows_is_answered_as_it_says(house: House) -> None:
 
 @pytest.mark.filterwarnings("default")
 def test_what_the_document_forbids_is_refused_as_it_says(house: House) -> None:
-    seen = drive(house, GenerationMode.NEGATIVE, 20)
+    seen = drive(house, GenerationMode.NEGATIVE, 40)
     assert 422 in seen["/v1/classify"]
     assert 400 in seen["/v2/models/{name}/infer"]
 
