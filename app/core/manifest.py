@@ -17,6 +17,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from app.core.codes import Anomaly, Latent
 from app.core.part import Label, Part
+from app.core.sampled import Sampling
 from app.core.tables import Conformal, Table, Target
 
 SCHEMA_VERSION: Final = 1
@@ -38,6 +39,8 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+Spec = tuple[str, str, tuple[str | int, ...]]
+"""A tensor's name, type and shape, as a manifest must have it."""
 
 
 class TensorSpec(Part):
@@ -109,6 +112,39 @@ class PhotoPicture(PicturePart):
 
 
 Picture = Annotated[DigitPicture | PhotoPicture, Field(discriminator="kind")]
+
+
+class Plane(Part):
+    """A picture of any size, grey or each of its colours for itself, cut into square tiles that overlap."""
+
+    tile: Annotated[int, Field(ge=8, le=4096)]  # pixels a side
+    overlap: Annotated[int, Field(ge=0)]  # pixels that neighbours share
+
+    @model_validator(mode="after")
+    def _tiles_move_on(self) -> Self:
+        if 2 * self.overlap > self.tile:
+            raise ValueError(f"plane: overlap {self.overlap} is more than half of tile {self.tile}")
+        return self
+
+
+class Domain(Part):
+    """One of two kinds of picture between which a model translates."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z](?:[a-z_]{0,30}[a-z])?$")]
+    title: Text
+    picture: Picture
+
+
+class Translation(Part):
+    """One direction: `graph` makes pictures of `target` from those of `source`.
+
+    `cycle` holds held-out rows' mean absolute errors after the way there, rounded to 8 bits, and back.
+    """
+
+    graph: Identifier
+    source: str
+    target: str
+    cycle: Anomaly
 
 
 class Measure(Part):
@@ -193,6 +229,10 @@ class Manifest(Part):
     conformal: Conformal | None = None
     latent: Latent | None = None
     anomaly: Anomaly | None = None
+    sampling: Sampling | None = None
+    plane: Plane | None = None
+    domains: Annotated[tuple[Domain, ...], Field(max_length=2)] = ()
+    translations: tuple[Translation, ...] = ()
     max_rows: Annotated[int, Field(ge=1, le=4096)]  # rows in one run of a graph
     calibration: Calibration | None = None
     golden: Golden | None = None
@@ -204,8 +244,13 @@ class Manifest(Part):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What it can be asked for: its own task first; a model that reconstructs also decodes latents."""
-        return ("reconstruct", "generate") if self.task == "reconstruct" else (self.task,)
+        """What it can be asked for: its own task first. A model that reconstructs also decodes latents, one that draws
+        by taking noise away also takes it from a picture, where it can tell how much there is."""
+        if self.task == "reconstruct":
+            return ("reconstruct", "generate")
+        if self.task == "generate" and "estimator" in self.graphs:
+            return ("generate", "denoise")
+        return (self.task,)
 
     @property
     def goldens(self) -> tuple[Golden, ...]:
@@ -216,8 +261,12 @@ class Manifest(Part):
     def _hangs_together(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: two are the same")
-        if (self.modality == "image") != (self.picture is not None):
-            raise ValueError("picture: image models declare how a picture becomes their input, and only they")
+        declared = [self.picture is not None, self.plane is not None, bool(self.domains)]
+        if sum(declared) != (self.modality == "image"):
+            raise ValueError(
+                "picture: image models declare how a picture becomes their input (one of picture, plane, domains), "
+                "and only they"
+            )
         if (self.modality == "table") != (self.table is not None):
             raise ValueError("table: table models declare their columns, and only they")
         for golden in self.goldens:
@@ -229,6 +278,12 @@ class Manifest(Part):
             self._check_regressor()
         elif self.task == "reconstruct":
             self._check_coder()
+        elif self.task == "generate":
+            self._check_generator()
+        elif self.task == "denoise":
+            self._check_plane_denoiser()
+        elif self.task == "translate":
+            self._check_translator()
         return self
 
     def _check_classifier(self) -> None:
@@ -258,6 +313,58 @@ class Manifest(Part):
         _check_specs("decoder.outputs", decoder.outputs, [("image", "float32", (ROWS, *p.shape))])
         self._check_input("encoder", encoder)
 
+    def _check_generator(self) -> None:
+        if self.picture is None:
+            raise ValueError("picture: a generate model declares what it draws")
+        if (self.latent is None) == (self.sampling is None):
+            raise ValueError("latent, sampling: a generate model declares one of them")
+        shape = (ROWS, *self.picture.shape)
+        label: list[Spec] = [("label", "int64", (ROWS,))] if self.labels else []
+        if self.latent is not None:
+            if self.latent.prior is None:
+                raise ValueError("latent.prior: a generate model draws its latents from one")
+            graph = self._graph("generator")
+            inputs: list[Spec] = [("latent", "float32", (ROWS, self.latent.size))]
+            _check_specs("generator.inputs", graph.inputs, inputs + label)
+            _check_specs("generator.outputs", graph.outputs, [("image", "float32", shape)])
+            return
+        assert self.sampling is not None
+        if self.sampling.guidance is not None and not self.labels:
+            raise ValueError("sampling.guidance: guides towards a label, the model has no labels")
+        self._check_denoiser(shape, label)
+
+    def _check_plane_denoiser(self) -> None:
+        if self.plane is None:
+            raise ValueError("plane: a denoise model declares its tiles")
+        self._graph("estimator")
+        self._check_denoiser((ROWS, self.plane.tile, self.plane.tile, 1), [])
+
+    def _check_denoiser(self, shape: tuple[str | int, ...], label: list[Spec]) -> None:
+        """D(x, sigma), with a label where there are labels; and, where it is there, what tells sigma from x."""
+        graph = self._graph("denoiser")
+        x: Spec = ("x", "float32", shape)
+        sigma: Spec = ("sigma", "float32", (ROWS,))
+        _check_specs("denoiser.inputs", graph.inputs, [x, sigma, *label])
+        _check_specs("denoiser.outputs", graph.outputs, [("denoised", "float32", shape)])
+        if estimator := self.graphs.get("estimator"):
+            _check_specs("estimator.inputs", estimator.inputs, [x])
+            _check_specs("estimator.outputs", estimator.outputs, [sigma])
+
+    def _check_translator(self) -> None:
+        pictures = {domain.name: domain.picture for domain in self.domains}
+        ways = [(way.source, way.target) for way in self.translations]
+        if len(pictures) != 2:
+            raise ValueError(f"domains: a translate model has two of different names, here are {sorted(pictures)}")
+        if sorted(ways) != sorted([tuple(pictures), tuple(reversed(pictures))]):
+            raise ValueError(f"translations: expected one each way between {' and '.join(pictures)}, got {ways}")
+        for way in self.translations:
+            graph = self._graph(way.graph)
+            inputs: list[Spec] = [("image", "uint8", (ROWS, *pictures[way.source].shape))]
+            _check_specs(f"{way.graph}.inputs", graph.inputs, inputs)
+            _check_specs(
+                f"{way.graph}.outputs", graph.outputs, [("image", "float32", (ROWS, *pictures[way.target].shape))]
+            )
+
     def _graph(self, key: str) -> Graph:
         graph = self.graphs.get(key)
         if graph is None:
@@ -280,9 +387,7 @@ class Manifest(Part):
             )
 
 
-def _check_specs(
-    where: str, specs: tuple[TensorSpec, ...], want: Sequence[tuple[str, str, tuple[str | int, ...]]]
-) -> None:
+def _check_specs(where: str, specs: tuple[TensorSpec, ...], want: Sequence[Spec]) -> None:
     got = [(spec.name, spec.dtype, spec.shape) for spec in specs]
     if got != list(want):
         raise ValueError(f"graphs.{where}: expected {want}, got {got}")
