@@ -206,10 +206,8 @@ def finish(
             },
         ),
         [
-            Export(graph="encoder", module=chosen.encoder, input="image", outputs=("latent",), rows=shown),
-            Export(
-                graph="decoder", module=chosen.decoder, input="latent", outputs=("image",), rows=chosen.codes(shown)
-            ),
+            Export(graph="encoder", module=chosen.encoder, inputs={"image": shown}, outputs=("latent",)),
+            Export(graph="decoder", module=chosen.decoder, inputs={"latent": chosen.codes(shown)}, outputs=("image",)),
         ],
         options=options,
         measure=measured,

@@ -123,9 +123,8 @@ def finish(
             Export(
                 graph="classifier",
                 module=Probabilities(chosen.network, temperature),
-                input="image",
+                inputs={"image": spread_rows(test_x, test_y)},
                 outputs=("probabilities",),
-                rows=spread_rows(test_x, test_y),
             )
         ],
         options=options,

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +40,20 @@ class PublishError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """One graph to be: a module that takes one tensor and gives one or a tuple of them; real rows to check it on."""
+    """One graph to be: a module that takes tensors and gives one or a tuple of them; real rows to check it on."""
 
     graph: str
     module: nn.Module
-    input: str
+    inputs: Mapping[
+        str, Tensor
+    ]  # by name, in the module's order: (256 or so, ...) real rows, for parity and golden file
     outputs: tuple[str, ...]
-    rows: Tensor  # (256 or so, ...) real rows, for parity and the golden file
+    golden_rows: int = GOLDEN_ROWS
+
+    @property
+    def rows(self) -> int:
+        """How many it is checked on."""
+        return len(next(iter(self.inputs.values())))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,54 +122,56 @@ def staged(models: Path, name: str, version: str) -> Iterator[Path]:
 def write_graph(folder: Path, export: Export) -> Written:
     """Write `<graph>.onnx` into `folder`.
 
-    Raises: PublishError where torch and ONNX Runtime differ by more than `tolerance` on `export.rows`.
+    Raises: PublishError where torch and ONNX Runtime differ by more than `tolerance` on `export.inputs`.
     """
     module = export.module.eval().to("cpu")
     file = f"{export.graph}.onnx"
     path = folder / file
-    rows, outputs = export.rows.cpu(), list(export.outputs)
+    inputs = {name: rows.cpu() for name, rows in export.inputs.items()}
+    outputs = list(export.outputs)
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")  # the exporter warns of its own future
         torch.onnx.export(
             module,
-            (rows[:2],),
+            tuple(rows[:2] for rows in inputs.values()),
             path,
-            input_names=[export.input],
+            input_names=list(inputs),
             output_names=outputs,
-            dynamic_shapes=({0: torch.export.Dim(ROWS)},),
+            dynamic_shapes=tuple({0: torch.export.Dim(ROWS)} for _ in inputs),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
             verbose=False,
         )
     with torch.no_grad():
-        found = module(rows)
+        found = module(*inputs.values())
     expected = [found] if isinstance(found, Tensor) else list(found)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feed = rows.numpy()
-    parts = [session.run(outputs, {export.input: feed[i : i + 64]}) for i in range(0, len(feed), 64)]
+    feed = {name: rows.numpy() for name, rows in inputs.items()}
+    starts = range(0, export.rows, 64)
+    parts = [session.run(outputs, {name: rows[i : i + 64] for name, rows in feed.items()}) for i in starts]
     got = [np.concatenate(part) for part in zip(*parts, strict=True)]
     difference = 0.0
     for name, one, other in zip(outputs, got, expected, strict=True):
         allowed = tolerance([other.numpy()])
         if not (apart := float(np.abs(one - other.numpy()).max())) <= allowed:
             raise PublishError(
-                f"{file}: '{name}' of ONNX Runtime differs from torch's by {apart:.2e} on {len(rows)} rows, "
+                f"{file}: '{name}' of ONNX Runtime differs from torch's by {apart:.2e} on {export.rows} rows, "
                 f"expected {allowed:.2g} at most"
             )
         difference = max(difference, apart)
-    few = feed[:GOLDEN_ROWS]
+    few = {name: rows[: export.golden_rows] for name, rows in feed.items()}
     return Written(
         graph=Graph(
             file=file,
             sha256=sha256(path),
-            inputs=(_spec(export.input, feed),),
+            inputs=tuple(_spec(name, rows) for name, rows in feed.items()),
             outputs=tuple(_spec(name, array) for name, array in zip(outputs, got, strict=True)),
         ),
         parity_max_abs=difference,
-        golden={export.input: few, **dict(zip(outputs, session.run(outputs, {export.input: few}), strict=True))},
+        golden=few | dict(zip(outputs, session.run(outputs, few), strict=True)),
     )
 
 

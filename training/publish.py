@@ -89,7 +89,7 @@ def publish(
                 precision=draft.precision,
                 parameters=draft.parameters,
                 parity_max_abs=max(one.parity_max_abs for one in written.values()),
-                parity_rows=min(len(one.rows) for one in exports),
+                parity_rows=min(one.rows for one in exports),
                 packages={name: package_version(name) for name in ("torch", "onnx", "onnxruntime", "numpy")},
             ),
             report="report/index.html",

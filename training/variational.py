@@ -122,8 +122,8 @@ def finish(
             },
         ),
         [
-            Export(graph="encoder", module=chosen.encoder, input="image", outputs=("mu", "logvar"), rows=shown),
-            Export(graph="decoder", module=chosen.decoder, input="latent", outputs=("image",), rows=codes),
+            Export(graph="encoder", module=chosen.encoder, inputs={"image": shown}, outputs=("mu", "logvar")),
+            Export(graph="decoder", module=chosen.decoder, inputs={"latent": codes}, outputs=("image",)),
         ],
         options=options,
         measure=measured,

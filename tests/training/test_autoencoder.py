@@ -210,7 +210,7 @@ def test_half_stored_weights_change_the_error_by_nothing_that_shows(trained: Cod
 @pytest.mark.slow
 def test_the_decoder_is_written_as_it_computes(trained: Coder, tmp_path: Path) -> None:
     z = trained.codes(dataset().test_x[:16])
-    one = Export(graph="decoder", module=trained.decoder, input="latent", outputs=("image",), rows=z)
+    one = Export(graph="decoder", module=trained.decoder, inputs={"latent": z}, outputs=("image",))
     assert write_graph(tmp_path, one).parity_max_abs <= 1e-5
 
 

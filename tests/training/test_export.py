@@ -37,7 +37,7 @@ def rows() -> Tensor:
 
 
 def test_a_graph_takes_any_number_of_rows_and_says_what_torch_says(tmp_path: Path) -> None:
-    made = Export(graph="classifier", module=Softmax(), input="image", outputs=("probabilities",), rows=rows())
+    made = Export(graph="classifier", module=Softmax(), inputs={"image": rows()}, outputs=("probabilities",))
     written = export.write_graph(tmp_path, made)
     graph, golden = written.graph, export.write_golden(tmp_path, "golden.npz", "classifier", written)
     session = ort.InferenceSession(tmp_path / graph.file, providers=["CPUExecutionProvider"])
@@ -54,7 +54,7 @@ def test_a_graph_takes_any_number_of_rows_and_says_what_torch_says(tmp_path: Pat
 
 
 def test_a_graph_that_differs_from_torch_is_refused_with_both_figures(tmp_path: Path) -> None:
-    made = Export(graph="classifier", module=Unequal(), input="image", outputs=("probabilities",), rows=rows())
+    made = Export(graph="classifier", module=Unequal(), inputs={"image": rows()}, outputs=("probabilities",))
     with pytest.raises(
         PublishError,
         match=r"'probabilities' of ONNX Runtime differs from torch's by 2\.\d+e-01 on 40 rows",

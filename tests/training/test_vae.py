@@ -186,8 +186,8 @@ def test_the_served_graphs_agree_with_torch(tmp_path: Path) -> None:
     assert pictures.shape == x.shape
     assert 0 <= float(pictures.min()) <= float(pictures.max()) <= 1
     written = [
-        write_graph(tmp_path, Export(graph="encoder", module=encoder, input="image", outputs=("mu", "logvar"), rows=x)),
-        write_graph(tmp_path, Export(graph="decoder", module=decoder, input="latent", outputs=("image",), rows=codes)),
+        write_graph(tmp_path, Export(graph="encoder", module=encoder, inputs={"image": x}, outputs=("mu", "logvar"))),
+        write_graph(tmp_path, Export(graph="decoder", module=decoder, inputs={"latent": codes}, outputs=("image",))),
     ]
     assert max(one.parity_max_abs for one in written) < 1e-5
 

@@ -82,8 +82,8 @@ def publish_given(options: argparse.Namespace) -> Path:
             fields=fields,
         ),
         [
-            Export(graph="regressor", module=unit, input="row", outputs=("value",), rows=rows),
-            Export(graph="net_input", module=NetInput(unit), input="row", outputs=("z",), rows=rows),
+            Export(graph="regressor", module=unit, inputs={"row": rows}, outputs=("value",)),
+            Export(graph="net_input", module=NetInput(unit), inputs={"row": rows}, outputs=("z",)),
         ],
         options=options,
         measure=measured,

@@ -150,8 +150,8 @@ def publish_learnt(dataset: TableDataset, options: argparse.Namespace) -> Path:
             fields=fields,
         ),
         [
-            Export(graph=graph, module=Coded(coding, head), input="row", outputs=(output,), rows=shown),
-            Export(graph="net_input", module=Coded(coding, NetInput(unit)), input="row", outputs=("z",), rows=shown),
+            Export(graph=graph, module=Coded(coding, head), inputs={"row": shown}, outputs=(output,)),
+            Export(graph="net_input", module=Coded(coding, NetInput(unit)), inputs={"row": shown}, outputs=("z",)),
         ],
         options=options,
         measure=measured,

@@ -73,9 +73,8 @@ def finish(
             Export(
                 graph="regressor" if regression else "classifier",
                 module=module,
-                input="row",
+                inputs={"row": _golden_rows(dataset)},
                 outputs=("value", "scale") if regression else ("probabilities",),
-                rows=_golden_rows(dataset),
             )
         ],
         options=options,
