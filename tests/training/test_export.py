@@ -53,6 +53,28 @@ def test_a_graph_takes_any_number_of_rows_and_says_what_torch_says(tmp_path: Pat
         assert len(kept["image"]) == golden.rows == 10
 
 
+class Scaled(nn.Module):
+    """x (N, 4), sigma (N,), label (N,) -> (N, 4)."""
+
+    def forward(self, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
+        return x / (1 + sigma[:, None] ** 2) + label[:, None]
+
+
+def test_a_graph_of_several_inputs_keeps_their_order_names_and_types(tmp_path: Path) -> None:
+    inputs = {"x": rows().float(), "sigma": torch.linspace(0.1, 4, 40), "label": torch.arange(40) % 10}
+    made = Export(graph="denoiser", module=Scaled(), inputs=inputs, outputs=("denoised",), golden_rows=3)
+    written = export.write_graph(tmp_path, made)
+    assert [(spec.name, spec.dtype, spec.shape) for spec in written.graph.inputs] == [
+        ("x", "float32", ("rows", 4)),
+        ("sigma", "float32", ("rows",)),
+        ("label", "int64", ("rows",)),
+    ]
+    golden = written.golden
+    assert {len(array) for array in golden.values()} == {3}
+    expected = golden["x"] / (1 + golden["sigma"][:, None] ** 2) + golden["label"][:, None]
+    assert np.allclose(golden["denoised"], expected, atol=1e-4)
+
+
 def test_a_graph_that_differs_from_torch_is_refused_with_both_figures(tmp_path: Path) -> None:
     made = Export(graph="classifier", module=Unequal(), inputs={"image": rows()}, outputs=("probabilities",))
     with pytest.raises(

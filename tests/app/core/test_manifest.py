@@ -193,3 +193,119 @@ def test_a_first_request_is_a_row_that_training_spans() -> None:
         "reconstruct",
         "generate",
     ]
+
+
+PICTURE = {"kind": "digit", "height": 28, "width": 28, "box": 20}
+IMAGE = tensor("image", "float32", 28, 28, 1)
+X, SIGMA, LABEL = tensor("x", "float32", 28, 28, 1), tensor("sigma", "float32"), tensor("label", "int64")
+
+
+def generator(**fields: Any) -> dict[str, Any]:
+    return (
+        manifest(
+            task="generate",
+            modality="image",
+            picture=PICTURE,
+            labels=["0", "1"],
+            latent={"size": 2, "low": [-2.3, -2.3], "high": [2.3, 2.3], "prior": "normal"},
+            graphs={"generator": graph([tensor("latent", "float32", 2), LABEL], [IMAGE])},
+        )
+        | fields
+    )
+
+
+def sampled(**fields: Any) -> dict[str, Any]:
+    denoiser = graph([X, SIGMA, LABEL], [tensor("denoised", "float32", 28, 28, 1)])
+    return (
+        manifest(
+            task="generate",
+            modality="image",
+            picture=PICTURE,
+            labels=["0", "1"],
+            sampling={
+                "sigma_min": 0.002,
+                "sigma_max": 80.0,
+                "samplers": [{"name": "heun", "steps": 8, "max_steps": 64}],
+                "guidance": {"weight": 1.0, "max_weight": 8.0},
+            },
+            graphs={"denoiser": denoiser, "estimator": graph([X], [SIGMA])},
+        )
+        | fields
+    )
+
+
+def plane_denoiser(**fields: Any) -> dict[str, Any]:
+    x, denoised = (tensor(name, "float32", 64, 64, 1) for name in ("x", "denoised"))
+    graphs = {"denoiser": graph([x, SIGMA], [denoised]), "estimator": graph([x], [SIGMA])}
+    plane = {"tile": 64, "overlap": 16}
+    return manifest(task="denoise", modality="image", plane=plane, graphs=graphs) | fields
+
+
+def translator(**fields: Any) -> dict[str, Any]:
+    pixels = tensor("image", "uint8", 28, 28, 1)
+    cycle = {"errors": [0.01] * 20}
+    ways = [("thin", "thick"), ("thick", "thin")]
+    return (
+        manifest(
+            task="translate",
+            modality="image",
+            domains=[{"name": name, "title": name, "picture": PICTURE} for name in ("thin", "thick")],
+            translations=[{"graph": f"{a}_to_{b}", "source": a, "target": b, "cycle": cycle} for a, b in ways],
+            graphs={f"{a}_to_{b}": graph([pixels], [IMAGE]) for a, b in ways},
+        )
+        | fields
+    )
+
+
+def test_what_can_be_asked_of_the_models_that_make_pictures() -> None:
+    documents = (generator(), sampled(), plane_denoiser(), translator())
+    assert [read(document).tasks for document in documents] == [
+        ("generate",),
+        ("generate", "denoise"),
+        ("denoise",),
+        ("translate",),
+    ]
+    without = sampled()
+    del without["graphs"]["estimator"]  # nothing tells how much noise there is
+    assert read(without).tasks == ("generate",)
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        (generator(latent=None), "latent, sampling: a generate model declares one of them"),
+        (generator(labels=[]), r"generator.inputs: expected \[\('latent', 'float32', \('rows', 2\)\)\], got"),
+        (generator(picture=None), "picture: image models declare"),
+        (generator(plane={"tile": 64, "overlap": 0}), "one of picture, plane, domains"),
+        (sampled(labels=[], graphs={"denoiser": graph([X, SIGMA], [IMAGE])}), "guides towards a label"),
+        (sampled(graphs={"denoiser": graph([X, SIGMA], [IMAGE])}), "denoiser.inputs: expected"),
+        (plane_denoiser(plane={"tile": 64, "overlap": 33}), "overlap 33 is more than half of tile 64"),
+        (plane_denoiser(plane={"tile": 32, "overlap": 8}), "denoiser.inputs: expected"),
+        (translator(translations=translator()["translations"][:1]), "expected one each way between thin and thick"),
+        (translator(domains=translator()["domains"][:1]), r"has two of different names, here are \['thin'\]"),
+    ],
+)
+def test_a_maker_of_pictures_that_does_not_hang_together_is_refused(document: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        read(document)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"sigma_min": 80.0}, "sigma_min 80.0 is not below sigma_max 80.0"),
+        ({"samplers": [{"name": "heun", "steps": 65, "max_steps": 64}]}, "65 steps, max_steps is 64"),
+        ({"samplers": [{"name": "heun", "steps": 1, "max_steps": 2}] * 2}, "one is there twice: heun, heun"),
+        ({"guidance": {"weight": 9.0, "max_weight": 8.0}}, "weight 9.0, max_weight is 8.0"),
+    ],
+)
+def test_a_sampling_that_contradicts_itself_is_refused(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        read(sampled(sampling=sampled()["sampling"] | fields))
+
+
+def test_the_first_sampler_is_the_default() -> None:
+    sampling = read(sampled()).sampling
+    assert sampling is not None
+    assert sampling.sampler(None) == sampling.sampler("heun") == sampling.samplers[0]
+    assert sampling.sampler("euler") is None
