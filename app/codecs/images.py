@@ -9,8 +9,8 @@ from __future__ import annotations
 import binascii
 import io
 import re
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from app.codecs.pixels import NotANumber, to_8_bit
 from app.core.errors import ClientError, TooLarge, Unprocessable, UnsupportedMedia, shown
 from app.core.manifest import PhotoPicture, Picture
 
-__all__ = ["decode", "decode_base64", "encode_png", "from_nested"]
+__all__ = ["decode", "decode_base64", "decode_pixels", "encode_png", "from_base64", "from_nested"]
 
 MIN_SIDE: Final = 4  # px; below it there is nothing to read
 MAX_EXIF_CHARACTERS: Final = 4 * 65536
@@ -54,12 +54,34 @@ def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> N
         Unprocessable: empty, cut off, damaged, smaller than 4x4, animated, in too many pieces; no ink where a digit
             is to be read.
     """
+    return _opened(data, lambda image: _read(image, picture, subject), subject, max_pixels)
+
+
+def decode_pixels(data: bytes, *, channels: Literal[1, 3] | None, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+    """The bytes of a picture file as they are, of any size: upright, laid on white where it is transparent.
+
+    Args:
+        channels: what to make of its colours; None keeps grey grey and colours coloured.
+
+    Returns:
+        (H, W, 1) or (H, W, 3), uint8.
+
+    Raises:
+        as `decode`.
+    """
+    return _opened(data, lambda image: _as_it_is(image, channels), subject, max_pixels)
+
+
+def _opened(
+    data: bytes, read: Callable[[Image.Image], NDArray[np.uint8]], subject: str, max_pixels: int
+) -> NDArray[np.uint8]:
+    """What `read` makes of a picture file, once its header has been found to be within the limits."""
     name = _format_of(data, subject)
     _check_pieces(data, name, subject)
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as image:
             _check_header(image, subject, max_pixels)
-            return _read(image, picture, subject)
+            return read(image)
     except ClientError:
         raise
     except NotANumber as error:
@@ -77,9 +99,17 @@ def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> N
 
 
 def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int) -> NDArray[np.uint8]:
-    """As `decode`, for a file in standard base64 (RFC 4648, section 4), bare or as a `data:` URL.
+    """As `decode`, for a file in base64: `from_base64`."""
+    return decode(from_base64(text, subject=subject), picture, subject=subject, max_pixels=max_pixels)
+
+
+def from_base64(text: str, *, subject: str) -> bytes:
+    """The bytes of a file in standard base64 (RFC 4648, section 4), bare or as a `data:` URL.
 
     White space is skipped; any other character outside the alphabet is an error that names its place.
+
+    Raises:
+        Unprocessable: no base64.
     """
     head, comma, body = text.partition(",") if text[:5].lower() == "data:" else ("", ",", text)
     if not comma or (head and not head.lower().endswith(";base64")):
@@ -96,10 +126,9 @@ def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int)
             hint = ", which belongs to the URL-safe alphabet" if character in "-_" else ""
             raise _not_base64(subject, f"{character!r} as character {at} (white space not counted){hint}")
     try:
-        data = b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in _pieces(packed))
+        return b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in _pieces(packed))
     except binascii.Error as error:
         raise _not_base64(subject, f"{len(packed)} characters, cut off or wrongly padded ({error})") from error
-    return decode(data, picture, subject=subject, max_pixels=max_pixels)
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
@@ -215,16 +244,28 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _photo(image: Image.Image, picture: PhotoPicture) -> NDArray[np.uint8]:
-    if image.mode in ("LA", "RGBA"):
-        level = picture.background
-        ground = Image.new("RGBA", image.size, (level, level, level, 255))
-        image = Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    image = _opaque(image, picture.background)
     image = image.convert("L" if picture.channels == 1 else "RGB")
     size = (picture.width, picture.height)
     if image.size != size:
         box = _middle(image.size, size) if picture.resize == "cover" else None
         image = image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
     return np.array(image).reshape(picture.height, picture.width, picture.channels)
+
+
+def _as_it_is(image: Image.Image, channels: Literal[1, 3] | None) -> NDArray[np.uint8]:
+    upright = _opaque(_upright(image))
+    wanted = {None: upright.mode, 1: "L", 3: "RGB"}[channels]
+    pixels = np.array(upright if upright.mode == wanted else upright.convert(wanted))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _opaque(image: Image.Image, level: int = 255) -> Image.Image:
+    """Mode L or RGB of L, LA, RGB or RGBA, laid on a grey level."""
+    if image.mode in ("L", "RGB"):
+        return image
+    ground = Image.new("RGBA", image.size, (level, level, level, 255))
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert(image.mode.removesuffix("A"))
 
 
 def _middle(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float, float, float]:
