@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from app.core.errors import NotFound, shown
 from app.core.manifest import Modality, Task
+from app.core.words import did_you_mean
 from app.engine.folders import Key, Refused, Signature, in_order
 from app.engine.model import Model, now_in_words
 
@@ -196,9 +197,10 @@ class Shelf:
 
 
 def not_found(what: str, name: str, known: Iterable[str]) -> NotFound:
-    names = ", ".join(known)
+    there = list(known)
+    names, hint = ", ".join(there), did_you_mean(name, there) if what == "model" else ""
     return NotFound(
-        f"no {what} is called {shown(name)}: there is {names or 'none'}",
+        f"no {what} is called {shown(name)}{hint}: there is {names or 'none'}",
         subject=what.split()[0],
         expected=names or None,
         got=shown(name),

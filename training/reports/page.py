@@ -5,6 +5,7 @@ Self-contained HTML (no scripts, nothing fetched, pictures inside), for light an
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -52,7 +53,7 @@ class Page:
         body = "".join(
             f'<section id="{part.key}"><h2>{escape(part.title)}</h2>{part.inside}</section>' for part in shown
         )
-        evaluate = f"python -m training evaluate {m.name} --version {m.version}"
+        evaluate = shlex.join(["python", "-m", "training", "evaluate", m.name, "--version", m.version, *_elsewhere(m)])
         return document(
             f"{m.name} {m.version}: {m.title}",
             f'<header><p class="eyebrow">{escape(m.name)}, version {escape(m.version)}</p><h1>{escape(m.title)}</h1>'
@@ -60,6 +61,12 @@ class Page:
             f"{parts.tiles(m, self.headlines, self.own, self.measured_on, self.latency)}"
             f"{parts.reproduce(m, evaluate)}<nav>{links}</nav>{body}",
         )
+
+
+def _elsewhere(manifest: Manifest) -> list[str]:
+    """Where the command that made it has put it, if that is another folder than the default."""
+    words = shlex.split(manifest.made.command)
+    return ["--models", words[words.index("--models") + 1]] if "--models" in words[:-1] else []
 
 
 def document(title: str, body: str) -> str:

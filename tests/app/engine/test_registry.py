@@ -70,6 +70,8 @@ async def test_the_latest_version_is_the_highest_number_and_each_can_be_asked_fo
         assert registry.get("a", "9").version == "9"
         with pytest.raises(NotFound, match=r"no version of model 'a' is called '11': there is 9, 10"):
             registry.get("a", "11")
+        with pytest.raises(NotFound, match=r"no model is called 'A' \(did you mean 'a'\?\): there is a"):
+            registry.get("A")
         with pytest.raises(NotFound, match=r"no model is called 'x': there is a"):
             registry.get("x")
 
