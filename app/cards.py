@@ -8,9 +8,21 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from app.core.codes import Latent
+from app.core.codes import Anomaly, Latent
 from app.core.errors import NotFound
-from app.core.manifest import Calibration, DataSource, Made, Manifest, Measure, Picture, Task, TensorSpec
+from app.core.manifest import (
+    Calibration,
+    DataSource,
+    Domain,
+    Made,
+    Manifest,
+    Measure,
+    Picture,
+    Plane,
+    Task,
+    TensorSpec,
+)
+from app.core.sampled import Sampling
 from app.core.tables import Table, Target
 from app.engine.registry import Model
 from app.wire.context import Context
@@ -69,11 +81,19 @@ class Intervals(BaseModel):
 
 
 class ErrorsCard(BaseModel):
-    """Mean squared errors of held-out rows, pixels in [0, 1]."""
+    """Errors of held-out rows, pixels in [0, 1]."""
 
     rows: int
     median: float
     usual_up_to: float = Field(description="19 of 20 held-out rows have at most this")
+
+
+class Direction(BaseModel):
+    """One way between two domains."""
+
+    source: str
+    target: str
+    cycle: ErrorsCard = Field(description="mean absolute errors there and back, which cycle p-values rest on")
 
 
 class ModelCard(BaseModel):
@@ -95,7 +115,13 @@ class ModelCard(BaseModel):
     target: Target | None = Field(description="what is foretold, with its unit")
     intervals: Intervals | None = Field(description="what prediction intervals rest on; null: none are given")
     latent: Latent | None = Field(description="the code between encoder and decoder")
-    errors: ErrorsCard | None = Field(description="held-out reconstruction errors, which anomaly p-values rest on")
+    errors: ErrorsCard | None = Field(
+        description="held-out mean squared errors of reconstruction, which anomaly p-values rest on"
+    )
+    sampling: Sampling | None = Field(description="levels of noise, samplers with their steps, guidance")
+    plane: Plane | None = Field(description="the tiles that a picture of any size is cut into, pixels")
+    domains: tuple[Domain, ...] = Field(description="the kinds of picture between which it translates")
+    directions: tuple[Direction, ...] = Field(description="both ways between them")
     graphs: dict[str, GraphCard]
     quality: tuple[Measure, ...]
     calibration: Calibration | None
@@ -130,11 +156,15 @@ def card(model: Model, context: Context) -> ModelCard:
             name: getattr(manifest, name)
             for name in (
                 *("name", "version", "task", "tasks", "modality", "title", "summary", "labels", "picture", "table"),
-                *("target", "latent", "quality", "calibration", "data", "made", "max_rows"),
+                *("target", "latent", "sampling", "plane", "domains", "quality", "calibration", "data", "made"),
             )
         },
+        max_rows=manifest.max_rows,
         intervals=_intervals(manifest),
-        errors=_errors(manifest),
+        errors=None if manifest.anomaly is None else _errors(manifest.anomaly),
+        directions=tuple(
+            Direction(source=way.source, target=way.target, cycle=_errors(way.cycle)) for way in manifest.translations
+        ),
         versions=sorted(versions, key=int),
         default_version=default.model.version if default else None,
         default_version_since=default.since if default else None,
@@ -163,10 +193,8 @@ def _intervals(manifest: Manifest) -> Intervals | None:
     return Intervals(method=found.method, rows=len(found.scores), most_coverage=round(found.most, 4))
 
 
-def _errors(manifest: Manifest) -> ErrorsCard | None:
-    if manifest.anomaly is None:
-        return None
-    errors = manifest.anomaly.errors
+def _errors(anomaly: Anomaly) -> ErrorsCard:
+    errors = anomaly.errors
     n = len(errors)
     return ErrorsCard(rows=n, median=errors[n // 2], usual_up_to=errors[min(n - 1, round(0.95 * n))])
 

@@ -21,8 +21,11 @@ from app.core.manifest import TensorSpec, numpy_dtype
 from app.engine.registry import Model
 from app.protocols import oip
 from app.protocols.oip.models import graph_names
+from app.wire import painted
 from app.wire.golden import golden_pictures, golden_rows
 
+MADE_SHOWN: Final = 10
+"""Pictures of one model on the landing page, where it makes pictures."""
 SMALL_VALUES: Final = 4096
 """Rows up to this size are shown as JSON under /v2."""
 
@@ -67,13 +70,32 @@ def problem(status: int) -> dict[str, Any]:
 
 
 def answered(model: Model) -> list[tuple[bytes, str]]:
-    """The golden rows as PNG, each with the label that the model gives it where it gives labels."""
-    manifest = model.manifest
+    """Golden rows as PNG, each with a word below it: the label that a classifier gives it; of what makes pictures,
+    which of them came and which it made."""
+    if model.manifest.task in ("generate", "denoise", "translate"):
+        return _made(model)
     pictures = [encode_png(pixels) for pixels in golden_pictures(model)]
-    if manifest.task != "classify":
+    if model.manifest.task != "classify":
         return [(png, "") for png in pictures]
     best = golden_rows(model)["probabilities"].argmax(axis=1).tolist() if pictures else []
-    return [(png, manifest.labels[index]) for png, index in zip(pictures, best, strict=True)]
+    return [(png, model.manifest.labels[index]) for png, index in zip(pictures, best, strict=True)]
+
+
+def _made(model: Model) -> list[tuple[bytes, str]]:
+    """Row by row what among a golden graph's inputs and outputs is a picture, (H, W, 1 or 3)."""
+    golden = model.manifest.golden
+    if golden is None:
+        return []
+    outputs = {spec.name for spec in model.manifest.graphs[golden.graph].outputs}
+    stacks = {name: rows for name, rows in golden_rows(model).items() if rows.ndim == 4 and rows.shape[-1] in (1, 3)}
+    asked = any(name not in outputs for name in stacks)
+    found = []
+    for i in range(min(golden.rows, MADE_SHOWN // max(1, len(stacks)))):
+        for name, rows in stacks.items():
+            pixels = rows[i] if rows.dtype == np.uint8 else painted.in_8_bits(np.clip(rows[i], 0, 1))
+            word = ("gives" if name in outputs else "given") if asked else ""
+            found.append((encode_png(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), word))
+    return found
 
 
 def inference(models: Iterable[Model]) -> oip.Shown | None:
