@@ -69,6 +69,16 @@ def decode_npy(
     return np.array(values, dtype=dtype.newbyteorder("="), order="C").reshape(rows, *row_shape)
 
 
+def npy_form(data: bytes, *, subject: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """What the header of a `.npy` file claims: shape and type.
+
+    Raises:
+        UnsupportedMedia, Unprocessable: as `decode_npy`.
+    """
+    shape, _, dtype, _ = _header(data, subject)
+    return shape, dtype
+
+
 def encode_npy(array: NDArray[Any]) -> bytes:
     """The bytes of a `.npy` file, C order; object arrays are a programming error."""
     out = io.BytesIO()

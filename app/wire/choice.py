@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from app.core.codes import Latent
 from app.core.errors import TooLarge, Unprocessable
-from app.core.manifest import Modality, Task
+from app.core.manifest import Modality, Picture, Task
 from app.engine.model import Model
 from app.wire.context import Context, Limits
 
@@ -63,17 +63,20 @@ def latent_of(model: Model) -> Latent:
     return model.manifest.latent
 
 
-def check_made(n: int, model: Model, limits: Limits, *, subject: str, of: str = "") -> None:
+def check_made(
+    n: int, model: Model, limits: Limits, *, subject: str, of: str = "", picture: Picture | None = None
+) -> None:
     """Bound what a small request can ask for.
 
     Args:
-        n: pictures to be made, of the model's size.
+        n: pictures to be made.
+        picture: what they are; of the model's own size where that is not given.
         of: how they come to be so many, for the message, e.g. "16 x 16".
 
     Raises:
         TooLarge: more pictures than the limits, or more pixels of them all than these or MADE_PIXELS.
     """
-    picture = model.manifest.picture
+    picture = picture or model.manifest.picture
     assert picture is not None
     for got, most, unit in (
         (n, limits.max_rows, "pictures"),

@@ -18,9 +18,9 @@ from app.engine.model import Model
 SHOWN_PICTURES: Final = 3
 
 
-def golden_rows(model: Model) -> dict[str, NDArray[Any]]:
-    """The arrays of the model's golden file by name; empty where it has none."""
-    golden = model.manifest.golden
+def golden_rows(model: Model, graph: str | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of the model's golden file by name, or of that of one of its graphs; empty where it has none."""
+    golden = next((g for g in model.manifest.goldens if graph in (None, g.graph)), None)
     if golden is None:
         return {}
     try:

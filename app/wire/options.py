@@ -11,10 +11,11 @@ from app.core.words import described as described
 from app.core.words import did_you_mean
 
 Option = str | int | float
-Known = Mapping[str, type[str] | type[int] | type[float]]
+Known = Mapping[str, type[str] | type[int] | type[float] | type[bool]]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{0,18})?")
+_BOOLEANS = {"true": True, "false": False}
 _MAX_PAIRS = 100
 
 
@@ -57,18 +58,22 @@ def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, wh
             raise twice(name, f"{where}.{name}")
         if known[name] is int:
             if not _INTEGER.fullmatch(text):
-                raise _no_number(f"{where}.{name}", "a whole number", text)
+                raise _wrong(f"{where}.{name}", "a whole number", text)
             options[name] = int(text)
         elif known[name] is float:
             if not _DECIMAL.fullmatch(text):
-                raise _no_number(f"{where}.{name}", "a decimal number", text)
+                raise _wrong(f"{where}.{name}", "a decimal number", text)
             options[name] = float(text)
+        elif known[name] is bool:
+            if text not in _BOOLEANS:
+                raise _wrong(f"{where}.{name}", "true or false", text)
+            options[name] = _BOOLEANS[text]
         else:
             options[name] = text
     return options
 
 
-def _no_number(subject: str, expected: str, text: str) -> Unprocessable:
+def _wrong(subject: str, expected: str, text: str) -> Unprocessable:
     got = shown(text)
     return Unprocessable(f"{subject} is {got}, it must be {expected}", subject=subject, expected=expected, got=got)
 

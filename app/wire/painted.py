@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.codecs.images import encode_png
 from app.core.errors import InferenceFailed
 from app.core.latents import Latents
-from app.core.manifest import Tensors
+from app.core.manifest import Picture, Tensors
 from app.engine.model import Model
 from app.wire.context import Context
 
@@ -24,18 +24,24 @@ SMALL_VALUES, SMALL_BARE_VALUES = 4096, 1 << 18
 PNG_SCHEMA: Final = {"contentEncoding": "base64", "contentMediaType": PNG}
 
 
-def pixels(model: Model, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What a picture model was given, as (N, H, W, C)."""
-    return _upright(model, rows)
+def pixels(model: Model, rows: NDArray[np.uint8], picture: Picture | None = None) -> NDArray[np.uint8]:
+    """What a picture model was given, as (N, H, W, C); `picture` where it is not the model's own."""
+    return _upright(model, rows, picture)
 
 
-def images(model: Model, decoded: Tensors) -> NDArray[np.float32]:
-    """A decoder's pictures: (N, H, W, C), from 0 to 1.
+def images(
+    model: Model, decoded: Tensors, picture: Picture | None = None, *, name: str = "image"
+) -> NDArray[np.float32]:
+    """A graph's pictures: (N, H, W, C), from 0 to 1.
+
+    Args:
+        picture: what they are, where that is not the model's own.
+        name: of the graph's output.
 
     Raises:
         InferenceFailed: there are values among them that are not numbers.
     """
-    values: NDArray[np.float32] = _upright(model, _finite(model, "image", decoded))
+    values: NDArray[np.float32] = _upright(model, _finite(model, name, decoded), picture)
     return np.clip(values, 0, 1)
 
 
@@ -49,8 +55,8 @@ def codes(model: Model, coded: Tensors) -> Latents:
     return first
 
 
-def _upright(model: Model, rows: NDArray[Any]) -> NDArray[Any]:
-    picture = model.manifest.picture
+def _upright(model: Model, rows: NDArray[Any], picture: Picture | None = None) -> NDArray[Any]:
+    picture = picture or model.manifest.picture
     assert picture is not None
     return rows if picture.layout == "hwc" else rows.transpose(0, 2, 3, 1)
 

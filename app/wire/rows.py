@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from app.core.errors import TooLarge
+from app.core.manifest import Manifest, Picture
 from app.engine.model import Model
 from app.wire import json_size, pictures
+from app.wire.choice import MADE_PIXELS
 from app.wire.context import Context
 from app.wire.options import Known, Option
 from app.wire.payload import FORM, JSON, SMALL_BYTES, Payload
@@ -60,14 +62,20 @@ async def parse(
     return await asyncio.get_running_loop().run_in_executor(context.pool, work)
 
 
-async def decode(payload: Payload, model: Model, graph: str, context: Context) -> NDArray[Any]:
-    """The rows of one graph of the model: `pictures.decode`, whose errors it raises."""
+async def decode(
+    payload: Payload, model: Model, graph: str, context: Context, picture: Picture | None = None
+) -> NDArray[Any]:
+    """The rows of one graph of the model: `pictures.decode`, whose errors it raises.
+
+    Args:
+        picture: how a picture becomes a row of that graph; the model's own where none is given.
+    """
     limits = context.limits
 
     def work(max_pixels: int) -> NDArray[Any]:
         return pictures.decode(
             payload,
-            model.manifest.picture,
+            picture or model.manifest.picture,
             model.manifest.graphs[graph].inputs[0],
             max_rows=limits.max_rows,
             max_pixels=max_pixels,
@@ -85,6 +93,13 @@ def most_in_json(context: Context) -> tuple[int, int]:
     """What a JSON body needs for as many rows as are taken, of the largest model: values of nested pictures or of rows
     of a table, and fields of the latter, of which each may be an object of two."""
     manifests = [model.manifest for model in context.registry.models]
-    pixels = max((math.prod(m.picture.shape) for m in manifests if m.picture), default=0)
+    pixels = max((_pixels(m) for m in manifests), default=0)
     columns = max((len(m.table.columns) for m in manifests if m.table), default=0)
     return context.limits.max_rows * max(pixels, 2 * columns) + 1000, context.limits.max_rows * 3 * columns
+
+
+def _pixels(manifest: Manifest) -> int:
+    """Values of one of its pictures at most; a plane is of any size, of three colours."""
+    pictures = [manifest.picture, *(domain.picture for domain in manifest.domains)]
+    sizes = [math.prod(picture.shape) for picture in pictures if picture is not None]
+    return max([*sizes, 3 * MADE_PIXELS if manifest.plane is not None else 0])
