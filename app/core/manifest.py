@@ -361,9 +361,8 @@ class Manifest(Part):
             graph = self._graph(way.graph)
             inputs: list[Spec] = [("image", "uint8", (ROWS, *pictures[way.source].shape))]
             _check_specs(f"{way.graph}.inputs", graph.inputs, inputs)
-            _check_specs(
-                f"{way.graph}.outputs", graph.outputs, [("image", "float32", (ROWS, *pictures[way.target].shape))]
-            )
+            outputs: list[Spec] = [("translated", "float32", (ROWS, *pictures[way.target].shape))]
+            _check_specs(f"{way.graph}.outputs", graph.outputs, outputs)
 
     def _graph(self, key: str) -> Graph:
         graph = self.graphs.get(key)

@@ -251,7 +251,7 @@ def translator(**fields: Any) -> dict[str, Any]:
             modality="image",
             domains=[{"name": name, "title": name, "picture": PICTURE} for name in ("thin", "thick")],
             translations=[{"graph": f"{a}_to_{b}", "source": a, "target": b, "cycle": cycle} for a, b in ways],
-            graphs={f"{a}_to_{b}": graph([pixels], [IMAGE]) for a, b in ways},
+            graphs={f"{a}_to_{b}": graph([pixels], [tensor("translated", "float32", 28, 28, 1)]) for a, b in ways},
         )
         | fields
     )
