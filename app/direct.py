@@ -49,13 +49,15 @@ class Direct:
         if scope["type"] == "http" and scope["method"] == "POST" and (short := self._find(scope["path"])):
             Trace.of(scope).route = short.route
             try:
-                response = await short.handle(Request(scope, receive))
-            except LecternError as error:
-                response = self._refused(error, scope)
-            if not (self._straight and reply(scope, response)):
-                await response(scope, receive, send)
+                await self._give(await short.handle(Request(scope, receive)), scope, receive, send)
+            except LecternError as error:  # also one that a stream meets before it has begun
+                await self._give(self._refused(error, scope), scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+    async def _give(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        if not (self._straight and reply(scope, response)):
+            await response(scope, receive, send)
 
     def _find(self, path: str) -> Short | None:
         known = self._known.get(path)

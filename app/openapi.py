@@ -157,6 +157,8 @@ def _complete_task(document: dict[str, Any], schemas: dict[str, Any], task: Docu
         listed = ", ".join(f"`{name}`" for name in task.one_of)
         schemas[task.body]["description"] = f"Exactly one of {listed}, and options."
         schemas[task.body]["oneOf"] = [{"required": [name]} for name in task.one_of]
+    if task.any_of:
+        schemas[task.body]["anyOf"] = [{"required": [name]} for name in task.any_of]
     sent = {name: {"summary": name, "value": value} for name, value in task.requests.items()}
     json_body = {"schema": {"$ref": f"#/components/schemas/{task.body}"}} | ({"examples": sent} if sent else {})
     operation["requestBody"] = {

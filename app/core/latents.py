@@ -30,6 +30,13 @@ def draw(n: int, size: int, seed: int) -> Latents:
     return np.random.Generator(np.random.PCG64(seed)).standard_normal((n, size), dtype=np.float32)
 
 
+def draw_labels(n: int, labels: int, seed: int) -> NDArray[np.int64]:
+    """Places 0 to labels - 1, all equally likely: (n,). Of the seed as `draw` is, and independent of it."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(0,))
+    uniform = np.random.Generator(np.random.PCG64(sequence)).random(n)
+    return (uniform * labels).astype(np.int64)
+
+
 def between(a: Latents, b: Latents, frames: int, *, spherical: bool) -> Latents:
     """The way from `a` to `b`, each (Z,), both ends included: (frames, Z), in even steps.
 

@@ -27,6 +27,7 @@ class Documented:
         body: name of the JSON body's schema.
         inputs: schemas of the JSON body's other fields.
         one_of: the inputs of which exactly one is required; none: the body's fields are all optional.
+        any_of: the inputs of which one at least is required, where some of them go together.
         optional_body: whether a request without a body is answered.
         takes: schemas of other bodies, by media type.
         gives: schemas of other answers, by media type.
@@ -39,6 +40,7 @@ class Documented:
     body: str
     inputs: Mapping[str, Schema]
     one_of: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
     optional_body: bool = False
     takes: Mapping[str, Schema] = field(default_factory=dict)
     gives: Mapping[str, Schema] = field(default_factory=dict)

@@ -17,12 +17,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any, Final
 
 import pydantic_core
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.core.errors import LecternError
@@ -40,7 +41,7 @@ Work = Callable[[OnStep], Awaitable[Mapping[str, Any]]]
 Preview = Callable[[Tensors], Awaitable[Any]]
 
 
-class EventStream(Response):
+class EventStream(StreamingResponse):
     """The response of a route that has read the whole body.
 
     Args:
@@ -49,12 +50,19 @@ class EventStream(Response):
         steps: how many there will be.
         preview: makes JSON of a step's outputs; called for steps that are sent, never for those that are skipped.
         heartbeat_s: silence after which a comment is sent.
+        held: entered when the response is sent and left at its end: what must not go away meanwhile.
     """
 
     media_type = MEDIA_TYPE
 
     def __init__(
-        self, work: Work, *, steps: int, preview: Preview | None = None, heartbeat_s: float = HEARTBEAT_S
+        self,
+        work: Work,
+        *,
+        steps: int,
+        preview: Preview | None = None,
+        heartbeat_s: float = HEARTBEAT_S,
+        held: AbstractContextManager[object, object] | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -63,6 +71,7 @@ class EventStream(Response):
         self._steps = steps
         self._preview = preview
         self._heartbeat_s = heartbeat_s
+        self._held = held or nullcontext()
         self._began = perf_counter()
         self._slot: tuple[int, Tensors] | None = None
         self._news = asyncio.Event()
@@ -75,6 +84,10 @@ class EventStream(Response):
             ClientDisconnect: the client hung up.
             Exception: what the work raised before there was anything to tell.
         """
+        with self._held:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = asyncio.ensure_future(self._work(self._on_step))
         gone = asyncio.ensure_future(_until_gone(receive))
         gone.add_done_callback(lambda _: work.cancel())  # at once, also while the reader holds us up

@@ -42,11 +42,16 @@ def decode(
         raise UnsupportedMedia(
             f"this model takes rows as {NPY}, not pictures", subject="body", expected=NPY, got="a picture"
         )
-    rows = [_decode_one(item, picture, subject, max_pixels) for subject, item in payload.items]
+    rows = [decode_one(item, picture, subject, max_pixels) for subject, item in payload.items]
     return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
 
-def _decode_one(item: RawPicture, picture: Picture, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+def decode_one(item: RawPicture, picture: Picture, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+    """One picture as one row, `picture.shape`.
+
+    Raises:
+        as `decode`.
+    """
     if isinstance(item, bytes):
         return decode_image(item, picture, subject=subject, max_pixels=max_pixels)
     if isinstance(item, str):

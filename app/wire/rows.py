@@ -103,3 +103,9 @@ def _pixels(manifest: Manifest) -> int:
     pictures = [manifest.picture, *(domain.picture for domain in manifest.domains)]
     sizes = [math.prod(picture.shape) for picture in pictures if picture is not None]
     return max([*sizes, 3 * MADE_PIXELS if manifest.plane is not None else 0])
+
+
+def most_pixels(context: Context) -> int:
+    """Of a picture of the largest model, each of its colours counted."""
+    manifests = (model.manifest for model in context.registry.models)
+    return max((math.prod(m.picture.shape) for m in manifests if m.picture), default=0)

@@ -1,4 +1,4 @@
-"""POST /v1/generate: new pictures, decoded from codes that are given, drawn, on the way between two, or in a plane.
+"""POST /v1/generate: new pictures, of latents or of noise, drawn by label, from a picture, or on the way between two.
 
 What can be asked for depends on the model: `plans` makes a plan of a request, or says what the model has instead.
 """
@@ -6,7 +6,8 @@ What can be asked for depends on the model: `plans` makes a plan of a request, o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import base64
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, Final
 
@@ -16,13 +17,13 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
 from app.codecs import grids
-from app.codecs.decimals import decimals
 from app.codecs.images import encode_png
 from app.codecs.tensors import encode_npy
 from app.core.errors import Unprocessable, UnsupportedMedia
-from app.core.latents import Latents
+from app.core.manifest import Tensors
 from app.engine.model import Model
 from app.tasks.generate import documents, plans
+from app.tasks.generate.plans import Images, Made, Plan, Runs
 from app.tasks.generate.schema import GenerateAnswer, GenerateRequest
 from app.wire import painted, rows
 from app.wire.accept import choose
@@ -31,19 +32,22 @@ from app.wire.body import header, media_type, read_body
 from app.wire.choice import check_within, choose_model
 from app.wire.context import Context, Limits, Trace
 from app.wire.documented import Documented
+from app.wire.events import MEDIA_TYPE, EventStream, OnStep
 from app.wire.json_body import read_json
 from app.wire.json_size import MAX_FIELDS, check_json
 from app.wire.options import Known, Option, from_query, merged
-from app.wire.payload import JSON, NPY, SMALL_BYTES, Payload
-from app.wire.runs import Took
+from app.wire.payload import JSON, NPY, SMALL_BYTES
 from app.wire.short import Find, Short
 from app.wire.urgency import urgency
 from app.wire.waiting import WhileConnected
 
 PATH: Final = "/v1/generate"
-ENCODER, DECODER = "encoder", "decoder"
-ANSWERS: Final = (JSON, painted.PNG, NPY)
-OPTIONS: Final[Known] = {"model": str, "version": str, "columns": int, "n": int, "seed": int}
+ANSWERS: Final = (JSON, painted.PNG, NPY, MEDIA_TYPE)
+OPTIONS: Final[Known] = (
+    dict.fromkeys(("model", "version", "label", "sampler"), str)
+    | dict.fromkeys(("n", "seed", "steps", "columns"), int)
+    | dict.fromkeys(("guidance", "strength"), float)
+)
 """That may also stand in the query."""
 
 
@@ -86,41 +90,76 @@ async def answer(request: Request, context: Context) -> Response:
     way = plans.way(asked)
     model = choose_model(asked, context, "generate", "image")
     plan = plans.plan(way, asked, model, context.limits)
-    for graph in [ENCODER, DECODER] if plan.ends else [DECODER]:
+    for graph in plan.graphs:
         model.check_room(graph)
+    runs = Runs(model, context, deadline, priority)
+    runs.took.decode_s = perf_counter() - began
+    trace = Trace.of(request.scope)
+    trace.model, trace.rows = model.name, plan.n
+    if form == MEDIA_TYPE:
+        return _streamed(plan, runs, trace)
     with model.hold(), WhileConnected(request):
-        took, trace = Took(), Trace.of(request.scope)
-        trace.model, trace.rows = model.name, plan.n
-        if plan.ends:
-            payload = Payload({}, [*plan.ends], json_bytes=len(body))
-            inputs = await rows.decode(payload, model, ENCODER, context)
-            took.decode_s = perf_counter() - began
-            tensors = {model.manifest.graphs[ENCODER].inputs[0].name: inputs}
-            coded = took.add(await model.run(ENCODER, tensors, deadline=deadline, priority=priority))
-            codes = plans.on_the_way(model, painted.codes(model, coded), plan.n)
-        else:
-            took.decode_s = perf_counter() - began
-            codes = plan.codes
-        decoded = took.add(await model.run(DECODER, {"latent": codes}, deadline=deadline, priority=priority))
-
-    began = perf_counter()
+        made = await plan.make(runs)
 
     def write() -> bytes:
-        images = painted.images(model, decoded)
         if form == JSON:
-            return to_json(model, images, codes, plan.told)
+            content: bytes = pydantic_core.to_json(_told(model, plan, made))
+            return content
         if form == NPY:
-            return encode_npy(images)
-        across = columns or plan.columns or grids.near_square(*images.shape[:3])
-        return encode_png(grids.grid(painted.in_8_bits(images), across))
+            return encode_npy(made.images)
+        return encode_png(_page(made.images, columns or plan.columns))
 
-    content = await painted.written(write, painted.size(decoded), context, bare=form == NPY)
-    took.encode_s = perf_counter() - began
-    took.observe(context, trace, model, DECODER)
-    headers = took.headers(form, model)
+    content = await _written(write, made, runs, trace, plan, bare=form == NPY)
+    headers = runs.took.headers(form, model)
     if "seed" in plan.told:
         headers.append((b"x-seed", b"%d" % plan.told["seed"]))
     return Answered(content, headers)
+
+
+def _streamed(plan: Plan, runs: Runs, trace: Trace) -> Response:
+    """Each step as it is made, then what JSON would have been."""
+
+    async def work(on_step: OnStep) -> Mapping[str, Any]:
+        runs.on_step = on_step
+        made = await plan.make(runs)
+        told: dict[str, Any] = {}
+
+        def write() -> bytes:
+            told.update(_told(runs.model, plan, made))
+            return b""
+
+        await _written(write, made, runs, trace, plan)
+        return told
+
+    async def preview(outputs: Tensors) -> str:
+        def write() -> bytes:
+            return base64.b64encode(encode_png(_page(plan.preview(outputs), plan.columns)))
+
+        return (await painted.written(write, painted.size(outputs), runs.context)).decode("ascii")
+
+    return EventStream(work, steps=max(1, plan.evaluations), preview=preview, held=runs.model.hold())
+
+
+async def _written(
+    write: Callable[[], bytes], made: Made, runs: Runs, trace: Trace, plan: Plan, *, bare: bool = False
+) -> bytes:
+    """What `write` makes, and the time of it all written down."""
+    began = perf_counter()
+    content = await painted.written(write, made.images.size, runs.context, bare=bare)
+    runs.took.encode_s = perf_counter() - began
+    runs.took.observe(runs.context, trace, runs.model, plan.graphs[-1])
+    return content
+
+
+def _page(images: Images, columns: int | None) -> NDArray[np.uint8]:
+    return grids.grid(painted.in_8_bits(images), columns or grids.near_square(*images.shape[:3]))
+
+
+def _told(model: Model, plan: Plan, made: Made) -> dict[str, Any]:
+    """GenerateAnswer, as JSON values."""
+    texts = painted.as_base64(painted.in_8_bits(made.images))
+    results = [{"image": text, **said} for text, said in zip(texts, made.each, strict=True)]
+    return {"model": model.name, "version": model.version, "device": model.device, **plan.told, "results": results}
 
 
 async def _asked(request: Request, body: bytes, query: dict[str, Option], context: Context) -> dict[str, Any]:
@@ -132,8 +171,9 @@ async def _asked(request: Request, body: bytes, query: dict[str, Option], contex
         raise UnsupportedMedia(
             f"the request has no content type, send {JSON}", subject="header.content-type", expected=JSON, got="none"
         )
-    sizes = (m.manifest.latent.size for m in context.registry.models if m.manifest.latent)
-    check_json(body, values=context.limits.max_rows * max(sizes, default=0) + 1000, fields=MAX_FIELDS)
+    sizes = [m.manifest.latent.size for m in context.registry.models if m.manifest.latent]
+    codes = context.limits.max_rows * max(sizes, default=1)  # or as many labels
+    check_json(body, values=codes + 2 * rows.most_pixels(context) + 1000, fields=MAX_FIELDS)
 
     def parse() -> GenerateRequest:
         return read_json(body, GenerateRequest)
@@ -156,19 +196,3 @@ def _columns(asked: Mapping[str, Any], form: str, limits: Limits) -> int | None:
         )
     check_within("columns", columns, 1, limits.max_rows)
     return columns
-
-
-def to_json(model: Model, images: NDArray[np.float32], codes: Latents, told: Mapping[str, Any]) -> bytes:
-    """GenerateAnswer as bytes.
-
-    Args:
-        images: (N, H, W, C), from 0 to 1.
-        codes: (N, Z)
-        told: what else there is to say.
-    """
-    texts = painted.as_base64(painted.in_8_bits(images))
-    results = [{"image": text, "latent": decimals(code)} for text, code in zip(texts, codes, strict=True)]
-    answer: bytes = pydantic_core.to_json(
-        {"model": model.name, "version": model.version, "device": model.device, **told, "results": results}
-    )
-    return answer

@@ -6,30 +6,42 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+
 from app.engine.model import Model
-from app.tasks.generate.schema import MAX_SEED, MOST_FRAMES, WAYS, GenerateRequest
+from app.tasks.generate import plans
+from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MOST_FRAMES, MOST_LEVELS, WAYS, GenerateRequest
 from app.wire import painted
 from app.wire.choice import latent_of
 from app.wire.context import Context, Limits
-from app.wire.documented import FILE, Documented, model_options, models_for, shown_for
+from app.wire.documented import FILE, Documented, Schema, model_options, models_for, shown_for
+from app.wire.events import MEDIA_TYPE
+from app.wire.golden import as_base64, drawn
 from app.wire.payload import NPY
+from app.wire.rows import PICTURE_SCHEMA
 
 FRAMES: Final = 5
 SIDE: Final = 8
+LEVELS: Final = 8
 
 
 def documented(context: Context, path: str) -> Documented:
     """From what is loaded."""
     limit = context.limits.max_rows
+    models = models_for(context, "generate")
     schemas = GenerateRequest.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
+    label, sampling = _label(models), _sampling(models)
     return Documented(
         path=path,
         options=model_options(
-            models_for(context, "generate"),
+            models,
             GenerateRequest,
             n={"type": "integer", "minimum": 1, "maximum": limit},
             seed={"type": "integer", "minimum": 0, "maximum": MAX_SEED},
             columns={"type": "integer", "minimum": 1, "maximum": limit},
+            label=label,
+            **sampling,
+            strength={"type": "number", "minimum": 0, "maximum": 1},
         ),
         body="GenerateRequest",
         inputs={
@@ -37,32 +49,101 @@ def documented(context: Context, path: str) -> Documented:
             "between": schemas["between"]["anyOf"][0],
             "frames": {"type": "integer", "minimum": 2, "maximum": min(MOST_FRAMES, limit)},
             "grid": {"$ref": "#/components/schemas/Grid"},
+            "forward": {
+                "type": "object",
+                "description": schemas["forward"]["description"],
+                "required": ["steps"],
+                "additionalProperties": False,
+                "properties": {"steps": {"type": "integer", "minimum": 1, "maximum": min(MOST_LEVELS, limit)}},
+            },
+            "labels": {"type": "array", "minItems": 1, "maxItems": limit, "items": label}
+            | {"description": schemas["labels"]["description"]},
+            **{name: PICTURE_SCHEMA | {"description": schemas[name]["description"]} for name in ("init_image", "mask")},
         },
-        one_of=WAYS,
+        any_of=(*WAYS, *IMPLY_N),
         optional_body=True,
         gives={
             painted.PNG: FILE | {"description": "the picture, or a grid of several; X-Seed tells the seed"},
             NPY: FILE | {"description": "float32 pictures (rows, height, width, channels), 0 to 1"},
+            MEDIA_TYPE: {
+                "type": "string",
+                "description": "of models that draw in steps an event `step` for each of them: its number, how many "
+                "there are, the seconds left, and a preview as base64 of a PNG; in the end `result`, the answer as "
+                "JSON, or `error`, a problem",
+            },
         },
         requests=_requests(shown_for(context, "generate"), context.limits),
     )
 
 
+def _label(models: Sequence[Model]) -> Schema:
+    names = list(dict.fromkeys(label for model in models for label in model.manifest.labels))
+    most = max((len(model.manifest.labels) for model in models), default=0)
+    if not names:
+        return {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}
+    return {"anyOf": [{"type": "string", "enum": names}, {"type": "integer", "minimum": 0, "maximum": most - 1}]}
+
+
+def _sampling(models: Sequence[Model]) -> dict[str, Schema]:
+    """What the models allow together; each tells its own limits where it is asked for more."""
+    found = [model.manifest.sampling for model in models if model.manifest.sampling is not None]
+    names = list(dict.fromkeys(spec.name for sampling in found for spec in sampling.samplers))
+    steps = max((spec.max_steps for sampling in found for spec in sampling.samplers), default=1)
+    weight = max((sampling.guidance.max_weight for sampling in found if sampling.guidance), default=1.0)
+    return {
+        "sampler": {"type": "string"} | ({"enum": names} if names else {}),
+        "steps": {"type": "integer", "minimum": 1, "maximum": steps},
+        "guidance": {"type": "number", "minimum": 0, "maximum": weight},
+    }
+
+
 def _requests(models: Sequence[Model], limits: Limits) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for model in models:
-        latent = latent_of(model)
-        asked: dict[str, dict[str, Any]] = {"a latent to decode": {"latents": [_middle(model)]}}
-        if latent.prior == "normal":
-            asked["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": 7}
-        asked["from one latent to another"] = {
-            "between": [list(latent.low), list(latent.high)],
-            "frames": min(FRAMES, limits.max_rows),
-        }
-        if latent.size > 1:
-            asked["a plane of latents"] = {"grid": {"side": min(SIDE, math.isqrt(limits.max_rows))}}
+        asked = _of_codes(model, limits) if model.manifest.sampling is None else _of_steps(model, limits)
         found |= {f"{model.name}: {what}": {**body, "model": model.name} for what, body in asked.items()}
     return found or {"draws from the prior": {"n": 1, "seed": 7}}
+
+
+def _of_codes(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
+    latent, there = latent_of(model), plans.fields(model)
+    label = {"label": model.manifest.labels[0]} if model.manifest.labels else {}
+    asked: dict[str, dict[str, Any]] = {"a latent to decode": {"latents": [_middle(model)], **label}}
+    if "n" in there:
+        asked["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": 7}
+    if label:
+        asked["one of each label"] = {"labels": list(model.manifest.labels[: limits.max_rows]), "seed": 7}
+    asked["from one latent to another"] = {
+        "between": [list(latent.low), list(latent.high)],
+        "frames": min(FRAMES, limits.max_rows),
+        **label,
+    }
+    if "grid" in there:
+        asked["a plane of latents"] = {"grid": {"side": min(SIDE, math.isqrt(limits.max_rows))}, **label}
+    return asked
+
+
+def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
+    manifest = model.manifest
+    picture, sampling = manifest.picture, manifest.sampling
+    assert picture is not None
+    assert sampling is not None
+    label = {"label": manifest.labels[0]} if manifest.labels else {}
+    pixels = drawn(picture.height, picture.width, picture.channels)
+    below = np.zeros((picture.height, picture.width), np.uint8)
+    below[picture.height // 2 :] = 255
+    begun = {"init_image": as_base64(pixels), "seed": 7}
+    asked: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, limits.max_rows), "seed": 7}}
+    if label:
+        asked["one of each label"] = {"labels": list(manifest.labels[: limits.max_rows]), "seed": 7}
+    last = sampling.samplers[-1]
+    guided = {"guidance": sampling.guidance.weight} if sampling.guidance else {}
+    chosen = {"sampler": last.name, "steps": last.steps, **label, **guided}
+    asked["sampler, steps and label chosen"] = {"n": 1, "seed": 7, **chosen}
+    asked["another picture like this one"] = {**begun, "strength": 0.5, **label}
+    asked["the lower half drawn anew"] = {**begun, "mask": as_base64(below), **label}
+    asked["the picture under more and more noise"] = {**begun, "forward": {"steps": min(LEVELS, limits.max_rows - 1)}}
+    return asked
 
 
 def _middle(model: Model) -> list[float]:

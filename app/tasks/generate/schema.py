@@ -7,14 +7,30 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.wire import painted
+from app.wire.rows import PICTURE_SCHEMA
 
-WAYS: Final = ("latents", "n", "between", "grid")
+WAYS: Final = ("latents", "n", "between", "grid", "forward")
 """To come by pictures; a request names one."""
-BELONGS_TO: Final = {"seed": "n", "frames": "between"}
+IMPLY_N: Final = ("label", "labels", "init_image")
+"""Where one of these is given and no way is, pictures are drawn: as many as labels, else one."""
+BELONGS_TO: Final = {
+    "seed": ("n", "forward"),
+    "frames": ("between",),
+    "labels": ("n", "latents"),
+    "label": ("n", "latents", "between", "grid"),
+    "sampler": ("n",),
+    "steps": ("n",),
+    "guidance": ("n",),
+    "init_image": ("n", "forward"),
+    "strength": ("n",),
+    "mask": ("n",),
+}
+"""Options, and the ways that they say something about."""
 
 MOST_FRAMES: Final = 64
 DEFAULT_FRAMES: Final = 9
 MOST_SIDE: Final = 64
+MOST_LEVELS: Final = 64
 MAX_SEED: Final = 2**53 - 1  # what every reader of JSON keeps exact
 MAX_VALUE: Final = 1e6  # of a latent; beyond it float32 may run over inside of a decoder
 
@@ -27,6 +43,7 @@ END_SCHEMA: Final = {
         {"type": "array", "minItems": 1, "items": {"type": "number"}},
     ],
 }
+LABEL_SCHEMA: Final = {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}
 
 
 class Grid(BaseModel):
@@ -41,13 +58,22 @@ class Grid(BaseModel):
     ] = [0, 1]
 
 
+class Forward(BaseModel):
+    """The chain that adds noise to `init_image`, level by level: what drawing goes backwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    steps: Annotated[int, Field(ge=1, le=MOST_LEVELS, description="levels of noise, a picture each, after the first")]
+
+
 class GenerateRequest(BaseModel):
-    """One of `latents`, `n`, `between` and `grid`, and options."""
+    """One of `latents`, `n`, `between`, `grid` and `forward`, and options; `label`, `labels` or `init_image` alone
+    ask for `n` as well."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     latents: Annotated[list[Code] | None, Field(min_length=1, description="codes to decode")] = None
-    n: Annotated[int | None, Field(description="how many to draw from the prior, where the model has one")] = None
+    n: Annotated[int | None, Field(description="how many to draw, where the model has what to draw from")] = None
     seed: Annotated[int | None, Field(description="of the draw; without one it is chosen, and told")] = None
     between: Annotated[
         list[Annotated[Any, Field(json_schema_extra=END_SCHEMA)]] | None,
@@ -57,16 +83,48 @@ class GenerateRequest(BaseModel):
         None
     )
     grid: Annotated[Grid | None, Field(description=Grid.__doc__)] = None
+    forward: Annotated[Forward | None, Field(description=Forward.__doc__)] = None
+    label: Annotated[
+        Any,
+        Field(
+            description="of every picture: one of the model's labels by name (a text) or by place (a number, from 0)",
+            json_schema_extra=LABEL_SCHEMA,
+        ),
+    ] = None
+    labels: Annotated[
+        list[Annotated[Any, Field(json_schema_extra=LABEL_SCHEMA)]] | None,
+        Field(min_length=1, description="one for each picture"),
+    ] = None
+    guidance: Annotated[
+        float | None,
+        Field(description="how much more the label counts than in the model itself, which is 1", allow_inf_nan=False),
+    ] = None
+    sampler: Annotated[str | None, Field(description="how the noise is taken away; the model's first without")] = None
+    steps: Annotated[int | None, Field(description="levels of noise; the sampler's own number without")] = None
+    init_image: Annotated[Any, Field(description="the picture to begin with", json_schema_extra=PICTURE_SCHEMA)] = None
+    strength: Annotated[
+        float | None,
+        Field(description="how far it may be left: 0 keeps it, 1 begins with noise alone", allow_inf_nan=False),
+    ] = None
+    mask: Annotated[
+        Any,
+        Field(
+            description="of `init_image`, of its size: what is white (128 or more) is drawn anew, the rest is kept",
+            json_schema_extra=PICTURE_SCHEMA,
+        ),
+    ] = None
     model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
     version: Annotated[str | None, Field(description="its version; the default one where none is given")] = None
     columns: Annotated[int | None, Field(description=f"of {painted.PNG}: pictures in a row")] = None
 
 
 class Generated(BaseModel):
-    """One picture, and the code that it was decoded from."""
+    """One picture, and what it was made of."""
 
     image: Annotated[str, Field(description="as PNG", json_schema_extra=painted.PNG_SCHEMA)]
-    latent: list[float]
+    latent: Annotated[list[float] | None, Field(description="the code; of models that decode one")] = None
+    label: Annotated[str | None, Field(description="where the model has labels; null: it was drawn without one")] = None
+    sigma: Annotated[float | None, Field(description="of `forward`: the noise in it, for pixels from 0 to 1")] = None
 
 
 class GenerateAnswer(BaseModel):
@@ -76,6 +134,11 @@ class GenerateAnswer(BaseModel):
     version: str
     device: Annotated[str, Field(description="where the model ran, e.g. cpu or cuda:0")]
     results: list[Generated]
-    seed: Annotated[int | None, Field(description="of `n`: the same again gives the same pictures")] = None
+    seed: Annotated[int | None, Field(description="the same again gives the same pictures")] = None
     interpolation: Annotated[str | None, Field(description="of `between`: `linear` or `spherical`")] = None
     grid: Annotated[Grid | None, Field(description="of `grid`: pictures row by row from the upper left")] = None
+    sampler: Annotated[str | None, Field(description="how the noise was taken away, step by step")] = None
+    steps: Annotated[int | None, Field(description="levels of noise")] = None
+    evaluations: Annotated[int | None, Field(description="how often the model was asked for each picture")] = None
+    guidance: Annotated[float | None, Field(description="weight of the label; null where none was asked for")] = None
+    strength: Annotated[float | None, Field(description="of `init_image`")] = None

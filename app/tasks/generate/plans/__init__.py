@@ -1,0 +1,96 @@
+"""What to make for a request: which way it asks, what the model can do, and the plan of both.
+
+codes      latents in one run: decoders of autoencoders, generators
+steps      noise taken away in many runs
+forward    noise added to a picture, in none
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from app.core.errors import Unprocessable
+from app.engine.model import Model
+from app.tasks.generate.plans import codes, forward, steps
+from app.tasks.generate.plans.plan import Images, Made, Plan, Runs
+from app.tasks.generate.schema import BELONGS_TO, IMPLY_N, WAYS
+from app.wire.context import Limits
+
+__all__ = ["Images", "Made", "Plan", "Runs", "fields", "plan", "way"]
+
+
+class Kind(Protocol):
+    """What a file for one kind of model offers."""
+
+    def fields(self, model: Model) -> tuple[str, ...]:
+        """What such a model can be asked with."""
+        ...
+
+    def why_not(self, name: str, model: Model) -> str:
+        """Why it cannot be asked with that."""
+        ...
+
+    def plan(self, way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+        """What to make, and how."""
+        ...
+
+
+def _kind(model: Model) -> Kind:
+    return codes if model.manifest.sampling is None else steps
+
+
+def way(asked: Mapping[str, Any]) -> str:
+    """The one way to come by pictures that is asked for.
+
+    Raises:
+        Unprocessable: none, more than one, or an option that belongs to another.
+    """
+    given = [name for name in WAYS if name in asked]
+    if not given and any(name in asked for name in IMPLY_N):
+        given = ["n"]
+    if len(given) != 1:
+        listed, got = ", ".join(WAYS), " and ".join(given) or "none of them"
+        raise Unprocessable(
+            f"the request must have one of {listed}; it has {got}",
+            subject=given[1] if given else "body",
+            expected=f"one of {listed}",
+            got=got,
+        )
+    for option, owners in BELONGS_TO.items():
+        if option in asked and given[0] not in owners:
+            belongs = " or ".join(owners)
+            raise Unprocessable(
+                f"{option} belongs to {belongs}, the request has {given[0]}",
+                subject=option,
+                expected=f"{option} with {belongs}, or {given[0]} alone",
+                got=f"{option} with {given[0]}",
+            )
+    return given[0]
+
+
+def fields(model: Model) -> tuple[str, ...]:
+    """What the model can be asked with, besides its name and how to write the answer."""
+    return _kind(model).fields(model)
+
+
+def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+    """What to make, and how.
+
+    Raises:
+        Unprocessable: a way or an option that the model does not have, or values that do not fit it.
+        TooLarge: more pictures than the limits.
+    """
+    kind = _kind(model)
+    there = kind.fields(model)
+    for name in (*asked, way):
+        if (name == way or name in BELONGS_TO) and name not in there:
+            raise Unprocessable(
+                f"{name}: model '{model.name}' {kind.why_not(name, model)}; it can be asked for {', '.join(there)}",
+                subject=name,
+                expected=", ".join(there),
+                got=name,
+            )
+    if way == "forward":
+        return forward.plan(asked, model, limits)
+    return kind.plan(way, asked, model, limits)

@@ -1,0 +1,94 @@
+"""A picture under more and more noise: what drawing goes backwards. No model is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import Unprocessable
+from app.core.manifest import Tensors
+from app.engine.model import Model
+from app.tasks.generate.plans import samplers
+from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
+from app.tasks.generate.plans.start import read
+from app.wire import painted
+from app.wire.choice import check_made
+from app.wire.context import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A plan.
+
+    Attributes:
+        sigmas: noise in each picture, rising from 0: (n,).
+        image: as it came.
+    """
+
+    model: Model
+    n: int
+    seed: int
+    sigmas: list[float]
+    image: object
+    graphs: tuple[str, ...] = ("denoiser",)
+    evaluations: int = 0
+
+    @property
+    def columns(self) -> int:
+        return self.n
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return {"seed": self.seed, "steps": self.n - 1, "evaluations": 0}
+
+    async def make(self, runs: Runs) -> Made:
+        picture = self.model.manifest.picture
+        assert picture is not None
+        most = runs.context.limits.max_pixels
+
+        def work() -> Images:
+            x = read(self.image, None, picture, most).image
+            noise = samplers.noises(1, picture.shape, self.seed)
+            chain, before = [x], 0.0
+            for sigma in self.sigmas[1:]:
+                x = x + np.float32(sqrt(sigma**2 - before**2)) * next(noise)[0]
+                before = sigma
+                chain.append(shown(x, sigma))
+            return painted.images(self.model, {"image": np.stack(chain)})
+
+        return Made(await runs.aside(work), [{"sigma": float(f"{sigma:.6g}")} for sigma in self.sigmas])
+
+    def preview(self, outputs: Tensors) -> Images:
+        return painted.images(self.model, outputs)
+
+
+def plan(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+    """As many levels as are asked for, from the least to the most noise that the model knows.
+
+    Raises:
+        Unprocessable: no picture.
+        TooLarge: more pictures than the limits.
+    """
+    declared, steps = model.manifest.sampling, asked["forward"].steps
+    assert declared is not None
+    check_made(steps + 1, model, limits, subject="forward", of=f"1 + {steps}")
+    if "init_image" not in asked:
+        raise Unprocessable(
+            "forward adds noise to a picture, the request has no init_image",
+            subject="init_image",
+            expected="a picture",
+            got="none",
+        )
+    sigmas = samplers.levels(declared, steps)[::-1]
+    return Chain(model, steps + 1, seed_of(asked), sigmas, asked["init_image"])
+
+
+def shown(x: Images, sigma: float) -> Images:
+    """x = x0 + sigma * noise, drawn together around mid-grey so that black and white noise alone remains at the end:
+    in units where pixels go from -1 to 1, x / sqrt(1 + sigma^2), as the chain of Ho et al. 2020 (equation 4) has it."""
+    scaled: Images = 0.5 + (x - 0.5) / np.float32(sqrt(1 + 4 * sigma**2))
+    return scaled

@@ -1,0 +1,98 @@
+"""Labels of a request: by name or by place, one for all pictures or one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.errors import Unprocessable
+from app.core.words import described, did_you_mean, listed
+from app.engine.model import Model
+
+Labels = NDArray[np.int64]
+"""(N,): places in the manifest's list."""
+
+
+def count(asked: Mapping[str, Any]) -> int:
+    """How many pictures are asked for: `n`, or one for each of the labels.
+
+    Raises:
+        Unprocessable: both, and they are not the same.
+    """
+    n, labels = asked.get("n"), asked.get("labels")
+    if labels is None:
+        return 1 if n is None else int(n)
+    if n is not None and n != len(labels):
+        raise _wrong_length(labels, n, "n is")
+    return len(labels)
+
+
+def chosen(asked: Mapping[str, Any], n: int, model: Model) -> Labels | None:
+    """A label for each of n pictures: (n,); None where the request names none.
+
+    Raises:
+        Unprocessable: `label` and `labels`; not as many as pictures; one that the model does not have.
+    """
+    one, each = asked.get("label"), asked.get("labels")
+    known = model.manifest.labels
+    if one is not None and each is not None:
+        raise Unprocessable(
+            "label is for all pictures and labels for each, the request has both",
+            subject="labels",
+            expected="label or labels",
+            got="both",
+        )
+    if one is not None:
+        return np.full(n, _place(one, known, "label", model), np.int64)
+    if each is None:
+        return None
+    if len(each) != n:
+        raise _wrong_length(each, n, "the pictures asked for are")
+    return np.array([_place(label, known, f"labels[{i}]", model) for i, label in enumerate(each)], np.int64)
+
+
+def required(asked: Mapping[str, Any], n: int, model: Model, way: str) -> Labels | None:
+    """As `chosen`, where a model with labels cannot do without; None for a model that has none."""
+    found = chosen(asked, n, model)
+    if found is None and model.manifest.labels:
+        raise Unprocessable(
+            f"model '{model.name}' makes pictures of a label: {way} takes a label as well, "
+            f"one of {listed(model.manifest.labels)}",
+            subject="label",
+            expected=listed(model.manifest.labels),
+            got="none",
+        )
+    return found
+
+
+def names(labels: Labels | None, model: Model) -> Sequence[str | None]:
+    """What the answer calls them; None for the place after the last, which stands for no label."""
+    known = (*model.manifest.labels, None)
+    return () if labels is None else [known[place] for place in labels.tolist()]
+
+
+def _place(label: Any, known: Sequence[str], subject: str, model: Model) -> int:
+    if isinstance(label, str) and label in known:
+        return known.index(label)
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(known):
+        return label
+    hint = did_you_mean(label, known) if isinstance(label, str) else ""
+    got = described(label)
+    raise Unprocessable(
+        f"{subject} is {got}{hint}, model '{model.name}' has {listed(known)}, as numbers 0 to {len(known) - 1}",
+        subject=subject,
+        expected=f"{listed(known)}, or a number from 0 to {len(known) - 1}",
+        got=got,
+    )
+
+
+def _wrong_length(labels: Sequence[Any], n: int, what: str) -> Unprocessable:
+    return Unprocessable(
+        f"labels has {len(labels)}, {what} {n}: one for each picture",
+        subject="labels",
+        expected=f"{n} labels",
+        got=f"{len(labels)} labels",
+    )

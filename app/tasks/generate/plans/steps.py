@@ -1,0 +1,220 @@
+"""Pictures from noise that is taken away in steps: from the seed's noise alone, or from a picture under some of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from app.core.errors import Unprocessable, shown
+from app.core.manifest import Picture, Tensors
+from app.core.sampled import SamplerSpec, Sampling
+from app.core.sampling import Sampler, inpaint, on_graph
+from app.core.words import did_you_mean
+from app.engine.model import Model
+from app.tasks.generate.plans import labels, samplers
+from app.tasks.generate.plans.labels import Labels
+from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
+from app.tasks.generate.plans.start import Start, read
+from app.wire import painted
+from app.wire.choice import check_made, check_within
+from app.wire.context import Limits
+
+DENOISER: Final = "denoiser"
+
+
+@dataclass(slots=True)
+class Steps:
+    """A plan.
+
+    Attributes:
+        labels: (n,), the place after the last for none; None where the model has none.
+        guidance: weight of the label; None where there is none, or the model is not guided.
+        strength: of a picture to begin with, from 0 to 1.
+        given: that picture and its mask, as they came.
+        start: the same, once they have been read.
+    """
+
+    model: Model
+    declared: Sampling
+    n: int
+    seed: int
+    spec: SamplerSpec
+    steps: int
+    labels: Labels | None
+    guidance: float | None
+    strength: float
+    given: tuple[object, object]
+    start: Start | None = None
+    columns: int | None = None
+    graphs: tuple[str, ...] = (DENOISER,)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = {"seed": self.seed, "sampler": self.spec.name, "steps": self.steps}
+        told |= {"evaluations": self.evaluations, "guidance": self.guidance}
+        return told if self.given[0] is None else told | {"strength": self.strength}
+
+    @property
+    def evaluations(self) -> int:
+        return samplers.evaluations(self.spec.name, self.steps) if self.strength else 0
+
+    async def make(self, runs: Runs) -> Made:
+        image, mask = self.given
+        if image is not None:
+            picture, most = _picture_of(self.model), runs.context.limits.max_pixels
+            self.start = await runs.aside(lambda: read(image, mask, picture, most))
+        made = await runs.sample(DENOISER, self._sampler())
+        images = painted.images(self.model, made)
+        named = labels.names(self.labels, self.model)
+        return Made(images, [{"label": name} for name in named] or [{} for _ in images])
+
+    def preview(self, outputs: Tensors) -> Images:
+        seen = outputs["denoised"]
+        if self._both:
+            seen = samplers.weighed(seen, self.guidance or 0.0)
+        if self.start is not None and self.start.known is not None:
+            seen = self.start.known * self.start.image + (1 - self.start.known) * seen
+        return painted.images(self.model, {"image": seen})
+
+    @property
+    def _both(self) -> bool:
+        """Whether the net is asked with and without the label: with weight 1 the latter does not count."""
+        return self.guidance is not None and self.guidance != 1
+
+    def _sampler(self) -> Sampler:
+        sigmas = samplers.levels(self.declared, self.steps, self.strength)
+        noise = samplers.noises(self.n, _picture_of(self.model).shape, self.seed)
+        x = np.float32(sigmas[0]) * next(noise)
+        if self.start is not None:
+            x = self.start.image + x
+        steps = samplers.begun(self.spec.name, x, sigmas, noise)
+        if self.start is not None and self.start.known is not None:
+            steps = inpaint(steps, self.start.image, self.start.known)
+        given = self.labels
+        if self._both:
+            assert self.guidance is not None
+            assert given is not None
+            steps = samplers.guided(steps, self.guidance)
+            given = np.concatenate([given, np.full(self.n, len(self.model.manifest.labels), np.int64)])
+        fixed = {} if given is None else {"label": given}
+        return on_graph(steps, t="sigma", answer="denoised", result="image", given=fixed)
+
+
+def fields(model: Model) -> tuple[str, ...]:
+    """What such a model can be asked with."""
+    guided = _declared(model).guidance is not None
+    return (
+        *("n", "forward", "seed"),
+        *(("label", "labels") if model.manifest.labels else ()),
+        *(("guidance",) if guided else ()),
+        *("sampler", "steps", "init_image", "strength", "mask"),
+    )
+
+
+def why_not(name: str, model: Model) -> str:
+    """Why it cannot be asked with that."""
+    if name in ("label", "labels"):
+        return "has no labels"
+    if name == "guidance":
+        return "is not guided" if model.manifest.labels else "has no labels to be guided by"
+    return "has no latent, it begins with noise that comes of the seed"
+
+
+def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+    """What to draw, and in which steps.
+
+    Raises:
+        Unprocessable: values that do not fit the model, or each other.
+        TooLarge: more pictures than the limits.
+    """
+    assert way == "n"
+    n = labels.count(asked)
+    check_within("n", n, 1, limits.max_rows)
+    check_made(n, model, limits, subject="n")
+    declared = _declared(model)
+    spec = _spec(asked.get("sampler"), declared, model)
+    steps: int = asked.get("steps", spec.steps)
+    check_within("steps", steps, 1, spec.max_steps, f" for sampler '{spec.name}' of model '{model.name}'")
+    chosen = labels.chosen(asked, n, model)
+    guidance = _guidance(asked, chosen, declared, model)
+    if chosen is None and model.manifest.labels:
+        chosen = np.full(n, len(model.manifest.labels), np.int64)
+    given = _given(asked)
+    return Steps(
+        model=model,
+        declared=declared,
+        n=n,
+        seed=seed_of(asked),
+        spec=spec,
+        steps=steps,
+        labels=chosen,
+        guidance=guidance,
+        strength=asked.get("strength", 1.0),
+        given=given,
+    )
+
+
+def _spec(name: str | None, declared: Sampling, model: Model) -> SamplerSpec:
+    spec = declared.sampler(name)
+    if spec is None:
+        there = [sampler.name for sampler in declared.samplers]
+        raise Unprocessable(
+            f"sampler is {shown(name)}{did_you_mean(str(name), there)}, model '{model.name}' has {', '.join(there)}",
+            subject="sampler",
+            expected=", ".join(there),
+            got=shown(name),
+        )
+    return spec
+
+
+def _guidance(asked: Mapping[str, Any], chosen: Labels | None, declared: Sampling, model: Model) -> float | None:
+    if declared.guidance is None:
+        return None
+    if chosen is None:
+        if "guidance" in asked:
+            raise Unprocessable(
+                "guidance is towards a label, the request names none",
+                subject="guidance",
+                expected="label or labels beside it",
+                got="no label",
+            )
+        return None
+    weight: float = asked.get("guidance", declared.guidance.weight)
+    _check_range("guidance", weight, declared.guidance.max_weight, f" for model '{model.name}'")
+    return weight
+
+
+def _given(asked: Mapping[str, Any]) -> tuple[object, object]:
+    for name in ("strength", "mask"):
+        if name in asked and "init_image" not in asked:
+            raise Unprocessable(
+                f"{name} is of the picture to begin with, the request has no init_image",
+                subject=name,
+                expected="init_image beside it",
+                got="no init_image",
+            )
+    _check_range("strength", asked.get("strength", 1.0), 1.0)
+    return asked.get("init_image"), asked.get("mask")
+
+
+def _check_range(name: str, value: float, most: float, why: str = "") -> None:
+    if not 0 <= value <= most:
+        raise Unprocessable(
+            f"{name} is {value:g}, it must be 0 to {most:g}{why}",
+            subject=name,
+            expected=f"0 to {most:g}",
+            got=f"{value:g}",
+        )
+
+
+def _declared(model: Model) -> Sampling:
+    assert model.manifest.sampling is not None
+    return model.manifest.sampling
+
+
+def _picture_of(model: Model) -> Picture:
+    assert model.manifest.picture is not None
+    return model.manifest.picture
