@@ -34,10 +34,28 @@ def grid(pictures: Pictures, columns: int, *, row_gap: int = GAP) -> NDArray[np.
     return page[: rows * down - row_gap, : columns * across - GAP]
 
 
+def beside(*columns: Pictures) -> Pictures:
+    """One picture (N, H', W', C') for each row of several stacks, N pictures each, from left to right.
+
+    Stacks may differ in size and colours: smaller pictures stand in the middle, grey ones beside coloured ones are of
+    three equal channels.
+    """
+    height, channels = (max(stack.shape[axis] for stack in columns) for axis in (1, 3))
+    parts: list[Pictures] = []
+    for stack in columns:
+        n, high, width, _ = stack.shape
+        part = np.full((n, height, width + (GAP if parts else 0), channels), PAPER, np.uint8)
+        top = (height - high) // 2
+        part[:, top : top + high, part.shape[2] - width :] = stack
+        parts.append(part)
+    return np.concatenate(parts, axis=2)
+
+
 def pairs(above: Pictures, below: Pictures, columns: int | None = None) -> NDArray[np.uint8]:
-    """A grid of pairs, the first of each above the second; near square where no columns are given."""
-    n, _, width, channels = above.shape
-    between = np.full((n, GAP, width, channels), PAPER, np.uint8)
-    made = np.concatenate([above, between, below], axis=1)
-    columns = columns or near_square(n, made.shape[1], width, row_gap=PAIR_GAP)
+    """A grid of pairs, the first of each above the second; near square where no columns are given.
+
+    The two may differ in size and colours, as those of `beside`.
+    """
+    made = beside(above.swapaxes(1, 2), below.swapaxes(1, 2)).swapaxes(1, 2)
+    columns = columns or near_square(*made.shape[:3], row_gap=PAIR_GAP)
     return grid(made, columns, row_gap=PAIR_GAP)

@@ -19,6 +19,10 @@ def trials(manifest: Manifest, address: str) -> list[str]:
         elif manifest.table is not None:
             row = json.dumps({"instances": [middle_row(manifest.table)]}, ensure_ascii=False).replace("'", "'\\''")
             found.append(f"curl -H 'Content-Type: application/json' -d '{row}' '{url}'")
+        elif task == "translate":
+            found += [_translate(way.target, url) for way in manifest.translations]
+        elif task == "denoise":
+            found.append(f"curl -H 'Accept: image/png' -F image=@noisy.png '{url}' -o denoised.png")
         elif manifest.picture is not None:
             found.append(f"curl -F image=@picture.png '{url}'")
     return found
@@ -39,6 +43,11 @@ def _generate(manifest: Manifest, url: str) -> str:
     middle = [_short((low + high) / 2) for low, high in zip(manifest.latent.low, manifest.latent.high, strict=True)]
     body = json.dumps({"latents": [middle]})
     return f"curl -H 'Content-Type: application/json' -H 'Accept: image/png' -d '{body}' '{url}' -o drawn.png"
+
+
+def _translate(target: str, url: str) -> str:
+    where = f"{url}&to={target}&layout=cycle"
+    return f"curl -H 'Accept: image/png' -F image=@picture.png '{where}' -o {target}.png"
 
 
 def _short(value: float) -> float:

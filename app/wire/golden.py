@@ -33,23 +33,36 @@ def golden_rows(model: Model, graph: str | None = None) -> dict[str, NDArray[Any
         return {name: file[name] for name in file.files}
 
 
-def golden_pictures(model: Model) -> list[NDArray[np.uint8]]:
-    """All golden rows as pictures, (H, W) or (H, W, 3); none where the golden graph takes no pictures."""
-    picture, golden = model.manifest.picture, model.manifest.golden
+def golden_pictures(model: Model, graph: str | None = None, picture: Picture | None = None) -> list[NDArray[np.uint8]]:
+    """All golden rows as pictures, (H, W) or (H, W, 3); none where the golden graph takes no pictures.
+
+    Args:
+        graph: whose golden rows; the first graph's that has any where none is given.
+        picture: what that graph takes, where it is not the model's own.
+    """
+    picture = picture or model.manifest.picture
+    golden = next((g for g in model.manifest.goldens if graph in (None, g.graph)), None)
     if picture is None or golden is None:
         return []
     spec = model.manifest.graphs[golden.graph].inputs[0]
     if spec.dtype != "uint8" or spec.shape[1:] != picture.shape:
         return []
-    return [as_picture(row, picture) for row in golden_rows(model).get(spec.name, ())]
+    return [as_picture(row, picture) for row in golden_rows(model, golden.graph).get(spec.name, ())]
 
 
-def example_pictures(model: Model) -> list[NDArray[np.uint8]]:
-    """A few pictures that the model's codec can read; a drawn one where none of the golden rows is; else none."""
-    picture = model.manifest.picture
+def example_pictures(model: Model, graph: str | None = None, picture: Picture | None = None) -> list[NDArray[np.uint8]]:
+    """A few pictures that the model's codec can read; a drawn one where none of the golden rows is; else none.
+
+    Args:
+        graph, picture: as in `golden_pictures`.
+    """
+    picture = picture or model.manifest.picture
     if picture is None:
         return []
-    for candidates in (golden_pictures(model), [drawn(picture.height, picture.width, picture.channels)]):
+    for candidates in (
+        golden_pictures(model, graph, picture),
+        [drawn(picture.height, picture.width, picture.channels)],
+    ):
         if readable := [pixels for pixels in candidates if _can_be_read(pixels, picture)]:
             return readable[:SHOWN_PICTURES]
     return []

@@ -45,6 +45,11 @@ def images(
     return np.clip(values, 0, 1)
 
 
+def as_rows(pictures: NDArray[np.uint8], picture: Picture) -> NDArray[np.uint8]:
+    """(N, H, W, C) as a graph takes them: (N, *picture.shape)."""
+    return pictures if picture.layout == "hwc" else np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+
+
 def codes(model: Model, coded: Tensors) -> Latents:
     """What a decoder takes of an encoder's outputs, the first of them, of a VAE the mean: (N, Z).
 

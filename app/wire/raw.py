@@ -76,7 +76,9 @@ def picture(
 
 def floats(pixels: Pixels) -> NDArray[np.float32]:
     """From 0 to 1, float32."""
-    return pixels / np.float32(255) if pixels.dtype == np.uint8 else pixels.astype(np.float32, copy=False)
+    if pixels.dtype == np.float32:
+        return pixels.astype(np.float32, copy=False)
+    return np.divide(pixels, 255, dtype=np.float32)
 
 
 def _nested(item: list[Any], size: Size | None, channels: Channels, subject: str) -> NDArray[np.uint8]:

@@ -14,7 +14,6 @@ from pydantic import TypeAdapter
 
 from app.codecs.images import encode_png
 from app.codecs.tensors import encode_npy
-from app.core.errors import Unprocessable, shown
 from app.core.latents import Latents, moved, spread
 from app.core.manifest import Tensors
 from app.engine.model import Model
@@ -25,10 +24,11 @@ from app.wire import painted, rows
 from app.wire.accept import choose
 from app.wire.answered import Answered
 from app.wire.body import header, media_type, read_body
-from app.wire.choice import check_dimension, check_made, check_within, choose_model, latent_of
+from app.wire.choice import check_dimension, check_made, choose_model, latent_of
 from app.wire.context import Context, Limits, Trace
 from app.wire.documented import Documented
 from app.wire.json_body import read_value
+from app.wire.layout import arranged
 from app.wire.options import Known, Option, from_query
 from app.wire.payload import JSON, NPY, taken
 from app.wire.runs import Took
@@ -87,7 +87,14 @@ async def answer(request: Request, context: Context) -> Response:
         kind, parameters, body, query=query, known=known, schema=ReconstructRequest, context=context
     )
     perturb = _perturb(payload.options)
-    layout, columns = _layout(payload.options, form, perturb, context.limits)
+    layout, columns = arranged(
+        payload.options,
+        form,
+        LAYOUTS,
+        context.limits,
+        unless="" if perturb is None else "perturb",
+        because="perturb makes a row of each picture",
+    )
     model = choose_model(payload.options, context, "reconstruct", "image")
     if perturb is not None:
         check_dimension("perturb.dimension", perturb.dimension, model)
@@ -121,33 +128,6 @@ async def answer(request: Request, context: Context) -> Response:
 def _perturb(options: dict[str, Option]) -> Perturb | None:
     given = cast("object", options.get("perturb"))
     return None if given is None else read_value(given, PERTURB, "body.perturb", Perturb)
-
-
-def _layout(options: dict[str, Option], form: str, perturb: Perturb | None, limits: Limits) -> tuple[str, int | None]:
-    """How to lay pictures out, and in how many columns.
-
-    Raises:
-        Unprocessable: an unknown layout, or one where there is none to choose.
-    """
-    layout, columns = options.get("layout"), options.get("columns")
-    why = f"accept: {painted.PNG}" if form != painted.PNG else "no perturb" if perturb is not None else ""
-    for name, value in (("layout", layout), ("columns", columns)):
-        if value is not None and why:
-            because = f"the answer is {form}" if form != painted.PNG else "perturb makes a row of each picture"
-            raise Unprocessable(
-                f"{name} arranges the pictures of one {painted.PNG}, here {because}",
-                subject=name,
-                expected=f"no {name}, or {why}",
-                got=shown(value),
-            )
-    if layout is not None and layout not in LAYOUTS:
-        expected = " or ".join(LAYOUTS)
-        raise Unprocessable(
-            f"layout is {shown(layout)}, it must be {expected}", subject="layout", expected=expected, got=shown(layout)
-        )
-    if columns is not None:
-        check_within("columns", int(columns), 1, limits.max_rows)
-    return str(layout or LAYOUTS[0]), None if columns is None else int(columns)
 
 
 def _check_decodings(perturb: Perturb | None, n: int, model: Model, limits: Limits) -> None:

@@ -1,0 +1,90 @@
+"""What POST /v1/translate is asked and answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from app.wire import painted, rows
+
+LAYOUTS: Final = ("pictures", "pairs", "cycle")
+
+_Picture = Annotated[Any, Field(json_schema_extra=rows.PICTURE_SCHEMA)]
+_FIELDS: Final[dict[str, Any]] = {
+    "image": (_Picture, None),
+    "images": (Annotated[list[_Picture], Field(min_length=1)], []),
+    "model": (Annotated[str | None, Field(description="name of the model; the default where none is given")], None),
+    "version": (
+        Annotated[str | None, Field(description="its version; the default one where none is given")],
+        None,
+    ),
+    "from": (Annotated[str | None, Field(description="domain of the pictures that are sent")], None),
+    "to": (
+        Annotated[str | None, Field(description="domain to translate to; of `from` and `to` one is enough")],
+        None,
+    ),
+    "cycle": (
+        Annotated[
+            bool | None,
+            Field(description="whether to translate the answer back and tell how much of the picture is lost; true"),
+        ],
+        None,
+    ),
+    "layout": (
+        Annotated[
+            str | None,
+            Field(
+                description=f"of {painted.PNG}: `pictures`, `pairs` with each input above its translation, or `cycle` "
+                "with each input, its translation and what came back, from left to right",
+                json_schema_extra={"enum": [*LAYOUTS, None]},
+            ),
+        ],
+        None,
+    ),
+    "columns": (
+        Annotated[int | None, Field(description=f"of {painted.PNG}: pictures in a row; near square without")],
+        None,
+    ),
+}
+
+
+class _Strict(BaseModel):
+    """The JSON form of a request: either `image` or `images`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+# `from` is a word of Python's own, so that no class body can declare it.
+TranslateRequest: Final[type[BaseModel]] = create_model(
+    "TranslateRequest", __base__=_Strict, __doc__=_Strict.__doc__, **_FIELDS
+)
+
+
+class Cycle(BaseModel):
+    """What is left of a picture that was translated, rounded to 8 bits and translated back: a measure of trust."""
+
+    error: Annotated[float, Field(ge=0, description="mean absolute difference of pixels and channels, from 0 to 1")]
+    p_value: Annotated[
+        float, Field(gt=0, le=1, description="share of held-out pictures with this error or more, the picture counted")
+    ]
+    held_out_rows: int
+    image: Annotated[str, Field(description="what came back, as PNG", json_schema_extra=painted.PNG_SCHEMA)]
+
+
+class Translated(BaseModel):
+    """One picture in the other domain."""
+
+    image: Annotated[str, Field(description="as PNG", json_schema_extra=painted.PNG_SCHEMA)]
+    cycle: Annotated[Cycle | None, Field(description="null where it was not asked for")]
+
+
+class TranslateAnswer(BaseModel):
+    """Who answered, from where to where, and one result per picture, in their order."""
+
+    model: str
+    version: str
+    device: Annotated[str, Field(description="where the model ran, e.g. cpu or cuda:0")]
+    source: Annotated[str, Field(alias="from", description="domain of the pictures that were sent")]
+    to: Annotated[str, Field(description="domain of the pictures in the answer")]
+    results: list[Translated]
