@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.coders import MOST, SIDE, make_coders
+from tests.app.drawers import make_drawers
 from tests.app.house import House, make_models, open_house
 from tests.models_made import PHOTO, make_classifier_folder
 from tests.tables_made import make_grey_folder, make_regressor_folder, make_table_classifier_folder
@@ -45,6 +46,21 @@ def coders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         max_rows_per_request=MOST,
         max_body_bytes=1 << 20,
         max_pixels=MOST * SIDE * SIDE,
+        grace_s=2,
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def drawers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server of models that draw: by taking noise away, and in one evaluation."""
+    root = tmp_path_factory.mktemp("drawers")
+    make_drawers(root)
+    with open_house(
+        root,
+        default_models={"generate": "shades"},
+        max_rows_per_request=MOST,
+        max_body_bytes=1 << 20,
         grace_s=2,
     ) as opened:
         yield opened
