@@ -134,7 +134,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "guidance": ({"model": "kinds", "label": 1, "guidance": 2}, "guidance", ("in one evaluation",)),
     "a picture to begin with": ({"model": "waves", "init_image": "x"}, "init_image", ("in one evaluation",)),
     "a picture under noise": (
-        {"model": "waves", "init_image": "x", "forward": {"steps": 3}},
+        {"model": "waves", "init_image": "x", "forward": 3},
         "forward",
         ("in one evaluation",),
     ),

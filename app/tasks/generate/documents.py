@@ -42,6 +42,7 @@ def documented(context: Context, path: str) -> Documented:
             label=label,
             **sampling,
             strength={"type": "number", "minimum": 0, "maximum": 1},
+            forward={"type": "integer", "minimum": 1, "maximum": min(MOST_LEVELS, limit)},
         ),
         body="GenerateRequest",
         inputs={
@@ -49,13 +50,6 @@ def documented(context: Context, path: str) -> Documented:
             "between": schemas["between"]["anyOf"][0],
             "frames": {"type": "integer", "minimum": 2, "maximum": min(MOST_FRAMES, limit)},
             "grid": {"$ref": "#/components/schemas/Grid"},
-            "forward": {
-                "type": "object",
-                "description": schemas["forward"]["description"],
-                "required": ["steps"],
-                "additionalProperties": False,
-                "properties": {"steps": {"type": "integer", "minimum": 1, "maximum": min(MOST_LEVELS, limit)}},
-            },
             "labels": {"type": "array", "minItems": 1, "maxItems": limit, "items": label}
             | {"description": schemas["labels"]["description"]},
             **{name: PICTURE_SCHEMA | {"description": schemas[name]["description"]} for name in ("init_image", "mask")},
@@ -142,7 +136,7 @@ def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     asked["sampler, steps and label chosen"] = {"n": 1, "seed": 7, **chosen}
     asked["another picture like this one"] = {**begun, "strength": 0.5, **label}
     asked["the lower half drawn anew"] = {**begun, "mask": as_base64(below), **label}
-    asked["the picture under more and more noise"] = {**begun, "forward": {"steps": min(LEVELS, limits.max_rows - 1)}}
+    asked["the picture under more and more noise"] = {**begun, "forward": max(1, min(LEVELS, limits.max_rows - 1))}
     return asked
 
 

@@ -58,14 +58,6 @@ class Grid(BaseModel):
     ] = [0, 1]
 
 
-class Forward(BaseModel):
-    """The chain that adds noise to `init_image`, level by level: what drawing goes backwards."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    steps: Annotated[int, Field(ge=1, le=MOST_LEVELS, description="levels of noise, a picture each, after the first")]
-
-
 class GenerateRequest(BaseModel):
     """One of `latents`, `n`, `between`, `grid` and `forward`, and options; `label`, `labels` or `init_image` alone
     ask for `n` as well."""
@@ -83,7 +75,10 @@ class GenerateRequest(BaseModel):
         None
     )
     grid: Annotated[Grid | None, Field(description=Grid.__doc__)] = None
-    forward: Annotated[Forward | None, Field(description=Forward.__doc__)] = None
+    forward: Annotated[
+        int | None,
+        Field(description="how often to add noise to `init_image`: pictures of the chain that drawing goes backwards"),
+    ] = None
     label: Annotated[
         Any,
         Field(

@@ -15,8 +15,9 @@ from app.engine.model import Model
 from app.tasks.generate.plans import samplers
 from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
 from app.tasks.generate.plans.start import read
+from app.tasks.generate.schema import MOST_LEVELS
 from app.wire import painted
-from app.wire.choice import check_made
+from app.wire.choice import check_made, check_within
 from app.wire.context import Limits
 
 
@@ -73,8 +74,9 @@ def plan(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
         Unprocessable: no picture.
         TooLarge: more pictures than the limits.
     """
-    declared, steps = model.manifest.sampling, asked["forward"].steps
+    declared, steps = model.manifest.sampling, asked["forward"]
     assert declared is not None
+    check_within("forward", steps, 1, MOST_LEVELS)
     check_made(steps + 1, model, limits, subject="forward", of=f"1 + {steps}")
     if "init_image" not in asked:
         raise Unprocessable(
