@@ -32,7 +32,7 @@ def test_a_generator_draws_from_the_seed(drawers: House) -> None:
     GenerateAnswer.model_validate(answer, strict=True)
     latents = draw(5, LATENT, 7)
     assert answer["seed"] == 7
-    np.testing.assert_array_equal(np.float32([r["latent"] for r in answer["results"]]), latents)
+    np.testing.assert_array_equal(np.array([r["latent"] for r in answer["results"]], np.float32), latents)
     near(images(answer["results"]), pictures(latents))
     assert not any("label" in result for result in answer["results"])
     assert not {"sampler", "steps", "guidance"} & answer.keys()
@@ -93,7 +93,7 @@ def test_latents_are_given_with_their_labels(drawers: House) -> None:
 
 
 def test_the_way_between_two_latents_is_an_arc_and_a_plane_shows_quantiles(drawers: House) -> None:
-    a, b = np.float32([2, 0, 0, 0]), np.float32([0, 2, 0, 0])
+    a, b = np.array([2, 0, 0, 0], np.float32), np.array([0, 2, 0, 0], np.float32)
     body = {"model": "kinds", "between": [a.tolist(), b.tolist()], "frames": 3, "label": "light"}
     answer = answered(ask(drawers, PATH, body))
     assert answer["interpolation"] == "spherical"
