@@ -91,9 +91,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def _recipes() -> dict[str, Family]:
-    """Each file of training/recipes is a recipe of that name."""
+    """Each file of training/recipes is a recipe of that name, hyphens for underscores."""
     return {
-        found.name: cast("Family", importlib.import_module(f"{recipes.__name__}.{found.name}"))
+        found.name.replace("_", "-"): cast("Family", importlib.import_module(f"{recipes.__name__}.{found.name}"))
         for found in pkgutil.iter_modules(recipes.__path__)
     }
 

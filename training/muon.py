@@ -1,7 +1,7 @@
 """Muon for convolutions: momentum, made orthogonal by Newton-Schulz.
 
 Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the weight of each
-filter bank held at a fixed norm, as its CIFAR-10 recipe does. `torch.optim.Muon` takes matrices only.
+filter bank held at a fixed norm, as its CIFAR-10 recipe does, or free. `torch.optim.Muon` takes matrices only.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ def orthogonalise(g: Tensor, *, steps: int = 3, epsilon: float = 1e-7) -> Tensor
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum on 4-D filters (O, I, kH, kW), orthogonalised as (O, I * kH * kW) matrices."""
+    """Nesterov momentum on 4-D filters (O, I, kH, kW), orthogonalised as (O, I * kH * kW) matrices.
 
-    def __init__(self, params: Iterable[Tensor], *, lr: float, momentum: float = 0.6) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    `hold_norm` fixes the norm of each bank, as suits nets that normalise what comes after it.
+    """
+
+    def __init__(self, params: Iterable[Tensor], *, lr: float, momentum: float = 0.6, hold_norm: bool = True) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "hold_norm": hold_norm})
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -51,7 +54,8 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(p.grad)
                 buffer = state["momentum"].mul_(group["momentum"]).add_(p.grad)
                 g = p.grad.add(buffer, alpha=group["momentum"])
-                p.mul_(len(p) ** 0.5 / p.norm())
+                if group["hold_norm"]:
+                    p.mul_(len(p) ** 0.5 / p.norm())
                 # contiguous rows, whatever the memory format of the filters
                 update = orthogonalise(g.contiguous().reshape(len(g), -1)).reshape(g.shape)
                 p.add_(update, alpha=-group["lr"])

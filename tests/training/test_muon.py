@@ -43,3 +43,11 @@ def test_memory_format_changes_nothing() -> None:
         optimiser.step()
         results.append(weight.detach())
     assert torch.allclose(results[0], results[1], atol=1e-6)
+
+
+def test_the_norm_is_left_free_where_it_is_not_held() -> None:
+    weight = torch.nn.Parameter(torch.full((4, 3, 1, 1), 5.0))
+    weight.grad = torch.randn(4, 3, 1, 1, generator=torch.Generator().manual_seed(5))
+    before = weight.detach().clone()
+    Muon([weight], lr=1e-3, hold_norm=False).step()
+    assert float((weight.detach() - before).norm()) == pytest.approx(1e-3 * 3**0.5, rel=0.4)  # three singular values
