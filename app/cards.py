@@ -114,7 +114,7 @@ class ModelCard(BaseModel):
     table: Table | None = Field(description="the columns of a row, with units and the range that training saw")
     target: Target | None = Field(description="what is foretold, with its unit")
     intervals: Intervals | None = Field(description="what prediction intervals rest on; null: none are given")
-    latent: Latent | None = Field(description="the code between encoder and decoder")
+    latent: Latent | None = Field(description="the code between encoder and decoder, or that a generator takes")
     errors: ErrorsCard | None = Field(
         description="held-out mean squared errors of reconstruction, which anomaly p-values rest on"
     )

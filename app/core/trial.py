@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 from app.core.manifest import Manifest
 from app.core.tables import Table
@@ -14,8 +15,8 @@ def trials(manifest: Manifest, address: str) -> list[str]:
     found = []
     for task in manifest.tasks:
         url = at.format(task)
-        if task == "generate" and manifest.latent is not None:
-            found.append(_generate(manifest, url))
+        if task == "generate":
+            found += _generate(manifest, url)
         elif manifest.table is not None:
             row = json.dumps({"instances": [middle_row(manifest.table)]}, ensure_ascii=False).replace("'", "'\\''")
             found.append(f"curl -H 'Content-Type: application/json' -d '{row}' '{url}'")
@@ -36,13 +37,17 @@ def middle_row(table: Table) -> dict[str, float | str]:
     }
 
 
-def _generate(manifest: Manifest, url: str) -> str:
-    assert manifest.latent is not None
-    if manifest.latent.prior is not None:
-        return f"curl -X POST -H 'Accept: image/png' '{url}&n=16&seed=1' -o drawn.png"
-    middle = [_short((low + high) / 2) for low, high in zip(manifest.latent.low, manifest.latent.high, strict=True)]
+def _generate(manifest: Manifest, url: str) -> list[str]:
+    """Sixteen pictures as one; of a model that draws in steps also one of them step by step."""
+    latent = manifest.latent
+    if latent is None or latent.prior is not None:
+        label = f"&label={quote(manifest.labels[-1], safe='')}" if manifest.labels else ""
+        drawn = f"curl -X POST -H 'Accept: image/png' '{url}&n=16{label}&seed=1' -o drawn.png"
+        steps = f"curl -N -X POST -H 'Accept: text/event-stream' '{url}&n=1{label}&seed=1'"
+        return [drawn] if manifest.sampling is None else [drawn, steps]
+    middle = [_short((low + high) / 2) for low, high in zip(latent.low, latent.high, strict=True)]
     body = json.dumps({"latents": [middle]})
-    return f"curl -H 'Content-Type: application/json' -H 'Accept: image/png' -d '{body}' '{url}' -o drawn.png"
+    return [f"curl -H 'Content-Type: application/json' -H 'Accept: image/png' -d '{body}' '{url}' -o drawn.png"]
 
 
 def _translate(target: str, url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.codecs.images import encode_png
+from app.core.trial import trials
 from app.tasks.generate.schema import GenerateAnswer
 from tests.app.coders import JSON, NPY, PNG, answered, ask, images, opened, rows_of, text
 from tests.app.drawers import COLOUR, HIGHEST, LOWEST, MEANS, SHADES, SMALL, SPREADS, arrived, denoised
@@ -354,3 +356,23 @@ def test_the_document_has_the_limits_of_the_models(drawers: House) -> None:
         {"type": "string", "enum": list(SHADES)},
         {"type": "integer", "minimum": 0, "maximum": 2},
     ]
+
+
+def test_the_card_tells_of_labels_samplers_and_guidance(drawers: House) -> None:
+    card = drawers.get("/v1/models/shades").json()
+    assert card["labels"] == list(SHADES)
+    assert card["sampling"]["guidance"] == {"weight": 1.5, "max_weight": 8.0}
+    assert card["sampling"]["samplers"][1] == {"name": "heun", "steps": 4, "max_steps": 200}
+    assert drawers.get("/v1/models/colours").json()["sampling"]["guidance"] is None
+    assert drawers.get("/v1/models/waves").json()["sampling"] is None
+
+
+@pytest.mark.parametrize("model", ["shades", "colours", "waves", "kinds"])
+def test_the_first_requests_that_are_shown_are_answered(drawers: House, model: str) -> None:
+    manifest = drawers.app.state.registry.get(model).manifest
+    lines = trials(manifest, "")
+    kinds = [PNG] if model in ("waves", "kinds") else [PNG, "text/event-stream"]
+    for line, kind in zip(lines, kinds, strict=True):
+        accept, path = re.fullmatch(r"curl (?:-N )?-X POST -H 'Accept: (.*?)' '(.*?)'.*", line).groups()  # type: ignore[union-attr]
+        reply = drawers.ask("POST", path, headers={"Accept": accept})
+        assert (reply.status, reply.header("content-type").partition(";")[0]) == (200, kind)  # type: ignore[union-attr]
