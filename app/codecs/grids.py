@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,17 @@ def grid(pictures: Pictures, columns: int, *, row_gap: int = GAP) -> NDArray[np.
         top, left = i // columns * down, i % columns * across
         page[top : top + height, left : left + width] = picture
     return page[: rows * down - row_gap, : columns * across - GAP]
+
+
+def framed(pictures: Sequence[NDArray[np.uint8]]) -> Pictures:
+    """Pictures (H, W, C) of different sizes in the middle of equal ones; grey beside coloured of equal channels."""
+    height, width, channels = np.max([picture.shape for picture in pictures], axis=0)
+    made = np.full((len(pictures), height, width, channels), PAPER, np.uint8)
+    for page, picture in zip(made, pictures, strict=True):
+        high, wide, _ = picture.shape
+        top, left = (height - high) // 2, (width - wide) // 2
+        page[top : top + high, left : left + wide] = picture
+    return made
 
 
 def beside(*columns: Pictures) -> Pictures:

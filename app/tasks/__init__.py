@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from fastapi import APIRouter
 
-from app.tasks import classify, generate, reconstruct, regress, translate
+from app.tasks import classify, denoise, generate, reconstruct, regress, translate
 from app.wire.context import Context
 from app.wire.documented import Documented
 from app.wire.short import Find
@@ -28,4 +28,4 @@ class TaskFile(Protocol):
         ...
 
 
-TASKS: Final[tuple[TaskFile, ...]] = (classify, regress, reconstruct, generate, translate)
+TASKS: Final[tuple[TaskFile, ...]] = (classify, regress, reconstruct, generate, denoise, translate)

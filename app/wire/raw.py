@@ -5,6 +5,7 @@ What came in 8 bits stays uint8; rows of floats (`.npy`), pixels from 0 to 1, ma
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any, Final, Literal
 
@@ -16,8 +17,10 @@ from app.codecs.nested import from_nested
 from app.codecs.tensors import decode_npy, npy_form
 from app.core.errors import TooLarge, Unprocessable, shown
 from app.core.manifest import PhotoPicture
+from app.wire.context import Context
 from app.wire.options import described
 from app.wire.payload import Payload, RawPicture
+from app.wire.pictures import SMALL_PIXELS
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """(H, W, C): uint8, or float32 from 0 to 1 with whatever lies beyond."""
@@ -38,7 +41,7 @@ def pictures(
     Args:
         size: that they must have; None takes any, at least 4x4.
         channels: that they are brought to; of rows, that they must have.
-        max_pixels: greatest height x width, of rows all together.
+        max_pixels: greatest height x width, of each and of all together.
         span: how far floats may lie beyond 0 and 1.
 
     Raises:
@@ -46,10 +49,31 @@ def pictures(
     """
     if payload.rows is not None:
         return _rows(payload.rows, size, channels, max_rows, max_pixels, span)
-    return [
-        picture(item, size=size, channels=channels, subject=subject, max_pixels=max_pixels)
-        for subject, item in payload.items
-    ]
+    found: list[Pixels] = []
+    there = 0
+    for subject, item in payload.items:
+        found.append(picture(item, size=size, channels=channels, subject=subject, max_pixels=max_pixels))
+        there += math.prod(found[-1].shape[:2])
+        if there > max_pixels:  # here and not at the end: few bytes may be many pixels
+            raise _too_many("images", f"have {there} pixels or more together", there, max_pixels)
+    return found
+
+
+async def read(
+    payload: Payload, context: Context, *, size: Size | None, channels: Channels, max_pixels: int, span: float = 0.0
+) -> list[Pixels]:
+    """`pictures`, on the event loop where that is quick, else in a thread."""
+
+    def work(most: int) -> list[Pixels]:
+        limits = {"max_rows": context.limits.max_rows, "max_pixels": most}
+        return pictures(payload, size=size, channels=channels, span=span, **limits)
+
+    if payload.small:
+        try:
+            return work(min(SMALL_PIXELS, max_pixels))
+        except TooLarge:  # few bytes, many pixels
+            pass
+    return await asyncio.get_running_loop().run_in_executor(context.pool, work, max_pixels)
 
 
 def picture(
@@ -100,12 +124,7 @@ def _rows(
     shape, dtype = npy_form(data, subject="body")
     row = _row_shape(shape, size, channels)
     if (pixels := math.prod(shape[: len(shape) - (len(shape) > 2 and shape[-1] == row[-1])])) > max_pixels:
-        raise TooLarge(
-            f"body: has shape {shape}, {pixels} pixels, the limit is {max_pixels}",
-            subject="body",
-            expected=f"at most {max_pixels} pixels",
-            got=f"{pixels} pixels",
-        )
+        raise _too_many("body", f"has shape {shape}, {pixels} pixels", pixels, max_pixels)
     kept = np.dtype(np.float32 if dtype.kind == "f" else np.uint8)
     rows = decode_npy(data, dtype=kept, row_shape=row, max_rows=max_rows, subject="body")
     if kept == np.float32 and not (np.abs(rows - 0.5) <= 0.5 + span).all():
@@ -133,6 +152,15 @@ def _row_shape(shape: tuple[int, ...], size: Size | None, channels: Channels) ->
     expected = f"(rows, height, width, {colours}), at least {MIN_SIDE}x{MIN_SIDE}"
     raise Unprocessable(
         f"body: has shape {shape}, expected {expected}", subject="body", expected=expected, got=f"shape {shape}"
+    )
+
+
+def _too_many(subject: str, what: str, got: int, most: int) -> TooLarge:
+    return TooLarge(
+        f"{subject}: {what}, the limit is {most}",
+        subject=subject,
+        expected=f"at most {most} pixels",
+        got=f"{got} pixels",
     )
 
 

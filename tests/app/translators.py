@@ -1,8 +1,8 @@
 """Translators for tests, whose every answer is known, and the folders that publish them.
 
 `inverter`: "positive" and "negative", white for black; what comes back is what was sent.
-`printer`: a "photo" becomes a "print" of four levels a colour, a print as a photo stays what it is: the cycle loses what
-four levels cannot hold.
+`printer`: a "photo" becomes a "print" of four levels a colour; a print stays what it is as a photo: the cycle loses
+what four levels cannot hold.
 `enlarger`: "small" grey pictures become "large" coloured ones with their channels first, twice as high and wide; on the
 way back, the mean of four pixels and of three channels.
 """

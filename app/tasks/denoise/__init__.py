@@ -1,0 +1,229 @@
+"""POST /v1/denoise: noisy pictures in, what is to be expected under the noise out; or what else may be there, drawn.
+
+Models of two kinds answer: one for pictures of its own size, one for photos of any size, cut into tiles. Which of them
+a model is, and what it can do, its manifest says.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any, Final
+
+import pydantic_core
+from fastapi import APIRouter, Request, Response
+
+from app.codecs import grids
+from app.codecs.images import encode_png
+from app.codecs.tensors import encode_npy
+from app.core.errors import Unprocessable
+from app.core.manifest import Tensors
+from app.engine.model import Model
+from app.tasks.denoise import documents, made, photos, whole
+from app.tasks.denoise.made import Made
+from app.tasks.denoise.noise import span_of, told
+from app.tasks.denoise.runs import DENOISER, ESTIMATOR, Runs
+from app.tasks.denoise.schema import LAYOUTS, MAX_SAMPLES, MAX_SEED, DenoiseAnswer, DenoiseRequest
+from app.tasks.denoise.whole import Draw
+from app.wire import painted, raw, rows
+from app.wire.accept import choose
+from app.wire.answered import Answered
+from app.wire.body import header, media_type, read_body
+from app.wire.choice import check_made, check_within, choose_model
+from app.wire.context import Context, Trace
+from app.wire.documented import Documented
+from app.wire.events import MEDIA_TYPE, EventStream, OnStep
+from app.wire.layout import arranged
+from app.wire.options import Known, Option, from_query
+from app.wire.payload import JSON, NPY, Payload, taken
+from app.wire.raw import Pixels
+from app.wire.short import Find, Short
+from app.wire.urgency import urgency
+from app.wire.waiting import WhileConnected
+
+PATH: Final = "/v1/denoise"
+TAKEN: Final = taken(DenoiseRequest)
+ANSWERS: Final = (JSON, painted.PNG, NPY, MEDIA_TYPE)
+OPTIONS: Final[Known] = dict.fromkeys(("model", "version", "sigma_255", "layout"), str) | dict.fromkeys(
+    ("samples", "steps", "seed", "columns"), int
+)
+CHAIN: Final = "ancestral"
+MOST_PIXELS: Final = 16 << 20  # of all photos in a request
+NOISE: Final = 8  # standard deviations that noise stays within
+
+
+def router(context: Context) -> APIRouter:
+    """The endpoint, bound to what it serves."""
+    routes = APIRouter(tags=["tasks"])
+
+    @routes.post(PATH, response_model=DenoiseAnswer, operation_id="denoise", summary="Take noise from pictures")
+    async def denoise(request: Request) -> Response:
+        return await answer(request, context)
+
+    return routes
+
+
+def short_way(context: Context) -> Find:
+    """POST /v1/denoise, without the router."""
+    short = Short(PATH, lambda request: answer(request, context))
+    return lambda path: short if path == PATH else None
+
+
+def documented(context: Context) -> Documented:
+    """What the OpenAPI document says of it."""
+    return documents.documented(context, PATH)
+
+
+async def answer(request: Request, context: Context) -> Response:
+    """One request from its first byte to its answer.
+
+    Raises:
+        ClientError, Busy, Unavailable, TooLate, InferenceFailed: made a problem by the handlers.
+    """
+    form = choose(header(request, b"accept"), ANSWERS)
+    query = from_query(request.scope["query_string"], OPTIONS)
+    kind, parameters = media_type(request, TAKEN)
+    deadline, priority = urgency(request, context.limits)
+    body = await read_body(request, context.limits)
+
+    began = perf_counter()
+    payload = await rows.parse(
+        kind, parameters, body, query=query, known=OPTIONS, schema=DenoiseRequest, context=context
+    )
+    options = payload.options
+    drawing = "samples" if "samples" in options else ""
+    layout, columns = arranged(
+        options, form, LAYOUTS, context.limits, unless=drawing, because="samples make a row of each picture"
+    )
+    model = choose_model(options, context, "denoise", "image")
+    draw = _draw(options, model, form)
+    for graph in (ESTIMATOR, DENOISER):
+        model.check_room(graph)
+    runs = Runs(model, context, deadline, priority)
+    trace = Trace.of(request.scope)
+    trace.model = model.name
+    if form == MEDIA_TYPE:
+        assert draw is not None
+        held = model.hold()
+        with held, WhileConnected(request):
+            inputs = await _inputs(payload, model, context, form, draw)
+        trace.rows = len(inputs)
+        sigmas = told(options.get("sigma_255"), len(inputs), model.manifest)
+        return _streamed(runs, trace, inputs, sigmas, draw)
+    with model.hold(), WhileConnected(request):
+        inputs = await _inputs(payload, model, context, form, draw)
+        sigmas = told(options.get("sigma_255"), len(inputs), model.manifest)
+        runs.took.decode_s = perf_counter() - began
+        trace.rows = len(inputs)
+        if model.manifest.plane is None:
+            images, used, drawn = await whole.restored(runs, inputs, sigmas, draw)
+            result = Made(model, inputs, list(images), used, sigmas is None, draw, drawn)
+        else:
+            restored, used = await photos.restored(runs, inputs, sigmas, as_floats=form == NPY)
+            result = Made(model, inputs, restored, used, sigmas is None)
+
+    def write() -> bytes:
+        if form == JSON:
+            content: bytes = pydantic_core.to_json(made.as_json(result))
+            return content
+        return encode_npy(made.rows(result)) if form == NPY else encode_png(made.page(result, layout, columns))
+
+    began = perf_counter()
+    content = await painted.written(write, result.size, context, bare=form == NPY)
+    runs.took.encode_s = perf_counter() - began
+    runs.took.observe(context, trace, model, DENOISER)
+    headers = runs.took.headers(form, model)
+    if form != JSON:
+        headers.append((b"x-sigma-255", ", ".join(f"{sigma:.6g}" for sigma in result.sigmas_255).encode("ascii")))
+        if draw is not None:
+            headers.append((b"x-seed", b"%d" % draw.seed))
+    return Answered(content, headers)
+
+
+def _streamed(runs: Runs, trace: Trace, inputs: list[Pixels], sigmas: Any, draw: Draw) -> Response:
+    """Each step of what is drawn, with what it looks like, then what JSON would have been."""
+
+    async def work(on_step: OnStep) -> Mapping[str, Any]:
+        images, used, drawn = await whole.restored(runs, inputs, sigmas, draw, on_step)
+        result = Made(runs.model, inputs, list(images), used, sigmas is None, draw, drawn)
+        began = perf_counter()
+        content = await runs.aside(lambda: made.as_json(result), result.size)
+        runs.took.encode_s = perf_counter() - began
+        runs.took.observe(runs.context, trace, runs.model, DENOISER)
+        return content
+
+    async def preview(outputs: Tensors) -> str:
+        seen = painted.in_8_bits(painted.images(runs.model, outputs, name="denoised"))
+        page = await runs.aside(lambda: encode_png(grids.grid(seen, draw.samples)), seen.size)
+        return base64.b64encode(page).decode("ascii")
+
+    return EventStream(work, steps=draw.steps, preview=preview, held=runs.model.hold())
+
+
+def _draw(options: Mapping[str, Option], model: Model, form: str) -> Draw | None:
+    """What is to be drawn.
+
+    Raises:
+        Unprocessable: options that belong to `samples` without it; a model that cannot draw; out of bounds.
+    """
+    samples = options.get("samples")
+    declared = model.manifest.sampling
+    if samples is None:
+        for name in ("steps", "seed"):
+            if name in options:
+                raise Unprocessable(
+                    f"{name} belongs to samples, the request asks for none",
+                    subject=name,
+                    expected=f"samples beside it, or no {name}",
+                    got="no samples",
+                )
+        if form == MEDIA_TYPE:
+            raise Unprocessable(
+                "what is streamed are the steps of samples, the request asks for none",
+                subject="samples",
+                expected=f"samples, or accept: {JSON}",
+                got="none",
+            )
+        return None
+    spec = None if declared is None else declared.sampler(CHAIN)
+    if spec is None:
+        raise Unprocessable(
+            f"model '{model.name}' tells what is to be expected under the noise and cannot draw samples of it",
+            subject="samples",
+            expected="no samples, or a model that draws",
+            got=str(samples),
+        )
+    check_within("samples", int(samples), 1, MAX_SAMPLES)
+    steps = int(options.get("steps", spec.steps))
+    check_within("steps", steps, 1, spec.max_steps, f" for model '{model.name}'")
+    seed = int(options.get("seed", secrets.randbelow(2**32)))
+    check_within("seed", seed, 0, MAX_SEED)
+    return Draw(int(samples), steps, seed)
+
+
+async def _inputs(payload: Payload, model: Model, context: Context, form: str, draw: Draw | None) -> list[Pixels]:
+    """The noisy pictures, (H, W, C) each.
+
+    Raises:
+        UnsupportedMedia, Unprocessable, TooLarge: as the codecs; or more than is made for one request.
+    """
+    limits, picture = context.limits, model.manifest.picture
+    span = NOISE * span_of(model.manifest)[1]
+    if picture is None:
+        most = min(limits.max_pixels, MOST_PIXELS)
+        inputs = await raw.read(payload, context, size=None, channels=None, max_pixels=most, span=span)
+        if form == NPY:
+            made.check_rows(inputs)
+        elif form == painted.PNG:
+            made.check_page(inputs)
+        return inputs
+    size = (picture.height, picture.width)
+    inputs = await raw.read(
+        payload, context, size=size, channels=picture.channels, max_pixels=limits.max_pixels, span=span
+    )
+    n, each = len(inputs), draw.samples if draw else 1
+    subject, of = ("samples", f"{n} x {each}") if draw else ("images", "")
+    check_made(n * each, model, limits, subject=subject, of=of)
+    return inputs

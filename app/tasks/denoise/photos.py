@@ -1,0 +1,122 @@
+"""Photos without their noise, tile by tile.
+
+A few tiles are in the queue at any time, so that memory stays bounded, others have their turns, and who hangs up or
+whose deadline passes is not worked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import partial
+from time import monotonic
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core import opponent
+from app.core.errors import TooLate
+from app.core.manifest import Plane
+from app.tasks.denoise.noise import Sigmas, span_of
+from app.tasks.denoise.photo import Photo, Tiles
+from app.tasks.denoise.runs import Runs
+from app.wire.raw import Pixels
+
+AHEAD: Final = 2  # groups in the queue: while one is run the next is there already
+LOOKED_AT: Final = 64  # places of a photo whose noise is estimated
+SURE: Final = 0.1  # of a photo, after which its speed is known
+
+
+async def restored(
+    runs: Runs, photos: Sequence[Pixels], sigmas: Sigmas | None, *, as_floats: bool
+) -> tuple[list[Pixels], Sigmas]:
+    """Each photo without noise, and the noise that it was said or found to have: of its colours, their mean square's
+    root.
+
+    Raises:
+        Busy, Unavailable, TooLate, InferenceFailed: of the runs; TooLate also as soon as it shows.
+    """
+    plane = runs.model.manifest.plane
+    assert plane is not None
+    made: list[Pixels] = []
+    used = np.empty(len(photos), np.float32)
+    for i, pixels in enumerate(photos):
+        photo = Photo(pixels, plane)
+        noise = opponent.noise(photo.channels)  # (C,)
+        levels = await _estimated(runs, photo, plane) if sigmas is None else sigmas[i] * noise
+        used[i] = np.sqrt(np.mean(np.square(levels / noise)))
+        await _denoise(runs, photo, plane, levels)
+        made.append(await runs.aside(partial(photo.restored, as_floats=as_floats), pixels.size))
+    return made, used
+
+
+async def _estimated(runs: Runs, photo: Photo, plane: Plane) -> NDArray[np.float32]:
+    """Of each plane, the median over tiles evenly spread: (C,).
+
+    Each for itself: the colours of common photos have another noise than their brightness.
+    """
+    places = np.unique(np.linspace(0, len(photo) - 1, min(len(photo), LOOKED_AT)).round().astype(int)).tolist()
+    found = []
+    for group in _groups(places, photo, runs):
+        tiles = await _cut(runs, photo, plane, group)
+        found.append((await runs.estimate(_as_rows(tiles, plane))).reshape(tiles.shape[:2]))
+    levels: NDArray[np.float32] = np.clip(np.median(np.concatenate(found), axis=0), *span_of(runs.model.manifest))
+    return levels
+
+
+async def _denoise(runs: Runs, photo: Photo, plane: Plane, levels: NDArray[np.float32]) -> None:
+    """All tiles of a photo, in their order, to their places."""
+    waiting: deque[tuple[Sequence[int], asyncio.Task[NDArray[np.float32]]]] = deque()
+    began = monotonic()
+
+    async def put_back() -> None:
+        group, task = waiting.popleft()
+        rows = await task
+        tiles = rows.reshape(len(group), photo.channels, plane.tile, plane.tile)
+        await runs.aside(lambda: photo.add(tiles, group[0]), tiles.size)
+        _check_pace(began, group[-1] + 1, len(photo), runs.deadline)
+
+    try:
+        for group in _groups(range(len(photo)), photo, runs):
+            if len(waiting) == AHEAD:
+                await put_back()
+            x = _as_rows(await _cut(runs, photo, plane, group), plane)
+            sigma = np.tile(levels, len(group)).astype(np.float32)
+            waiting.append((group, asyncio.create_task(runs.denoise(x, sigma))))
+        while waiting:
+            await put_back()
+    finally:
+        left = [task for _, task in waiting]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+def _groups(places: Sequence[int], photo: Photo, runs: Runs) -> Iterator[Sequence[int]]:
+    """Places whose planes make one run at most."""
+    most = max(1, runs.model.manifest.max_rows // photo.channels)
+    return (places[at : at + most] for at in range(0, len(places), most))
+
+
+async def _cut(runs: Runs, photo: Photo, plane: Plane, places: Sequence[int]) -> Tiles:
+    return await runs.aside(lambda: photo.cut(places), len(places) * photo.channels * plane.tile**2)
+
+
+def _as_rows(tiles: Tiles, plane: Plane) -> NDArray[np.float32]:
+    return tiles.reshape(-1, plane.tile, plane.tile, 1)
+
+
+def _check_pace(began: float, done: int, of: int, deadline: float) -> None:
+    """Raises TooLate where the rest, at the pace so far, would end after the deadline."""
+    now = monotonic()
+    left_s, more_s = deadline - now, (now - began) / done * (of - done)
+    if SURE * of <= done < of and more_s > left_s:
+        raise TooLate(
+            f"after {now - began:.1f} s {done} of {of} tiles are done, the others would take about {more_s:.1f} s, "
+            f"the deadline is {max(0.0, left_s):.1f} s away",
+            subject="deadline",
+            expected=f"an answer within {max(0.0, left_s) * 1e3:.0f} ms",
+            got=f"{more_s * 1e3:.0f} ms expected",
+        )
