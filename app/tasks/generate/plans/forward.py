@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from app.core import samplers
 from app.core.errors import Unprocessable
 from app.core.manifest import Tensors
 from app.engine.model import Model
-from app.tasks.generate.plans import samplers
 from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
 from app.tasks.generate.plans.start import read
 from app.tasks.generate.schema import MOST_LEVELS
@@ -53,13 +53,9 @@ class Chain:
 
         def work() -> Images:
             x = read(self.image, None, picture, most).image
-            noise = samplers.noises(1, picture.shape, self.seed)
-            chain, before = [x], 0.0
-            for sigma in self.sigmas[1:]:
-                x = x + np.float32(sqrt(sigma**2 - before**2)) * next(noise)[0]
-                before = sigma
-                chain.append(shown(x, sigma))
-            return painted.images(self.model, {"image": np.stack(chain)})
+            chain = samplers.forward(x[None], self.sigmas, samplers.noises(1, picture.shape, self.seed))
+            drawn = [shown(x, sigma) for x, sigma in zip(chain, self.sigmas, strict=True)]
+            return painted.images(self.model, {"image": np.concatenate(drawn)})
 
         return Made(await runs.aside(work), [{"sigma": float(f"{sigma:.6g}")} for sigma in self.sigmas])
 

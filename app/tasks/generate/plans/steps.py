@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from app.core import samplers
 from app.core.errors import Unprocessable, shown
 from app.core.manifest import Picture, Tensors
 from app.core.sampled import SamplerSpec, Sampling
 from app.core.sampling import Sampler, inpaint, on_graph
 from app.core.words import did_you_mean
 from app.engine.model import Model
-from app.tasks.generate.plans import labels, samplers
+from app.tasks.generate.plans import labels
 from app.tasks.generate.plans.labels import Labels
 from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
 from app.tasks.generate.plans.start import Start, read
