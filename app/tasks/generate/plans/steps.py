@@ -88,9 +88,8 @@ class Steps:
     def _sampler(self) -> Sampler:
         sigmas = samplers.levels(self.declared, self.steps, self.strength)
         noise = samplers.noises(self.n, _picture_of(self.model).shape, self.seed)
-        x = np.float32(sigmas[0]) * next(noise)
-        if self.start is not None:
-            x = self.start.image + x
+        known: Any = 0.0 if self.start is None else self.start.image
+        x = samplers.midway(known, sigmas[0], next(noise))
         steps = samplers.begun(self.spec.name, x, sigmas, noise)
         if self.start is not None and self.start.known is not None:
             steps = inpaint(steps, self.start.image, self.start.known)
