@@ -1,6 +1,7 @@
 """Samplers, as generators that know no I/O: "what do you see at `x, t`?" is asked by a yield and answered by a send.
 
     times     uniform  karras  cosine            falling, the last one 0; `start` lower than the top begins midway
+              travels                            falling and rising again, for `inpaint`
     samplers  once  euler  heun  ddim  multistep  consistency
     between   slopes  denoiser  inpaint          change what a sampler is sent, and are samplers themselves
     outside   on_graph                           the engine's form: named tensors, one row of `t` per row of `x`
@@ -68,6 +69,15 @@ def cosine(steps: int, *, start: float = 80.0) -> list[float]:
     return [start, *(tan(top * (steps - k) / steps) for k in range(1, steps)), 0.0]
 
 
+def travels(sigmas: Sequence[float], visits: int) -> list[float]:
+    """Every level but the last is come back to, so that each step above 0 is taken `visits` times: for `ddim`.
+
+    Resampling of RePaint, with a jump length of 1: Lugmayr et al. 2022, arXiv:2201.09865, algorithm 1.
+    """
+    back = [level for pair in pairwise(sigmas[:-1]) for level in (pair[0], *(pair[1], pair[0]) * (visits - 1))]
+    return [*back, *sigmas[-2:]]
+
+
 def _check(steps: int, start: float) -> None:
     if steps < 1 or not start > 0:
         raise ValueError(f"{steps} steps from {start}, expected at least one step from above 0")
@@ -102,12 +112,18 @@ def ddim(x: X, sigmas: Sequence[float], *, eta: float = 0.0, noise: Iterator[X] 
     """Keep the direction to the noise, shorten it to the next level; with `eta`, exchange a part for new noise.
 
     With eta 0, which draws none, DDIM; with eta 1 the ancestral chain of DDPM, step for step. First order. Song et al.
-    2021, arXiv:2010.02502, equations 12 and 16, in coordinates where the signal is not scaled.
+    2021, arXiv:2010.02502, equations 12 and 16, in coordinates where the signal is not scaled. Where the levels rise
+    (`travels`), noise is added and the net not asked.
 
     Args:
-        noise: standard normal arrays like x; needed where eta is above 0, one for each step but the last.
+        noise: standard normal arrays like x; needed where eta is above 0 or levels rise, one for each step but the
+            last.
     """
     for sigma, after in pairwise(sigmas):
+        if after > sigma:
+            assert noise is not None, "rising levels need noise"
+            x = x + sqrt(after**2 - sigma**2) * next(noise)
+            continue
         denoised = yield x, sigma
         fresh, kept = 0.0, after
         if eta > 0:
@@ -183,7 +199,8 @@ def inpaint(steps: Steps[X], known: X, mask: X) -> Steps[X]:
 
     Whatever the net sees there, it is told to have seen the known ones, so that the rest is drawn beside them at every
     level. As other ways of replacing (Song et al. 2021, arXiv:2011.13456, appendix I.2) this is not quite the
-    conditional distribution: at high levels of noise little is known yet.
+    conditional distribution, because at high levels of noise little is known yet; `ddim` with eta 1 along `travels`
+    comes the closer to it the more often it goes back.
 
     Args:
         known: like x; what is under the zeros of the mask does not matter, as long as it is finite.
