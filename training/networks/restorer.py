@@ -1,7 +1,7 @@
 """Nets that take white noise from a grey picture, told how strong it is, and one that says how strong it is.
 
     x, sigma -> 2x2 blocks of pixels as channels, and sigma as a plane -> U-Net of residual blocks -> the noise
-    x -> local estimates of log sigma and how far each is to be trusted -> their weighted mean
+    x -> answers of small filters -> local estimates of log sigma and how far each is to be trusted -> weighted mean
 
 Sources: predicting the noise, Zhang et al. 2017 (DnCNN, arXiv:1608.03981); half resolution and the plane of sigma,
 Zhang et al. 2018 (FFDNet, arXiv:1710.04026); a U-Net of residual blocks without norms, Zhang et al. 2021 (DRUNet,
@@ -74,23 +74,30 @@ class Block(nn.Module):
 
 
 class NoiseEstimator(nn.Module):
-    """x (B, 1, H, W) -> sigma (B,), in units of x. H and W are multiples of 4.
+    """x (B, 1, H, W) -> sigma (B,), in units of x. H and W are multiples of 8.
 
-    Every 4x4 block gives an estimate of log sigma and a weight: smooth places tell noise best, and texture looks like
-    noise, so what is averaged is the places that the net trusts.
+    Filters of length one that sum to zero answer white noise with its own standard deviation, and texture with more.
+    Every 8x8 block's answers give an estimate of log sigma and a weight, and what is averaged is the blocks that the
+    net trusts. Brighter pictures change nothing, and contrast k times as strong makes it k sigma.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, filters: int = 16, width: int = 32) -> None:
         super().__init__()
+        self.filters = nn.Parameter(torch.randn(filters, 1, 5, 5))
         self.layers = nn.Sequential(
-            _conv(BLOCK**2, width), nn.ReLU(), _conv(width, width), nn.ReLU(), _conv(width, width, size=2), nn.ReLU(),
-            _conv(width, width), nn.ReLU(), _conv(width, 2, size=1),
-        )  # fmt: skip
+            _conv(filters, width), nn.ReLU(), _conv(width, width), nn.ReLU(), _conv(width, 2, size=1)
+        )
+        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]  # of a convolution it is a tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        estimate, trust = self.layers(F.pixel_unshuffle(x, BLOCK)).float().flatten(2).unbind(1)  # (B, places) each
-        log_sigma = (torch.softmax(trust, dim=1) * estimate).sum(1)
-        return torch.exp(log_sigma - 3).clamp(FAINTEST, 10.0)  # about 13 of 255 at first
+        filters = self.filters - self.filters.mean((2, 3), keepdim=True)
+        answers = F.conv2d(x, filters / filters.flatten(1).norm(dim=1).view(-1, 1, 1, 1))
+        energy = F.avg_pool2d(F.pad(answers.square(), (2, 2, 2, 2), mode="replicate"), 8)
+        logs = torch.log(energy + FAINTEST**2) / 2  # (B, filters, H / 8, W / 8)
+        middle = logs.mean((1, 2, 3), keepdim=True)
+        change, trust = self.layers(logs - middle).flatten(2).unbind(1)  # (B, blocks) each
+        estimates = logs.mean(1).flatten(1) + change
+        return torch.exp((torch.softmax(trust, dim=1) * estimates).sum(1))
 
 
 def _stage(width: int, blocks: int) -> nn.Sequential:

@@ -44,7 +44,7 @@ class Hyperparameters:
     lr_rest: float = described(1e-3, "learning rate of the first and last layer and the biases (Adam)")
     momentum: float = described(0.9, "of Muon")
     ema_steps: float = described(500.0, "steps over which the weights are averaged for serving")
-    estimator_epochs: int = described(3, "epochs of the net that estimates the noise")
+    estimator_epochs: int = described(6, "epochs of the net that estimates the noise")
     estimator_lr: float = described(3e-3, "its learning rate (Adam)")
 
 
