@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.app import denoisers as denoised
+from tests.app import translators as translated
 from tests.app.coders import MOST, SIDE, make_coders
+from tests.app.denoisers import make_denoisers
 from tests.app.drawers import make_drawers
 from tests.app.house import House, make_models, open_house
+from tests.app.translators import make_translators
 from tests.models_made import PHOTO, make_classifier_folder
 from tests.tables_made import make_grey_folder, make_regressor_folder, make_table_classifier_folder
 
@@ -82,6 +86,38 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         default_models={"classify": "shades"},
         max_rows_per_request=100,
         max_body_bytes=2 << 20,
+        grace_s=2,
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def translators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server of models that translate."""
+    root = tmp_path_factory.mktemp("translators")
+    make_translators(root)
+    with open_house(
+        root,
+        default_models={"translate": "inverter"},
+        max_rows_per_request=translated.MOST,
+        max_body_bytes=1 << 20,
+        max_pixels=translated.PIXELS,
+        grace_s=2,
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def denoisers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server of models that take noise away, of pictures of their own size and of photos."""
+    root = tmp_path_factory.mktemp("denoisers")
+    make_denoisers(root)
+    with open_house(
+        root,
+        default_models={"denoise": "gauss"},
+        max_rows_per_request=denoised.MOST,
+        max_body_bytes=1 << 20,
+        max_pixels=denoised.PIXELS,
         grace_s=2,
     ) as opened:
         yield opened

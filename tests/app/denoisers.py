@@ -19,43 +19,46 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from app.core.manifest import PhotoPicture
-from tests.models_made import classifier_manifest, npz, onnx_bytes, sha256, write_folder
+from app.core.manifest import DigitPicture, PhotoPicture
+from tests.models_made import classifier_manifest, make_classifier_folder, npz, onnx_bytes, sha256, write_folder
 
 SIDE = 8
 SPREAD = 0.05
 SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
-STEPS, MAX_STEPS = 32, 128
+STEPS, MAX_STEPS = 32, 512
+MOST, PIXELS = 128, 200 * 150  # rows and pixels in one request
 TILE, OVERLAP = 32, 12
-MAX_ROWS = 6  # of a run, so that a photo takes several
+MAX_ROWS = 6  # of a run with tiles, so that a photo takes several
 LABELS = ("a", "b")
 
-PICTURE = PhotoPicture(kind="photo", height=SIDE, width=SIDE, channels=1)
+# Handwriting, which other tasks would bring to its place: here pixels stay where they are.
+PICTURE = DigitPicture(kind="digit", height=SIDE, width=SIDE, channels=1, box=6)
 COLOURED = PhotoPicture(kind="photo", height=SIDE, width=SIDE, channels=3, layout="chw")
 
 Array = NDArray[Any]
+Picture = DigitPicture | PhotoPicture
 
 
-def mean_of(picture: PhotoPicture) -> Array:
+def mean_of(picture: Picture) -> Array:
     """MEAN, rising from left to right: picture.shape."""
     across = np.linspace(0.35, 0.65, picture.width)
     shape = (1, -1, 1) if picture.layout == "hwc" else (1, 1, -1)
     return np.broadcast_to(across.reshape(shape), picture.shape).astype(np.float32)
 
 
-def posterior(x: Array, sigma: float, picture: PhotoPicture = PICTURE) -> tuple[Array, float]:
+def posterior(x: Array, sigma: float, picture: Picture = PICTURE) -> tuple[Array, float]:
     """Mean and standard deviation of what is under the noise of x."""
     mean = (SPREAD**2 * x + sigma**2 * mean_of(picture)) / (SPREAD**2 + sigma**2)
     return mean, SPREAD * sigma / float(np.hypot(SPREAD, sigma))
 
 
-def estimated(x: Array, picture: PhotoPicture = PICTURE) -> Array:
+def estimated(x: Array, picture: Picture = PICTURE) -> Array:
     """The noise of rows, (n, ...)."""
     squares = np.square(x - mean_of(picture)).reshape(len(x), -1).mean(axis=1)
     return np.sqrt(np.maximum(squares - SPREAD**2, 0))
 
 
-def noisy(n: int, sigma: float, seed: int = 0, picture: PhotoPicture = PICTURE) -> Array:
+def noisy(n: int, sigma: float, seed: int = 0, picture: Picture = PICTURE) -> Array:
     """Draws of the model under noise: float32 (n, *picture.shape)."""
     rng = np.random.default_rng(seed)
     clean = mean_of(picture) + SPREAD * rng.normal(size=(n, *picture.shape))
@@ -63,11 +66,14 @@ def noisy(n: int, sigma: float, seed: int = 0, picture: PhotoPicture = PICTURE) 
 
 
 def make_denoisers(root: Path) -> None:
-    """`gauss` with golden rows, `coloured` with labels and its channels first, `still`, `blur`, `darker`."""
+    """`gauss` with golden rows, `coloured` with labels and its channels first, `quick` that has no chain; `still`,
+    `blur`, `darker`; and a classifier."""
     x, sigma = noisy(3, 0.1), np.full(3, 0.1, np.float32)
     golden = {"x": x, "sigma": sigma, "denoised": posterior(x, 0.1)[0].astype(np.float32)}
     make_drawer_folder(root, "gauss", PICTURE, golden=golden)
     make_drawer_folder(root, "coloured", COLOURED, labels=LABELS)
+    make_drawer_folder(root, "quick", PICTURE, samplers=("multistep",))
+    make_classifier_folder(root, "shades")
     for name, graph in (("still", still()), ("blur", blur()), ("darker", darker())):
         make_plane_folder(root, name, graph)
 
@@ -76,7 +82,7 @@ def _value(name: str, kind: int, *shape: int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, ["rows", *shape])
 
 
-def drawer(picture: PhotoPicture, *, labels: bool) -> tuple[bytes, bytes]:
+def drawer(picture: Picture, *, labels: bool) -> tuple[bytes, bytes]:
     """Denoiser and estimator of `gauss`. A label other than that for none makes it answer black."""
     axes = [1] * len(picture.shape)
     x, sigma = _value("x", TensorProto.FLOAT, *picture.shape), _value("sigma", TensorProto.FLOAT)
@@ -176,7 +182,7 @@ def deviation() -> bytes:
 def make_drawer_folder(
     root: Path,
     name: str,
-    picture: PhotoPicture,
+    picture: Picture,
     *,
     labels: Sequence[str] = (),
     golden: Mapping[str, Array] | None = None,
@@ -191,12 +197,13 @@ def make_drawer_folder(
         "labels": list(labels),
         "sampling": {"sigma_min": SIGMA_MIN, "sigma_max": SIGMA_MAX, "samplers": specs},
     }
-    return _folder(root, name, denoiser, estimator, list(picture.shape), fields, golden)
+    return _folder(root, name, denoiser, estimator, list(picture.shape), fields | {"max_rows": 64}, golden)
 
 
 def make_plane_folder(root: Path, name: str, denoiser: bytes) -> Path:
     """Publish a denoiser of photos as `<root>/<name>/1/`; returns that folder."""
-    fields = {"task": "denoise", "picture": None, "labels": [], "plane": {"tile": TILE, "overlap": OVERLAP}}
+    plane = {"tile": TILE, "overlap": OVERLAP}
+    fields = {"task": "denoise", "picture": None, "labels": [], "plane": plane, "max_rows": MAX_ROWS}
     return _folder(root, name, denoiser, deviation(), [TILE, TILE, 1], fields, None)
 
 
@@ -221,7 +228,7 @@ def _folder(
         graph: {"file": f"{graph}.onnx", "sha256": sha256(files[f"{graph}.onnx"]), **specs}
         for graph, specs in graphs.items()
     }
-    manifest = classifier_manifest(denoiser, name=name, max_rows=MAX_ROWS) | {
+    manifest = classifier_manifest(denoiser, name=name) | {
         "title": "Takes noise away",
         "summary": "Made for tests.",
         "graphs": described,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,29 +13,10 @@ from app.codecs.images import encode_png
 from app.codecs.tensors import encode_npy
 from app.tasks.translate.schema import TranslateAnswer
 from tests.app.coders import JSON, NPY, PNG, answered, ask, images, opened, rows_of, runs, text
-from tests.app.house import House, form, open_house
-from tests.app.translators import ERRORS, SIDE, enlarged, inverted, make_translators, printed, ramps
-from tests.models_made import make_classifier_folder
+from tests.app.house import House, form
+from tests.app.translators import ERRORS, MOST, PIXELS, SIDE, enlarged, inverted, printed, ramps
 
 PATH = "/v1/translate"
-MOST = 24
-PIXELS = 20 * (2 * SIDE) ** 2  # that are made for a request
-
-
-@pytest.fixture(scope="module")
-def translators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    root = tmp_path_factory.mktemp("translators")
-    make_translators(root)
-    make_classifier_folder(root, "shades")
-    with open_house(
-        root,
-        default_models={"translate": "inverter"},
-        max_rows_per_request=MOST,
-        max_body_bytes=1 << 20,
-        max_pixels=PIXELS,
-        grace_s=2,
-    ) as opened:
-        yield opened
 
 
 def pictures(n: int) -> list[str]:

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.manifest import PhotoPicture
-from tests.models_made import classifier_manifest, npz, onnx_bytes, sha256, write_folder
+from tests.models_made import classifier_manifest, make_classifier_folder, npz, onnx_bytes, sha256, write_folder
 
 SIDE = 8
 STEPS = 3  # between black and white of a print
+MOST = 24  # pictures in one request
+PIXELS = 20 * (2 * SIDE) ** 2  # that are made for one
 ERRORS = tuple(0.01 * k for k in range(1, 41))
 SMALL = PhotoPicture(kind="photo", height=SIDE, width=SIDE, channels=1)
 COLOURED = PhotoPicture(kind="photo", height=SIDE, width=SIDE, channels=3)
@@ -30,12 +32,13 @@ LARGE = PhotoPicture(kind="photo", height=2 * SIDE, width=2 * SIDE, channels=3, 
 
 
 def make_translators(root: Path) -> None:
-    """All three, the inverter with golden rows of its first graph."""
+    """All three, the inverter with golden rows of its first graph; and a classifier."""
     graphs = inverter()
     golden = {"image": ramps(3), "translated": inverted(ramps(3))}
     make_folder(root, "inverter", {"positive": SMALL, "negative": SMALL}, graphs, golden=golden)
     make_folder(root, "printer", {"photo": COLOURED, "print": COLOURED}, printer())
     make_folder(root, "enlarger", {"small": SMALL, "large": LARGE}, enlarger())
+    make_classifier_folder(root, "shades")
 
 
 def ramps(n: int) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ a model is, and what it can do, its manifest says.
 from __future__ import annotations
 
 import base64
-import secrets
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Final
@@ -18,26 +17,24 @@ from fastapi import APIRouter, Request, Response
 from app.codecs import grids
 from app.codecs.images import encode_png
 from app.codecs.tensors import encode_npy
-from app.core.errors import Unprocessable
 from app.core.manifest import Tensors
-from app.engine.model import Model
-from app.tasks.denoise import documents, made, photos, whole
+from app.tasks.denoise import asked, documents, made, photos, whole
 from app.tasks.denoise.made import Made
-from app.tasks.denoise.noise import span_of, told
-from app.tasks.denoise.runs import DENOISER, ESTIMATOR, Runs
-from app.tasks.denoise.schema import LAYOUTS, MAX_SAMPLES, MAX_SEED, DenoiseAnswer, DenoiseRequest
+from app.tasks.denoise.noise import Sigmas, told
+from app.tasks.denoise.runs import DENOISER, Runs
+from app.tasks.denoise.schema import LAYOUTS, DenoiseAnswer, DenoiseRequest
 from app.tasks.denoise.whole import Draw
-from app.wire import painted, raw, rows
+from app.wire import painted, rows
 from app.wire.accept import choose
 from app.wire.answered import Answered
 from app.wire.body import header, media_type, read_body
-from app.wire.choice import check_made, check_within, choose_model
+from app.wire.choice import choose_model
 from app.wire.context import Context, Trace
 from app.wire.documented import Documented
 from app.wire.events import MEDIA_TYPE, EventStream, OnStep
 from app.wire.layout import arranged
-from app.wire.options import Known, Option, from_query
-from app.wire.payload import JSON, NPY, Payload, taken
+from app.wire.options import Known, from_query
+from app.wire.payload import JSON, NPY, taken
 from app.wire.raw import Pixels
 from app.wire.short import Find, Short
 from app.wire.urgency import urgency
@@ -49,9 +46,6 @@ ANSWERS: Final = (JSON, painted.PNG, NPY, MEDIA_TYPE)
 OPTIONS: Final[Known] = dict.fromkeys(("model", "version", "sigma_255", "layout"), str) | dict.fromkeys(
     ("samples", "steps", "seed", "columns"), int
 )
-CHAIN: Final = "ancestral"
-MOST_PIXELS: Final = 16 << 20  # of all photos in a request
-NOISE: Final = 8  # standard deviations that noise stays within
 
 
 def router(context: Context) -> APIRouter:
@@ -98,25 +92,19 @@ async def answer(request: Request, context: Context) -> Response:
         options, form, LAYOUTS, context.limits, unless=drawing, because="samples make a row of each picture"
     )
     model = choose_model(options, context, "denoise", "image")
-    draw = _draw(options, model, form)
-    for graph in (ESTIMATOR, DENOISER):
-        model.check_room(graph)
+    draw = asked.draw(options, model, form)
+    model.check_room(DENOISER)
     runs = Runs(model, context, deadline, priority)
     trace = Trace.of(request.scope)
     trace.model = model.name
-    if form == MEDIA_TYPE:
-        assert draw is not None
-        held = model.hold()
-        with held, WhileConnected(request):
-            inputs = await _inputs(payload, model, context, form, draw)
-        trace.rows = len(inputs)
-        sigmas = told(options.get("sigma_255"), len(inputs), model.manifest)
-        return _streamed(runs, trace, inputs, sigmas, draw)
     with model.hold(), WhileConnected(request):
-        inputs = await _inputs(payload, model, context, form, draw)
+        inputs = await asked.inputs(payload, model, context, form, draw)
         sigmas = told(options.get("sigma_255"), len(inputs), model.manifest)
         runs.took.decode_s = perf_counter() - began
         trace.rows = len(inputs)
+        if form == MEDIA_TYPE:
+            assert draw is not None
+            return _streamed(runs, trace, inputs, sigmas, draw)
         if model.manifest.plane is None:
             images, used, drawn = await whole.restored(runs, inputs, sigmas, draw)
             result = Made(model, inputs, list(images), used, sigmas is None, draw, drawn)
@@ -135,14 +123,13 @@ async def answer(request: Request, context: Context) -> Response:
     runs.took.encode_s = perf_counter() - began
     runs.took.observe(context, trace, model, DENOISER)
     headers = runs.took.headers(form, model)
-    if form != JSON:
-        headers.append((b"x-sigma-255", ", ".join(f"{sigma:.6g}" for sigma in result.sigmas_255).encode("ascii")))
-        if draw is not None:
-            headers.append((b"x-seed", b"%d" % draw.seed))
+    headers.append((b"x-sigma-255", ", ".join(f"{sigma:.6g}" for sigma in result.sigmas_255).encode("ascii")))
+    if draw is not None:
+        headers.append((b"x-seed", b"%d" % draw.seed))
     return Answered(content, headers)
 
 
-def _streamed(runs: Runs, trace: Trace, inputs: list[Pixels], sigmas: Any, draw: Draw) -> Response:
+def _streamed(runs: Runs, trace: Trace, inputs: list[Pixels], sigmas: Sigmas | None, draw: Draw) -> Response:
     """Each step of what is drawn, with what it looks like, then what JSON would have been."""
 
     async def work(on_step: OnStep) -> Mapping[str, Any]:
@@ -160,70 +147,3 @@ def _streamed(runs: Runs, trace: Trace, inputs: list[Pixels], sigmas: Any, draw:
         return base64.b64encode(page).decode("ascii")
 
     return EventStream(work, steps=draw.steps, preview=preview, held=runs.model.hold())
-
-
-def _draw(options: Mapping[str, Option], model: Model, form: str) -> Draw | None:
-    """What is to be drawn.
-
-    Raises:
-        Unprocessable: options that belong to `samples` without it; a model that cannot draw; out of bounds.
-    """
-    samples = options.get("samples")
-    declared = model.manifest.sampling
-    if samples is None:
-        for name in ("steps", "seed"):
-            if name in options:
-                raise Unprocessable(
-                    f"{name} belongs to samples, the request asks for none",
-                    subject=name,
-                    expected=f"samples beside it, or no {name}",
-                    got="no samples",
-                )
-        if form == MEDIA_TYPE:
-            raise Unprocessable(
-                "what is streamed are the steps of samples, the request asks for none",
-                subject="samples",
-                expected=f"samples, or accept: {JSON}",
-                got="none",
-            )
-        return None
-    spec = None if declared is None else declared.sampler(CHAIN)
-    if spec is None:
-        raise Unprocessable(
-            f"model '{model.name}' tells what is to be expected under the noise and cannot draw samples of it",
-            subject="samples",
-            expected="no samples, or a model that draws",
-            got=str(samples),
-        )
-    check_within("samples", int(samples), 1, MAX_SAMPLES)
-    steps = int(options.get("steps", spec.steps))
-    check_within("steps", steps, 1, spec.max_steps, f" for model '{model.name}'")
-    seed = int(options.get("seed", secrets.randbelow(2**32)))
-    check_within("seed", seed, 0, MAX_SEED)
-    return Draw(int(samples), steps, seed)
-
-
-async def _inputs(payload: Payload, model: Model, context: Context, form: str, draw: Draw | None) -> list[Pixels]:
-    """The noisy pictures, (H, W, C) each.
-
-    Raises:
-        UnsupportedMedia, Unprocessable, TooLarge: as the codecs; or more than is made for one request.
-    """
-    limits, picture = context.limits, model.manifest.picture
-    span = NOISE * span_of(model.manifest)[1]
-    if picture is None:
-        most = min(limits.max_pixels, MOST_PIXELS)
-        inputs = await raw.read(payload, context, size=None, channels=None, max_pixels=most, span=span)
-        if form == NPY:
-            made.check_rows(inputs)
-        elif form == painted.PNG:
-            made.check_page(inputs)
-        return inputs
-    size = (picture.height, picture.width)
-    inputs = await raw.read(
-        payload, context, size=size, channels=picture.channels, max_pixels=limits.max_pixels, span=span
-    )
-    n, each = len(inputs), draw.samples if draw else 1
-    subject, of = ("samples", f"{n} x {each}") if draw else ("images", "")
-    check_made(n * each, model, limits, subject=subject, of=of)
-    return inputs

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, count, pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Tensors
 from app.core.sampled import Sampling
-from app.core.sampling import Sampler, ddim, karras, on_graph
+from app.core.samplers import begun, levels_from, noises
+from app.core.sampling import Sampler, on_graph
 from app.tasks.denoise.noise import Sigmas
 from app.tasks.denoise.runs import Rows
 
@@ -24,18 +25,17 @@ def chains(
     """`samples` restorations of each noisy row, by the ancestral chain from its own level of noise down: a sampler that
     returns them as `image`, (N * samples, ...), those of a row beside each other.
 
-    The reversed chain, begun at x = x0 + sigma * noise, ends in a draw of x0 given x.
+    Args:
+        label: further inputs of the graph, of `samples` rows.
 
-    Sample k of row i is of the seed, i and k alone, whatever else is asked for.
+    Sample k of a row is of the seed and k, wherever the row stands and whatever is beside it.
     """
-    begun = []
-    for i, sigma in enumerate(sigmas.tolist()):
-        levels = karras(steps, start=sigma, end=min(declared.sigma_min, sigma / 2), rho=declared.rho)
-        noise = _noises(seed, [(i, k) for k in range(samples)], x.shape[1:])
-        given = {name: np.repeat(values[i : i + 1], samples) for name, values in label.items()}
-        chain = ddim(np.repeat(x[i : i + 1], samples, axis=0), levels, eta=1.0, noise=noise)
-        begun.append(on_graph(chain, t="sigma", answer="denoised", result=IMAGE, given=given))
-    return together(begun)
+    each = []
+    for row, sigma in zip(x, sigmas.tolist(), strict=True):
+        noise = noises(samples, row.shape, seed)
+        chain = begun("ancestral", np.stack([row] * samples), levels_from(declared, steps, sigma), noise)
+        each.append(on_graph(chain, t="sigma", answer="denoised", result=IMAGE, given=label))
+    return together(each)
 
 
 def together(samplers: Sequence[Sampler]) -> Sampler:
@@ -62,11 +62,3 @@ def together(samplers: Sequence[Sampler]) -> Sampler:
 
 def _joined(parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _noises(seed: int, keys: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> Iterator[Rows]:
-    """Standard normal noise without end, (len(keys), *shape) each: a generator of its own for each key."""
-    sequences = [np.random.SeedSequence(seed, spawn_key=key) for key in keys]
-    generators = [np.random.Generator(np.random.PCG64(sequence)) for sequence in sequences]
-    for _ in count():
-        yield np.stack([one.standard_normal(shape, dtype=np.float32) for one in generators])

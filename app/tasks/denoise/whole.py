@@ -47,7 +47,8 @@ async def restored(
     if draw is None:
         return images, sigmas, None
     assert declared is not None
-    sampler = chains(x, sigmas, runs.label(len(x)), declared, samples=draw.samples, steps=draw.steps, seed=draw.seed)
+    label = runs.label(draw.samples)
+    sampler = chains(x, sigmas, label, declared, samples=draw.samples, steps=draw.steps, seed=draw.seed)
     drawn = painted.images(model, await runs.sample(sampler, on_step), name=IMAGE)
     return images, sigmas, drawn.reshape(len(x), draw.samples, *drawn.shape[1:])
 
