@@ -1,0 +1,203 @@
+"""Diffusion models: pictures out of noise, step by step, and noisy pictures made clean."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from training.data import load
+from training.data.base import ImageDataset
+from training.diffusing import Trained, evaluate, finish, fresh, noised, planes, report
+from training.export import check_can_publish
+from training.loop import Run, fit, run_folder
+from training.networks.unet import Denoiser
+from training.options import add_flags, described, given, positive
+from training.recipe import Batch
+from training.scaled_muon import ScaledMuon
+
+__all__ = ["add_options", "evaluate", "report", "train"]
+
+HELD_ROWS: Final = 2000  # enough for a curve
+HELD_ROWS_PER_PASS: Final = 250
+# Power-function averages (Karras et al. 2024, arXiv:2312.02696, equation 1): lengths in proportion to the run.
+POWERS: Final = {"long": 7.0, "short": 17.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """Defaults for digits of 28x28 pixels."""
+
+    widths: tuple[int, ...] = described((48, 96), "channels at half and at a quarter of the picture's side")
+    blocks: tuple[int, ...] = described((1, 2), "residual blocks before and after, and between")
+    told: int = described(128, "numbers that say the noise level and the label")
+    epochs: int = described(28, "times that every row is seen")
+    batch_size: int = described(128, "rows per optimisation step")
+    lr_filters: float = described(8e-3, "learning rate of the convolutions (Muon)")
+    lr: float = described(3e-3, "learning rate of everything else (Adam)")
+    rise_steps: int = described(100, "steps over which the learning rates rise")
+    fall: float = described(0.3, "share of the run at its end over which they fall to 0; constant before")
+    unlabelled: float = described(0.1, "share of rows whose label is not told, for guidance and sampling without one")
+    # Where a digit is decided: from noise that hides its strokes to noise that leaves only its edges unsure.
+    log_sigma_mean: float = described(-0.7, "of the noise levels trained on, pixels in [0, 1]")
+    log_sigma_spread: float = described(1.2, "of the noise levels trained on")
+
+
+class Trainer:
+    """A `Recipe`: the denoiser, two moving averages of it, and its optimisers."""
+
+    def __init__(
+        self, dataset: ImageDataset, h: Hyperparameters, *, seed: int, accelerator: Accelerator, compiled: bool = False
+    ) -> None:
+        self.h = h
+        self.accelerator = accelerator
+        self.held = (dataset.held_x, dataset.held_y)
+        self.classes = dataset.classes
+        torch.manual_seed(seed)
+        network = fresh(dataset, widths=h.widths, blocks=h.blocks, told=h.told)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+        self.averages = {name: copy.deepcopy(network).to(accelerator.device).requires_grad_(False) for name in POWERS}
+        filters = [p for p in network.parameters() if p.ndim == 4]
+        others = [p for p in network.parameters() if p.ndim != 4]
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "filters": ScaledMuon(filters, lr=h.lr_filters),
+            "others": torch.optim.Adam(others, lr=h.lr, betas=(0.9, 0.99)),
+        }
+        self.bare = network
+        self.network = accelerator.prepare(torch.compile(network) if compiled else network)
+        self.held_losses: dict[str, float] = {}
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        self._set_rates(batch)
+        x0 = planes(batch.x)
+        sigma = self._sigmas(len(x0), batch.generator, x0.device)
+        noise = torch.randn(x0.shape, generator=batch.generator, device=x0.device)
+        told = torch.rand(len(x0), generator=batch.generator, device=x0.device) >= self.h.unlabelled
+        label = torch.where(told, batch.y, self.classes)
+        x0, noise, sigma, label = (t[batch.share] for t in (x0, noise, sigma, label))
+        self.network.train()
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad()
+        with self.accelerator.autocast():
+            denoised = self.network(noised(x0, noise, sigma), sigma, label)
+        loss = self._loss(denoised, x0, sigma)
+        self.accelerator.backward(loss)
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+        self._follow(batch.position)
+        return {"loss": loss.detach()}
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """The loss on held-out rows by each average, always the same noise."""
+        x, y = (t[:HELD_ROWS] for t in self.held)
+        generator = torch.Generator().manual_seed(0)
+        losses = dict.fromkeys(self.averages, 0.0)
+        for rows in torch.split(torch.arange(len(x)), HELD_ROWS_PER_PASS):
+            x0 = planes(x[rows])
+            sigma = self._sigmas(len(x0), generator, x0.device)
+            noise = torch.randn(x0.shape, generator=generator)
+            x0, noise, sigma, label = (t.to(self.accelerator.device) for t in (x0, noise, sigma, y[rows]))
+            for name, network in self.averages.items():
+                with self.accelerator.autocast():
+                    denoised = network.eval()(noised(x0, noise, sigma), sigma, label)
+                losses[name] += float(self._loss(denoised, x0, sigma)) * len(rows) / len(x)
+        self.held_losses = losses
+        return {
+            "held_loss": min(losses.values()),
+            **{f"held_loss_{name}": loss for name, loss in losses.items()},
+            "lr": float(self.optimisers["others"].param_groups[0]["lr"]),
+        }
+
+    @property
+    def best(self) -> Denoiser:
+        """The average with the lower loss on the held-out rows at the last `measure`."""
+        return self.averages[min(self.held_losses, key=self.held_losses.__getitem__)]
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.bare.state_dict(),
+            "averages": {name: average.state_dict() for name, average in self.averages.items()},
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "held_losses": self.held_losses,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.bare.load_state_dict(state["network"])
+        for name, average in self.averages.items():
+            average.load_state_dict(state["averages"][name])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.held_losses = state["held_losses"]
+
+    def _loss(self, denoised: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        error = (denoised - x0).square().mean((1, 2, 3))
+        return (self.bare.weight(sigma) * error).mean()
+
+    def _sigmas(self, rows: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """Log-normal, one from each of `rows` equally probable parts: a batch's loss then varies less."""
+        part = torch.arange(rows) + torch.rand(rows, generator=generator, device=generator.device).cpu()
+        normal = math.sqrt(2) * torch.erfinv((2 * part / rows - 1).clamp(-0.99999, 0.99999)).to(device)
+        return (self.h.log_sigma_mean + self.h.log_sigma_spread * normal).exp()
+
+    def _set_rates(self, batch: Batch) -> None:
+        rise = min(1.0, (batch.position + 1) / self.h.rise_steps)
+        fall = min(1.0, (1 - batch.progress) / self.h.fall)
+        for optimiser, rate in zip(self.optimisers.values(), (self.h.lr_filters, self.h.lr), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * rise * fall
+
+    @torch.no_grad()
+    def _follow(self, position: int) -> None:
+        for name, average in self.averages.items():
+            weight = (POWERS[name] + 1) / (position + POWERS[name] + 1)
+            torch._foreach_lerp_(list(average.parameters()), list(self.bare.parameters()), weight)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
+    parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
+    add_flags(parser.add_argument_group("hyperparameters (these defaults are for digits)"), Hyperparameters)
+
+
+def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
+    """Train one denoiser, then its estimator of the noise level, and publish both. None in processes that only helped.
+
+    Raises: DataError, PublishError, Interrupted.
+    """
+    dataset = load(options.data, size=options.size)
+    options.name = options.name or f"diffusion-{dataset.name}"
+    check_can_publish(Path(options.models), options.name, options.model_version)
+    h = given(options, Hyperparameters())
+    x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
+    seed = options.seeds[0]
+    recipe = Trainer(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
+    accelerator.print(
+        f"{dataset.title}: {len(x):,} rows to train; {sum(p.numel() for p in recipe.bare.parameters()):,} parameters, "
+        f"{h.epochs} epochs of {max(1, len(x) // h.batch_size)} steps on {accelerator.device.type}"
+    )
+    run = Run(
+        folder=run_folder(
+            options, {"recipe": "diffusion", "data": dataset.name, "seed": seed, **asdict(h)}, accelerator
+        ),
+        epochs=h.epochs,
+        batch_size=h.batch_size,
+        seed=seed,
+        title=f"{options.name}, seed {seed}",
+    )
+    history = fit(recipe, x, y, run=run, accelerator=accelerator)
+    if not accelerator.is_main_process:
+        return None
+    return finish(
+        Trained(seed=seed, denoiser=recipe.best.to("cpu").eval(), history=history),
+        dataset,
+        options=options,
+        precision=accelerator.mixed_precision,
+    )
