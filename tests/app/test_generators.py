@@ -154,3 +154,14 @@ def test_what_is_wrong_is_named(drawers: House, body: dict[str, Any], subject: s
     everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
     for word in words:
         assert word in everything
+
+
+def test_a_label_that_there_is_not_is_refused_in_the_other_protocol_too(drawers: House) -> None:
+    latent = {"name": "latent", "datatype": "FP32", "shape": [1, LATENT], "data": [0.0] * LATENT}
+    most = len(SHADES) - 1
+    for label, status in ((0, 200), (most, 200), (most + 1, 400), (-1, 400)):
+        inputs = [latent, {"name": "label", "datatype": "INT64", "shape": [1], "data": [label]}]
+        reply = ask(drawers, "/v2/models/kinds/infer", {"inputs": inputs})
+        assert reply.status == status, reply.body
+        if status == 400:
+            assert f"input 'label'[0] is {label}, expected a whole number from 0 to {most}" in reply.body.decode()

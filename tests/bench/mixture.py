@@ -43,11 +43,11 @@ class Send:
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
-def mixture(folder: Path) -> list[Send]:
-    """Every form for every model of the folder, and as many of the others again."""
+def mixture(folder: Path, *, times: int = 4) -> list[Send]:
+    """Every form for every model of the folder so many times, and as many of the others again."""
     manifests = [Manifest.model_validate_json(p.read_bytes()) for p in sorted(folder.glob(f"*/*/{MANIFEST_FILE}"))]
     rng = np.random.default_rng(0)
-    made = [send for manifest in manifests for _ in range(4) for send in of_model(manifest, rng)]
+    made = [send for manifest in manifests for _ in range(times) for send in of_model(manifest, rng)]
     made += [Send(f"GET {path}", "GET", path, {}, b"") for path in PAGES]
     return made + list(bad(manifests[0].name)) * 2
 
@@ -57,18 +57,26 @@ def of_model(manifest: Manifest, rng: np.random.Generator) -> Iterator[Send]:
         address = manifest.name if len(manifest.graphs) == 1 else f"{manifest.name}.{name}"
         for rows in (1, 5):
             yield from protocol(f"/v2/models/{address}/infer", graph, rows, rng)
-    path = f"/v1/{manifest.task}"
-    query = f"{path}?model={manifest.name}"
+    source = [domain.name for domain in manifest.domains[:1]]
+    path = f"/v1/{manifest.task}" + "".join(f"?from={name}" for name in source)
+    query = f"{path}{'&' if source else '?'}model={manifest.name}"
+    if "denoise" in manifest.tasks:
+        yield from noisy(manifest, rng)
+    if manifest.task == "generate":
+        yield from drawn(manifest, rng)
+    if manifest.task in ("generate", "denoise"):
+        return
     spec = next(iter(manifest.graphs.values())).inputs[0]
     yield Send("npy", "POST", query, {"Content-Type": "application/x-npy"}, encode_npy(random(spec, 7, rng)))
-    if manifest.picture is not None:
-        yield from pictures(path, manifest.name, manifest.picture, rng)
+    for picture in [domain.picture for domain in manifest.domains[:1]] or [manifest.picture]:
+        if picture is not None:
+            yield from pictures(path, query, manifest.name, picture, rng)
     if manifest.table is not None:
         rows = [middle_row(manifest.table)] * 5
         yield Send("table JSON", "POST", path, JSON, dense({"model": manifest.name, "instances": rows}))
         yield Send("table CSV", "POST", query, {"Content-Type": "text/csv"}, csv_of(rows))
     if manifest.latent is not None:
-        yield from generated(manifest.name, manifest.latent, rng)
+        yield from generated(manifest, manifest.latent, rng)
 
 
 def csv_of(rows: list[dict[str, float | str]]) -> bytes:
@@ -79,17 +87,48 @@ def csv_of(rows: list[dict[str, float | str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def generated(model: str, latent: Latent, rng: np.random.Generator) -> Iterator[Send]:
+def generated(manifest: Manifest, latent: Latent, rng: np.random.Generator) -> Iterator[Send]:
+    model: dict[str, Any] = {"model": manifest.name}
+    if manifest.labels:
+        model["label"] = manifest.labels[0]
     codes = rng.normal(size=(3, latent.size)).round(3).tolist()
     png = {**JSON, "Accept": "image/png"}
-    yield Send("latents", "POST", "/v1/generate", JSON, dense({"model": model, "latents": codes}))
-    way = {"model": model, "between": codes[:2], "frames": 8}
+    yield Send("latents", "POST", "/v1/generate", JSON, dense({**model, "latents": codes}))
+    way = {**model, "between": codes[:2], "frames": 8}
     yield Send("between", "POST", "/v1/generate", png, dense(way))
     if latent.size == 2:
-        yield Send("grid", "POST", "/v1/generate", png, dense({"model": model, "grid": {"side": 8}}))
+        yield Send("grid", "POST", "/v1/generate", png, dense({**model, "grid": {"side": 8}}))
     if latent.prior is not None:
-        drawn = {"model": model, "n": 9, "seed": int(rng.integers(1000))}
+        drawn = {**model, "n": 9, "seed": int(rng.integers(1000))}
         yield Send("prior", "POST", "/v1/generate", png, dense(drawn))
+
+
+def drawn(manifest: Manifest, rng: np.random.Generator) -> Iterator[Send]:
+    """Pictures of nothing but a seed, and of each label; step by step where that is how they are made."""
+    ways: list[dict[str, Any]] = [{"n": 5}]
+    if manifest.labels:
+        ways.append({"labels": list(manifest.labels[:3])})
+    if manifest.latent is not None:
+        yield from generated(manifest, manifest.latent, rng)
+    if manifest.sampling is not None:
+        ways += [{"n": 2, "sampler": one.name, "steps": min(3, one.max_steps)} for one in manifest.sampling.samplers]
+    for way in ways:
+        body = dense({"model": manifest.name, "seed": int(rng.integers(1000)), **way})
+        yield Send("drawn", "POST", "/v1/generate", JSON, body)
+        if manifest.sampling is not None:
+            yield Send("streamed", "POST", "/v1/generate", {**JSON, "Accept": "text/event-stream"}, body)
+
+
+def noisy(manifest: Manifest, rng: np.random.Generator) -> Iterator[Send]:
+    """Noise of a level that is told, and of one that is not."""
+    p = manifest.picture
+    height, width, channels = (p.height, p.width, p.channels) if p else (61, 93, 1)
+    query, npy = f"/v1/denoise?model={manifest.name}", {"Content-Type": "application/x-npy"}
+    rows = rng.normal(0.3, 0.2, (2, height, width, channels)).astype(np.float32)
+    yield Send("noisy npy", "POST", query, npy, encode_npy(rows))
+    file = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(file, "PNG")
+    yield Send("noisy PNG", "POST", f"{query}&sigma_255=50", {"Content-Type": "image/png"}, file.getvalue())
 
 
 def protocol(path: str, graph: Graph, rows: int, rng: np.random.Generator) -> Iterator[Send]:
@@ -117,16 +156,15 @@ def random(spec: TensorSpec, rows: int, rng: np.random.Generator) -> NDArray[Any
     dtype = numpy_dtype(spec.dtype)
     if dtype.kind == "f":
         return rng.standard_normal(shape).astype(dtype)
-    return rng.integers(0, {"b": 2, "u": 256}.get(dtype.kind, 8), shape).astype(dtype)
+    return rng.integers(0, 256 if dtype.kind == "u" else 2, shape).astype(dtype)  # a label of any model
 
 
-def pictures(path: str, model: str, picture: Picture, rng: np.random.Generator) -> Iterator[Send]:
+def pictures(path: str, query: str, model: str, picture: Picture, rng: np.random.Generator) -> Iterator[Send]:
     """A picture of three times the size, as what it is, in a form, as base64; and pixels."""
     height, width = picture.height * 3, picture.width * 3
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[height // 5 : height // 2, width // 4 : width // 3] = rng.integers(100, 256, 3)
     pixels[height // 2 : height - 9, width // 4 : width - 12] = rng.integers(100, 256, 3)
-    query = f"{path}?model={model}"
     files = {}
     for name in ("PNG", "JPEG", "WEBP"):
         file = io.BytesIO()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ import onnx
 import pytest
 from onnx import numpy_helper, shape_inference
 
+from tests.app.denoisers import make_denoisers
+from tests.app.drawers import make_drawers
 from tests.app.house import open_house
+from tests.app.translators import make_translators
 from tests.bench import models, soak
 from tests.bench.cells import Place, places
 from tests.bench.checks import WrongAnswer, check
@@ -74,10 +78,14 @@ def test_every_form_gets_the_right_answer_and_another_models_answer_is_seen(tmp_
                 check(server, "mlp", other.SerializeToString(), [shape])
 
 
-def test_every_request_of_the_mixture_gets_the_status_that_it_expects(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [make_drawers, make_denoisers, make_translators])
+def test_every_request_of_the_mixture_gets_the_status_that_it_expects(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
     make_classifier_folder(tmp_path, "digits")
+    make(tmp_path)
     with open_house(tmp_path) as house:
-        for send in mixture(tmp_path):
+        for send in mixture(tmp_path, times=1):
             reply = house.ask(send.method, send.path, send.body, send.headers)
             assert reply.status // 100 == send.good, (send.kind, send.path, reply.body[:300])
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from time import monotonic, perf_counter
 from typing import Final, TypeVar, TypeVarTuple
 
+import numpy as np
 from fastapi import Request, Response
 
 from app.codecs import oip
 from app.core.errors import NotFound, TooLarge, UnsupportedMedia, shown
-from app.core.manifest import Graph
+from app.core.manifest import Graph, Manifest, Tensors
 from app.engine.model import Model
 from app.engine.queue import LAST
 from app.wire.answered import Answered
@@ -93,6 +94,8 @@ async def answer(request: Request, context: Context, name: str, version: str | N
         if asked is None:
             asked = await quickly(context, len(body), parsed, body, json_bytes_sent, spec)
         rows = check_rows(asked, spec, limits)
+        if model.manifest.labels:
+            check_labels(asked.inputs, model.manifest)
         if asked.parameters:
             deadline = min(deadline, monotonic() + within(asked.parameters.get("timeout"), limits.request_timeout_s))
             priority = ranked(asked.parameters.get("priority"), priority)
@@ -170,6 +173,22 @@ def check_rows(asked: oip.InferRequest, spec: Graph, limits: Limits) -> int:
             got=str(rows),
         )
     return rows
+
+
+def check_labels(inputs: Tensors, manifest: Manifest) -> None:
+    """Places of labels are of labels that there are; of a graph that is asked without one too, the place after them.
+
+    Raises:
+        Unprocessable: naming the first that is not.
+    """
+    places = inputs.get("label")
+    if places is None or manifest.task != "generate":
+        return
+    most = len(manifest.labels) - (manifest.sampling is None)
+    wrong = np.flatnonzero((places < 0) | (places > most))
+    if len(wrong):
+        at = int(wrong[0])
+        raise oip.wrong(f"input 'label'[{at}]", f"a whole number from 0 to {most}", str(places[at]))
 
 
 def header_length(request: Request) -> int | None:
