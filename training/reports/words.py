@@ -30,10 +30,14 @@ TITLES: Final = {
     "kl": "KL divergence",
     **{f"coverage_{c}": f"Within the {c} % interval" for c in (50, 80, 90, 95)},
     "width_90": "Width of the 90 % interval",
+    "fd_ratio": "FD ratio",
+    **{f"fd_ratio_{e}": f"FD ratio ({e})" for e in ("pooled", "strided", "random")},
+    "class_share": "Asked-for class drawn",
+    "cas_gap": "CAS gap",
 }
-HIGHER: Final = ("accuracy", "precision", "recall", "f1", "top5", "auc", "r2", "psnr", "elbo")
-LOWER: Final = ("nll", "ece", "brier", "error", "loss", "mse", "rmse", "mae", "kl")
-SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5", "coverage")
+HIGHER: Final = ("accuracy", "precision", "recall", "f1", "top5", "auc", "r2", "psnr", "elbo", "share", "memorisation")
+LOWER: Final = ("nll", "ece", "brier", "error", "loss", "mse", "rmse", "mae", "kl", "ratio", "gap")
+SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5", "coverage", "share")
 THUMBNAIL = 96
 
 
