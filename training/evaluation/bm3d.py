@@ -131,14 +131,28 @@ def _starts(size: int) -> Numbers:
 
 def _box(x: Array, side: int) -> Array:
     """Sums over squares: (N, H, W) -> (N, H - side + 1, W - side + 1)."""
-    for axis in (1, 2):
-        x = np.cumsum(x, axis=axis)
-        last = np.take(x, range(side - 1, x.shape[axis]), axis)
-        first = np.take(x, range(x.shape[axis] - side), axis)
-        tail = last[:, 1:] if axis == 1 else last[:, :, 1:]
-        tail -= first
-        x = last
-    return x
+    return _line(_line(x, side, axis=1), side, axis=2)
+
+
+def _line(x: Array, side: int, *, axis: int) -> Array:
+    """Sums of `side` neighbours, of sums of 1, 2, 4, ... of them: few additions, and exact ones."""
+
+    def part(of: Array, start: int, stop: int) -> Array:
+        return of[:, start:stop] if axis == 1 else of[:, :, start:stop]
+
+    length, start, width, power = x.shape[axis] - side + 1, 0, 1, x
+    total: Array | None = None
+    while True:
+        if side & width:
+            piece = part(power, start, start + length)
+            total = piece if total is None else total + piece
+            start += width
+        if 2 * width > side:
+            assert total is not None
+            return total
+        end = power.shape[axis]
+        power = part(power, 0, end - width) + part(power, width, end)
+        width *= 2
 
 
 def _spectra(pictures: Array, dct: Array) -> Array:
