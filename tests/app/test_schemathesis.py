@@ -99,3 +99,27 @@ def test_tables_are_answered_as_the_document_says(tables: House, mode: Generatio
 def test_models_that_code_answer_as_the_document_says(coders: House, path: str) -> None:
     assert drive(coders, GenerationMode.POSITIVE, 100, below=path)[path] == {200, 422}
     assert 200 not in drive(coders, GenerationMode.NEGATIVE, 100, below=path)[path]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_models_that_draw_answer_as_the_document_says(drawers: House) -> None:
+    path = "/v1/generate"
+    assert drive(drawers, GenerationMode.POSITIVE, 60, below=path)[path] <= {200, 413, 415, 422}
+    assert 200 not in drive(drawers, GenerationMode.NEGATIVE, 60, below=path)[path]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_models_that_translate_answer_as_the_document_says(translators: House) -> None:
+    path = "/v1/translate"
+    assert drive(translators, GenerationMode.POSITIVE, 100, below=path)[path] <= {200, 413, 415, 422}
+    assert 200 not in drive(translators, GenerationMode.NEGATIVE, 100, below=path)[path]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_models_that_denoise_answer_as_the_document_says(denoisers: House) -> None:
+    path = "/v1/denoise"
+    assert drive(denoisers, GenerationMode.POSITIVE, 100, below=path)[path] <= {200, 413, 415, 422}
+    assert 200 not in drive(denoisers, GenerationMode.NEGATIVE, 100, below=path)[path]
