@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.core.sampled import SamplerSpec, Sampling
+from app.core import samplers
+from app.core.sampled import SamplerName, SamplerSpec, Sampling
 from training.evaluation import drawing
 from training.evaluation.drawing import Array, Labels, Levels
 
@@ -30,7 +31,7 @@ def labels(n: int) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("sampler", ["multistep", "heun", "ddim", "euler", "ancestral"])
-def test_a_gaussians_pictures_have_its_moments_by_label(sampler: str) -> None:
+def test_a_gaussians_pictures_have_its_moments_by_label(sampler: SamplerName) -> None:
     y = labels(400)
     made = drawing.draw(gaussian, y, (4, 4, 1), DECLARED, sampler=sampler, steps=160)
     for k in (0, 1):
@@ -45,7 +46,7 @@ def test_a_row_is_the_same_whatever_is_drawn_beside_it() -> None:
 
 
 @pytest.mark.parametrize(("sampler", "steps"), [("multistep", 5), ("heun", 3), ("ddim", 4), ("consistency", 2)])
-def test_the_net_is_asked_as_often_as_is_said(sampler: str, steps: int) -> None:
+def test_the_net_is_asked_as_often_as_is_said(sampler: SamplerName, steps: int) -> None:
     seen: list[float] = []
 
     def ask(x: Array, sigma: Levels, label: Labels) -> Array:
@@ -53,7 +54,7 @@ def test_the_net_is_asked_as_often_as_is_said(sampler: str, steps: int) -> None:
         return gaussian(x, sigma, label)
 
     frames = list(drawing.chain(ask, labels(2), (2, 2, 1), DECLARED, sampler=sampler, steps=steps))
-    assert len(seen) == drawing.evaluations(sampler, steps) == len(frames) - 1
+    assert len(seen) == samplers.evaluations(sampler, steps) == len(frames) - 1
     assert seen[0] == pytest.approx(20.0)
     np.testing.assert_array_equal(frames[-1][0], frames[-1][2])
 

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from app.core import samplers
 from app.core.manifest import Manifest
+from app.core.sampled import SamplerName
 from training.data.base import shuffled
 from training.evaluation import denoising, drawing, generated, onnx_model
 from training.evaluation.frechet import frechet_distance
@@ -98,7 +100,7 @@ class Published:
         self.estimator = onnx_model.open_graph(folder, graph) if graph else None
         self.ask = drawing.asking(self.session, labelled=bool(manifest.labels))
 
-    def draw(self, labels: NDArray[np.int64], sampler: str, steps: int, *, quiet: bool = True) -> Array:
+    def draw(self, labels: NDArray[np.int64], sampler: SamplerName, steps: int, *, quiet: bool = True) -> Array:
         """One picture per label, from seeds 0, 1, ... for a thousand each: (N, H, W, C) in [0, 1]."""
         weight = self.declared.guidance.weight if self.declared.guidance else 1.0
         ask = drawing.guided(self.ask, weight, self.classes)
@@ -152,7 +154,7 @@ def score(
             for steps in CURVES.get(one.name, ()):
                 if all(steps != done for done, _ in ratios.get(one.name, [])):
                     few = model.draw(labels[: min(CURVE_PICTURES, rows)], one.name, steps, quiet=quiet)
-                    asked = drawing.evaluations(one.name, steps)
+                    asked = samplers.evaluations(one.name, steps)
                     ratios.setdefault(one.name, []).append((asked, floors.about(few)))
     found.shown["ratios"] = {name: sorted(points) for name, points in ratios.items()}
     found.shown["denoising"] = (
@@ -185,7 +187,7 @@ def _add_closer(
     pictures: Array,
     labels: NDArray[np.int64],
     judge: Judges,
-    sampler: str,
+    sampler: SamplerName,
     *,
     quiet: bool,
     cas: bool,

@@ -1,17 +1,17 @@
-"""Pictures drawn by a denoiser, as the server draws them: the samplers of `app/core/sampling.py`, any net beneath."""
+"""Pictures drawn by a denoiser, as the server draws them: the samplers of `app/core/samplers.py`, any net beneath."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from typing import Any, Final
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.core import sampling
-from app.core.sampled import Sampling
+from app.core.sampled import SamplerName, Sampling
+from app.core.samplers import begun, levels, noises
+from app.core.sampling import Steps
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -50,39 +50,23 @@ def guided(ask: Ask, weight: float, nothing: int) -> Ask:
     return both
 
 
-def evaluations(name: str, steps: int) -> int:
-    """How often the net is asked: Heun's method twice a step but for the last."""
-    return 2 * steps - 1 if name == "heun" else steps
-
-
-def begun(name: str, x: Array, sigmas: list[float], noise: Iterator[Array]) -> sampling.Steps[Array]:
-    """The sampler of that name in a manifest, from x (B, H, W, C) at the first of the levels."""
-    if name == "ancestral":
-        return sampling.ddim(x, sigmas, eta=1.0, noise=noise)
-    if name == "consistency":
-        return sampling.consistency(x, sigmas, noise=noise)
-    if name in ("euler", "heun"):
-        return sampling.slopes((sampling.euler if name == "euler" else sampling.heun)(x, sigmas))
-    return {"ddim": sampling.ddim, "multistep": sampling.multistep}[name](x, sigmas)
-
-
 def chain(
     ask: Ask,
     labels: Labels,
     shape: tuple[int, ...],
     declared: Sampling,
     *,
-    sampler: str,
+    sampler: SamplerName,
     steps: int,
     seed: int = 0,
 ) -> Iterator[tuple[Array, float, Array]]:
     """Draw one picture per label: (x, sigma, denoised) at each evaluation, then (picture, 0, picture)."""
     noise = noises(len(labels), shape, seed)
-    sigmas = sampling.karras(steps, start=declared.sigma_max, end=declared.sigma_min, rho=declared.rho)
+    sigmas = levels(declared, steps)
     yield from walked(begun(sampler, np.float32(sigmas[0]) * next(noise), sigmas, noise), ask, labels)
 
 
-def walked(walk: sampling.Steps[Array], ask: Ask, labels: Labels) -> Iterator[tuple[Array, float, Array]]:
+def walked(walk: Steps[Array], ask: Ask, labels: Labels) -> Iterator[tuple[Array, float, Array]]:
     """A sampler's questions with their answers, then its end, as `chain` gives them."""
     try:
         x, sigma = next(walk)
@@ -95,7 +79,7 @@ def walked(walk: sampling.Steps[Array], ask: Ask, labels: Labels) -> Iterator[tu
         yield end.value, 0.0, end.value
 
 
-def ended(walk: sampling.Steps[Array], ask: Ask, labels: Labels) -> Array:
+def ended(walk: Steps[Array], ask: Ask, labels: Labels) -> Array:
     """A sampler's end alone: (N, H, W, C), not clipped."""
     *_, (picture, _, _) = walked(walk, ask, labels)
     return picture
@@ -105,10 +89,3 @@ def draw(ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling, *
     """The last picture of `chain` alone: (N, H, W, C), not clipped."""
     *_, (picture, _, _) = chain(ask, labels, shape, declared, **how)
     return picture
-
-
-def noises(n: int, shape: tuple[int, ...], seed: int) -> Iterator[Array]:
-    """Standard normal noise without end, (n, *shape) each; row i of a seed is the same whatever `n` is."""
-    for k in count():
-        sequence = np.random.SeedSequence(seed, spawn_key=(k,))
-        yield np.random.Generator(np.random.PCG64(sequence)).standard_normal((n, *shape), dtype=np.float32)

@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core import latents, sampling
+from app.core import latents, samplers, sampling
 from app.core.manifest import Manifest
+from app.core.sampled import SamplerName
 from training.evaluation import denoising, drawing
 from training.evaluation.diffused import Published
 from training.evaluation.frechet import nearest
@@ -105,7 +106,7 @@ class DiffusionReport:
         return Published(self.folder, self.manifest)
 
     @property
-    def _default(self) -> tuple[str, int]:
+    def _default(self) -> tuple[SamplerName, int]:
         first = self._model.declared.samplers[0]
         return first.name, first.steps
 
@@ -191,10 +192,10 @@ class DiffusionReport:
             FRAMES, start=self._model.declared.sigma_max, end=self._model.declared.sigma_min, rho=7.0
         )
         x = self.judge.data.test_x.numpy()[:1].astype(np.float32) / 255
-        noise = next(drawing.noises(1, self._model.shape, SEED))
+        noise = next(samplers.noises(1, self._model.shape, SEED))
         forwards = np.concatenate([_seen(x + np.float32(sigma) * noise, sigma) for sigma in reversed(levels)])
         label = np.array([int(self.judge.data.test_y[0])]) if self._model.classes else np.zeros(1, np.int64)
-        name = "multistep" if self._default[0] != "consistency" else "consistency"
+        name: SamplerName = "multistep" if self._default[0] != "consistency" else "consistency"
         steps = FRAMES if name == "multistep" else min(4, self._model.declared.samplers[0].max_steps)
         walk = list(
             drawing.chain(self._model.ask, label, self._model.shape, self._model.declared, sampler=name, steps=steps)
@@ -269,7 +270,7 @@ class DiffusionReport:
         ) + mosaics.mosaic(grid, alt="Drawn digits above their nearest training pictures", scale=3)
 
     def _between(self) -> str:
-        ends = next(drawing.noises(2 * 5, self._model.shape, SEED + 1)).reshape(10, -1)
+        ends = next(samplers.noises(2 * 5, self._model.shape, SEED + 1)).reshape(10, -1)
         name, steps = self._default
         steps = 1 if name == "consistency" else steps
         declared = self._model.declared
@@ -278,9 +279,9 @@ class DiffusionReport:
         for k in range(5):
             way = latents.between(ends[2 * k], ends[2 * k + 1], FRAMES, spherical=True)
             noise = way.reshape(FRAMES, *self._model.shape)
-            fresh = drawing.noises(FRAMES, self._model.shape, SEED)
+            fresh = samplers.noises(FRAMES, self._model.shape, SEED)
             label = np.full(FRAMES, 2 * k % max(1, self._model.classes), np.int64)
-            walk = drawing.begun(name, np.float32(levels[0]) * noise, levels, fresh)
+            walk = samplers.begun(name, np.float32(levels[0]) * noise, levels, fresh)
             rows.append(np.clip(drawing.ended(walk, self._model.ask, label), 0, 1))
         return _note(
             "Noise that turns from one seed's into another's along a great circle, the label kept: what is drawn turns "
