@@ -64,6 +64,8 @@ def run_folder(options: argparse.Namespace, settings: dict[str, Any], accelerato
 def fit(recipe: Recipe, x: Tensor, y: Tensor, *, run: Run, accelerator: Accelerator) -> list[dict[str, float]]:
     """Train for `run.epochs`, resuming from `run.folder` where a checkpoint lies there.
 
+    A recipe may have a property `stopped`: where it is true after an epoch, the run ends there, also when resumed.
+
     Args:
         x, y: (N, ...) and (N, ...), whole, on `accelerator.device`.
     Returns:
@@ -90,7 +92,7 @@ def fit(recipe: Recipe, x: Tensor, y: Tensor, *, run: Run, accelerator: Accelera
             smoothing=0.05,
         ) as bar,
     ):
-        while position < total:
+        while position < total and not getattr(recipe, "stopped", None):
             epoch, step = divmod(position, steps)
             order = torch.randperm(len(x), generator=torch.Generator().manual_seed(_seed(run.seed, epoch, -1)))
             order = order.to(x.device)

@@ -109,3 +109,20 @@ def test_another_seed_is_another_run(rows: tuple[Tensor, Tensor], tmp_path: Path
     fit(one, *rows, run=run(tmp_path / "0"), accelerator=Accelerator(cpu=True))
     fit(other, *rows, run=run(tmp_path / "1", seed=1), accelerator=Accelerator(cpu=True))
     assert one.seen != other.seen
+
+
+def test_a_recipe_that_has_seen_enough_ends_the_run_and_a_resumed_one_stays_ended(
+    rows: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    class Content(LeastSquares):
+        @property
+        def stopped(self) -> str | None:
+            return "good enough" if float(self.w[0]) > 0.9 else None
+
+    first = Content(noise=0.0)
+    history = fit(first, *rows, run=run(tmp_path), accelerator=Accelerator(cpu=True))
+    assert 0 < len(history) < 20
+    assert len(first.seen) == 5 * len(history)
+    second = Content(noise=0.0)
+    assert fit(second, *rows, run=run(tmp_path), accelerator=Accelerator(cpu=True)) == history
+    assert second.seen == []
