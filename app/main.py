@@ -172,7 +172,8 @@ def create_app(
                 *("Authorization", "Content-Type", "X-API-Key", "X-Request-Id", DEADLINE, PRIORITY, HEADER_LENGTH)
             ],
             expose_headers=[
-                *("Server-Timing", "X-Request-Id", "X-Model", "X-Device", "X-Seed", "Retry-After", HEADER_LENGTH)
+                *("Server-Timing", "X-Request-Id", "X-Model", "X-Device", "Retry-After", HEADER_LENGTH),
+                *("X-Seed", "X-Sigma-255", "X-Cycle-Error", "X-Cycle-P-Value"),
             ],
         )
     app.front = Telemetry(app.front, finished=metrics.request, traced=traced)

@@ -21,11 +21,11 @@ from app.wire.documented import Documented, named
 from app.wire.payload import JSON
 
 DESCRIPTION: Final = """\
-Pictures or rows of tables in; labels with calibrated probabilities, values with prediction intervals, reconstructions
-and new pictures out.
+Pictures or rows of tables in; labels with calibrated probabilities, values with prediction intervals, reconstructions,
+new pictures, and pictures without noise or of another kind out.
 
-* **Ask by task**: `/v1/classify`, `/v1/regress`, `/v1/reconstruct`, `/v1/generate`. `model` chooses; without it the
-  task's default for what you send answers.
+* **Ask by task**: `/v1/classify`, `/v1/regress`, `/v1/reconstruct`, `/v1/generate`, `/v1/denoise`, `/v1/translate`.
+  `model` chooses; without it the task's default for what you send answers.
 * **Send a row by its columns' names**: `{"instances": [{"hours": 5, ...}]}` or `text/csv`. The model's card lists the
   columns with their units and the range that training saw; a row outside of it is answered, and told so.
 * **Send a picture as what it is**: a raw body (`image/png`, `image/jpeg`, ...), a file of a form (several at once), or
@@ -33,6 +33,7 @@ and new pictures out.
   from its bytes: a PNG that says it is a JPEG is read as the PNG it is.
 * **Take pictures as what they are**: `Accept: image/png` gives one picture or a grid of many, `application/x-npy` the
   numbers.
+* **Watch what is drawn in steps**: `Accept: text/event-stream` of `/v1/generate`, and of `/v1/denoise` with `samples`.
 * **Options** (`model`, `version`, ...) stand in the query, in the JSON object or in fields of the form, once.
 * **How urgent it is** is said by the headers `X-Request-Deadline-Ms` and `X-Request-Priority`.
 * **Errors** are `application/problem+json` (RFC 9457) and name the subject, what was expected and what came.
@@ -176,6 +177,7 @@ def _complete_task(document: dict[str, Any], schemas: dict[str, Any], task: Docu
         },
         "X-Model": {"description": "name/version of the model that answered", "schema": {"type": "string"}},
         "X-Device": {"description": "where it ran", "schema": {"type": "string"}},
+        **{name: {"description": about, "schema": {"type": "string"}} for name, about in task.headers.items()},
     }
 
 

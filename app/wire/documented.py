@@ -31,6 +31,7 @@ class Documented:
         optional_body: whether a request without a body is answered.
         takes: schemas of other bodies, by media type.
         gives: schemas of other answers, by media type.
+        headers: of answers, beside those of every task, and what they tell.
         requests: JSON bodies that answer 200 as they stand, by what they show.
         answers: what the models say, by what they are.
     """
@@ -44,6 +45,7 @@ class Documented:
     optional_body: bool = False
     takes: Mapping[str, Schema] = field(default_factory=dict)
     gives: Mapping[str, Schema] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     requests: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
 

@@ -65,7 +65,7 @@ def documented(context: Context, path: str) -> Documented:
             painted.PNG: FILE
             | {
                 "description": "the picture without noise, or a grid of several; of samples a row for each picture: "
-                "the noisy one, what is to be expected, the samples, their spread. X-Sigma-255 tells the noise"
+                "the noisy one, what is to be expected, the samples, their spread"
             },
             NPY: FILE
             | {
@@ -73,6 +73,10 @@ def documented(context: Context, path: str) -> Documented:
                 "(rows, samples, height, width, channels)"
             },
             MEDIA_TYPE: {"type": "string", "description": "of samples: each step with a preview, then the JSON answer"},
+        },
+        headers={
+            "X-Sigma-255": "standard deviation of each picture's noise in grey levels, told or estimated",
+            "X-Seed": "of samples: the same again gives the same",
         },
         requests=_requests(shown_for(context, "denoise"), limit),
     )

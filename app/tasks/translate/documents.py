@@ -43,9 +43,12 @@ def documented(context: Context, path: str) -> Documented:
             NPY: FILE | {"description": "uint8 rows of the shape of the domain's pictures, as numpy.save writes them"},
         },
         gives={
-            painted.PNG: FILE
-            | {"description": "the translation, or a grid of several; X-Cycle-Error and X-Cycle-P-Value tell of each"},
+            painted.PNG: FILE | {"description": "the translation, or a grid of several"},
             NPY: FILE | {"description": "float32 translations (rows, height, width, channels), 0 to 1"},
+        },
+        headers={
+            "X-Cycle-Error": "of answers other than JSON: each picture's `cycle.error`",
+            "X-Cycle-P-Value": "of answers other than JSON: each picture's `cycle.p_value`",
         },
         requests=_requests(shown_for(context, "translate"), limit),
     )

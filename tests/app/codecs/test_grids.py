@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.codecs.grids import GAP, PAIR_GAP, PAPER, grid, near_square, pairs
+from app.codecs.grids import GAP, PAIR_GAP, PAPER, beside, framed, grid, near_square, pairs
 
 
 def numbered(n: int, height: int = 2, width: int = 3, channels: int = 1) -> NDArray[Any]:
@@ -96,3 +96,23 @@ def test_pairs_stand_one_above_the_other_and_apart_from_the_next() -> None:
 def test_pairs_are_near_a_square_by_themselves() -> None:
     page = pairs(numbered(60, 28, 28), numbered(60, 28, 28))
     assert page.shape[:2] == (5 * 58 + 4 * PAIR_GAP, 12 * 28 + 11 * GAP)
+
+
+def test_pictures_beside_each_other_may_differ_in_size_and_colours() -> None:
+    small, large = np.full((2, 4, 3, 1), 10, np.uint8), np.full((2, 8, 5, 3), 20, np.uint8)
+    made = beside(small, large)
+    assert made.shape == (2, 8, 3 + GAP + 5, 3)
+    assert (made[:, 2:6, :3] == 10).all()
+    assert (made[:, :, -5:] == 20).all()
+    paper = np.concatenate([made[:, :2, :3].ravel(), made[:, 6:, :3].ravel(), made[:, :, 3:-5].ravel()])
+    assert (paper == PAPER).all()
+
+
+def test_pictures_of_different_sizes_are_framed_alike() -> None:
+    high, wide = np.full((8, 4, 1), 10, np.uint8), np.full((2, 6, 3), 20, np.uint8)
+    made = framed([high, wide])
+    assert made.shape == (2, 8, 6, 3)
+    assert (made[0, :, 1:5] == 10).all()
+    assert (made[1, 3:5] == 20).all()
+    assert (made[0, :, 0] == PAPER).all()
+    assert (made[1, :3] == PAPER).all()
