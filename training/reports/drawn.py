@@ -31,16 +31,16 @@ def gallery(pictures: Pictures, asked: Integers | None = None, *, labels: Sequen
     """The pictures of the first seeds as a sheet; where classes were asked for, a column for each.
 
     Args:
-        asked: (N,), index into `labels`; as many of each class as there are of the rarest are shown.
+        asked: (N,), index into `labels`; of each class as many are shown, a hundred in all or fewer.
     """
     if asked is None:
         shown = _floats(pictures[:SHOWN])
         across = min(len(shown), 20)
         return f"{_note(f'The first {count(len(shown))} seeds.')}{mosaic(shown, alt='What it draws', columns=across)}"
     columns = [np.flatnonzero(np.asarray(asked) == k) for k in range(len(labels))]
-    deep = min(map(len, columns))
+    deep = min(max(1, SHOWN // len(labels)), *map(len, columns))
     sheet = np.stack([_floats(pictures[rows[:deep]]) for rows in columns], axis=1)  # (deep, K, H, W, C)
-    words = f"The first {count(deep * len(labels))} seeds, a column for each class: {', '.join(map(escape, labels))}."
+    words = f"Of each class the first {count(deep)} seeds, in columns: {', '.join(map(escape, labels))}."
     return f"{_note(words)}{mosaic(sheet, alt='What it draws, by class', scale=2)}"
 
 
@@ -91,12 +91,13 @@ def failures(pictures: Pictures, asked: Integers | None, judge: Judges, *, limit
 
 
 def ratio_chart(curves: Mapping[str, Sequence[tuple[int, float]]], *, what: str = "FD ratio") -> str:
-    """FD ratio over evaluations, both on log scales: by sampler, points (evaluations, ratio). At most five samplers."""
+    """FD ratio over evaluations, both on log scales, as SVG: by sampler, points (evaluations, ratio). Five at most."""
     lines = [
         Line(label=name, points=sorted(points), colour=colour)
         for (name, points), colour in zip(curves.items(), COLOURS, strict=False)
     ]
-    ticks = sorted({float(at) for points in curves.values() for at, _ in points})
+    asked = [at for points in curves.values() for at, _ in points]
+    ticks = [2.0**k for k in range(11) if asked and min(asked) <= 2**k <= max(asked)]
     return line_chart(lines, x_label="Evaluations", y_label=what, log_x=True, log_y=True, x_ticks=ticks)
 
 
