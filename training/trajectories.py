@@ -83,12 +83,15 @@ def trajectories(
     levels = sampling.karras(steps, start=TOP, end=BOTTOM)
     keep = [i for i, sigma in enumerate(levels) if sigma >= LOWEST_KEPT]
     height, width, channels = dataset.train_x.shape[1:]
+    mean = _means(dataset)
     x = torch.empty(len(keep), rows, channels, height, width, dtype=torch.float16)
     end = torch.empty(rows, channels, height, width, dtype=torch.float16)
     for i in tqdm(range(0, rows, AT_ONCE), desc="trajectories of the teacher", unit="part"):
         noise = torch.randn(len(end[i : i + AT_ONCE]), channels, height, width, generator=generator)
-        points, last = _walk(teacher, noise, label[i : i + AT_ONCE], levels, accelerator)
-        x[:, i : i + AT_ONCE] = torch.stack([points[k] for k in keep]).half()
+        # Where the noise would lie on a picture, the teacher's begins; the student's, where there is none yet.
+        start = mean[label[i : i + AT_ONCE]] + levels[0] * noise
+        points, last = _walk(teacher, start, label[i : i + AT_ONCE], levels, accelerator)
+        x[:, i : i + AT_ONCE] = torch.stack([levels[0] * noise, *(points[k] for k in keep[1:])]).half()
         end[i : i + AT_ONCE] = last.half()
     count = torch.bincount(label, minlength=classes + 1)
     made = {
@@ -105,13 +108,20 @@ def trajectories(
     return Trajectories(**{name: value.to(accelerator.device) for name, value in made.items()})
 
 
+def _means(dataset: ImageDataset) -> Tensor:
+    """The mean training picture of each label, and of all: (K + 1, C, H, W) in [0, 1]."""
+    x, y = dataset.train_x, dataset.train_y
+    pictures = [x[y == k].float().mean(0) for k in range(dataset.classes)] + [x.float().mean(0)]
+    return torch.stack(pictures).nan_to_num().permute(0, 3, 1, 2) / 255
+
+
 def _walk(
-    teacher: Denoiser, noise: Tensor, label: Tensor, levels: list[float], accelerator: Accelerator
+    teacher: Denoiser, start: Tensor, label: Tensor, levels: list[float], accelerator: Accelerator
 ) -> tuple[list[Tensor], Tensor]:
     """The points at which the sampler asks, and its end clipped as a picture is: (B, C, H, W) each."""
     device = accelerator.device
     label = label.to(device)
-    walk = sampling.multistep(levels[0] * noise.to(device).contiguous(memory_format=torch.channels_last), levels)
+    walk = sampling.multistep(start.to(device).contiguous(memory_format=torch.channels_last), levels)
     points: list[Tensor] = []
     try:
         x, sigma = next(walk)

@@ -63,10 +63,11 @@ def test_trajectories_end_where_the_teacher_sees_the_picture(tmp_path: Path) -> 
 
 
 def test_a_point_of_a_trajectory_lies_at_its_level_from_the_end(tmp_path: Path) -> None:
-    # Where the teacher knows the picture, the way to it is straight: x = x0 + sigma * noise, the same noise all along.
+    # Where the teacher knows the picture, the way to it is straight: x = x0 + sigma * noise, the same noise all along;
+    # but at the top it is noise alone, without the picture, which is a twentieth of it at most.
     found = drawn(tmp_path)
     noise = (found.x.float() - found.end.float()) / found.sigmas[:, None, None, None, None]
-    torch.testing.assert_close(noise, noise[:1].expand_as(noise), atol=0.02, rtol=0)
+    torch.testing.assert_close(noise, noise[:1].expand_as(noise), atol=0.06, rtol=0)
     assert float(noise.std()) == pytest.approx(1, rel=0.05)
 
 

@@ -19,7 +19,7 @@ from training.loop import CHECKPOINT_FILE, Run, fit
 from training.networks.noise_level import learn
 from training.networks.unet import Denoiser, UNet
 from training.recipe import Batch
-from training.recipes.diffusion import Hyperparameters, Trainer
+from training.recipes.diffusion import FAR, Hyperparameters, Trainer
 
 SMALL = Hyperparameters(
     widths=(8, 16), blocks=(1, 1), told=16, epochs=8, batch_size=16, rise_steps=5, lr_filters=0.02, lr=0.01
@@ -132,6 +132,15 @@ def test_each_part_of_the_noise_levels_is_met_once_a_batch() -> None:
     normal = (sigma.log() - h.log_sigma_mean) / h.log_sigma_spread
     part = (64 * (1 + torch.erf(normal / math.sqrt(2))) / 2).floor()
     assert part.tolist() == list(range(64))
+
+
+def test_some_rows_are_at_levels_that_hide_everything_once_the_rates_fall() -> None:
+    recipe = trainer()
+    sigma = recipe._sigmas(100, torch.Generator().manual_seed(0), torch.device("cpu"), far=0.04)
+    assert int((sigma >= FAR[0]).sum()) >= 4
+    assert FAR[0] <= float(sigma[-4]) < float(sigma[-1]) <= FAR[1]
+    assert recipe._far(0.5) == 0.0
+    assert recipe._far(0.9) == recipe.h.far
 
 
 def test_training_lowers_the_loss_on_held_out_pictures(tmp_path: Path) -> None:

@@ -34,12 +34,12 @@ class Hyperparameters:
     """Defaults for digits of 28x28 pixels."""
 
     rows: int = described(16_384, "trajectories that the teacher draws")
-    steps: int = described(12, "evaluations that it takes for each")
-    epochs: int = described(10, "times that every real row is seen")
-    batch_size: int = described(128, "rows per optimisation step; a multiple of 16")
+    steps: int = described(10, "evaluations that it takes for each")
+    epochs: int = described(8, "times that every real row is seen")
+    batch_size: int = described(64, "rows per optimisation step; a multiple of 16")
     lr: float = described(6e-4, "learning rate of the denoiser (Adam)")
     lr_critic: float = described(1e-3, "learning rate of the discriminator (Adam)")
-    adversarial: float = described(0.02, "weight of the discriminator's opinion beside the distance to the teacher")
+    adversarial: float = described(0.05, "weight of the discriminator's opinion beside the distance to the teacher")
     critic_width: int = described(48, "channels of the discriminator's maps")
     critic_hidden: int = described(192, "units of its dense layer")
     penalty: float = described(0.3, "weight of its squared slope, R1 on real pictures and R2 on drawn ones")

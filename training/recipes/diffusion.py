@@ -27,6 +27,7 @@ __all__ = ["add_options", "evaluate", "report", "train"]
 
 HELD_ROWS: Final = 2000  # enough for a curve
 HELD_ROWS_PER_PASS: Final = 250
+FAR: Final = (5.0, 80.0)
 # Power-function averages (Karras et al. 2024, arXiv:2312.02696, equation 1): lengths in proportion to the run.
 POWERS: Final = {"long": 7.0, "short": 17.0}
 
@@ -38,7 +39,7 @@ class Hyperparameters:
     widths: tuple[int, ...] = described((48, 96), "channels at half and at a quarter of the picture's side")
     blocks: tuple[int, ...] = described((1, 2), "residual blocks before and after, and between")
     told: int = described(128, "numbers that say the noise level and the label")
-    epochs: int = described(28, "times that every row is seen")
+    epochs: int = described(24, "times that every row is seen")
     batch_size: int = described(128, "rows per optimisation step")
     lr_filters: float = described(8e-3, "learning rate of the convolutions (Muon)")
     lr: float = described(3e-3, "learning rate of everything else (Adam)")
@@ -48,6 +49,8 @@ class Hyperparameters:
     # Where a digit is decided: from noise that hides its strokes to noise that leaves only its edges unsure.
     log_sigma_mean: float = described(-0.7, "of the noise levels trained on, pixels in [0, 1]")
     log_sigma_spread: float = described(1.2, "of the noise levels trained on")
+    # Sampling begins with noise alone: with so much of it that the mean picture, which is missing, does not count.
+    far: float = described(0.04, "share of rows at still higher levels, once the learning rates fall")
 
 
 class Trainer:
@@ -77,7 +80,7 @@ class Trainer:
     def step(self, batch: Batch) -> dict[str, Tensor]:
         self._set_rates(batch)
         x0 = planes(batch.x)
-        sigma = self._sigmas(len(x0), batch.generator, x0.device)
+        sigma = self._sigmas(len(x0), batch.generator, x0.device, far=self._far(batch.progress))
         noise = torch.randn(x0.shape, generator=batch.generator, device=x0.device)
         told = torch.rand(len(x0), generator=batch.generator, device=x0.device) >= self.h.unlabelled
         label = torch.where(told, batch.y, self.classes)
@@ -141,11 +144,20 @@ class Trainer:
         error = (denoised - x0).square().mean((1, 2, 3))
         return (self.bare.weight(sigma) * error).mean()
 
-    def _sigmas(self, rows: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """Log-normal, one from each of `rows` equally probable parts: a batch's loss then varies less."""
+    def _far(self, progress: float) -> float:
+        return self.h.far if progress >= 1 - self.h.fall else 0.0
+
+    def _sigmas(self, rows: int, generator: torch.Generator, device: torch.device, *, far: float = 0.0) -> Tensor:
+        """Log-normal, one from each of `rows` equally probable parts: a batch's loss then varies less. The last share
+        `far` of them is even in its logarithm over `FAR` instead."""
         part = torch.arange(rows) + torch.rand(rows, generator=generator, device=generator.device).cpu()
         normal = math.sqrt(2) * torch.erfinv((2 * part / rows - 1).clamp(-0.99999, 0.99999)).to(device)
-        return (self.h.log_sigma_mean + self.h.log_sigma_spread * normal).exp()
+        sigma = (self.h.log_sigma_mean + self.h.log_sigma_spread * normal).exp()
+        if not far:
+            return sigma
+        low, high = (math.log(value) for value in FAR)
+        beyond = ((part / rows - (1 - far)) / far).to(device)
+        return torch.where(beyond >= 0, (low + beyond * (high - low)).exp(), sigma)
 
     def _set_rates(self, batch: Batch) -> None:
         rise = min(1.0, (batch.position + 1) / self.h.rise_steps)
