@@ -123,7 +123,7 @@ def noise_of(house: House, gate: Gate, n: int, seed: int) -> NDArray[np.float64]
 
 
 def test_a_preview_has_the_known_pixels(drawers: House, gate: Gate) -> None:
-    gate.let(2)
+    gate.open()
     body = {"init_image": as_text(CORNER), "mask": as_text(BELOW), "steps": 2}
     events = parsed(ask(drawers, PATH, body, accept=EVENTS).body)
     for _, data in events[:-1]:

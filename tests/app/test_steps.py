@@ -219,6 +219,23 @@ def test_what_the_mask_leaves_black_is_kept_to_the_byte(drawers: House, sampler:
     np.testing.assert_array_equal(alone[known], CORNER[known])
 
 
+def test_beside_a_mask_levels_are_come_back_to(drawers: House) -> None:
+    body = {"init_image": as_text(CORNER), "mask": as_text(BELOW), "seed": 2}
+    counters = model_counters(drawers)
+    for asked, sampler, visits, evaluations in (
+        ({}, "ancestral", 2, 31),
+        ({"visits": 5, "steps": 4}, "ancestral", 5, 16),
+        ({"visits": 1}, "ancestral", 1, 16),
+        ({"sampler": "multistep"}, "multistep", 1, 6),
+        ({"strength": 0}, "ancestral", 2, 0),
+    ):
+        runs = counters.runs
+        answer = answered(ask(drawers, PATH, {**body, **asked}))
+        assert (answer["sampler"], answer["visits"], answer["evaluations"]) == (sampler, visits, evaluations)
+        assert counters.runs - runs == evaluations
+    assert "visits" not in answered(ask(drawers, PATH, {"init_image": as_text(CORNER)}))
+
+
 def test_a_mask_has_its_channels_where_the_model_has_them(drawers: House) -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (COLOUR.height, COLOUR.width, 3), np.uint8)
@@ -302,6 +319,20 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str, tuple[str, ...]]] = {
     "a picture that is none": ({"init_image": "aGFsbG8="}, 415, "init_image", ("PNG",)),
     "a picture that is no base64": ({"init_image": "***"}, 422, "init_image", ("base64",)),
     "nested pixels of another size": ({"init_image": [[0, 0, 0, 0]] * 4}, 422, "init_image", ("12 lists of 10",)),
+    "visits without a mask": ({"init_image": PICTURE, "visits": 2}, 422, "visits", ("a mask",)),
+    "visits of another sampler": (
+        {"init_image": PICTURE, "mask": PICTURE, "visits": 2, "sampler": "heun"},
+        422,
+        "visits",
+        ("the sampler ancestral", "heun"),
+    ),
+    "visits of a model without that sampler": (
+        {"init_image": PICTURE, "mask": PICTURE, "visits": 2, "model": "colours"},
+        422,
+        "visits",
+        ("does not have the sampler ancestral",),
+    ),
+    "too many visits": ({"init_image": PICTURE, "mask": PICTURE, "visits": 11}, 422, "visits", ("1 to 10",)),
     "noise on nothing": ({"forward": 3}, 422, "init_image", ("forward adds noise to a picture",)),
     "noise in no steps": ({"init_image": PICTURE, "forward": 0}, 422, "forward", ("1 to 64",)),
     "more levels than pictures are made": (

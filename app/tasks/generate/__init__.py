@@ -45,7 +45,7 @@ PATH: Final = "/v1/generate"
 ANSWERS: Final = (JSON, painted.PNG, NPY, MEDIA_TYPE)
 OPTIONS: Final[Known] = (
     dict.fromkeys(("model", "version", "label", "sampler"), str)
-    | dict.fromkeys(("n", "seed", "steps", "forward", "columns"), int)
+    | dict.fromkeys(("n", "seed", "steps", "visits", "forward", "columns"), int)
     | dict.fromkeys(("guidance", "strength"), float)
 )
 """That may also stand in the query."""

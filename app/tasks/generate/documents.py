@@ -10,7 +10,7 @@ import numpy as np
 
 from app.engine.model import Model
 from app.tasks.generate import plans
-from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MOST_FRAMES, MOST_LEVELS, WAYS, GenerateRequest
+from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MOST_FRAMES, MOST_LEVELS, MOST_VISITS, WAYS, GenerateRequest
 from app.wire import painted
 from app.wire.choice import latent_of
 from app.wire.context import Context, Limits
@@ -42,6 +42,7 @@ def documented(context: Context, path: str) -> Documented:
             label=label,
             **sampling,
             strength={"type": "number", "minimum": 0, "maximum": 1},
+            visits={"type": "integer", "minimum": 1, "maximum": MOST_VISITS},
             forward={"type": "integer", "minimum": 1, "maximum": min(MOST_LEVELS, limit)},
         ),
         body="GenerateRequest",

@@ -24,6 +24,7 @@ BELONGS_TO: Final = {
     "init_image": ("n", "forward"),
     "strength": ("n",),
     "mask": ("n",),
+    "visits": ("n",),
 }
 """Options, and the ways that they say something about."""
 
@@ -31,6 +32,7 @@ MOST_FRAMES: Final = 64
 DEFAULT_FRAMES: Final = 9
 MOST_SIDE: Final = 64
 MOST_LEVELS: Final = 64
+MOST_VISITS, DEFAULT_VISITS = 10, 2
 MAX_SEED: Final = 2**53 - 1  # what every reader of JSON keeps exact
 MAX_VALUE: Final = 1e6  # of a latent; beyond it float32 may run over inside of a decoder
 
@@ -94,7 +96,10 @@ class GenerateRequest(BaseModel):
         float | None,
         Field(description="how much more the label counts than in the model itself, which is 1", allow_inf_nan=False),
     ] = None
-    sampler: Annotated[str | None, Field(description="how the noise is taken away; the model's first without")] = None
+    sampler: Annotated[
+        str | None,
+        Field(description="how the noise is taken away; without it the model's first, beside `mask` `ancestral`"),
+    ] = None
     steps: Annotated[int | None, Field(description="levels of noise; the sampler's own number without")] = None
     init_image: Annotated[Any, Field(description="the picture to begin with", json_schema_extra=PICTURE_SCHEMA)] = None
     strength: Annotated[
@@ -106,6 +111,13 @@ class GenerateRequest(BaseModel):
         Field(
             description="of `init_image`, of its size: what is white (128 or more) is drawn anew, the rest is kept",
             json_schema_extra=PICTURE_SCHEMA,
+        ),
+    ] = None
+    visits: Annotated[
+        int | None,
+        Field(
+            description="of `mask`: how often each level of noise is come back to, so that what is drawn fits what is "
+            f"kept; with the sampler `ancestral`; {DEFAULT_VISITS} without"
         ),
     ] = None
     model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
@@ -137,3 +149,4 @@ class GenerateAnswer(BaseModel):
     evaluations: Annotated[int | None, Field(description="how often the model was asked for each picture")] = None
     guidance: Annotated[float | None, Field(description="weight of the label; null where none was asked for")] = None
     strength: Annotated[float | None, Field(description="of `init_image`")] = None
+    visits: Annotated[int | None, Field(description="of `mask`: to each level of noise")] = None

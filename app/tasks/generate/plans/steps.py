@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,18 +13,23 @@ from app.core import samplers
 from app.core.errors import Unprocessable, shown
 from app.core.manifest import Picture, Tensors
 from app.core.sampled import SamplerSpec, Sampling
-from app.core.sampling import Sampler, inpaint, on_graph
+from app.core.sampling import Sampler, inpaint, on_graph, travels
 from app.core.words import did_you_mean
 from app.engine.model import Model
 from app.tasks.generate.plans import labels
 from app.tasks.generate.plans.labels import Labels
 from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
 from app.tasks.generate.plans.start import Start, read
+from app.tasks.generate.schema import DEFAULT_VISITS, MOST_VISITS
 from app.wire import painted
 from app.wire.choice import check_made, check_within
 from app.wire.context import Limits
 
 DENOISER: Final = "denoiser"
+ANCESTRAL: Final = "ancestral"
+"""Draws new noise at every step, so that what is drawn beside known pixels can come to fit them."""
+MOST_AT_ONCE: Final = 1 << 16
+"""Numbers of noise that are drawn on the event loop; more are drawn in a thread."""
 
 
 @dataclass(slots=True)
@@ -34,6 +40,7 @@ class Steps:
         labels: (n,), the place after the last for none; None where the model has none.
         guidance: weight of the label; None where there is none, or the model is not guided.
         strength: of a picture to begin with, from 0 to 1.
+        visits: to each level of noise, where there is a mask.
         given: that picture and its mask, as they came.
         start: the same, once they have been read.
     """
@@ -47,6 +54,7 @@ class Steps:
     labels: Labels | None
     guidance: float | None
     strength: float
+    visits: int
     given: tuple[object, object]
     start: Start | None = None
     columns: int | None = None
@@ -56,18 +64,23 @@ class Steps:
     def told(self) -> dict[str, Any]:
         told: dict[str, Any] = {"seed": self.seed, "sampler": self.spec.name, "steps": self.steps}
         told |= {"evaluations": self.evaluations, "guidance": self.guidance}
-        return told if self.given[0] is None else told | {"strength": self.strength}
+        image, mask = self.given
+        told |= {} if image is None else {"strength": self.strength}
+        return told if mask is None else told | {"visits": self.visits}
 
     @property
     def evaluations(self) -> int:
-        return samplers.evaluations(self.spec.name, self.steps) if self.strength else 0
+        steps = self.visits * (self.steps - 1) + 1
+        return samplers.evaluations(self.spec.name, steps) if self.strength else 0
 
     async def make(self, runs: Runs) -> Made:
         image, mask = self.given
         if image is not None:
             picture, most = _picture_of(self.model), runs.context.limits.max_pixels
             self.start = await runs.aside(lambda: read(image, mask, picture, most))
-        made = await runs.sample(DENOISER, self._sampler())
+        numbers = self.n * math.prod(_picture_of(self.model).shape)
+        sampler = self._sampler() if numbers <= MOST_AT_ONCE else await runs.aside(self._sampler)
+        made = await runs.sample(DENOISER, sampler)
         images = painted.images(self.model, made)
         named = labels.names(self.labels, self.model)
         return Made(images, [{"label": name} for name in named] or [{} for _ in images])
@@ -90,7 +103,7 @@ class Steps:
         noise = samplers.noises(self.n, _picture_of(self.model).shape, self.seed)
         known: Any = 0.0 if self.start is None else self.start.image
         x = samplers.midway(known, sigmas[0], next(noise))
-        steps = samplers.begun(self.spec.name, x, sigmas, noise)
+        steps = samplers.begun(self.spec.name, x, travels(sigmas, self.visits), noise)
         if self.start is not None and self.start.known is not None:
             steps = inpaint(steps, self.start.image, self.start.known)
         given = self.labels
@@ -111,6 +124,7 @@ def fields(model: Model) -> tuple[str, ...]:
         *(("label", "labels") if model.manifest.labels else ()),
         *(("guidance",) if guided else ()),
         *("sampler", "steps", "init_image", "strength", "mask"),
+        *(("visits",) if _declared(model).sampler(ANCESTRAL) else ()),
     )
 
 
@@ -118,6 +132,8 @@ def why_not(name: str, model: Model) -> str:
     """Why it cannot be asked with that."""
     if name in ("label", "labels"):
         return "has no labels"
+    if name == "visits":
+        return f"does not have the sampler {ANCESTRAL}"
     if name == "guidance":
         return "is not guided" if model.manifest.labels else "has no labels to be guided by"
     return "has no latent, it begins with noise that comes of the seed"
@@ -135,7 +151,7 @@ def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Pl
     check_within("n", n, 1, limits.max_rows)
     check_made(n, model, limits, subject="n")
     declared = _declared(model)
-    spec = _spec(asked.get("sampler"), declared, model)
+    spec = _spec(asked, declared, model)
     steps: int = asked.get("steps", spec.steps)
     check_within("steps", steps, 1, spec.max_steps, f" for sampler '{spec.name}' of model '{model.name}'")
     chosen = labels.chosen(asked, n, model)
@@ -153,11 +169,15 @@ def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Pl
         labels=chosen,
         guidance=guidance,
         strength=asked.get("strength", 1.0),
+        visits=_visits(asked, spec),
         given=given,
     )
 
 
-def _spec(name: str | None, declared: Sampling, model: Model) -> SamplerSpec:
+def _spec(asked: Mapping[str, Any], declared: Sampling, model: Model) -> SamplerSpec:
+    name: str | None = asked.get("sampler")
+    if name is None and "mask" in asked and declared.sampler(ANCESTRAL):
+        name = ANCESTRAL
     spec = declared.sampler(name)
     if spec is None:
         there = [sampler.name for sampler in declared.samplers]
@@ -185,6 +205,16 @@ def _guidance(asked: Mapping[str, Any], chosen: Labels | None, declared: Samplin
     weight: float = asked.get("guidance", declared.guidance.weight)
     _check_range("guidance", weight, declared.guidance.max_weight, f" for model '{model.name}'")
     return weight
+
+
+def _visits(asked: Mapping[str, Any], spec: SamplerSpec) -> int:
+    missing = "a mask" if "mask" not in asked else "" if spec.name == ANCESTRAL else f"the sampler {ANCESTRAL}"
+    if missing and "visits" in asked:
+        got = "no mask" if "mask" not in asked else spec.name
+        raise Unprocessable(f"visits go with {missing}, here is {got}", subject="visits", expected=missing, got=got)
+    visits: int = 1 if missing else asked.get("visits", DEFAULT_VISITS)
+    check_within("visits", visits, 1, MOST_VISITS)
+    return visits
 
 
 def _given(asked: Mapping[str, Any]) -> tuple[object, object]:
