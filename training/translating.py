@@ -37,8 +37,9 @@ class Translators:
     seed: int
     there: nn.Module  # from the pair's first domain to its second
     back: nn.Module
-    history: list[dict[str, float]]
+    history: list[dict[str, float]]  # by step, or by epoch
     held_cycle: float  # mean absolute error of held-out returns, both ways
+    seconds: float  # of training
 
 
 def finish(trained: list[Translators], pair: Pair, *, options: argparse.Namespace, precision: str) -> Path:
@@ -89,7 +90,7 @@ def finish(trained: list[Translators], pair: Pair, *, options: argparse.Namespac
             f"the reverse. Learnt from two heaps of {pair.title}, no digit in both: it never saw a pair.",
             data=pair.data_source,
             max_rows=MAX_ROWS,
-            train_s=sum(row["seconds"] for row in chosen.history),
+            train_s=chosen.seconds,
             parameters=sum(p.numel() for part in (chosen.there, chosen.back) for p in part.parameters()),
             precision=precision,
             fields={

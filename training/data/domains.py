@@ -115,12 +115,14 @@ def strokes(digits: ImageDataset) -> Pair:
     )
 
 
-def photo(digits: ImageDataset, background: Pixels, of: ImageDataset) -> Pair:
+def photo(digits: ImageDataset, photograph: Pixels, of: ImageDataset) -> Pair:
     """Plain digits, and digits blended into a photograph as in MNIST-M: |photo - digit| (Ganin et al. 2016)."""
+    # At full brightness ink and paper differ in shape alone, and come out the wrong way round here and there.
+    background = photograph // 2
     h, w, _ = background.shape
     return Pair(
         name="photo",
-        title=f"{digits.title}, plain and on a photograph from {of.title}",
+        title=f"{digits.title}, plain and on a photograph from {of.title} at dusk",
         domains=(
             Domain(name="plain", title="Plain digits", picture=digits.picture),
             Domain(
@@ -136,7 +138,8 @@ def photo(digits: ImageDataset, background: Pixels, of: ImageDataset) -> Pair:
         digits=digits,
         sources=(digits.source, of.source),
         licences=(digits.licence, of.licence),
-        note=f"on the photograph a digit turns colours into their negative: |photo - digit|; {DISJOINT}",
+        note=f"on the photograph, shown at half its brightness so that ink is always brighter than paper, a digit turns "
+        f"colours into their negative: |photo - digit|; {DISJOINT}",
     )
 
 

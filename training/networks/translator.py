@@ -49,7 +49,9 @@ class Translator(nn.Module):
         self.up = nn.Conv2d(deep, 4 * width, 1)
         self.last = Residual(width)
         self.head = nn.Conv2d(width, 4 * D, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
+        for part in (self.head.weight, self.head.bias):
+            assert part is not None
+            nn.init.zeros_(part)
         gain = torch.eye(D) if C == D else torch.full((D, C), 1 / C)
         places = (H, W) if placed else (1, 1)
         self.gain = nn.Parameter((SHARPNESS * gain)[..., None, None].repeat(1, 1, *places), requires_grad=placed)

@@ -25,8 +25,10 @@ from training.translating import Translators, evaluate, finish, report
 
 __all__ = ["add_options", "evaluate", "report", "train"]
 
-MEASURED_ROWS: Final = 1000
+MEASURED_ROWS: Final = 500
+WATCH_EVERY: Final = 250  # steps
 ROWS_PER_PASS: Final = 250
+MAP_RATE: Final = 10.0  # times the learning rate, of gains and offsets by place
 CRITICS_WIN: Final = 0.95  # share of right answers
 WATCHED_NOISE: Final = 0.03  # deviation, pixels in [0, 1]: seen by nobody
 HIDING: Final = 2.0  # times the cycle error, under that noise
@@ -43,8 +45,8 @@ class Hyperparameters:
     blocks: int = described(2, "residual blocks at a quarter")
     critic: int = described(24, "channels of the critics' first layer")
     placed: bool = described(False, "give each place its own gains and offsets: for pictures of one scene")
-    epochs: int = described(14, "times that every row is seen")
-    batch_size: int = described(16, "rows of each domain per optimisation step")
+    epochs: int = described(1, "times that every row is seen")
+    batch_size: int = described(8, "rows of each domain per optimisation step")
     lr: float = described(1e-3, "learning rate of the translators (Adam)")
     critic_lr: float = described(5e-4, "learning rate of the critics")
     schedule: Schedule = described("cosine", "how the learning rates change over the run")
@@ -58,8 +60,9 @@ class Hyperparameters:
 
 
 def for_pair(pair: Pair) -> Hyperparameters:
-    """Where a domain shows one scene, each place has its own gains and offsets."""
-    return Hyperparameters(placed=pair.placed)
+    """Where a domain shows one scene, each place has its own gains and offsets, and a picture of the other domain is no
+    picture that could stay as it is."""
+    return Hyperparameters(placed=True, identity=0.0) if pair.placed else Hyperparameters()
 
 
 class Trainer:
@@ -77,18 +80,19 @@ class Trainer:
         for part in (self.translators, self.critics):
             part.to(accelerator.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.translators).requires_grad_(False)
-        self.critics_right = 0.5  # share of real and made pictures that they tell apart, over the last steps
+        self.recent: dict[str, Tensor] = {}  # moving averages of what a step shows
+        self.watched: list[dict[str, float]] = []  # and of what is measured, every so many steps
         self.optimisers = [
-            torch.optim.Adam([p for p in part.parameters() if p.requires_grad], lr=lr, betas=(0.5, 0.99), fused=True)
+            torch.optim.Adam(_groups(part, lr), betas=(0.5, 0.99), fused=True)
             for part, lr in ((self.translators, h.lr), (self.critics, h.critic_lr))
         ]
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the translators, one of the critics."""
         h = self.h
-        for optimiser, lr in zip(self.optimisers, (h.lr, h.critic_lr), strict=True):
+        for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = lr * rate_factor(h.schedule, batch.progress)
+                group["lr"] = group["full_lr"] * rate_factor(h.schedule, batch.progress)
         real = [pixels(x) for x in (batch.x, batch.y)]
         noise = [torch.randn(x.shape, generator=batch.generator, device=x.device) * h.noise for x in real]
         real = [x[batch.share].contiguous(memory_format=torch.channels_last) for x in real]
@@ -96,7 +100,12 @@ class Trainer:
         figures, fake = self._translators(real, noise)
         figures |= self._critics(real, [x.detach() for x in fake])
         self._follow(batch.position)
-        self.critics_right += 0.02 * (float(figures["critic_right"]) - self.critics_right)
+        for name, value in figures.items():
+            self.recent[name] = torch.lerp(self.recent.get(name, value), value, 0.02)
+        if (batch.position + 1) % WATCH_EVERY == 0:
+            self.watched.append({"step": batch.position + 1.0, **self.measure()})
+            for name, value in self.recent.items():
+                self.watched[-1][name] = float(value)
         return figures
 
     def _translators(self, real: list[Tensor], noise: list[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -167,14 +176,16 @@ class Trainer:
             for kind, x in (("cycle", (made * 255).round() / 255), ("noisy", made + noise)):
                 found[f"held_{kind}_{name}"] = float((_in_portions(home, x) - self.held[i]).abs().mean())
             found[f"held_psnr_{name}"] = float(-10 * ((made - self.held[1 - i]) ** 2).mean().log10())
-        for words in warnings(found, self.critics_right):
+        right = self.recent.get("critic_right")
+        for words in warnings(found, 0.5 if right is None else float(right)):
             self.accelerator.print(f"warning: {words}")
         return found
 
     def state(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self._parts()} | {
             "optimisers": [one.state_dict() for one in self.optimisers],
-            "critics_right": self.critics_right,
+            "recent": self.recent,
+            "watched": self.watched,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -182,7 +193,7 @@ class Trainer:
             part.load_state_dict(state[name])
         for one, saved in zip(self.optimisers, state["optimisers"], strict=True):
             one.load_state_dict(saved)
-        self.critics_right = state["critics_right"]
+        self.recent, self.watched = dict(state["recent"]), list(state["watched"])
 
     def _parts(self) -> list[tuple[str, nn.Module]]:
         return [("translators", self.translators), ("average", self.average), ("critics", self.critics)]
@@ -192,6 +203,15 @@ class Trainer:
         # Faster at first, so that a short run's average has forgotten where the network began.
         weight = max(1 / self.h.ema_steps, 9 / (10 + position))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.translators.parameters()), weight)
+
+
+def _groups(part: nn.Module, lr: float) -> list[dict[str, Any]]:
+    """Parameters to learn, with the learning rate that they start from."""
+    maps = [p for name, p in part.named_parameters() if name.endswith(("gain", "offset")) and p.requires_grad]
+    others = [p for name, p in part.named_parameters() if not name.endswith(("gain", "offset"))]
+    groups = [{"params": others, "full_lr": lr, "lr": lr}]
+    # Each number of a map is seen at one place only, and has logits to go, not weights.
+    return [*groups, {"params": maps, "full_lr": MAP_RATE * lr, "lr": MAP_RATE * lr}] if maps else groups
 
 
 def pixels(x: Tensor) -> Tensor:
@@ -273,7 +293,16 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         history = fit(recipe, a, b, run=run, accelerator=accelerator)
         there, back = (Served(net).cpu().eval() for net in recipe.average)
         held_cycle = (history[-1]["held_cycle_there"] + history[-1]["held_cycle_back"]) / 2
-        trained.append(Translators(seed=seed, there=there, back=back, history=history, held_cycle=held_cycle))
+        trained.append(
+            Translators(
+                seed=seed,
+                there=there,
+                back=back,
+                history=recipe.watched or history,
+                held_cycle=held_cycle,
+                seconds=sum(row["seconds"] for row in history),
+            )
+        )
     if not accelerator.is_main_process:
         return None
     return finish(trained, pair, options=options, precision=accelerator.mixed_precision)

@@ -28,7 +28,7 @@ SEED: Final = 0
 class CycleReport:
     """Everything the page needs.
 
-    `history` has per epoch cycle, identity, contest, critic, critic_right, held_cycle_* and held_psnr_*. `scored` are
+    `history` has, every so many steps, cycle, identity, critic_right, held_cycle_* and held_psnr_*. `scored` are
     both directions on the same test digits. `there_and_back` takes a domain's name and its pictures, and gives the
     translations and their returns. `plain` are the same test digits as they were written.
     """
@@ -257,13 +257,13 @@ class CycleReport:
             drawn = []
             for (key, label), colour in zip(lines, ("one", "two"), strict=False):
                 points = [
-                    (row.get("epoch", i + 1.0), scale * row[key])
+                    (row.get("step", i + 1.0), scale * row[key])
                     for i, row in enumerate(self.history)
                     if np.isfinite(row.get(key, np.nan))
                 ]
                 drawn.append(charts.Line(label=label, points=points, colour="two" if colour == "two" else "one"))
             found = [line for line in drawn if line.points]
-            return charts.line_chart(found, x_label="epoch", y_label=y_label) if found else ""
+            return charts.line_chart(found, x_label="step", y_label=y_label) if found else ""
 
         there, back = first.way, second.way
         found = [

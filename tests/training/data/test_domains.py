@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -79,7 +81,7 @@ def thinned_one_by_one(picture: NDArray[np.bool_]) -> NDArray[np.bool_]:
                 p5, p6, p7 = seen[y + 1, x + 1], seen[y + 1, x], seen[y + 1, x - 1]
                 p8, p9 = seen[y, x - 1], seen[y - 1, x - 1]
                 ring = [p2, p3, p4, p5, p6, p7, p8, p9, p2]
-                rises = sum(a == 0 and b == 1 for a, b in zip(ring, ring[1:], strict=False))
+                rises = sum(a == 0 and b == 1 for a, b in pairwise(ring))
                 first = (p2 * p4 * p6, p4 * p6 * p8) if half == 0 else (p2 * p4 * p8, p2 * p6 * p8)
                 if 2 <= sum(ring[:-1]) <= 6 and rises == 1 and first == (0, 0):
                     ink[y, x] = 0
