@@ -30,8 +30,21 @@ TITLES: Final = {
     "kl": "KL divergence",
     **{f"coverage_{c}": f"Within the {c} % interval" for c in (50, 80, 90, 95)},
     "width_90": "Width of the 90 % interval",
+    **{f"psnr_{s}": f"PSNR at noise {s}" for s in (15, 25, 50)},
+    **{f"psnr_blind_{s}": f"PSNR at noise {s}, estimated" for s in (15, 25, 50)},
     "fd_ratio": "FD ratio",
     **{f"fd_ratio_{e}": f"FD ratio ({e})" for e in ("pooled", "strided", "random")},
+    **{f"fd_ratio_{n}": f"FD ratio, {n} evaluation{'s' * (n > 1)}" for n in (1, 2, 4, 8, 16)},
+    **{
+        f"fd_ratio_{n}_{e}": f"FD ratio, {n} evaluation{'s' * (n > 1)} ({e})"
+        for n in (1, 2, 4, 8, 16)
+        for e in ("pooled", "strided", "random")
+    },
+    "denoised_psnr": "Noise taken away, told how much",
+    "blind_psnr": "Noise taken away, not told",
+    "gain_bm3d_psnr": "Gain over BM3D",
+    "gain_nlm_psnr": "Gain over non-local means",
+    "read_accuracy": "Read rightly after denoising",
     "class_share": "Asked-for class drawn",
     "cas_gap": "CAS gap",
 }
