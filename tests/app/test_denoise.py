@@ -24,6 +24,7 @@ from tests.app.denoisers import (
     noisy,
     posterior,
 )
+from tests.app.gate import Gate, post
 from tests.app.house import House, Reply, form
 from tests.app.wire.test_events import parsed
 
@@ -207,6 +208,24 @@ def test_the_steps_of_samples_are_streamed(denoisers: House) -> None:
         assert opened(step["preview"]).shape == (2 * SIDE + 2, 3 * SIDE + 4)
     assert steps[-1][1]["step"] == 9
     assert steps[-1][1]["left_s"] == 0
+
+
+def test_a_stream_that_nobody_reads_any_more_stops_at_its_next_step(
+    denoisers: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(denoisers, "gauss", monkeypatch)
+    path = f"{PATH}?model=gauss&sigma_255=25.5&samples=2&steps={MAX_STEPS}"
+    line = post(denoisers, path, encode_npy(noisy(1, 0.1)), kind=NPY, accept=STREAM)
+    for step in range(1, 4):  # the posterior mean, then two steps
+        gate.wait()
+        gate.go.release()
+        if step == 2:
+            head = line.recv(1 << 16)
+    assert head.startswith(b"HTTP/1.1 200")
+    line.close()
+    gate.on_loop(denoisers.app.state.registry.get("gauss").hold().ended())
+    gate.open()
+    assert len(gate.rows) < 10
 
 
 IMAGE = text(encode_png(eight_bits(noisy(1, 0.1)[0])))

@@ -6,8 +6,7 @@ import asyncio
 import io
 import json
 import socket
-import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,9 @@ from app.tasks.denoise import photos
 from app.tasks.denoise.photo import Photo
 from tests.app.coders import JSON, NPY, PNG, answered, ask, opened, rows_of, text
 from tests.app.denoisers import MAX_ROWS, OVERLAP, PIXELS, TILE, blurred
+from tests.app.gate import Gate, post, received
 from tests.app.house import House, form
 from tests.app.test_denoise import PATH, eight_bits, send
-
-PATIENCE_S = 20
 
 
 def photo(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
@@ -172,37 +170,8 @@ def test_nested_pixels_that_are_no_photo_are_told_so(denoisers: House, pixels: A
     assert "4 to 4096 rows" in told["expected"]
 
 
-class Gate:
-    """What a graph runs, once it is let through."""
-
-    def __init__(self, house: House, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.batcher = house.app.state.registry.get(model)._batchers["denoiser"]
-        self.run = self.batcher._runner.run
-        self.entered = threading.Semaphore(0)
-        self.go = threading.Semaphore(0)
-        self.rows: list[int] = []
-        self.levels: list[set[int]] = []  # of noise, told of the rows of each run
-        self.waiting: list[int] = []
-        monkeypatch.setattr(self.batcher._runner, "run", self)
-        monkeypatch.setattr(self.batcher, "_inline_s", 0.0)  # on a thread of its own, so that the loop goes on
-
-    def __call__(self, tensors: Any) -> Any:
-        self.rows.append(len(tensors["x"]))
-        self.levels.append(set(np.rint(255 * tensors["sigma"]).astype(int).tolist()))
-        self.waiting.append(self.batcher._queue.rows)
-        self.entered.release()
-        assert self.go.acquire(timeout=PATIENCE_S)
-        return self.run(tensors)
-
-    def wait(self) -> None:
-        assert self.entered.acquire(timeout=PATIENCE_S)
-
-    def open(self) -> None:
-        self.go.release(1000)
-
-    def on_loop(self, work: Coroutine[Any, Any, None]) -> None:
-        """Wait for what the server's own event loop does."""
-        asyncio.run_coroutine_threadsafe(work, self.batcher._loop).result(PATIENCE_S)
+def later(house: House, body: bytes, query: str) -> socket.socket:
+    return post(house, f"{PATH}?{query}", body, kind=NPY)
 
 
 @pytest.fixture
@@ -212,29 +181,13 @@ def gate(denoisers: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made.open()
 
 
-def post(house: House, body: bytes, query: str) -> socket.socket:
-    """A request that is sent and not waited for."""
-    line = socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE_S)
-    head = f"POST {PATH}?{query} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {NPY}\r\n"
-    line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    return line
-
-
-def received(line: socket.socket) -> bytes:
-    answer = b""
-    while chunk := line.recv(1 << 16):
-        answer += chunk
-    line.close()
-    return answer
-
-
 LARGE = photo(150, 200)
 TILES = len(Photo(LARGE, Plane(tile=TILE, overlap=OVERLAP)))
 RUNS = -(-TILES // (MAX_ROWS // 3))
 
 
 def test_of_a_large_photo_a_few_tiles_wait_at_any_time(denoisers: House, gate: Gate) -> None:
-    line = post(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
+    line = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.open()
     assert received(line).startswith(b"HTTP/1.1 200")
     assert sum(gate.rows) == 3 * TILES
@@ -243,9 +196,9 @@ def test_of_a_large_photo_a_few_tiles_wait_at_any_time(denoisers: House, gate: G
 
 
 def test_a_small_photo_does_not_wait_for_a_large_one(denoisers: House, gate: Gate) -> None:
-    large = post(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
+    large = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.wait()
-    small = post(denoisers, encode_npy(photo(9, 9, 1)), "model=still&sigma_255=99")
+    small = later(denoisers, encode_npy(photo(9, 9, 1)), "model=still&sigma_255=99")
 
     async def queued() -> None:
         while gate.batcher._queue.rows % 3 == 0:  # noqa: ASYNC110 (three rows wait for each place of the large one)
@@ -260,7 +213,7 @@ def test_a_small_photo_does_not_wait_for_a_large_one(denoisers: House, gate: Gat
 
 
 def test_for_a_client_that_hung_up_nothing_more_is_run(denoisers: House, gate: Gate) -> None:
-    line = post(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
+    line = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.wait()
     line.close()
     gate.on_loop(denoisers.app.state.registry.get("still").hold().ended())  # before the run has ended
@@ -288,7 +241,7 @@ def test_between_its_tiles_a_photos_deadline_counts(denoisers: House, gate: Gate
 def test_beside_strangers_a_photo_stays_its_own(denoisers: House) -> None:
     sent = [photo(60 + 3 * i, 70, 3, seed=i) for i in range(6)]
     alone = [rows_of(send(denoisers, one, "model=blur", accept=NPY)) for one in sent]
-    lines = [post(denoisers, encode_npy(one), "model=blur") for one in sent]
+    lines = [later(denoisers, encode_npy(one), "model=blur") for one in sent]
     for line, one in zip(lines, alone, strict=True):
         head, _, body = received(line).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200")
