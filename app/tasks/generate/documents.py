@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from app.core.latents import draw
 from app.engine.model import Model
 from app.tasks.generate import plans
 from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MOST_FRAMES, MOST_LEVELS, MOST_VISITS, WAYS, GenerateRequest
@@ -22,6 +23,8 @@ from app.wire.rows import PICTURE_SCHEMA
 
 FRAMES: Final = 5
 SIDE: Final = 8
+SEED: Final = 7
+DECIMALS: Final = 2  # of latents that are shown
 LEVELS: Final = 8
 
 
@@ -97,19 +100,20 @@ def _requests(models: Sequence[Model], limits: Limits) -> dict[str, Any]:
     for model in models:
         asked = _of_codes(model, limits) if model.manifest.sampling is None else _of_steps(model, limits)
         found |= {f"{model.name}: {what}": {**body, "model": model.name} for what, body in asked.items()}
-    return found or {"draws from the prior": {"n": 1, "seed": 7}}
+    return found or {"draws from the prior": {"n": 1, "seed": SEED}}
 
 
 def _of_codes(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
-    latent, there = latent_of(model), plans.fields(model)
+    there = plans.fields(model)
     label = {"label": model.manifest.labels[0]} if model.manifest.labels else {}
+    first, second = _ends(model)
     asked: dict[str, dict[str, Any]] = {"a latent to decode": {"latents": [_middle(model)], **label}}
     if "n" in there:
-        asked["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": 7}
+        asked["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": SEED}
     if label:
-        asked["one of each label"] = {"labels": list(model.manifest.labels[: limits.max_rows]), "seed": 7}
+        asked["one of each label"] = {"labels": list(model.manifest.labels[: limits.max_rows]), "seed": SEED}
     asked["from one latent to another"] = {
-        "between": [list(latent.low), list(latent.high)],
+        "between": [first, second],
         "frames": min(FRAMES, limits.max_rows),
         **label,
     }
@@ -127,14 +131,14 @@ def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     pixels = drawn(picture.height, picture.width, picture.channels)
     below = np.zeros((picture.height, picture.width), np.uint8)
     below[picture.height // 2 :] = 255
-    begun = {"init_image": as_base64(pixels), "seed": 7}
-    asked: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, limits.max_rows), "seed": 7}}
+    begun = {"init_image": as_base64(pixels), "seed": SEED}
+    asked: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, limits.max_rows), "seed": SEED}}
     if label:
-        asked["one of each label"] = {"labels": list(manifest.labels[: limits.max_rows]), "seed": 7}
+        asked["one of each label"] = {"labels": list(manifest.labels[: limits.max_rows]), "seed": SEED}
     last = sampling.samplers[-1]
     guided = {"guidance": sampling.guidance.weight} if sampling.guidance else {}
     chosen = {"sampler": last.name, "steps": last.steps, **label, **guided}
-    asked["sampler, steps and label chosen"] = {"n": 1, "seed": 7, **chosen}
+    asked["sampler, steps and label chosen"] = {"n": 1, "seed": SEED, **chosen}
     asked["another picture like this one"] = {**begun, "strength": 0.5, **label}
     asked["the lower half drawn anew"] = {**begun, "mask": as_base64(below), **label}
     asked["the picture under more and more noise"] = {**begun, "forward": max(1, min(LEVELS, limits.max_rows - 1))}
@@ -142,5 +146,17 @@ def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
 
 
 def _middle(model: Model) -> list[float]:
+    """What is decoded in the example: of a generator a draw, because the middle is like none."""
     latent = latent_of(model)
+    if "encoder" not in model.manifest.graphs:
+        return _ends(model)[0]
     return [round((low + high) / 2, 6) for low, high in zip(latent.low, latent.high, strict=True)]
+
+
+def _ends(model: Model) -> tuple[list[float], list[float]]:
+    """Two latents: of a generator two draws, else the bounds of what held-out rows have."""
+    latent = latent_of(model)
+    if "encoder" in model.manifest.graphs:
+        return list(latent.low), list(latent.high)
+    first, second = draw(2, latent.size, SEED).round(DECIMALS).astype(float).round(DECIMALS).tolist()
+    return first, second

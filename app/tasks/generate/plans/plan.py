@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -49,8 +50,11 @@ class Runs:
         return self.took.add(answer)
 
     async def aside(self, work: Callable[[], T]) -> T:
-        """What would hold up the event loop, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.context.pool, work)
+        """What would hold up the event loop, in a thread; counted as decoding."""
+        began = perf_counter()
+        done = await asyncio.get_running_loop().run_in_executor(self.context.pool, work)
+        self.took.decode_s += perf_counter() - began
+        return done
 
 
 @dataclass(frozen=True, slots=True)
