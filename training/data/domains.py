@@ -138,7 +138,7 @@ def photo(digits: ImageDataset, photograph: Pixels, of: ImageDataset) -> Pair:
         digits=digits,
         sources=(digits.source, of.source),
         licences=(digits.licence, of.licence),
-        note=f"on the photograph, shown at half its brightness so that ink is always brighter than paper, a digit turns "
+        note="on the photograph, shown at half its brightness so that ink is brighter than paper, a digit turns "
         f"colours into their negative: |photo - digit|; {DISJOINT}",
     )
 

@@ -106,12 +106,17 @@ def figures(scored: list[Scored]) -> dict[str, float]:
     for one in scored:
         name = one.way.graph
         found[f"accuracy_{name}"] = float((one.read == one.y).mean())
-        found[f"psnr_{name}"] = float(-10 * np.log10(one.squared.mean()))
+        found[f"psnr_{name}"] = psnr(one.squared)
     for one in scored:
         found[f"mae_cycle_{one.way.source}"] = float(one.cycle.mean())
     for one in scored:
         found[f"accuracy_real_{one.way.target}"] = float((one.read_truth == one.y).mean())
     return found
+
+
+def psnr(squared: NDArray[np.float64]) -> float:
+    """10 log10(1 / mse) in dB of single pictures' squared errors (N,); at most 100."""
+    return float(-10 * np.log10(max(squared.mean(), 1e-10)))
 
 
 def protocols(pair: Pair) -> dict[str, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Domain, Manifest, Measure
 from training.evaluation.onnx_model import Latency
-from training.evaluation.translation import Floats, Pixels, Scored, absolute_errors, in_8_bits
+from training.evaluation.translation import Floats, Pixels, Scored, absolute_errors, in_8_bits, psnr
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
 from training.reports.words import THIN, count, figure, goal_of, percent, table, title_of, verdict
@@ -85,7 +85,7 @@ class CycleReport:
     def _claim(self) -> str:
         ways = []
         for one in self.scored:
-            kept, db = float((one.read == one.y).mean()), -10 * np.log10(one.squared.mean())
+            kept, db = float((one.read == one.y).mean()), psnr(one.squared)
             ways.append(
                 f"{escape(self._title(one).lower())}, <strong>{percent(kept, len(one.y))}</strong> of the digits are "
                 f"still read as what they were, and the picture is <strong>{db:.1f}{THIN}dB</strong> from the truth"
@@ -107,7 +107,7 @@ class CycleReport:
             )
 
         rows = [row(q) for q in self.manifest.quality]
-        untouched = "; ".join(f"{_psnr(self._untouched(one)):.1f}{THIN}dB {one.way.graph}" for one in self.scored)
+        untouched = "; ".join(f"{psnr(self._untouched(one)):.1f}{THIN}dB {one.way.graph}" for one in self.scored)
         note = f'<p class="note">A translator that changes nothing would reach {escape(untouched)}.</p>'
         return note + table(("Measure", "Value", "Goal"), rows) if rows else ""
 
@@ -293,7 +293,3 @@ def _colour(x: Floats) -> Floats:
 def _levels(x: Floats, most: int) -> Pixels:
     """Rounded to `most` + 1 grey levels, then to 8 bits."""
     return in_8_bits(np.rint(np.clip(x, 0, 1) * most) / np.float32(most))
-
-
-def _psnr(squared: NDArray[np.float64]) -> float:
-    return float(-10 * np.log10(squared.mean()))
