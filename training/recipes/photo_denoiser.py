@@ -242,8 +242,11 @@ def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
 def _fitted(
     trainer: Trainer, part: str, epochs: int, seed: int, options: argparse.Namespace, accelerator: Accelerator
 ) -> list[dict[str, float]]:
-    # Each net is kept under what matters to it, so that the other can be trained again alone.
-    own = {k: v for k, v in asdict(trainer.h).items() if part == "estimator" or not k.startswith("estimator")}
+    # Each net is kept under what matters to it, so that either can be trained again alone.
+    shared = ("batch_size", "crop", "ema_steps")
+    own = {
+        k: v for k, v in asdict(trainer.h).items() if k in shared or k.startswith("estimator") == (part != "denoiser")
+    }
     settings = {"recipe": "photo-denoiser", "part": part, "seed": seed, **own}
     run = Run(
         folder=run_folder(options, settings, accelerator),

@@ -78,6 +78,9 @@ def is_better_higher(name: str) -> bool:
 
 def title_of(name: str) -> str:
     """A heading for a measure."""
+    first, _, rest = name.partition("_")
+    if name not in TITLES and first in TITLES and rest:
+        return f"{TITLES[first]}, {rest.replace('_', ' ')}"
     return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
@@ -88,7 +91,7 @@ def figure(value: float, name: str, unit: str = "", *, digits: int | None = None
         value, unit = 100 * value, "%"
     if not unit and kind == "nll":
         unit = "nats"
-    text = f"{value:.{(2 if unit == '%' else 4) if digits is None else digits}f}"
+    text = f"{value:.{(2 if unit in ('%', 'dB') else 4) if digits is None else digits}f}"
     return f"{text}{THIN}{escape(unit)}" if unit else text
 
 
