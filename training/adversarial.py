@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from training.collapse import Watch
 from training.data.base import ImageDataset
-from training.networks.adversarial import Discriminator, Generator
+from training.networks.adversarial import TOGETHER, Discriminator, Generator
 from training.options import described
 from training.recipe import Batch
 from training.schedule import rate_factor
@@ -47,7 +47,9 @@ class Hyperparameters:
     hold: float = described(0.3, "share of the run before the learning rate falls, by half a cosine")
     rise_steps: int = described(200, "steps over which the learning rates rise")
     penalty: float = described(0.3, "weight of the squared slope, R1 on real pictures and R2 on drawn ones, at first")
-    penalty_end: float = described(0.003, "the same at the end: it falls by equal factors while the learning rate falls")
+    penalty_end: float = described(
+        0.003, "the same at the end: it falls by equal factors while the learning rate falls"
+    )
     penalty_every: int = described(8, "steps between slopes; their weight is as many times larger")
     ema_steps: float = described(1000.0, "steps over which the generator is averaged for serving")
 
@@ -204,7 +206,7 @@ class Trainer:
 
     def _told_apart(self, drawn: Tensor, label: Tensor | None) -> float:
         """Of pairs of a held-out row and a drawn picture of the same label, the share that the critic orders right."""
-        n = min(PROBED, len(self.held_x), len(drawn)) // 8 * 8
+        n = min(PROBED, len(self.held_x), len(drawn)) // TOGETHER * TOGETHER
         y = None if label is None else label[:n].to(self.accelerator.device)
         ends = (planes(self.held_x[:n]), drawn[:n])
         with self.accelerator.autocast():
@@ -247,7 +249,7 @@ class Trainer:
 
     def _penalty(self, batch: Batch) -> float:
         # Strong at first, when the critic would run away; weak at the end, when it must see what is fine.
-        return self.h.penalty * (self.h.penalty_end / self.h.penalty) ** self._fallen(batch)
+        return self.h.penalty * math.pow(self.h.penalty_end / self.h.penalty, self._fallen(batch))
 
     def _fallen(self, batch: Batch) -> float:
         return max(0.0, (batch.progress - self.h.hold) / (1 - self.h.hold))

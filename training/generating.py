@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -21,12 +20,13 @@ from app.core.codes import Latent
 from app.core.manifest import Manifest, Measure
 from training.adversarial import Hyperparameters, Judged, Seen, Trainer
 from training.data import dataset_of, load
-from training.data.base import ImageDataset, shuffled
+from training.data.base import DataError, ImageDataset, shuffled
 from training.evaluation import onnx_model
 from training.evaluation.generated import PROTOCOLS, class_share, fidelity, quick_fd
 from training.evaluation.judges import Judges, judges
 from training.export import Export, check_can_publish
 from training.loop import Run, fit, run_folder
+from training.networks.adversarial import TOGETHER
 from training.options import given
 from training.publish import Draft, publish
 from training.recipe import Evaluation
@@ -40,7 +40,6 @@ RESAMPLES: Final = 5
 SCORED_SEED: Final = 0
 FIGURES_FILE: Final = "report/figures.json"
 GOALS_ON_MNIST: Final = {"gan": {"fd_ratio": 4.0, "recall": 0.5}, "cgan": {"fd_ratio": 4.0, "class_share": 0.99}}
-Watching = Callable[[ImageDataset], Judged]
 
 
 class Served(nn.Module):
@@ -123,7 +122,6 @@ def train(
     accelerator: Accelerator,
     *,
     defaults: Hyperparameters,
-    watch: Watching = watching,
 ) -> Path | None:
     """Train one generator per seed and publish the best. None in the processes that only helped.
 
@@ -137,13 +135,18 @@ def train(
     options.name = options.name or f"{recipe}-{dataset.name}"
     check_can_publish(Path(options.models), options.name, options.model_version)
     h = given(options, defaults)
+    if h.batch_size % TOGETHER or len(dataset.train_x) < h.batch_size or len(dataset.held_x) < TOGETHER:
+        raise DataError(
+            f"{dataset.title}: expected a batch size that is a multiple of {TOGETHER}, at least as many rows to train "
+            f"and {TOGETHER} held out; got {h.batch_size}, {len(dataset.train_x):,} and {len(dataset.held_x):,}"
+        )
     x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
     accelerator.print(
         f"{dataset.title}: {len(x):,} rows to learn from, {len(dataset.held_x):,} held out, "
         f"{len(dataset.test_x):,} to test; {h.latent} latents, {h.epochs} epochs of "
         f"{max(1, len(x) // h.batch_size)} steps on {accelerator.device.type}"
     )
-    judged = watch(dataset)
+    judged = watching(dataset)
     drawers = []
     for seed in options.seeds:
         trainer = Trainer(dataset, h, conditional=conditional, judged=judged, seed=seed, accelerator=accelerator)

@@ -12,6 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from app.core.manifest import DigitPicture
+from tests.training.pictures import write_pictures
+from training.__main__ import main
 from training.adversarial import Hyperparameters, Seen, Trainer, critic_loss, follow, generator_loss, squared_slope
 from training.collapse import PATIENCE, Watch
 from training.data.base import ImageDataset
@@ -338,3 +340,49 @@ def test_a_row_is_scored_beside_its_own_eight_and_no_others() -> None:
         before, after = critic(x), critic(changed)
     assert torch.equal(before[:8], after[:8])
     assert not torch.equal(before[8:], after[8:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "titles"),
+    [
+        ("gan", ("What it draws", "From one to another", "Nothing is copied", "What it fails at", "Two players")),
+        ("cgan", ("The same numbers through all classes", "Recall never fell to half of its best")),
+    ],
+)
+def test_a_folder_of_pictures_becomes_a_published_generator_with_measured_figures(
+    recipe: str,
+    titles: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where the judges are kept
+    write_pictures(tmp_path / "pictures", per_class=90)
+    where = ["--models", str(tmp_path / "models"), "--name", "colours"]
+    arguments = [recipe, "--data", str(tmp_path / "pictures"), "--size", "8", "--latent", "3", "--epochs", "4"]
+    arguments += ["--width", "8", "--hidden", "16", "--critic-width", "8", "--critic-hidden", "16", *where]
+    arguments += ["--batch-size", "16", "--runs", str(tmp_path / "runs"), "--threads", "1", "--precision", "fp32"]
+    assert main(arguments) == 0
+    folder = tmp_path / "models" / "colours" / "1"
+    manifest = onnx_model.load_manifest(folder)
+    assert manifest.task == "generate"
+    assert manifest.labels == (("blue", "green", "red") if recipe == "cgan" else ())
+    found = {m.name: m.value for m in manifest.quality}
+    extractors = [found[f"fd_ratio_{name}"] for name in ("pooled", "strided", "random")]
+    assert found["fd_ratio"] == pytest.approx(sum(extractors) / 3)
+    assert ("class_share" in found) == (recipe == "cgan")
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    for words in titles:
+        assert words in page
+    assert main(["evaluate", "colours", "--models", str(tmp_path / "models")]) == 0
+    assert "The manifest says the same." in capsys.readouterr().out
+
+
+def test_a_batch_that_cannot_be_looked_at_in_eights_is_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pictures(tmp_path / "pictures", per_class=90)
+    arguments = ["gan", "--data", str(tmp_path / "pictures"), "--size", "8", "--models", str(tmp_path / "models")]
+    assert main([*arguments, "--batch-size", "12", "--precision", "fp32"]) == 1
+    assert "a multiple of 8" in capsys.readouterr().err

@@ -76,9 +76,7 @@ class Discriminator(nn.Module):
         super().__init__()
         colours, height, width_px = picture
         self.pad = (-width_px % CELL, -height % CELL)
-        positions = -(-height // CELL) * -(-width_px // CELL)
-        quarter = (-(-height // CELL) + 1) // 2 * ((-(-width_px // CELL) + 1) // 2)
-        assert positions >= quarter
+        positions = -(-height // (2 * CELL)) * -(-width_px // (2 * CELL))
         self.convolutions = nn.ModuleList(
             [
                 nn.Conv2d(4 * colours, width // 2, 3, padding=1),
@@ -87,7 +85,7 @@ class Discriminator(nn.Module):
                 nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
             ]
         )
-        self.dense = nn.Linear(2 * width * quarter + 1, hidden)
+        self.dense = nn.Linear(2 * width * positions + 1, hidden)
         self.score = nn.Linear(hidden, 1)
         self.label = nn.Embedding(classes, hidden) if classes else None
         if self.label is not None:
@@ -96,12 +94,12 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         right, below = self.pad
         x = F.pixel_unshuffle(F.pad(x, (0, right, 0, below)) * 2 - 1, 2).contiguous(memory_format=torch.channels_last)
-        first, halve, stay, quarter = self.convolutions
+        first, halve, stay, halve_again = self.convolutions
         x = _bent(halve(_bent(first(x))))
         x = x + _bent(stay(x))
-        x = _bent(quarter(x)).flatten(1)
+        x = _bent(halve_again(x)).flatten(1)
         h = _bent(self.dense(torch.cat([x, _spread(x)], 1)))
-        score = self.score(h)[:, 0]
+        score: Tensor = self.score(h)[:, 0]
         if self.label is not None:
             score = score + (h * self.label(label)).sum(1)
         return score.float()

@@ -128,7 +128,7 @@ class GanReport:
     def _ways(self) -> str:
         z, _, asked = self._first
         ends = z[: 2 * WAYS]
-        path = np.stack([latents.between(*ends[2 * i : 2 * i + 2], FRAMES, spherical=True) for i in range(WAYS)])
+        path = np.stack([latents.between(ends[2 * i], ends[2 * i + 1], FRAMES, spherical=True) for i in range(WAYS)])
         label = None if asked is None else np.repeat(asked[:WAYS], FRAMES)
         frames = self.draw(path.reshape(-1, z.shape[1]), label)
         words = "Along great circles between the first draws of seed 0, two by two"
