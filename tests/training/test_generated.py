@@ -83,7 +83,7 @@ def test_a_model_of_one_class_is_far_away_and_recalls_half(judge: Judges) -> Non
 
 
 def test_copies_of_the_training_rows_are_found_out(judge: Judges) -> None:
-    """The pictures are the very rows that one resample in four draws; of all the real ones a training row is nearest."""
+    """The pictures are the rows that one resample in four draws; of all real ones a training row is the nearest."""
     x = judge.data.train_x
     found = fidelity(x, judge, rows=300, resamples=4)
     assert found.copied == pytest.approx(1)
