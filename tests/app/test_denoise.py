@@ -299,7 +299,7 @@ FAULTS: dict[str, tuple[Any, str, str, int, str, tuple[str, ...]]] = {
         JSON,
         422,
         "samples",
-        ("'still'", "cannot draw"),
+        ("'still'", "cannot draw", "a model that draws: coloured, gauss"),
     ),
     "a stream without samples": ({"image": IMAGE}, "", STREAM, 422, "samples", ("streamed",)),
     "a layout of samples": (

@@ -238,6 +238,22 @@ def test_between_its_tiles_a_photos_deadline_counts(denoisers: House, gate: Gate
     assert reply.problem(504)["subject"] == "deadline"
 
 
+def test_of_large_photos_few_are_held_as_floats(denoisers: House, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "LARGE", 1000)
+    monkeypatch.setattr(photos, "LARGE_AT_ONCE", 1)
+    denoisers.app.state.registry.get("still").prepared.pop("photos", None)
+    first = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
+    gate.wait()
+    told = send(denoisers, LARGE, "model=still&sigma_255=5", x_request_deadline_ms="200").problem(504)
+    assert "at other large photos" in told["detail"]
+    assert len(gate.rows) == 1
+    second = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
+    gate.open()
+    assert received(first).startswith(b"HTTP/1.1 200")
+    assert received(second).startswith(b"HTTP/1.1 200")
+    denoisers.app.state.registry.get("still").prepared.pop("photos")
+
+
 def test_beside_strangers_a_photo_stays_its_own(denoisers: House) -> None:
     sent = [photo(60 + 3 * i, 70, 3, seed=i) for i in range(6)]
     alone = [rows_of(send(denoisers, one, "model=blur", accept=NPY)) for one in sent]

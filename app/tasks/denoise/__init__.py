@@ -92,7 +92,7 @@ async def answer(request: Request, context: Context) -> Response:
         options, form, LAYOUTS, context.limits, unless=drawing, because="samples make a row of each picture"
     )
     model = choose_model(options, context, "denoise", "image")
-    draw = asked.draw(options, model, form)
+    draw = asked.draw(options, model, form, context)
     model.check_room(DENOISER)
     runs = Runs(model, context, deadline, priority)
     trace = Trace.of(request.scope)

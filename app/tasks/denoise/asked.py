@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from app.core.errors import Unprocessable
+from app.core.sampled import SamplerSpec
 from app.engine.model import Model
 from app.tasks.denoise import made
 from app.tasks.denoise.noise import span_of
@@ -15,6 +16,7 @@ from app.tasks.denoise.whole import Draw
 from app.wire import painted, raw
 from app.wire.choice import check_made, check_within
 from app.wire.context import Context
+from app.wire.documented import models_for
 from app.wire.events import MEDIA_TYPE
 from app.wire.options import Option
 from app.wire.payload import JSON, NPY, Payload
@@ -25,14 +27,13 @@ MOST_PIXELS: Final = 16 << 20  # of all photos in a request
 NOISE: Final = 8  # standard deviations that noise stays within
 
 
-def draw(options: Mapping[str, Option], model: Model, form: str) -> Draw | None:
+def draw(options: Mapping[str, Option], model: Model, form: str, context: Context) -> Draw | None:
     """What is to be drawn.
 
     Raises:
         Unprocessable: options that belong to `samples` without it; a model that cannot draw; out of bounds.
     """
     samples = options.get("samples")
-    declared = model.manifest.sampling
     if samples is None:
         for name in ("steps", "seed"):
             if name in options:
@@ -50,12 +51,13 @@ def draw(options: Mapping[str, Option], model: Model, form: str) -> Draw | None:
                 got="none",
             )
         return None
-    spec = None if declared is None else declared.sampler(CHAIN)
+    spec = _chain(model)
     if spec is None:
+        others = sorted({other.name for other in models_for(context, "denoise") if _chain(other)})
         raise Unprocessable(
             f"model '{model.name}' tells what is to be expected under the noise and cannot draw samples of it",
             subject="samples",
-            expected="no samples, or a model that draws",
+            expected=f"no samples, or a model that draws: {', '.join(others) or 'none is loaded'}",
             got=str(samples),
         )
     check_within("samples", int(samples), 1, MAX_SAMPLES)
@@ -64,6 +66,11 @@ def draw(options: Mapping[str, Option], model: Model, form: str) -> Draw | None:
     seed = int(options.get("seed", secrets.randbelow(2**32)))
     check_within("seed", seed, 0, MAX_SEED)
     return Draw(int(samples), steps, seed)
+
+
+def _chain(model: Model) -> SamplerSpec | None:
+    declared = model.manifest.sampling
+    return None if declared is None else declared.sampler(CHAIN)
 
 
 async def inputs(payload: Payload, model: Model, context: Context, form: str, draw: Draw | None) -> list[Pixels]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -24,8 +25,11 @@ from app.tasks.denoise.photo import Photo, Tiles
 from app.tasks.denoise.runs import Runs
 from app.wire.raw import Pixels
 
+LARGE: Final = 1 << 20  # pixels of a photo
+LARGE_AT_ONCE: Final = 2  # of one model; each is held as floats, the others wait as they came
 AHEAD: Final = 2  # groups in the queue: while one is run the next is there already
 LOOKED_AT: Final = 64  # places of a photo whose noise is estimated
+_PREPARED: Final = "photos"
 SURE: Final = 0.1  # of a photo, after which its speed is known
 
 
@@ -43,13 +47,42 @@ async def restored(
     made: list[Pixels] = []
     used = np.empty(len(photos), np.float32)
     for i, pixels in enumerate(photos):
-        photo = Photo(pixels, plane)
-        noise = opponent.noise(photo.channels)  # (C,)
-        levels = await _estimated(runs, photo, plane) if sigmas is None else sigmas[i] * noise
-        used[i] = np.sqrt(np.mean(np.square(levels / noise)))
-        await _denoise(runs, photo, plane, levels)
-        made.append(await runs.aside(partial(photo.restored, as_floats=as_floats), pixels.size))
+        async with _turn(runs, pixels):
+            photo = Photo(pixels, plane)
+            noise = opponent.noise(photo.channels)  # (C,)
+            levels = await _estimated(runs, photo, plane) if sigmas is None else sigmas[i] * noise
+            used[i] = np.sqrt(np.mean(np.square(levels / noise)))
+            await _denoise(runs, photo, plane, levels)
+            made.append(await runs.aside(partial(photo.restored, as_floats=as_floats), pixels.size))
     return made, used
+
+
+@asynccontextmanager
+async def _turn(runs: Runs, pixels: Pixels) -> AsyncIterator[None]:
+    """Around a photo's floats: large ones wait until few others are at it.
+
+    Raises:
+        TooLate: the deadline passed meanwhile.
+    """
+    if pixels.shape[0] * pixels.shape[1] < LARGE:
+        yield
+        return
+    turns = runs.model.prepared.setdefault(_PREPARED, asyncio.Semaphore(LARGE_AT_ONCE))
+    assert isinstance(turns, asyncio.Semaphore)
+    try:
+        async with asyncio.timeout(runs.deadline - monotonic()):
+            await turns.acquire()
+    except TimeoutError:
+        raise TooLate(
+            f"model '{runs.model.name}' was at other large photos until the deadline",
+            subject="deadline",
+            expected="an answer before it",
+            got="none",
+        ) from None
+    try:
+        yield
+    finally:
+        turns.release()
 
 
 async def _estimated(runs: Runs, photo: Photo, plane: Plane) -> NDArray[np.float32]:
