@@ -62,7 +62,7 @@ class EventStream(StreamingResponse):
         steps: int,
         preview: Preview | None = None,
         heartbeat_s: float = HEARTBEAT_S,
-        held: AbstractContextManager[object, object] | None = None,
+        held: AbstractContextManager[object, bool | None] | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
