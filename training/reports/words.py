@@ -81,6 +81,9 @@ def title_of(name: str) -> str:
     first, _, rest = name.partition("_")
     if name not in TITLES and first in TITLES and rest:
         return f"{TITLES[first]}, {rest.replace('_', ' ')}"
+    first, _, rest = name.partition("_")
+    if name not in TITLES and first in TITLES and rest:
+        return f"{TITLES[first]}, {rest.replace('_', ' ')}"
     return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
