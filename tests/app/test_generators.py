@@ -147,6 +147,12 @@ FAULTS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 }
 
 
+def test_more_labels_than_pictures_are_made_are_told(drawers: House) -> None:
+    told = ask(drawers, PATH, {"model": "kinds", "labels": [0] * 41}).problem(413)
+    assert told["subject"] == "labels"
+    assert "41 pictures, at most 40" in told["detail"]
+
+
 @pytest.mark.parametrize(("body", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())
 def test_what_is_wrong_is_named(drawers: House, body: dict[str, Any], subject: str, words: tuple[str, ...]) -> None:
     told = ask(drawers, PATH, body).problem(422)

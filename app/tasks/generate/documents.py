@@ -70,6 +70,7 @@ def documented(context: Context, path: str) -> Documented:
                 "JSON, or `error`, a problem",
             },
         },
+        headers={"X-Seed": "of draws: the same again gives the same pictures"},
         requests=_requests(shown_for(context, "generate"), context.limits),
     )
 

@@ -131,9 +131,7 @@ def _given(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
 
 
 def _drawn(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
-    n = labels.count(asked)
-    check_within("n", n, 1, limits.max_rows)
-    check_made(n, model, limits, subject="n")
+    n = labels.count(asked, model, limits)
     seed = seed_of(asked)
     chosen = labels.chosen(asked, n, model)
     known = len(model.manifest.labels)

@@ -11,23 +11,28 @@ from numpy.typing import NDArray
 from app.core.errors import Unprocessable
 from app.core.words import described, did_you_mean, listed
 from app.engine.model import Model
+from app.wire.choice import check_made, check_within
+from app.wire.context import Limits
 
 Labels = NDArray[np.int64]
 """(N,): places in the manifest's list."""
 
 
-def count(asked: Mapping[str, Any]) -> int:
-    """How many pictures are asked for: `n`, or one for each of the labels.
+def count(asked: Mapping[str, Any], model: Model, limits: Limits) -> int:
+    """How many pictures are asked for: `n`, or one for each of the labels, else one.
 
     Raises:
-        Unprocessable: both, and they are not the same.
+        Unprocessable: both, and they are not the same; no picture at all.
+        TooLarge: more pictures than the limits.
     """
     n, labels = asked.get("n"), asked.get("labels")
-    if labels is None:
-        return 1 if n is None else int(n)
-    if n is not None and n != len(labels):
+    if n is not None:
+        check_within("n", n, 1, limits.max_rows)
+    if labels is not None and n not in (None, len(labels)):
         raise _wrong_length(labels, n, "n is")
-    return len(labels)
+    pictures = (n or 1) if labels is None else len(labels)
+    check_made(pictures, model, limits, subject="n" if labels is None else "labels")
+    return pictures
 
 
 def chosen(asked: Mapping[str, Any], n: int, model: Model) -> Labels | None:
@@ -89,7 +94,7 @@ def _place(label: Any, known: Sequence[str], subject: str, model: Model) -> int:
     )
 
 
-def _wrong_length(labels: Sequence[Any], n: int, what: str) -> Unprocessable:
+def _wrong_length(labels: Sequence[Any], n: int | None, what: str) -> Unprocessable:
     return Unprocessable(
         f"labels has {len(labels)}, {what} {n}: one for each picture",
         subject="labels",

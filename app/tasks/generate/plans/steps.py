@@ -22,7 +22,7 @@ from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
 from app.tasks.generate.plans.start import Start, read
 from app.tasks.generate.schema import DEFAULT_VISITS, MOST_VISITS
 from app.wire import painted
-from app.wire.choice import check_made, check_within
+from app.wire.choice import check_within
 from app.wire.context import Limits
 
 DENOISER: Final = "denoiser"
@@ -147,9 +147,7 @@ def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Pl
         TooLarge: more pictures than the limits.
     """
     assert way == "n"
-    n = labels.count(asked)
-    check_within("n", n, 1, limits.max_rows)
-    check_made(n, model, limits, subject="n")
+    n = labels.count(asked, model, limits)
     declared = _declared(model)
     spec = _spec(asked, declared, model)
     steps: int = asked.get("steps", spec.steps)
