@@ -22,7 +22,7 @@ from training.networks.unet import Denoiser
 TOP: Final = 20.0  # of the levels, pixels in [0, 1]
 BOTTOM: Final = 0.02
 LOWEST_KEPT: Final = 0.25  # below it the end is as good as reached
-AT_TOP: Final = 0.3  # share of rows that begin with noise alone, where one evaluation must do it all
+AT_TOP: Final = 0.5  # share of rows that begin with noise alone, where one evaluation must do it all
 AT_ONCE: Final = 256
 WATCHED: Final = 2500
 MIDDLE: Final = 0.8  # the second level where pictures are drawn in two evaluations, to watch

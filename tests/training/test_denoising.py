@@ -43,15 +43,17 @@ def test_a_denoiser_that_knows_the_truth_gains_over_the_yardsticks_and_is_read(m
     def denoise(noisy: Array, sigma: Array) -> Array:
         # As far from the truth as the told level is from the real one.
         real = (noisy - truth).reshape(len(noisy), -1).std(axis=1)
-        return truth + 0.01 + np.abs(sigma / real - 1)[:, None, None, None].astype(np.float32)
+        found: Array = truth + 0.01 + np.abs(sigma / real - 1)[:, None, None, None].astype(np.float32)
+        return found
 
     def estimate(noisy: Array) -> Array:
         found: Array = 1.1 * (noisy - truth).reshape(len(noisy), -1).std(axis=1)
         return found
 
     def read(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
-        halves = pictures[:, :, 6:].mean(axis=(1, 2, 3)) > pictures[:, :, :6].mean(axis=(1, 2, 3))
-        return halves.astype(np.int64)
+        right, left = pictures[:, :, 6:], pictures[:, :, :6]
+        more: NDArray[np.int64] = (right.mean(axis=(1, 2, 3)) > left.mean(axis=(1, 2, 3))).astype(np.int64)
+        return more
 
     found = denoising.measured(denoise, estimate, x, y, read=read)
     at = denoising.LEVELS.index(denoising.HEADLINE)

@@ -178,7 +178,7 @@ def test_a_run_that_was_interrupted_ends_in_the_same_weights(tmp_path: Path) -> 
     def cut(one: Batch) -> dict[str, Tensor]:
         return stop() if one.position == 25 else step(one)
 
-    first.step = cut  # type: ignore[method-assign]
+    first.step = cut  # type: ignore[method-assign, assignment]  # its argument has another name
     with pytest.raises(Stop):
         fit(first, data.train_x, data.train_y, run=run, accelerator=first.accelerator)
     fit(second, data.train_x, data.train_y, run=run, accelerator=second.accelerator)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tests.training.pictures import write_pictures
+from tests.training.test_diffusion import dataset
 from training import diffusing
 from training.__main__ import main
 from training.data.base import ImageDataset
-from training.evaluation import denoising, diffused, judges, onnx_model
+from training.evaluation import denoising, diffused, generated, judges, onnx_model
+from training.recipes import consistency
 
 pytestmark = pytest.mark.slow
 
@@ -27,10 +29,11 @@ def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return made(tmp_path / "judges", data, settings=tuple(_short(s) for s in judges.SETTINGS))
 
     monkeypatch.setattr(diffusing, "judges", quick)
+    monkeypatch.setattr(consistency, "judges", quick)
     monkeypatch.setattr(diffused, "CAS_PICTURES", 24)
     monkeypatch.setattr(diffused, "CURVE_PICTURES", 8)
     monkeypatch.setattr(diffused, "CURVES", {"multistep": (2,), "heun": (2,), "consistency": (3,)})
-    monkeypatch.setattr(diffused.generated, "cas_gap", lambda *_: type("Score", (), {"gap": 1.5})())
+    monkeypatch.setattr(generated, "cas_gap", lambda *_: type("Score", (), {"gap": 1.5})())
     monkeypatch.setattr(denoising, "BESIDE_ROWS", 4)
 
 
@@ -39,12 +42,7 @@ def _short(s: judges.JudgeSettings) -> judges.JudgeSettings:
 
 
 @pytest.mark.usefixtures("few")
-def test_both_recipes_publish_what_evaluate_finds_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from training.recipes import consistency
-
-    monkeypatch.setattr(consistency, "judges", diffusing.judges)
+def test_both_recipes_publish_what_evaluate_finds_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures, models, runs = str(write_pictures(tmp_path / "colours")), str(tmp_path / "models"), str(tmp_path / "runs")
     places = ["--models", models, "--runs", runs, "--threads", "1"]
     assert main(["diffusion", "--data", pictures, "--size", "16", "--name", "many", *TINY, *places]) == 0
@@ -77,12 +75,11 @@ def test_both_recipes_publish_what_evaluate_finds_again(
 
 
 def test_an_fd_ratio_of_real_pictures_is_one(tmp_path: Path) -> None:
-    from tests.training.test_diffusion import dataset
-
     data = dataset(400)
     settings = tuple(_short(s) for s in judges.SETTINGS)
     floors = diffused.Floors(judges.judges(tmp_path, data, settings=settings), 48)
-    real = data.train_x.numpy()[np.random.default_rng(0).permutation(400)[:48]].astype(np.float32) / 255
+    some = np.random.default_rng(0).permutation(400)[:48]
+    real = data.train_x.numpy()[some].astype(np.float32) / np.float32(255)
     assert all(0.2 < ratio < 5 for ratio in floors.ratios(real).values())
     grey = np.full((48, 8, 8, 1), 0.5, np.float32)
     assert all(ratio > 10 for ratio in floors.ratios(grey).values())

@@ -28,7 +28,8 @@ CAS_PICTURES: Final = 30_000
 CURVE_PICTURES: Final = 1000
 SEED: Final = 0
 PORTION: Final = 1000  # pictures drawn together; each has a seed of its own
-HEADLINES: Final[Mapping[str, tuple[int, ...]]] = {"multistep": (16, 8, 4), "consistency": (1, 2, 4)}
+MANY: Final = (16, 8, 4)
+FEW: Final = (1, 2, 4)
 CURVES: Final[Mapping[str, tuple[int, ...]]] = {
     "multistep": (4, 6, 8, 12, 16, 24),
     "heun": (2, 3, 4, 5, 8),
@@ -143,7 +144,7 @@ def score(
     labels = data.train_y.numpy()[np.resize(shuffled(len(data.train_y), seed=SEED), max(rows, CAS_PICTURES))]
     sampler = model.declared.samplers[0]
     ratios: dict[str, list[tuple[int, float]]] = {}
-    for steps in HEADLINES[sampler.name]:
+    for steps in FEW if sampler.name == "consistency" else MANY:
         pictures = model.draw(labels[:rows], sampler.name, steps, quiet=quiet)
         _add_ratios(found, floors.ratios(pictures), rows, sampler.name, steps)
         ratios.setdefault(sampler.name, []).append((steps, found.figures[f"fd_ratio_{steps}"]))

@@ -35,11 +35,11 @@ class Hyperparameters:
 
     rows: int = described(16_384, "trajectories that the teacher draws")
     steps: int = described(10, "evaluations that it takes for each")
-    epochs: int = described(8, "times that every real row is seen")
+    epochs: int = described(7, "times that every real row is seen")
     batch_size: int = described(64, "rows per optimisation step; a multiple of 16")
-    lr: float = described(6e-4, "learning rate of the denoiser (Adam)")
+    lr: float = described(8e-4, "learning rate of the denoiser (Adam)")
     lr_critic: float = described(1e-3, "learning rate of the discriminator (Adam)")
-    adversarial: float = described(0.05, "weight of the discriminator's opinion beside the distance to the teacher")
+    adversarial: float = described(0.15, "weight of the discriminator's opinion beside the distance to the teacher")
     critic_width: int = described(48, "channels of the discriminator's maps")
     critic_hidden: int = described(192, "units of its dense layer")
     penalty: float = described(0.3, "weight of its squared slope, R1 on real pictures and R2 on drawn ones")
@@ -94,18 +94,18 @@ class Trainer:
         real, generator = planes(batch.x), batch.generator
         told = torch.rand(len(real), generator=generator, device=real.device) >= h.unlabelled
         label = torch.where(told, batch.y, self.classes)
-        # Half of the rows from the teacher's trajectories, of the same labels; half are real pictures under noise.
-        half = len(real) // 2
-        x, sigma, end = self.drawn.like(label[:half], generator)
-        level = self.drawn.levels(len(real) - half, generator)
-        noise = torch.randn(real[half:].shape, generator=generator, device=real.device)
-        x = torch.cat([x, noised(real[half:], noise, level)]).contiguous(memory_format=torch.channels_last)
+        # Most rows from the teacher's trajectories, of the same labels; the others are real pictures under noise.
+        led = len(real) * 3 // 4
+        x, sigma, end = self.drawn.like(label[:led], generator)
+        level = self.drawn.levels(len(real) - led, generator)
+        noise = torch.randn(real[led:].shape, generator=generator, device=real.device)
+        x = torch.cat([x, noised(real[led:], noise, level)]).contiguous(memory_format=torch.channels_last)
         return self._descend(batch, x, torch.cat([sigma, level]), label, end, real)
 
     def _descend(
         self, batch: Batch, x: Tensor, sigma: Tensor, label: Tensor, end: Tensor, real: Tensor
     ) -> dict[str, Tensor]:
-        h, half = self.h, len(end)
+        h, led = self.h, len(end)
         with self.accelerator.autocast():
             made = self.student(x, sigma, label)
 
@@ -126,8 +126,8 @@ class Trainer:
             fooled = self.critic(made, label)
         self.critic.requires_grad_(True)
         generator = generator_loss(real_score.detach(), fooled)
-        error = (made[:half] - end).square().mean((1, 2, 3))
-        distance = (self.student.weight(sigma[:half]) * error).mean()
+        error = (made[:led] - end).square().mean((1, 2, 3))
+        distance = (self.student.weight(sigma[:led]) * error).mean()
         self._update(0, distance + h.adversarial * generator)
         follow(self.average.parameters(), self.student.parameters(), steps=h.ema_steps, position=batch.position)
         return {

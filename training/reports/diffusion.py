@@ -195,8 +195,8 @@ class DiffusionReport:
         noise = next(samplers.noises(1, self._model.shape, SEED))
         forwards = np.concatenate([_seen(x + np.float32(sigma) * noise, sigma) for sigma in reversed(levels)])
         label = np.array([int(self.judge.data.test_y[0])]) if self._model.classes else np.zeros(1, np.int64)
-        name: SamplerName = "multistep" if self._default[0] != "consistency" else "consistency"
-        steps = FRAMES if name == "multistep" else min(4, self._model.declared.samplers[0].max_steps)
+        name = self._default[0]
+        steps = FRAMES if name != "consistency" else min(4, self._model.declared.samplers[0].max_steps)
         walk = list(
             drawing.chain(self._model.ask, label, self._model.shape, self._model.declared, sampler=name, steps=steps)
         )
