@@ -8,7 +8,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
+from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from app.core.manifest import Tensors
 from app.engine.batcher import Batcher
 from tests.app.coders import JSON, answered, ask, opened
-from tests.app.drawers import HIGHEST, MEANS, SHADES, SMALL, SPREADS, denoised
-from tests.app.house import House
+from tests.app.drawers import HIGHEST, MEANS, SHADES, SMALL, SPREADS, denoised, make_denoiser_folder
+from tests.app.house import House, open_house
 from tests.app.test_steps import BELOW, CORNER, PATH, as_text, noise
 from tests.app.wire.test_events import parsed
 
@@ -69,6 +70,7 @@ def until(condition: Callable[[], bool]) -> None:
     end = monotonic() + PATIENCE_S
     while not condition():
         assert monotonic() < end
+        sleep(0)  # gives the other thread its turn
 
 
 def begin(house: House, body: dict[str, Any], accept: str = EVENTS) -> socket.socket:
@@ -218,3 +220,23 @@ def test_a_picture_under_a_stream_may_be_base64_or_nested(drawers: House) -> Non
     for picture in (as_text(CORNER), CORNER.tolist()):
         events = parsed(ask(drawers, PATH, {"init_image": picture, "strength": 0.2}, accept=EVENTS).body)
         assert events[-1][0] == "result"
+
+
+def test_a_model_that_is_unloaded_goes_on_to_the_end_of_its_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_denoiser_folder(tmp_path, "shades")
+    with open_house(tmp_path, model_control=True, poll_s=0) as house:
+        batcher = house.app.state.registry.get("shades")._batchers["denoiser"]
+        gate = Gate(batcher)
+        monkeypatch.setattr(batcher, "_inline_s", 0.0)
+        monkeypatch.setattr(batcher._runner, "run", gate)
+        with ThreadPoolExecutor(2) as pool:
+            stream = pool.submit(ask, house, PATH, {"n": 1, "steps": 3}, accept=EVENTS)
+            gate.wait()
+            unloading = pool.submit(house.ask, "POST", "/v2/repository/models/shades/unload")
+            until(lambda: not house.app.state.registry.models)
+            ask(house, PATH, {"n": 1}).problem(404)
+            gate.open()
+            assert parsed(stream.result().body)[-1][0] == "result"
+            assert unloading.result().status == 200
