@@ -107,7 +107,7 @@ class CycleReport:
             )
 
         rows = [row(q) for q in self.manifest.quality]
-        untouched = "; ".join(f"{psnr(self._untouched(one)):.1f}{THIN}dB {one.way.graph}" for one in self.scored)
+        untouched = " and ".join(f"{psnr(self._untouched(one)):.1f}{THIN}dB {_words(one)}" for one in self.scored)
         note = f'<p class="note">A translator that changes nothing would reach {escape(untouched)}.</p>'
         return note + table(("Measure", "Value", "Goal"), rows) if rows else ""
 
@@ -154,7 +154,7 @@ class CycleReport:
             rows.append(f"<tr><td>{escape(label)}</td>{''.join(cells)}</tr>")
         titles = ["Digit"]
         for one in self.scored:
-            titles += [f"{one.way.source} to {one.way.target}", f"true {one.way.target}", "most often read as"]
+            titles += [_words(one), f"true {one.way.target}", "most often read as"]
         return (
             '<p class="note">Share of the test digits of each class that a classifier which had no part in training '
             "reads as what they were, after translation, and beside it from the true pictures: what it misreads "
@@ -241,7 +241,7 @@ class CycleReport:
             for x in (in_8_bits(made), _levels(made, 15), _levels(made, 7), in_8_bits(noisy), one.truth[:1000]):
                 back = self.translate(one.way.target, x)
                 cells.append(f"<td>{absolute_errors(back, one.given[:1000]).mean():.4f}</td>")
-            rows.append(f"<tr><td>{escape(one.way.graph)}</td>{''.join(cells)}</tr>")
+            rows.append(f"<tr><td>{escape(_words(one))}</td>{''.join(cells)}</tr>")
         titles = ("<From", "8 bits", "4 bits", "3 bits", "8 bits with noise of 0.03", "the true picture")
         return (
             '<p class="note">A cycle can be closed by cheating: the translation carries what the way back needs in '
@@ -279,6 +279,10 @@ class CycleReport:
             "Critics that are right half of the time cannot tell translations from real pictures; at 100 % they have "
             f'won and teach nothing.</p><div class="charts">{"".join(found)}</div>'
         )
+
+
+def _words(one: Scored) -> str:
+    return f"{one.way.source} to {one.way.target}"
 
 
 def _unit(x: Pixels) -> Floats:
