@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from time import process_time
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from app.core import opponent
 from app.core.manifest import Manifest
 from app.core.tiles import Tiling
 from training.evaluation import onnx_model
@@ -61,6 +63,12 @@ class Published:
             tiling.add(canvas, self._denoiser.run(["denoised"], feed)[0][..., 0], start)
         return canvas
 
+    def denoise_colours(self, picture: Array, sigma: float) -> Array:
+        """(H, W, 3) and the standard deviation of its noise, pixels in [0, 1] -> (H, W, 3), not clipped."""
+        levels = sigma * opponent.noise(3)
+        planes = zip(opponent.to_planes(picture), levels.tolist(), strict=True)
+        return opponent.to_picture(np.stack([self.denoise(plane, level) for plane, level in planes]))
+
     def estimate(self, plane: Array) -> float:
         """The standard deviation of the noise in (H, W): the median over its tiles."""
         tiling = self.tiling(plane.shape)
@@ -70,15 +78,27 @@ class Published:
         ]
         return float(np.median(np.concatenate(found)))
 
+    def core_s(self, rows: int = 4, repeats: int = 5) -> float:
+        """Seconds of processor time that a tile takes to denoise, the least of several runs: whatever else the machine
+        is doing, and however many cores share the work."""
+        side, taken = self.plane.tile, []
+        feed = {"x": np.full((rows, side, side, 1), 0.5, np.float32), "sigma": np.full(rows, 0.1, np.float32)}
+        for _ in range(repeats):
+            before = process_time()
+            self._denoiser.run(["denoised"], feed)
+            taken.append(process_time() - before)
+        return min(taken) / rows
+
 
 def noisy(photo: Photo, sigma: float, *, number: int) -> Array:
-    """(H, W) 0 to 255 -> in [0, 1] with noise of standard deviation `sigma`, which `number` seeds."""
+    """(H, W) or (H, W, 3), 0 to 255 -> in [0, 1] with noise of standard deviation `sigma`, which `number` seeds."""
     noise = np.random.default_rng(number).standard_normal(photo.shape, np.float32)
     return photo / np.float32(255) + np.float32(sigma) * noise
 
 
 def psnr(denoised: Array, photo: Photo) -> float:
-    """Decibels between (H, W), about in [0, 1], clipped and rounded to 8 bits, and the truth (H, W), 0 to 255."""
+    """Decibels between a picture about in [0, 1], clipped and rounded to 8 bits, and the truth, 0 to 255, alike in
+    shape."""
     rounded = np.rint(np.clip(denoised, 0, 1) * 255)
     return float(-10 * np.log10(max(np.mean((rounded - photo.astype(np.float64)) ** 2) / 255**2, 1e-10)))
 

@@ -37,7 +37,7 @@ SLACK: Final = 5 / 255  # below which noise need not be told more exactly in pro
 class Hyperparameters:
     widths: tuple[int, ...] = described((48, 64, 96), "channels at a half, a quarter, an eighth of the resolution")
     blocks: tuple[int, ...] = described((1, 2, 3), "residual blocks at each, on the way down and up")
-    epochs: int = described(18, f"times that {CROPS} crops of every photo are seen")
+    epochs: int = described(13, f"times that {CROPS} crops of every photo are seen")
     batch_size: int = described(16, "crops per optimisation step")
     crop: int = described(64, "side of a crop in pixels")
     lr: float = described(0.03, "learning rate of the filters (Muon)")
