@@ -229,7 +229,7 @@ def write_report(folder: Path, manifest: Manifest, data: photos.Photos) -> None:
         found=json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8")),
         model=Published(folder, manifest),
         bsd68=data.bsd68,
-        colours=None if cifar10.where() is None else cifar10.load().test_x[: page.COLOURS].numpy(),
+        colours=None if cifar10.where() is None else cifar10.load().test_x.numpy(),
         latency=onnx_model.latency_ms(folder, "denoiser", threads=2),
         estimator_latency=onnx_model.latency_ms(folder, "estimator", threads=2),
     )
