@@ -231,9 +231,9 @@ class PhotoDenoiserReport:
         )
         return (
             '<p class="note">Brightness and two opponent colours are denoised each for itself by this net, which has '
-            f"seen grey photos only. On {len(pairs)} test photos of CIFAR-10, evenly spread, noise "
-            f"{SHOWN_LEVEL} in each of red, green and blue: from {before:.2f} to {after:.2f}{THIN}dB. Above with noise, "
-            f"then without, below the truth.</p>{sheet}"
+            f"seen grey photos only. Of CIFAR-10, {len(pairs)} test photos evenly spread, noise "
+            f"{SHOWN_LEVEL} in each of red, green and blue: from {before:.2f} to {after:.2f}{THIN}dB. Above noisy, "
+            f"then denoised, below the truth.</p>{sheet}"
         )
 
     def _seams(self) -> str:
