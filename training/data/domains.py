@@ -190,7 +190,8 @@ def dilated(points: NDArray[np.bool_], radius: float) -> Pixels:
 
 def blended(digits: Pixels, background: Pixels) -> Pixels:
     """|background - digit|: (N, H, W, 1) and (H, W, C) -> (N, H, W, C) (Ganin et al. 2016, section 5.2.1)."""
-    return np.abs(background.astype(np.int16) - digits).astype(np.uint8)
+    apart: Pixels = np.abs(background.astype(np.int16) - digits).astype(np.uint8)
+    return apart
 
 
 def unblended(pictures: Pixels, background: Pixels) -> Pixels:

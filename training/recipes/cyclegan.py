@@ -74,11 +74,14 @@ class Trainer:
         self.held = tuple(pixels(x[:MEASURED_ROWS]) for x in pair.held)
         torch.manual_seed(seed)
         first, second = ((p.channels, p.height, p.width) for p in (d.picture for d in pair.domains))
-        sizes = {"width": h.width, "deep": h.deep, "blocks": h.blocks, "placed": h.placed}
-        self.translators = nn.ModuleList([Translator(first, second, **sizes), Translator(second, first, **sizes)])
+        sizes = {"width": h.width, "deep": h.deep, "blocks": h.blocks}
+        self.translators = nn.ModuleList(
+            [Translator(a, b, placed=h.placed, **sizes) for a, b in ((first, second), (second, first))]
+        )
         self.critics = nn.ModuleList([Critic(first[0], width=h.critic), Critic(second[0], width=h.critic)])
         for part in (self.translators, self.critics):
-            part.to(accelerator.device, memory_format=torch.channels_last)
+            part.to(accelerator.device)
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         self.average = copy.deepcopy(self.translators).requires_grad_(False)
         self.recent: dict[str, Tensor] = {}  # moving averages of what a step shows
         self.watched: list[dict[str, float]] = []  # and of what is measured, every so many steps

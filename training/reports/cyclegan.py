@@ -236,7 +236,7 @@ class CycleReport:
         for one in self.scored:
             made = one.made[:1000]
             rng = np.random.default_rng(SEED)
-            noisy = made + 0.03 * rng.standard_normal(made.shape)
+            noisy = made + np.float32(0.03) * rng.standard_normal(made.shape, np.float32)
             cells = []
             for x in (in_8_bits(made), _levels(made, 15), _levels(made, 7), in_8_bits(noisy), one.truth[:1000]):
                 back = self.translate(one.way.target, x)
@@ -296,4 +296,5 @@ def _colour(x: Floats) -> Floats:
 
 def _levels(x: Floats, most: int) -> Pixels:
     """Rounded to `most` + 1 grey levels, then to 8 bits."""
-    return in_8_bits(np.rint(np.clip(x, 0, 1) * most) / np.float32(most))
+    few: Floats = np.rint(np.clip(x, 0, 1) * np.float32(most)) / np.float32(most)
+    return in_8_bits(few)
