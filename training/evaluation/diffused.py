@@ -31,9 +31,9 @@ PORTION: Final = 1000  # pictures drawn together; each has a seed of its own
 MANY: Final = (16, 8, 4)
 FEW: Final = (1, 2, 4)
 CURVES: Final[Mapping[str, tuple[int, ...]]] = {
-    "multistep": (4, 6, 8, 12, 16, 24),
-    "heun": (2, 3, 4, 5, 8),
-    "ddim": (4, 8, 16, 32),
+    "multistep": (6, 12),
+    "heun": (2, 3, 4, 6),
+    "ddim": (4, 8, 16),
     "ancestral": (8, 16, 32),
     "consistency": (1, 2, 3, 4, 6, 8),
 }

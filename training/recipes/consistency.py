@@ -35,7 +35,7 @@ class Hyperparameters:
 
     rows: int = described(16_384, "trajectories that the teacher draws")
     steps: int = described(10, "evaluations that it takes for each")
-    epochs: int = described(7, "times that every real row is seen")
+    epochs: int = described(10, "times that every real row is seen")
     batch_size: int = described(64, "rows per optimisation step; a multiple of 16")
     lr: float = described(8e-4, "learning rate of the denoiser (Adam)")
     lr_critic: float = described(1e-3, "learning rate of the discriminator (Adam)")
@@ -43,6 +43,10 @@ class Hyperparameters:
     critic_width: int = described(48, "channels of the discriminator's maps")
     critic_hidden: int = described(192, "units of its dense layer")
     penalty: float = described(0.3, "weight of its squared slope, R1 on real pictures and R2 on drawn ones")
+    # Once the student is near, a discriminator that may be steeper sees what a smooth one overlooks.
+    late_from: float = described(0.42, "share of the run from which the next two hold instead")
+    late_penalty: float = described(0.02, "weight of the squared slope from then on")
+    late_adversarial: float = described(0.3, "weight of the discriminator's opinion from then on")
     penalty_every: int = described(8, "steps between slopes; their weight is as many times larger")
     rise_steps: int = described(200, "steps over which the learning rates rise")
     fall: float = described(0.4, "share of the run at its end over which they fall to 0")
@@ -106,6 +110,9 @@ class Trainer:
         self, batch: Batch, x: Tensor, sigma: Tensor, label: Tensor, end: Tensor, real: Tensor
     ) -> dict[str, Tensor]:
         h, led = self.h, len(end)
+        late = batch.progress >= h.late_from
+        penalty = h.late_penalty if late else h.penalty
+        adversarial = h.late_adversarial if late else h.adversarial
         with self.accelerator.autocast():
             made = self.student(x, sigma, label)
 
@@ -118,7 +125,7 @@ class Trainer:
         critic = critic_loss(real_score, made_score)
         total = critic
         if sloped:
-            total = critic + h.penalty * h.penalty_every * squared_slope(scores, both).mean()
+            total = critic + penalty * h.penalty_every * squared_slope(scores, both).mean()
         self._update(1, total)
 
         self.critic.requires_grad_(False)
@@ -128,7 +135,7 @@ class Trainer:
         generator = generator_loss(real_score.detach(), fooled)
         error = (made[:led] - end).square().mean((1, 2, 3))
         distance = (self.student.weight(sigma[:led]) * error).mean()
-        self._update(0, distance + h.adversarial * generator)
+        self._update(0, distance + adversarial * generator)
         follow(self.average.parameters(), self.student.parameters(), steps=h.ema_steps, position=batch.position)
         return {
             "distance": distance.detach(),
