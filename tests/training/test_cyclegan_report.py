@@ -57,7 +57,13 @@ def manifest() -> Manifest:
             ),
         ),
         data=DataSource(
-            name="Lamps", source="https://example.org", licence="CC0", rows_train=9, rows_held_out=39, rows_test=ROWS
+            name="Lamps",
+            source="https://example.org",
+            licence="CC0",
+            rows_train=9,
+            rows_held_out=39,
+            rows_test=ROWS,
+            note="lamps turned up",
         ),
         made=Made(
             command="python -m training cyclegan --pair lamps",
@@ -137,7 +143,19 @@ def test_the_page_opens_with_what_is_kept_and_how_near_the_truth_it_is(page: Pag
 
 def test_every_section_is_there(page: Page) -> None:
     found = [attrs.get("id") for attrs in page.all("section")]
-    expected = ["figures", "dim", "bright", "labels", "failures", "strangers", "hidden", "training", "latency", "facts"]
+    expected = [
+        "figures",
+        "domains",
+        "dim",
+        "bright",
+        "labels",
+        "failures",
+        "strangers",
+        "hidden",
+        "training",
+        "latency",
+        "facts",
+    ]
     assert found == expected
 
 

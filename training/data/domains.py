@@ -139,7 +139,8 @@ def photo(digits: ImageDataset, photograph: Pixels, of: ImageDataset) -> Pair:
         sources=(digits.source, of.source),
         licences=(digits.licence, of.licence),
         note="on the photograph, shown at half its brightness so that ink is brighter than paper, a digit turns "
-        f"colours into their negative: |photo - digit|; {DISJOINT}",
+        "colours into their negative: |photo - digit|; the photograph is always the same one, so that a digit has one "
+        f"true picture; {DISJOINT}",
     )
 
 

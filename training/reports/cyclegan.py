@@ -40,12 +40,14 @@ class CycleReport:
     translate: Callable[[str, Pixels], Floats]
     plain: Pixels  # (N, H, W, 1)
     latency: Sequence[Latency]
+    ablation: str = ""  # what was compared before this shape was chosen
 
     def page(self) -> Page:
         """The page, ready to be written."""
         first, second = self.scored
         parts = [
             ("figures", "Figures", self._figures()),
+            ("domains", "The two domains", f"<p>{escape(self._note())}</p>"),
             (first.way.source, self._title(first), self._triptychs(first)),
             (second.way.source, self._title(second), self._triptychs(second)),
             ("labels", "Whether it stays the same digit", self._labels()),
@@ -53,6 +55,7 @@ class CycleReport:
             ("strangers", "Pictures of neither domain", self._strangers()),
             ("hidden", "What the way back reads", self._hidden()),
             ("training", "Over training", self._curves()),
+            ("shape", "What decided its shape", f"<p>{escape(self.ablation)}</p>" if self.ablation else ""),
             ("latency", "How fast it translates", sections.latency(self.latency)),
             ("facts", "Facts", sections.facts(self.manifest)),
         ]
@@ -88,13 +91,18 @@ class CycleReport:
             kept, db = float((one.read == one.y).mean()), psnr(one.squared)
             ways.append(
                 f"{escape(self._title(one).lower())}, <strong>{percent(kept, len(one.y))}</strong> of the digits are "
-                f"still read as what they were, and the picture is <strong>{db:.1f}{THIN}dB</strong> from the truth"
+                f"still read as what they were, and the pictures match the true ones with a PSNR of "
+                f"<strong>{db:.1f}{THIN}dB</strong>"
             )
         return (
             f"It learnt from two heaps of pictures with no digit in both, and never saw a pair. On "
             f"{count(len(self.scored[0].y))} test digits, whose pictures in both domains are known to us: from "
             f"{'; from '.join(ways)}."
         )
+
+    def _note(self) -> str:
+        note = self.manifest.data.note
+        return f"{note[:1].upper()}{note[1:]}." if note else ""
 
     def _figures(self) -> str:
         def row(q: Measure) -> str:
@@ -167,7 +175,8 @@ class CycleReport:
             far = np.argsort(-one.squared, kind="stable")[:WORST]
             lost = np.flatnonzero((one.read != one.y) & (one.read_truth == one.y))
             blocks.append(
-                f"<h3>{escape(self._title(one))}</h3><p>The {WORST} furthest from the truth:</p>"
+                f'<h3 style="margin-top:1.6rem">{escape(self._title(one))}</h3>'
+                f"<p>The {WORST} furthest from the truth:</p>"
                 f"{self._strip(one, far, alt='Given, translated, true and returned pictures')}"
             )
             if len(lost):
@@ -199,7 +208,9 @@ class CycleReport:
                 shown.append(np.stack([_colour(v[:STRANGE]) for v in (_unit(x), made, returned)]))
             drawing = mosaics.mosaic(np.concatenate(shown, axis=1), alt="Given, translated and returned pictures")
             titles = ("<Given", "Median cycle error", "Median p-value", "p below 0.05")
-            blocks.append(f"<h3>As {escape(one.way.source)}</h3>{table(titles, rows)}{drawing}")
+            blocks.append(
+                f'<h3 style="margin-top:1.6rem">As {escape(one.way.source)}</h3>{table(titles, rows)}{drawing}'
+            )
         return (
             '<p class="note">A translator answers whatever it is given. What does not come back as it was is to be '
             "doubted: the p-value is the share of held-out pictures of the domain that came back at least as badly. "
