@@ -31,9 +31,9 @@ from training.reports.page import write
 
 MAX_ROWS: Final = 64
 SHOWN_FILE: Final = "report/figures.json"
-# As standard deviations of pixels in [0, 1]. So far up because the app begins with noise alone, without the mean picture
-# that is beneath noised ones: beginning at 20, or at 10, FD ratios of held-out rows in 8 evaluations were 1.69 and 5, not
-# 1.2.
+# As standard deviations of pixels in [0, 1]. So far up because the app begins with noise alone, without the mean
+# picture that is beneath noised ones: beginning at 20, FD ratios of 1,500 pictures in 8 evaluations to held-out rows
+# were 1.7, and at 80 they are 1.2.
 MANY: Final = Sampling(
     sigma_min=0.05,
     sigma_max=80.0,
