@@ -169,7 +169,7 @@ class DiffusionReport:
         return (
             _note(
                 "Fréchet distance to the test pictures, over that of as many training pictures: 1 is what real ones "
-                "have. By how often the net is asked; where the figures table does not have a point, it is from 1,000 "
+                "have. By how often the net is asked; where the figures table does not have a point, it is from 500 "
                 "pictures, the excess over as many real ones, and less certain."
             )
             + f'<div style="max-width:40rem">{plot}</div>'
