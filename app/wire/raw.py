@@ -21,6 +21,7 @@ from app.wire.context import Context
 from app.wire.options import described
 from app.wire.payload import Payload, RawPicture
 from app.wire.pictures import SMALL_PIXELS
+from app.wire.waiting import until
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """(H, W, C): uint8, or float32 from 0 to 1 with whatever lies beyond."""
@@ -60,9 +61,20 @@ def pictures(
 
 
 async def read(
-    payload: Payload, context: Context, *, size: Size | None, channels: Channels, max_pixels: int, span: float = 0.0
+    payload: Payload,
+    context: Context,
+    *,
+    size: Size | None,
+    channels: Channels,
+    max_pixels: int,
+    deadline: float,
+    span: float = 0.0,
 ) -> list[Pixels]:
-    """`pictures`, on the event loop where that is quick, else in a thread."""
+    """`pictures`, on the event loop where that is quick, else in a thread.
+
+    Raises:
+        as `pictures`; TooLate: it was not done by the deadline, a `time.monotonic()`.
+    """
 
     def work(most: int) -> list[Pixels]:
         limits = {"max_rows": context.limits.max_rows, "max_pixels": most}
@@ -73,7 +85,8 @@ async def read(
             return work(min(SMALL_PIXELS, max_pixels))
         except TooLarge:  # few bytes, many pixels
             pass
-    return await asyncio.get_running_loop().run_in_executor(context.pool, work, max_pixels)
+    async with until(deadline, "pictures were being read"):
+        return await asyncio.get_running_loop().run_in_executor(context.pool, work, max_pixels)
 
 
 def picture(

@@ -1,15 +1,38 @@
-"""Noticing that a client hangs up while its answer is being made."""
+"""Waiting no longer than it is of use: until the client hangs up, or its deadline passes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from starlette.requests import ClientDisconnect, Request
 
+from app.core.errors import TooLate
+
 LINE: Final = "lectern.line"
 """Key of a request's scope: the connection that it came on, if that is our own."""
+
+
+@asynccontextmanager
+async def until(deadline: float, what: str) -> AsyncIterator[None]:
+    """Around waiting that is of no use after `deadline`, a `time.monotonic()`; `what` says who was at what then.
+
+    Raises:
+        TooLate: it has passed.
+    """
+    try:
+        async with asyncio.timeout(deadline - monotonic()) as patience:
+            yield
+    except TimeoutError:
+        if not patience.expired():
+            raise
+        raise TooLate(
+            f"{what} until the deadline", subject="deadline", expected="an answer before it", got="none"
+        ) from None
 
 
 class Line(Protocol):

@@ -254,6 +254,20 @@ def test_of_large_photos_few_are_held_as_floats(denoisers: House, gate: Gate, mo
     denoisers.app.state.registry.get("still").prepared.pop("photos")
 
 
+def test_of_pixels_that_few_bytes_have_brought_no_more_wait_than_there_is_room_for(
+    denoisers: House, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photos, "HELD", 2 * 60 * 60 - 1)
+    line = later(denoisers, encode_npy(photo(60, 60)), "model=still")
+    gate.wait()
+    told = ask(denoisers, PATH, encode_png(photo(60, 60)), "model=still", kind=PNG)
+    assert told.header("retry-after") == "10"
+    assert "3600 pixels" in told.problem(429)["detail"]
+    gate.open()
+    assert received(line).startswith(b"HTTP/1.1 200")
+    answered(ask(denoisers, PATH, encode_png(photo(60, 60)), "model=still", kind=PNG))
+
+
 def test_beside_strangers_a_photo_stays_its_own(denoisers: House) -> None:
     sent = [photo(60 + 3 * i, 70, 3, seed=i) for i in range(6)]
     alone = [rows_of(send(denoisers, one, "model=blur", accept=NPY)) for one in sent]

@@ -98,7 +98,7 @@ async def answer(request: Request, context: Context) -> Response:
     trace = Trace.of(request.scope)
     trace.model = model.name
     with model.hold(), WhileConnected(request):
-        inputs = await asked.inputs(payload, model, context, form, draw)
+        inputs = await asked.inputs(payload, model, context, form, draw, deadline)
         sigmas = told(options.get("sigma_255"), len(inputs), model.manifest)
         runs.took.decode_s = perf_counter() - began
         trace.rows = len(inputs)
@@ -109,7 +109,8 @@ async def answer(request: Request, context: Context) -> Response:
             images, used, drawn = await whole.restored(runs, inputs, sigmas, draw)
             result = Made(model, inputs, list(images), used, sigmas is None, draw, drawn)
         else:
-            restored, used = await photos.restored(runs, inputs, sigmas, as_floats=form == NPY)
+            with photos.room(model, inputs):
+                restored, used = await photos.restored(runs, inputs, sigmas, as_floats=form == NPY)
             result = Made(model, inputs, restored, used, sigmas is None)
 
     def write() -> bytes:

@@ -73,17 +73,22 @@ def _chain(model: Model) -> SamplerSpec | None:
     return None if declared is None else declared.sampler(CHAIN)
 
 
-async def inputs(payload: Payload, model: Model, context: Context, form: str, draw: Draw | None) -> list[Pixels]:
+async def inputs(
+    payload: Payload, model: Model, context: Context, form: str, draw: Draw | None, deadline: float
+) -> list[Pixels]:
     """The noisy pictures, (H, W, C) each.
 
     Raises:
         UnsupportedMedia, Unprocessable, TooLarge: as the codecs; or more than is made for one request.
+        TooLate: they were not read by the deadline.
     """
     limits, picture = context.limits, model.manifest.picture
     span = NOISE * span_of(model.manifest)[1]
     if picture is None:
         most = min(limits.max_pixels, MOST_PIXELS)
-        found = await raw.read(payload, context, size=None, channels=None, max_pixels=most, span=span)
+        found = await raw.read(
+            payload, context, size=None, channels=None, max_pixels=most, deadline=deadline, span=span
+        )
         if form == NPY:
             made.check_rows(found)
         elif form == painted.PNG:
@@ -91,7 +96,13 @@ async def inputs(payload: Payload, model: Model, context: Context, form: str, dr
         return found
     size = (picture.height, picture.width)
     found = await raw.read(
-        payload, context, size=size, channels=picture.channels, max_pixels=limits.max_pixels, span=span
+        payload,
+        context,
+        size=size,
+        channels=picture.channels,
+        max_pixels=limits.max_pixels,
+        deadline=deadline,
+        span=span,
     )
     n, each = len(found), draw.samples if draw else 1
     subject, of = ("samples", f"{n} x {each}") if draw else ("images", "")

@@ -7,9 +7,9 @@ whose deadline passes is not worked for.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -18,19 +18,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core import opponent
-from app.core.errors import TooLate
+from app.core.errors import Busy, TooLate
 from app.core.manifest import Plane
+from app.engine.model import Model
 from app.tasks.denoise.noise import Sigmas, span_of
 from app.tasks.denoise.photo import Photo, Tiles
 from app.tasks.denoise.runs import Runs
 from app.wire.raw import Pixels
+from app.wire.waiting import until
 
 LARGE: Final = 1 << 20  # pixels of a photo
 LARGE_AT_ONCE: Final = 2  # of one model; each is held as floats, the others wait as they came
 AHEAD: Final = 2  # groups in the queue: while one is run the next is there already
 LOOKED_AT: Final = 64  # places of a photo whose noise is estimated
-_PREPARED: Final = "photos"
+HELD: Final = 64 << 20  # pixels of all photos that one model is at or that wait for it
+RETRY_S: Final = 10.0  # after which a few of so many are done
+_PREPARED, _HELD = "photos", "photos held"
 SURE: Final = 0.1  # of a photo, after which its speed is known
+
+
+@contextmanager
+def room(model: Model, photos: Sequence[Pixels]) -> Iterator[None]:
+    """Around photos that have been read, until they are done: few bytes may be many pixels, of few tiles in the queue.
+
+    Raises:
+        Busy: with those that are there already they are too many pixels.
+    """
+    held = model.prepared.setdefault(_HELD, Counter[str]())
+    assert isinstance(held, Counter)
+    pixels = sum(photo.shape[0] * photo.shape[1] for photo in photos)
+    if held[_HELD] + pixels > HELD:
+        raise Busy(
+            f"model '{model.name}' is at photos of {held[_HELD]} pixels, with these {pixels} it would be more than "
+            f"the {HELD} that wait at a time",
+            retry_after_s=RETRY_S,
+        )
+    held[_HELD] += pixels
+    try:
+        yield
+    finally:
+        held[_HELD] -= pixels
 
 
 async def restored(
@@ -48,7 +75,7 @@ async def restored(
     used = np.empty(len(photos), np.float32)
     for i, pixels in enumerate(photos):
         async with _turn(runs, pixels):
-            photo = Photo(pixels, plane)
+            photo = await runs.aside(partial(Photo, pixels, plane), pixels.size)
             noise = opponent.noise(photo.channels)  # (C,)
             levels = await _estimated(runs, photo, plane) if sigmas is None else sigmas[i] * noise
             used[i] = np.sqrt(np.mean(np.square(levels / noise)))
@@ -69,16 +96,8 @@ async def _turn(runs: Runs, pixels: Pixels) -> AsyncIterator[None]:
         return
     turns = runs.model.prepared.setdefault(_PREPARED, asyncio.Semaphore(LARGE_AT_ONCE))
     assert isinstance(turns, asyncio.Semaphore)
-    try:
-        async with asyncio.timeout(runs.deadline - monotonic()):
-            await turns.acquire()
-    except TimeoutError:
-        raise TooLate(
-            f"model '{runs.model.name}' was at other large photos until the deadline",
-            subject="deadline",
-            expected="an answer before it",
-            got="none",
-        ) from None
+    async with until(runs.deadline, f"model '{runs.model.name}' was at other large photos"):
+        await turns.acquire()
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,8 @@ async def restored(
         return images, sigmas, None
     assert declared is not None
     label = runs.label(draw.samples)
-    sampler = chains(x, sigmas, label, declared, samples=draw.samples, steps=draw.steps, seed=draw.seed)
+    begin = partial(chains, x, sigmas, label, declared, samples=draw.samples, steps=draw.steps, seed=draw.seed)
+    sampler = await runs.aside(begin, draw.samples * x.size + len(x) * draw.steps)
     drawn = painted.images(model, await runs.sample(sampler, on_step), name=IMAGE)
     return images, sigmas, drawn.reshape(len(x), draw.samples, *drawn.shape[1:])
 

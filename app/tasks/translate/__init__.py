@@ -30,7 +30,7 @@ from app.wire.payload import JSON, NPY, taken
 from app.wire.runs import Took
 from app.wire.short import Find, Short
 from app.wire.urgency import urgency
-from app.wire.waiting import WhileConnected
+from app.wire.waiting import WhileConnected, until
 
 PATH: Final = "/v1/translate"
 INPUT, OUTPUT = "image", "translated"
@@ -100,7 +100,8 @@ async def answer(request: Request, context: Context) -> Response:
     model, way = ways.choose(options, context)
     model.check_room(way.there)
     with model.hold(), WhileConnected(request):
-        inputs = await rows.decode(payload, model, way.there, context, way.source.picture)
+        async with until(deadline, "pictures were being read"):
+            inputs = await rows.decode(payload, model, way.there, context, way.source.picture)
         check_made(len(inputs), model, context.limits, subject="images", picture=way.target.picture)
         took, trace = Took(decode_s=perf_counter() - began), Trace.of(request.scope)
         trace.model, trace.rows = model.name, len(inputs)

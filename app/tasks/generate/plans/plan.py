@@ -20,6 +20,7 @@ from app.tasks.generate.schema import MAX_SEED
 from app.wire.choice import check_within
 from app.wire.context import Context
 from app.wire.runs import Took
+from app.wire.waiting import until
 
 T = TypeVar("T")
 Images = NDArray[np.float32]
@@ -50,9 +51,14 @@ class Runs:
         return self.took.add(answer)
 
     async def aside(self, work: Callable[[], T]) -> T:
-        """What would hold up the event loop, in a thread; counted as decoding."""
+        """What would hold up the event loop, in a thread; counted as decoding.
+
+        Raises:
+            TooLate: it was not done by the deadline.
+        """
         began = perf_counter()
-        done = await asyncio.get_running_loop().run_in_executor(self.context.pool, work)
+        async with until(self.deadline, "pictures were being read"):
+            done = await asyncio.get_running_loop().run_in_executor(self.context.pool, work)
         self.took.decode_s += perf_counter() - began
         return done
 
