@@ -42,6 +42,7 @@ class Hyperparameters:
     critic_width: int = described(64, "channels of the discriminator's maps")
     critic_hidden: int = described(256, "units of the discriminator's dense layer")
     epochs: int = described(8, "times that every row is seen")
+    until: int = described(0, "end after so many of them, with the schedules of all; 0: at the end")
     batch_size: int = described(64, "pairs per optimisation step; a multiple of 8")
     lr: float = described(1e-3, "learning rate of both (Adam)")
     hold: float = described(0.3, "share of the run before the learning rate falls, by half a cosine")
@@ -133,11 +134,13 @@ class Trainer:
             for network in (self.generator, self.critic)
         ]
         self.watch = Watch()
-        self.progress = 0.0
+        self.epochs, self.progress = 0, 0.0
 
     @property
     def stopped(self) -> str | None:
         """Why the run is over before its time; the loop asks after every epoch."""
+        if self.h.until and self.epochs >= self.h.until:
+            return f"asked to end after {self.h.until} of {self.h.epochs} epochs"
         return self.watch.reason
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -186,6 +189,7 @@ class Trainer:
         if seen.fd_ratio < self.best_ratio:
             self.best_ratio = seen.fd_ratio
             self.best.load_state_dict(self.average.state_dict())
+        self.epochs += 1
         reason = self.watch.see(recall=seen.recall, told_apart=told_apart, progress=self.progress)
         if reason is not None:
             self.accelerator.print(f"Stopped, the best so far is kept: {reason}")
@@ -218,6 +222,7 @@ class Trainer:
             "networks": [network.state_dict() for network in self._networks()],
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "best_ratio": self.best_ratio,
+            "epochs": self.epochs,
             "watch": self.watch.state(),
         }
 
@@ -226,7 +231,7 @@ class Trainer:
             network.load_state_dict(saved)
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        self.best_ratio = state["best_ratio"]
+        self.best_ratio, self.epochs = state["best_ratio"], state["epochs"]
         self.watch.load_state(state["watch"])
 
     def _networks(self) -> tuple[nn.Module, ...]:

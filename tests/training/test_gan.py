@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.core.manifest import DigitPicture
-from tests.training.pictures import write_pictures
-from training.__main__ import main
 from training.adversarial import Hyperparameters, Seen, Trainer, critic_loss, follow, generator_loss, squared_slope
 from training.collapse import PATIENCE, Watch
 from training.data.base import ImageDataset
-from training.evaluation import onnx_model
-from training.export import Export, write_graph
-from training.generating import Served, ServedByLabel
 from training.loop import Run, fit
 from training.networks.adversarial import Discriminator, Generator
 from training.recipe import Batch
@@ -200,6 +195,23 @@ def test_training_finds_the_held_out_pictures_and_its_players_end_even(
     assert history[-1]["told_apart"] < 0.8 < history[1]["told_apart"]
 
 
+def test_a_run_that_is_asked_to_end_early_has_the_weights_that_the_whole_run_had_there(tmp_path: Path) -> None:
+    whole, part = trainer(), trainer(replace(SMALL, until=1))
+    step, there = whole.step, list[dict[str, Tensor]]()
+
+    def remember(batch: Batch) -> dict[str, Tensor]:
+        if (batch.epoch, len(there)) == (1, 0):
+            there.append({name: value.clone() for name, value in whole.average.state_dict().items()})
+        return step(batch)
+
+    whole.step = remember  # type: ignore[method-assign]
+    trained(whole, tmp_path / "whole", epochs=2)
+    assert len(trained(part, tmp_path / "part", epochs=2)) == 1
+    assert part.stopped == "asked to end after 1 of 8 epochs"
+    for name, value in part.average.state_dict().items():
+        assert torch.equal(there[0][name], value), name
+
+
 def test_the_class_that_is_asked_for_is_drawn_whatever_stands_beside_it(
     learnt: tuple[Trainer, list[dict[str, float]]],
 ) -> None:
@@ -298,27 +310,6 @@ def test_a_run_that_was_stopped_and_resumed_has_the_weights_of_one_that_was_not(
             assert torch.equal(other[name], value), name
 
 
-@pytest.mark.parametrize("conditional", [False, True])
-def test_the_exported_generator_draws_what_torch_draws(conditional: bool, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network = Generator(picture=(1, 9, 7), latent=5, classes=3 if conditional else 0, width=8, hidden=16).eval()
-    inputs = {"latent": torch.randn(20, 5)}
-    if conditional:
-        assert network.label is not None
-        nn.init.normal_(network.label.weight, std=3.0)
-        inputs["label"] = torch.arange(20) % 3
-    served = ServedByLabel(network) if conditional else Served(network)
-    written = write_graph(tmp_path, Export(graph="generator", module=served, inputs=inputs, outputs=("image",)))
-    assert [spec.name for spec in written.graph.inputs] == list(inputs)
-    assert written.graph.outputs[0].shape == ("rows", 9, 7, 1)
-    session = onnx_model.open_graph(tmp_path, written.graph, threads=1)
-    with torch.no_grad():
-        expected = served(*inputs.values()).numpy()
-    for rows in (slice(0, 1), slice(3, 20)):
-        drawn = session.run(["image"], {name: value[rows].numpy() for name, value in inputs.items()})[0]
-        assert np.abs(drawn - expected[rows]).max() < 1e-5
-
-
 @pytest.mark.parametrize(("shape", "rows"), [((1, 28, 28), 16), ((3, 10, 13), 3), ((1, 5, 4), 8)])
 def test_any_size_of_picture_is_drawn_and_scored(shape: tuple[int, int, int], rows: int) -> None:
     generator = Generator(picture=shape, latent=3, classes=2, width=8, hidden=8)
@@ -340,49 +331,3 @@ def test_a_row_is_scored_beside_its_own_eight_and_no_others() -> None:
         before, after = critic(x), critic(changed)
     assert torch.equal(before[:8], after[:8])
     assert not torch.equal(before[8:], after[8:])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recipe", "titles"),
-    [
-        ("gan", ("What it draws", "From one to another", "Nothing is copied", "What it fails at", "Two players")),
-        ("cgan", ("The same numbers through all classes", "Recall never fell to half of its best")),
-    ],
-)
-def test_a_folder_of_pictures_becomes_a_published_generator_with_measured_figures(
-    recipe: str,
-    titles: tuple[str, ...],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where the judges are kept
-    write_pictures(tmp_path / "pictures", per_class=90)
-    where = ["--models", str(tmp_path / "models"), "--name", "colours"]
-    arguments = [recipe, "--data", str(tmp_path / "pictures"), "--size", "8", "--latent", "3", "--epochs", "4"]
-    arguments += ["--width", "8", "--hidden", "16", "--critic-width", "8", "--critic-hidden", "16", *where]
-    arguments += ["--batch-size", "16", "--runs", str(tmp_path / "runs"), "--threads", "1", "--precision", "fp32"]
-    assert main(arguments) == 0
-    folder = tmp_path / "models" / "colours" / "1"
-    manifest = onnx_model.load_manifest(folder)
-    assert manifest.task == "generate"
-    assert manifest.labels == (("blue", "green", "red") if recipe == "cgan" else ())
-    found = {m.name: m.value for m in manifest.quality}
-    extractors = [found[f"fd_ratio_{name}"] for name in ("pooled", "strided", "random")]
-    assert found["fd_ratio"] == pytest.approx(sum(extractors) / 3)
-    assert ("class_share" in found) == (recipe == "cgan")
-    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
-    for words in titles:
-        assert words in page
-    assert main(["evaluate", "colours", "--models", str(tmp_path / "models")]) == 0
-    assert "The manifest says the same." in capsys.readouterr().out
-
-
-def test_a_batch_that_cannot_be_looked_at_in_eights_is_refused_before_training(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_pictures(tmp_path / "pictures", per_class=90)
-    arguments = ["gan", "--data", str(tmp_path / "pictures"), "--size", "8", "--models", str(tmp_path / "models")]
-    assert main([*arguments, "--batch-size", "12", "--precision", "fp32"]) == 1
-    assert "a multiple of 8" in capsys.readouterr().err

@@ -1,4 +1,8 @@
-"""Conditional generative adversarial networks: new pictures of the class that is asked for, in one evaluation."""
+"""Conditional generative adversarial networks: new pictures of the class that is asked for, in one evaluation.
+
+The default settings are for MNIST: 8 epochs, a quarter of an hour where one core of an AVX-512 processor with bf16 is
+free for it (nine steps a second). The shipped model took 65 minutes of a core that was shared with other work.
+"""
 
 from __future__ import annotations
 

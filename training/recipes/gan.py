@@ -15,7 +15,7 @@ from training.options import add_flags, positive
 
 __all__ = ["add_options", "evaluate", "report", "train"]
 
-DEFAULTS: Final = Hyperparameters(epochs=6, penalty=1.0)
+DEFAULTS: Final = Hyperparameters(epochs=10, penalty=1.0, penalty_end=0.02)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

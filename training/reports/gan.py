@@ -38,14 +38,14 @@ class Draw(Protocol):
 
 def summary(data: str, latent: int, labels: Sequence[str]) -> str:
     """What the model is and what it teaches, in plain words."""
-    told = " that you ask for" if labels else ""
+    told = " of the class that you ask for, from" if labels else " from"
     how = (
         "Both are told the class, and each drawn picture is compared with a real one of the same class."
         if labels
         else "Nobody tells it what a class is: that there are several, and where one ends, it found in the pictures."
     )
     return (
-        f"Draws a new picture{told} from {latent} random numbers in one evaluation. It never saw a picture of {data}: "
+        f"Draws a new picture{told} {latent} random numbers in one evaluation. It never saw a picture of {data}: "
         "it learnt from a second network alone, the discriminator, which saw real and drawn pictures in pairs and "
         f"scored the real ones higher wherever it could tell them apart. {how} When the second network is right in "
         "little more than half of the pairs, it has little left to teach. Nothing measures a probability here: a "
