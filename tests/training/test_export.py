@@ -46,6 +46,9 @@ def test_a_graph_takes_any_number_of_rows_and_says_what_torch_says(tmp_path: Pat
         e = np.exp(x / 255.0)
         assert np.allclose(session.run(None, {"image": x})[0], e / e.sum(1, keepdims=True), atol=1e-6)
     assert written.parity_max_abs < 1e-6
+    data = (tmp_path / graph.file).read_bytes()
+    assert Path(__file__).name.encode() not in data  # nor any other file that was on the way
+    assert str(Path(torch.__file__).parent).encode() not in data
     assert graph.inputs[0].shape == ("rows", 4)
     assert graph.sha256 == export.sha256(tmp_path / graph.file)
     with np.load(tmp_path / golden.file) as kept:
