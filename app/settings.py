@@ -84,7 +84,9 @@ class Settings(BaseSettings):
             "classify.table": "mlp-pass",
             "regress": "mlp-grade",
             "reconstruct": "autoencoder-5d",
-            "generate": "vae-mnist",
+            "generate": "diffusion-mnist",
+            "denoise": "photo-denoiser",
+            "translate": "cyclegan-strokes",
         },
         description="model of a request that names none, as task=name, or task.table=name for tables alone",
     )
