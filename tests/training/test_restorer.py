@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 from accelerate import Accelerator
@@ -16,8 +17,9 @@ from training.__main__ import main
 from training.data import photos
 from training.data.base import DataError
 from training.evaluation import onnx_model, restoration
+from training.export import Export, write_graph
 from training.loop import Run, fit
-from training.networks.restorer import NoiseEstimator, Restorer
+from training.networks.restorer import FAINTEST, NoiseEstimator, Restorer
 from training.recipes import photo_denoiser
 from training.recipes.photo_denoiser import EstimatorTrainer, Hyperparameters, RestorerTrainer, crops, noise_levels
 
@@ -81,6 +83,15 @@ def test_an_untrained_estimate_of_white_noise_is_right_already() -> None:
     sigma = torch.tensor([0.02, 0.1, 0.4])
     noise = torch.randn(3, 1, 64, 64) * sigma.view(-1, 1, 1, 1)
     torch.testing.assert_close(NoiseEstimator()(0.5 + noise), sigma, rtol=0.15, atol=0)
+
+
+def test_exported_it_still_finds_the_least_noise_in_a_black_picture(tmp_path: Path) -> None:
+    net = NoiseEstimator().eval()
+    export = Export(graph="estimator", module=net, inputs={"x": torch.rand(4, 1, 32, 32)}, outputs=("sigma",))
+    write_graph(tmp_path, export)
+    session = ort.InferenceSession(tmp_path / "estimator.onnx")
+    (sigma,) = session.run(None, {"x": np.zeros((1, 1, 32, 32), np.float32)})
+    np.testing.assert_allclose(sigma, [FAINTEST], rtol=1e-4)
 
 
 def test_a_crop_is_one_of_the_eight_ways_of_a_square_of_its_own_picture() -> None:

@@ -93,7 +93,8 @@ class NoiseEstimator(nn.Module):
         filters = self.filters - self.filters.mean((2, 3), keepdim=True)
         answers = F.conv2d(x, filters / filters.flatten(1).norm(dim=1).view(-1, 1, 1, 1))
         energy = F.avg_pool2d(F.pad(answers.square(), (2, 2, 2, 2), mode="replicate"), 8)
-        logs = torch.log(energy + FAINTEST**2) / 2  # (B, filters, H / 8, W / 8)
+        # Not their sum: the exporter takes so small a number for nothing and leaves it out.
+        logs = torch.log(energy.clamp(min=FAINTEST**2)) / 2  # (B, filters, H / 8, W / 8)
         middle = logs.mean((1, 2, 3), keepdim=True)
         change, trust = self.layers(logs - middle).flatten(2).unbind(1)  # (B, blocks) each
         estimates = logs.mean(1).flatten(1) + change
