@@ -1,4 +1,9 @@
-"""Generative adversarial networks: new pictures in one evaluation, from noise alone."""
+"""Generative adversarial networks: new pictures in one evaluation, from noise alone.
+
+The default settings are for MNIST: 10 epochs, a quarter of an hour where one core of an AVX-512 processor with bf16 is
+free for it (nine steps a second). The slope's weight is larger than with labels, and stays larger: at 0.003 the
+held-out FD ratio rose again at the end.
+"""
 
 from __future__ import annotations
 
