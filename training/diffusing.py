@@ -48,7 +48,7 @@ MANY: Final = Sampling(
     guidance=Guidance(weight=1.0, max_weight=8.0),
 )
 FEW: Final = Sampling(
-    sigma_min=0.5, sigma_max=20.0, rho=7.0, samplers=(SamplerSpec(name="consistency", steps=2, max_steps=8),)
+    sigma_min=0.8, sigma_max=20.0, rho=100.0, samplers=(SamplerSpec(name="consistency", steps=2, max_steps=8),)
 )
 GOALS_ON_MNIST: Final = {
     "diffusion": {
