@@ -1,4 +1,8 @@
-"""Few-step diffusion: from noise to a picture in one evaluation, better in two or four."""
+"""Few-step diffusion: from noise to a picture in one evaluation, better in two or four.
+
+On MNIST, 10 epochs in 52 minutes of one core that was shared with other work: FD ratio 4.5 in one evaluation, 2.5 in
+two, 2.7 in four. The shipped one's teacher is the recipe `diffusion` stopped after 5,913 of its 10,296 steps.
+"""
 
 from __future__ import annotations
 

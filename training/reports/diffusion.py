@@ -188,9 +188,7 @@ class DiffusionReport:
         return _note(f"The same seeds by {name} in {said} steps, from above.") + mosaics.mosaic(grid, alt="Digits")
 
     def _chain(self) -> str:
-        levels = sampling.karras(
-            FRAMES, start=self._model.declared.sigma_max, end=self._model.declared.sigma_min, rho=7.0
-        )
+        levels = sampling.karras(FRAMES, start=self._model.declared.sigma_max, end=0.05, rho=7.0)
         x = self.judge.data.test_x.numpy()[:1].astype(np.float32) / 255
         noise = next(samplers.noises(1, self._model.shape, SEED))
         forwards = np.concatenate([_seen(x + np.float32(sigma) * noise, sigma) for sigma in reversed(levels)])
