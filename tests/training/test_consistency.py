@@ -18,7 +18,7 @@ from training.recipes.consistency import Hyperparameters, Trainer
 from training.trajectories import LOWEST_KEPT, TOP, Trajectories, trajectories
 
 SMALL = Hyperparameters(
-    rows=60, steps=6, epochs=14, batch_size=32, lr=1e-2, critic_width=8, critic_hidden=16, rise_steps=5, ema_steps=5.0
+    rows=60, steps=6, epochs=8, batch_size=32, lr=1e-2, critic_width=8, critic_hidden=16, rise_steps=5, ema_steps=5.0
 )
 
 

@@ -143,17 +143,13 @@ def test_some_rows_are_at_levels_that_hide_everything_once_the_rates_fall() -> N
     assert recipe._far(0.9) == recipe.h.far
 
 
-def test_training_lowers_the_loss_on_held_out_pictures(tmp_path: Path) -> None:
+def test_training_lowers_the_loss_and_the_label_is_known_or_done_without(tmp_path: Path) -> None:
     recipe = trainer()
     before = recipe.measure()["held_loss"]
     history = trained(recipe, tmp_path)
     assert history[-1]["held_loss"] < 0.6 * before
     assert history[-1]["held_loss"] == pytest.approx(min(recipe.held_losses.values()))
 
-
-def test_a_trained_denoiser_knows_the_label_and_does_without_it(tmp_path: Path) -> None:
-    recipe = trainer()
-    trained(recipe, tmp_path)
     x = 10 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         told = recipe.best(x, torch.full((4,), 10.0), torch.arange(4))
@@ -209,6 +205,7 @@ def test_pictures_that_cannot_be_halved_twice_are_refused() -> None:
         fresh(dataset(side=6), widths=(8, 16), blocks=(1, 1), told=16)
 
 
+@pytest.mark.slow
 def test_the_exported_denoiser_answers_as_torch_does_at_all_levels(tmp_path: Path) -> None:
     recipe = trainer()
     recipe.step(batch(16))
