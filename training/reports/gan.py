@@ -184,12 +184,12 @@ class GanReport:
         end = (
             f"The run was stopped before its time: {escape(self.stopped)}. The best generator until then is served."
             if self.stopped
-            else "Recall never fell to half of its best, and the discriminator never won: the run was not stopped."
+            else "Recall never stayed below half of its best, nor did the discriminator win: the run was not stopped."
         )
         return (
             '<p class="note">After every epoch 2,500 pictures of the averaged generator beside held-out rows. A pair '
             "is told apart where the discriminator scores the real picture higher than the drawn one: half of the "
-            "pairs would be chance. Where held-out pairs are told apart less often than training pairs, it has begun "
-            "to know its training pictures by heart. The generator of the epoch with the lowest FD ratio is served. "
+            "pairs would be chance. Training pairs have the generator in motion, held-out pairs the averaged one. Of all "
+            "epochs' generators the one with the lowest FD ratio is served. "
             f'{end}</p><div class="charts">{"".join(found)}</div>'
         )
