@@ -80,4 +80,4 @@ def test_ratios_are_those_of_the_protocol(tmp_path: Path) -> None:
     floors = diffused.Floors(judge, 48)
     drawn = np.random.default_rng(0).random((48, 8, 8, 1), np.float32)
     expected = generated.fidelity(drawn, judge, rows=48, resamples=diffused.RESAMPLES).fd_ratio
-    assert floors.ratios(drawn) == pytest.approx(expected, rel=1e-6)
+    assert floors.ratios(drawn) == pytest.approx(expected, rel=1e-4)
