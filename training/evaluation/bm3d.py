@@ -157,7 +157,7 @@ def _line(x: Array, side: int, *, axis: int) -> Array:
 
 def _spectra(pictures: Array, dct: Array) -> Array:
     """The 2-D cosine transform of the block at every place: (N, H - 7, W - 7, 64)."""
-    blocks = np.lib.stride_tricks.sliding_window_view(pictures, (BLOCK, BLOCK), axis=(1, 2))  # type: ignore[call-overload]
+    blocks = np.lib.stride_tricks.sliding_window_view(pictures, (BLOCK, BLOCK), axis=(1, 2))
     found = dct @ blocks @ dct.T
     return np.asarray(found.reshape(*found.shape[:3], BLOCK**2))
 
