@@ -43,7 +43,7 @@ install: $(SERVE)  ## install what serving needs
 training: $(TEST)  ## install what training and the tests need too (with torch)
 
 test: lint types  ## ruff, mypy and the default tests: no data set, no network
-	@$(PY) -m pytest -q $(ARGS)
+	@$(PY) -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 check: test  ## the same as test
 

@@ -90,7 +90,7 @@ def test_what_needs_none(path: str) -> None:
     assert not is_protected(path)
 
 
-@pytest.mark.parametrize("key", [b"", b"wrong", KEY.encode(), OTHER.encode()])
+@pytest.mark.parametrize("key", [b"", b"wrong", KEY.encode(), OTHER.encode()], ids=["none", "wrong", "one", "other"])
 def test_every_key_is_compared_with_every_digest_in_constant_time(key: bytes) -> None:
     async def nothing(*_: object) -> None: ...
 
