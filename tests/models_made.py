@@ -281,7 +281,7 @@ def coder_manifest(
         "title": "Bands",
         "summary": "Keeps of a picture the mean brightness of each band. Made for tests.",
         "graphs": graphs,
-        "labels": [],
+        "labels": ["dark", "light"],  # of its data; no graph takes them
         "latent": {
             "size": bands,
             "low": [LOW] * bands,

@@ -23,7 +23,6 @@ from app.core.tables import Conformal, Table, Target
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 ROWS: Final = "rows"
-
 Tensors = Mapping[str, NDArray[Any]]
 """Named arrays; axis 0 is rows, everywhere."""
 
@@ -39,8 +38,7 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
-Spec = tuple[str, str, tuple[str | int, ...]]
-"""A tensor's name, type and shape, as a manifest must have it."""
+Spec = tuple[str, str, tuple[str | int, ...]]  # a tensor's name, type and shape, as a manifest must have it
 
 
 class TensorSpec(Part):
@@ -251,6 +249,11 @@ class Manifest(Part):
         if self.task == "generate" and "estimator" in self.graphs:
             return ("generate", "denoise")
         return (self.task,)
+
+    @property
+    def drawn_labels(self) -> tuple[Label, ...]:
+        """Those that drawing is told; of a model that reconstructs they are its data's, no graph takes them."""
+        return self.labels if self.task == "generate" else ()
 
     @property
     def goldens(self) -> tuple[Golden, ...]:

@@ -41,7 +41,7 @@ def _generate(manifest: Manifest, url: str) -> list[str]:
     """Sixteen pictures as one; of a model that draws in steps also one of them step by step."""
     latent = manifest.latent
     if latent is None or latent.prior is not None:
-        label = f"&label={quote(manifest.labels[-1], safe='')}" if manifest.labels else ""
+        label = f"&label={quote(manifest.drawn_labels[-1], safe='')}" if manifest.drawn_labels else ""
         drawn = f"curl -X POST -H 'Accept: image/png' '{url}&n=16{label}&seed=1' -o drawn.png"
         steps = f"curl -N -X POST -H 'Accept: text/event-stream' '{url}&n=1{label}&seed=1'"
         return [drawn] if manifest.sampling is None else [drawn, steps]

@@ -89,8 +89,8 @@ def csv_of(rows: list[dict[str, float | str]]) -> bytes:
 
 def generated(manifest: Manifest, latent: Latent, rng: np.random.Generator) -> Iterator[Send]:
     model: dict[str, Any] = {"model": manifest.name}
-    if manifest.labels:
-        model["label"] = manifest.labels[0]
+    if manifest.drawn_labels:
+        model["label"] = manifest.drawn_labels[0]
     codes = rng.normal(size=(3, latent.size)).round(3).tolist()
     png = {**JSON, "Accept": "image/png"}
     yield Send("latents", "POST", "/v1/generate", JSON, dense({**model, "latents": codes}))
@@ -106,8 +106,8 @@ def generated(manifest: Manifest, latent: Latent, rng: np.random.Generator) -> I
 def drawn(manifest: Manifest, rng: np.random.Generator) -> Iterator[Send]:
     """Pictures of nothing but a seed, and of each label; step by step where that is how they are made."""
     ways: list[dict[str, Any]] = [{"n": 5}]
-    if manifest.labels:
-        ways.append({"labels": list(manifest.labels[:3])})
+    if manifest.drawn_labels:
+        ways.append({"labels": list(manifest.drawn_labels[:3])})
     if manifest.latent is not None:
         yield from generated(manifest, manifest.latent, rng)
     if manifest.sampling is not None:

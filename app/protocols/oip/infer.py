@@ -94,7 +94,7 @@ async def answer(request: Request, context: Context, name: str, version: str | N
         if asked is None:
             asked = await quickly(context, len(body), parsed, body, json_bytes_sent, spec)
         rows = check_rows(asked, spec, limits)
-        if model.manifest.labels:
+        if model.manifest.drawn_labels:
             check_labels(asked.inputs, model.manifest)
         if asked.parameters:
             deadline = min(deadline, monotonic() + within(asked.parameters.get("timeout"), limits.request_timeout_s))
@@ -182,9 +182,9 @@ def check_labels(inputs: Tensors, manifest: Manifest) -> None:
         Unprocessable: naming the first that is not.
     """
     places = inputs.get("label")
-    if places is None or manifest.task != "generate":
+    if places is None:
         return
-    most = len(manifest.labels) - (manifest.sampling is None)
+    most = len(manifest.drawn_labels) - (manifest.sampling is None)
     wrong = np.flatnonzero((places < 0) | (places > most))
     if len(wrong):
         at = int(wrong[0])

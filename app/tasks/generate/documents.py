@@ -76,8 +76,8 @@ def documented(context: Context, path: str) -> Documented:
 
 
 def _label(models: Sequence[Model]) -> Schema:
-    names = list(dict.fromkeys(label for model in models for label in model.manifest.labels))
-    most = max((len(model.manifest.labels) for model in models), default=0)
+    names = list(dict.fromkeys(label for model in models for label in model.manifest.drawn_labels))
+    most = max((len(model.manifest.drawn_labels) for model in models), default=0)
     if not names:
         return {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}
     return {"anyOf": [{"type": "string", "enum": names}, {"type": "integer", "minimum": 0, "maximum": most - 1}]}
@@ -106,13 +106,13 @@ def _requests(models: Sequence[Model], limits: Limits) -> dict[str, Any]:
 
 def _of_codes(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     there = plans.fields(model)
-    label = {"label": model.manifest.labels[0]} if model.manifest.labels else {}
+    label = {"label": model.manifest.drawn_labels[0]} if model.manifest.drawn_labels else {}
     first, second = _ends(model)
     asked: dict[str, dict[str, Any]] = {"a latent to decode": {"latents": [_middle(model)], **label}}
     if "n" in there:
         asked["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": SEED}
     if label:
-        asked["one of each label"] = {"labels": list(model.manifest.labels[: limits.max_rows]), "seed": SEED}
+        asked["one of each label"] = {"labels": list(model.manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
     asked["from one latent to another"] = {
         "between": [first, second],
         "frames": min(FRAMES, limits.max_rows),
@@ -128,14 +128,14 @@ def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     picture, sampling = manifest.picture, manifest.sampling
     assert picture is not None
     assert sampling is not None
-    label = {"label": manifest.labels[0]} if manifest.labels else {}
+    label = {"label": manifest.drawn_labels[0]} if manifest.drawn_labels else {}
     pixels = drawn(picture.height, picture.width, picture.channels)
     below = np.zeros((picture.height, picture.width), np.uint8)
     below[picture.height // 2 :] = 255
     begun = {"init_image": as_base64(pixels), "seed": SEED}
     asked: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, limits.max_rows), "seed": SEED}}
     if label:
-        asked["one of each label"] = {"labels": list(manifest.labels[: limits.max_rows]), "seed": SEED}
+        asked["one of each label"] = {"labels": list(manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
     last = sampling.samplers[-1]
     guided = {"guidance": sampling.guidance.weight} if sampling.guidance else {}
     chosen = {"sampler": last.name, "steps": last.steps, **label, **guided}

@@ -86,7 +86,7 @@ def fields(model: Model) -> tuple[str, ...]:
         *ways,
         *(("seed",) if latent.prior else ()),
         "frames",
-        *(("label", "labels") if model.manifest.labels else ()),
+        *(("label", "labels") if model.manifest.drawn_labels else ()),
     )
 
 
@@ -134,7 +134,7 @@ def _drawn(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     n = labels.count(asked, model, limits)
     seed = seed_of(asked)
     chosen = labels.chosen(asked, n, model)
-    known = len(model.manifest.labels)
+    known = len(model.manifest.drawn_labels)
     if chosen is None and known:
         chosen = latents.draw_labels(n, known, seed)
     return Codes(model, n, latents.draw(n, latent_of(model).size, seed), labels=chosen, told={"seed": seed})

@@ -42,7 +42,7 @@ def chosen(asked: Mapping[str, Any], n: int, model: Model) -> Labels | None:
         Unprocessable: `label` and `labels`; not as many as pictures; one that the model does not have.
     """
     one, each = asked.get("label"), asked.get("labels")
-    known = model.manifest.labels
+    known = model.manifest.drawn_labels
     if one is not None and each is not None:
         raise Unprocessable(
             "label is for all pictures and labels for each, the request has both",
@@ -62,12 +62,12 @@ def chosen(asked: Mapping[str, Any], n: int, model: Model) -> Labels | None:
 def required(asked: Mapping[str, Any], n: int, model: Model, way: str) -> Labels | None:
     """As `chosen`, where a model with labels cannot do without; None for a model that has none."""
     found = chosen(asked, n, model)
-    if found is None and model.manifest.labels:
+    if found is None and model.manifest.drawn_labels:
         raise Unprocessable(
             f"model '{model.name}' makes pictures of a label: {way} takes a label as well, "
-            f"one of {listed(model.manifest.labels)}",
+            f"one of {listed(model.manifest.drawn_labels)}",
             subject="label",
-            expected=listed(model.manifest.labels),
+            expected=listed(model.manifest.drawn_labels),
             got="none",
         )
     return found
@@ -75,7 +75,7 @@ def required(asked: Mapping[str, Any], n: int, model: Model, way: str) -> Labels
 
 def names(labels: Labels | None, model: Model) -> Sequence[str | None]:
     """What the answer calls them; None for the place after the last, which stands for no label."""
-    known = (*model.manifest.labels, None)
+    known = (*model.manifest.drawn_labels, None)
     return () if labels is None else [known[place] for place in labels.tolist()]
 
 

@@ -111,7 +111,7 @@ class Steps:
             assert self.guidance is not None
             assert given is not None
             steps = samplers.guided(steps, self.guidance)
-            given = np.concatenate([given, np.full(self.n, len(self.model.manifest.labels), np.int64)])
+            given = np.concatenate([given, np.full(self.n, len(self.model.manifest.drawn_labels), np.int64)])
         fixed = {} if given is None else {"label": given}
         return on_graph(steps, t="sigma", answer="denoised", result="image", given=fixed)
 
@@ -121,7 +121,7 @@ def fields(model: Model) -> tuple[str, ...]:
     guided = _declared(model).guidance is not None
     return (
         *("n", "forward", "seed"),
-        *(("label", "labels") if model.manifest.labels else ()),
+        *(("label", "labels") if model.manifest.drawn_labels else ()),
         *(("guidance",) if guided else ()),
         *("sampler", "steps", "init_image", "strength", "mask"),
         *(("visits",) if _declared(model).sampler(ANCESTRAL) else ()),
@@ -135,7 +135,7 @@ def why_not(name: str, model: Model) -> str:
     if name == "visits":
         return f"does not have the sampler {ANCESTRAL}"
     if name == "guidance":
-        return "is not guided" if model.manifest.labels else "has no labels to be guided by"
+        return "is not guided" if model.manifest.drawn_labels else "has no labels to be guided by"
     return "has no latent, it begins with noise that comes of the seed"
 
 
@@ -154,8 +154,8 @@ def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Pl
     check_within("steps", steps, 1, spec.max_steps, f" for sampler '{spec.name}' of model '{model.name}'")
     chosen = labels.chosen(asked, n, model)
     guidance = _guidance(asked, chosen, declared, model)
-    if chosen is None and model.manifest.labels:
-        chosen = np.full(n, len(model.manifest.labels), np.int64)
+    if chosen is None and model.manifest.drawn_labels:
+        chosen = np.full(n, len(model.manifest.drawn_labels), np.int64)
     given = _given(asked)
     return Steps(
         model=model,
