@@ -1,0 +1,22 @@
+"""What is shipped answers as its own pages say: every example of the document, sent as it stands, to models/ itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.app.house import open_house
+from tests.app.test_openapi import as_shown, examples
+
+MODELS = Path(__file__).parents[2] / "models"
+
+
+def test_every_example_of_the_shipped_models_answers_200() -> None:
+    with open_house(MODELS) as house:
+        document = house.get("/openapi.json").json()
+        sent = [one for one in examples(document) if one[0].startswith("/v1")]
+        assert {value["model"] for _, _, _, value in sent} >= {"vae-mnist", "diffusion-mnist", "photo-denoiser"}
+        for path, method, kind, value in sent:
+            place = as_shown(path, document["paths"][path][method])
+            reply = house.ask(method.upper(), place, json.dumps(value).encode(), {"Content-Type": kind})
+            assert reply.status == 200, (path, str(value)[:300], reply.body[:500])
