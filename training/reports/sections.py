@@ -51,7 +51,8 @@ def tiles(
             found.append(_tile(title_of(name), figure(own[name], name), [escape(rows)]))
     if latency:
         first = min(latency, key=lambda entry: entry.rows)
-        what = "one picture" if first.rows == 1 else f"{first.rows} pictures"
+        unit = "picture" if m.sampling is None else "evaluation"
+        what = f"one {unit}" if first.rows == 1 else f"{first.rows} {unit}s"
         lines = [f"95{THIN}% within {milliseconds(first.p95_ms)}{THIN}ms", escape(first.device)]
         found.append(_tile(f"Time for {what}", f"{milliseconds(first.median_ms)}{THIN}ms", lines))
     return f'<div class="tiles">{"".join(found)}</div>' if found else ""
