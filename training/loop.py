@@ -51,8 +51,12 @@ class Run:
 def run_folder(options: argparse.Namespace, settings: dict[str, Any], accelerator: Accelerator) -> Path:
     """Where the run of these settings is kept: the same command finds it again, another one makes another.
 
+    Files and folders of one name are not the same data, nor are pictures brought to another `--size`.
     With `--fresh` what lies there is forgotten.
     """
+    data = getattr(options, "data", None)
+    if data is not None and Path(data).exists():
+        settings = {**settings, "path": str(Path(data).resolve()), "size": getattr(options, "size", None)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(options.runs) / f"{options.name}-seed{settings['seed']}-{digest}"
     if options.fresh and accelerator.is_main_process:

@@ -126,3 +126,16 @@ def test_a_recipe_that_has_seen_enough_ends_the_run_and_a_resumed_one_stays_ende
     second = Content(noise=0.0)
     assert fit(second, *rows, run=run(tmp_path), accelerator=Accelerator(cpu=True)) == history
     assert second.seen == []
+
+
+def test_folders_of_one_name_and_other_sizes_of_picture_are_other_runs(tmp_path: Path) -> None:
+    def folder(data: str, size: int | None = None) -> Path:
+        options = argparse.Namespace(name="gan", runs=str(tmp_path), fresh=False, data=data, size=size)
+        return run_folder(options, {"seed": 0, "data": Path(data).name}, Accelerator(cpu=True))
+
+    for parent in ("a", "b"):
+        (tmp_path / parent / "pictures").mkdir(parents=True)
+    one, other = (str(tmp_path / parent / "pictures") for parent in ("a", "b"))
+    assert len({folder(one), folder(other), folder(one, 28), folder("nowhere-pictures")}) == 4
+    assert folder(one) == folder(one)
+    assert folder("mnist-of-nowhere", 28) == folder("mnist-of-nowhere")  # a data set's own pictures have their size
