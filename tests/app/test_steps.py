@@ -299,6 +299,7 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str, tuple[str, ...]]] = {
     "a plane": ({"grid": {"side": 2}}, 422, "grid", ("no latent",)),
     "a way": ({"between": [[0.0], [1.0]]}, 422, "between", ("no latent",)),
     "a mask without a picture": ({"n": 1, "mask": PICTURE}, 422, "mask", ("no init_image",)),
+    "a mask alone": ({"mask": PICTURE}, 422, "mask", ("no init_image",)),
     "strength without a picture": ({"n": 1, "strength": 0.5}, 422, "strength", ("no init_image",)),
     "strength above 1": ({"init_image": PICTURE, "strength": 1.01}, 422, "strength", ("1.01", "0 to 1")),
     "strength below 0": ({"init_image": PICTURE, "strength": -0.1}, 422, "strength", ("-0.1", "0 to 1")),

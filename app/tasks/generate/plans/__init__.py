@@ -47,7 +47,8 @@ def way(asked: Mapping[str, Any]) -> str:
         Unprocessable: none, more than one, or an option that belongs to another.
     """
     given = [name for name in WAYS if name in asked]
-    if not given and any(name in asked for name in IMPLY_N):
+    # Of a mask or a strength alone it is the picture that is missing, which the plan says.
+    if not given and any(name in asked for name in (*IMPLY_N, "mask", "strength")):
         given = ["n"]
     if len(given) != 1:
         listed, got = ", ".join(WAYS), " and ".join(given) or "none of them"
