@@ -139,8 +139,27 @@ def test_some_rows_are_at_levels_that_hide_everything_once_the_rates_fall() -> N
     sigma = recipe._sigmas(100, torch.Generator().manual_seed(0), torch.device("cpu"), far=0.04)
     assert int((sigma >= FAR[0]).sum()) >= 4
     assert FAR[0] <= float(sigma[-4]) < float(sigma[-1]) <= FAR[1]
-    assert recipe._far(0.5) == 0.0
-    assert recipe._far(0.9) == recipe.h.far
+    assert not recipe._falls(0.5)
+    assert recipe._falls(0.9)
+
+
+def test_guidance_comes_to_rest_at_its_weight() -> None:
+    # For labels with the posterior means -1 and 1 and half of the rows each, guidance is 0 + w (label's mean - 0).
+    # If the average has come to that already, the mean of what it aims at must be that again: known in closed form.
+    recipe = trainer(Hyperparameters(widths=(8, 16), blocks=(1, 1), told=16, guidance=1.5))
+    x = torch.zeros(6, 1, 8, 8)
+    sigma = torch.tensor([1.0, 1.0, 1.0, math.e, math.e, math.e])
+    weight = torch.where(sigma == 1, 1.5, 1 + 0.5 * math.exp(-0.5))[:, None, None, None]
+    label = torch.tensor([0, 1, 4, 0, 1, 4])
+    mean = torch.tensor([-1.0, 1.0, 0.0, 0.0, 0.0])
+
+    class AtRest(torch.nn.Module):
+        def forward(self, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
+            return weight * mean[label][:, None, None, None] + x
+
+    recipe.averages["short"] = AtRest()  # type: ignore[assignment]  # a stand-in with the same call
+    posterior = mean[label][:, None, None, None] + x
+    torch.testing.assert_close(recipe._guided(posterior, x, sigma, label), AtRest()(x, sigma, label))
 
 
 def test_training_lowers_the_loss_and_the_label_is_known_or_done_without(tmp_path: Path) -> None:
