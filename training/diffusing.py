@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from app.core.sampled import Guidance, SamplerSpec, Sampling
 from training.classifier import spread_rows
 from training.data import dataset_of
 from training.data.base import DataError, ImageDataset
-from training.evaluation import onnx_model
+from training.evaluation import drawing, onnx_model
 from training.evaluation.diffused import Scored, score
 from training.evaluation.judges import judges
 from training.export import Export
@@ -30,6 +31,7 @@ from training.reports import diffusion as page
 from training.reports.page import write
 
 MAX_ROWS: Final = 64
+PACED_BY: Final = 100  # pictures
 SHOWN_FILE: Final = "report/figures.json"
 # As standard deviations of pixels in [0, 1]. So far up because the app begins with noise alone, without the mean
 # picture that is beneath noised ones: beginning at 20, FD ratios of 1,500 pictures in 8 evaluations to held-out rows
@@ -142,7 +144,7 @@ def finish(trained: Trained, dataset: ImageDataset, *, options: argparse.Namespa
     """
     shown = spread_rows(dataset.test_x.cpu(), dataset.test_y.numpy())
     generator = torch.Generator().manual_seed(0)
-    sampling = FEW if trained.few else MANY
+    sampling = FEW if trained.few else _paced(trained.denoiser, dataset)
     reach = torch.rand(len(shown), generator=generator)
     sigma = sampling.sigma_min * (sampling.sigma_max / sampling.sigma_min) ** reach
     noise = torch.randn(shown.shape, generator=generator)
@@ -204,6 +206,21 @@ def finish(trained: Trained, dataset: ImageDataset, *, options: argparse.Namespa
         measure=measured,
         report=reported,
     )
+
+
+def _paced(denoiser: Denoiser, dataset: ImageDataset) -> Sampling:
+    """`MANY`, with the ladder of this net."""
+    served = Served(denoiser)
+
+    @torch.no_grad()
+    def ask(x: drawing.Array, sigma: drawing.Levels, label: drawing.Labels) -> drawing.Array:
+        at = torch.full((len(x),), float(sigma)) if isinstance(sigma, float) else torch.from_numpy(sigma)
+        answer: drawing.Array = served(torch.from_numpy(x), at, torch.from_numpy(label)).numpy()
+        return answer
+
+    labels = np.resize(np.arange(dataset.classes), PACED_BY)
+    rungs = drawing.ladder(ask, labels, dataset.picture.shape, MANY)
+    return MANY.model_copy(update={"ladder": tuple(rungs)})
 
 
 def _unit(name: str) -> str:

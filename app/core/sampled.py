@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -45,12 +46,15 @@ class Guidance(Part):
 class Sampling(Part):
     """Levels of noise, as standard deviations of pixels in [0, 1], and the samplers; the first is the default.
 
-    The levels are those of Karras et al. 2022, equation 5, from `sigma_max` to `sigma_min`, then 0.
+    With a `ladder`, from `sigma_max` to `sigma_min`, the levels of any number of steps are read off it at even
+    distances: between each two of its rungs the net's answers change by as much. Without one they are those of Karras
+    et al. 2022, equation 5. Then comes 0.
     """
 
     sigma_min: Annotated[float, Field(gt=0)]
     sigma_max: Annotated[float, Field(gt=0)]
     rho: Annotated[float, Field(ge=1, le=100)] = 7.0
+    ladder: Annotated[tuple[float, ...], Field(min_length=2, max_length=1000)] | None = None
     samplers: Annotated[tuple[SamplerSpec, ...], Field(min_length=1)]
     guidance: Guidance | None = None
 
@@ -58,6 +62,11 @@ class Sampling(Part):
     def _hangs_together(self) -> Self:
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sampling: sigma_min {self.sigma_min} is not below sigma_max {self.sigma_max}")
+        if self.ladder is not None:
+            if (self.ladder[0], self.ladder[-1]) != (self.sigma_max, self.sigma_min):
+                raise ValueError("sampling: ladder does not lead from sigma_max to sigma_min")
+            if any(upper <= lower for upper, lower in pairwise(self.ladder)):
+                raise ValueError("sampling: ladder does not fall from each rung to the next")
         names = [sampler.name for sampler in self.samplers]
         if len(set(names)) != len(names):
             raise ValueError(f"sampling.samplers: one is there twice: {', '.join(names)}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, pairwise
-from math import sqrt
+from math import log, sqrt
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -32,9 +32,12 @@ def noises(n: int, shape: tuple[int, ...], seed: int) -> Iterator[Array]:
 
 
 def level(declared: Sampling, strength: float) -> float:
-    """The noise level at a strength: from `sigma_min` at 0 to `sigma_max` at 1, even in sigma^(1/rho) as levels are."""
+    """The noise level at a strength: from `sigma_min` at 0 to `sigma_max` at 1, where that share of the steps is to be
+    done yet."""
     if strength == 1:
         return declared.sigma_max
+    if declared.ladder is not None:
+        return float(_rungs(declared.ladder, np.array([1 - strength]))[0])
     low, high = declared.sigma_min ** (1 / declared.rho), declared.sigma_max ** (1 / declared.rho)
     return float((low + strength * (high - low)) ** declared.rho)
 
@@ -55,7 +58,18 @@ def levels_from(declared: Sampling, steps: int, sigma: float) -> list[float]:
     that may lie under the noise, each as often as it is probable.
     """
     start = max(sigma, declared.sigma_min * _JUST_ABOVE)
-    return sampling.karras(steps, start=start, end=declared.sigma_min, rho=declared.rho)
+    if declared.ladder is None:
+        return sampling.karras(steps, start=start, end=declared.sigma_min, rho=declared.rho)
+    rungs = np.log(declared.ladder)
+    done = np.interp(-log(start), -rungs, np.linspace(0, 1, len(rungs)))
+    return [start, *_rungs(declared.ladder, np.linspace(done, 1, steps)[1:]).tolist(), 0.0]
+
+
+def _rungs(ladder: Sequence[float], done: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The levels where so much of the ladder, from 0 to 1, is behind one; between rungs even in the logarithm."""
+    rungs = np.log(ladder)
+    found: NDArray[np.float64] = np.exp(np.interp(done, np.linspace(0, 1, len(rungs)), rungs))
+    return found
 
 
 def begun(name: SamplerName, x: X, sigmas: Sequence[float], noise: Iterator[X]) -> Steps[X]:

@@ -64,3 +64,16 @@ def test_guidance_of_one_is_the_plain_model_and_more_goes_beyond_it() -> None:
     assert drawing.guided(gaussian, 1.0, 2) is gaussian
     told, untold = gaussian(x, 1.0, y), gaussian(x, 1.0, np.full(2, 2, np.int64))
     np.testing.assert_allclose(drawing.guided(gaussian, 3.0, 2)(x, 1.0, y), untold + 3 * (told - untold), rtol=1e-6)
+
+
+def test_a_ladders_rungs_are_where_a_gaussians_posterior_mean_has_moved_as_much() -> None:
+    # x - mean falls as sqrt(s^2 + sigma^2), so D - mean = s^2 (x - mean) / (s^2 + sigma^2) rises as f(sigma), and even
+    # distances of f, f(sigma) = 1 / sqrt(s^2 + sigma^2), are the rungs.
+    rungs = drawing.ladder(gaussian, labels(4), (4, 4, 1), DECLARED, rungs=9)
+    high, low = (1 / np.hypot(SPREAD, sigma) for sigma in (DECLARED.sigma_max, DECLARED.sigma_min))
+    expected = np.sqrt(np.maximum(1 / np.linspace(high, low, 9) ** 2 - SPREAD**2, 0))
+    assert rungs[0] == DECLARED.sigma_max
+    assert rungs[-1] == DECLARED.sigma_min
+    np.testing.assert_allclose(rungs[1:-1], expected[1:-1], rtol=0.05)
+    climbed = DECLARED.model_copy(update={"ladder": tuple(rungs)})
+    assert Sampling.model_validate_json(climbed.model_dump_json()) == climbed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,8 @@ Ask = Callable[[Array, Levels, Labels], Array]
 """x (B, H, W, C), sigma of all or (B,), label (B,) -> E[x0 | x] (B, H, W, C)."""
 
 AT_ONCE: Final = 64
+RUNGS: Final = 33
+FINE: Final = 65  # levels of a scale on which a ladder is measured
 
 
 def asking(session: ort.InferenceSession, *, labelled: bool) -> Ask:
@@ -89,3 +92,22 @@ def draw(ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling, *
     """The last picture of `chain` alone: (N, H, W, C), not clipped."""
     *_, (picture, _, _) = chain(ask, labels, shape, declared, **how)
     return picture
+
+
+def ladder(ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling, *, rungs: int = RUNGS) -> list[float]:
+    """Levels from `sigma_max` to `sigma_min` between each two of which the net's answers change by as much.
+
+    Where they do not change, a sampler of any order makes no error, and levels are wasted: far up the net sees nothing
+    but noise, and far down nothing is left to decide. Measured by the distance of the answers at neighbouring levels of
+    a fine scale, on the way of the plain differential equation, mean over one picture per label.
+    """
+    fine = np.geomspace(declared.sigma_max, declared.sigma_min, FINE)
+    noise = noises(len(labels), shape, 0)
+    walk = begun("multistep", np.float32(fine[0]) * next(noise), [*fine.tolist(), 0.0], noise)
+    answers = [denoised for _, sigma, denoised in walked(walk, ask, labels) if sigma]
+    changes = [float(np.sqrt(np.square(b - a).mean(tuple(range(1, a.ndim)))).mean()) for a, b in pairwise(answers)]
+    passed = np.concatenate([[0.0], np.cumsum(changes)])
+    found = np.exp(np.interp(np.linspace(0, passed[-1], rungs), passed, np.log(fine)))
+    # Four digits, so that the last bits of a machine do not show in the manifest.
+    inner = [float(f"{sigma:.4g}") for sigma in found[1:-1]]
+    return [declared.sigma_max, *inner, declared.sigma_min]

@@ -279,7 +279,7 @@ class DiffusionReport:
         name, steps = self._default
         steps = 1 if name == "consistency" else steps
         declared = self._model.declared
-        levels = sampling.karras(steps, start=declared.sigma_max, end=declared.sigma_min, rho=declared.rho)
+        levels = samplers.levels(declared, steps)
         rows = []
         for k in range(5):
             way = latents.between(ends[2 * k], ends[2 * k + 1], FRAMES, spherical=True)

@@ -103,6 +103,35 @@ def test_a_level_below_the_least_is_the_least() -> None:
     assert levels_from(DECLARED, 1, 0.0)[0] == pytest.approx(0.002, rel=1e-3)
 
 
+LADDER = (20.0, 5.0, 2.0, 1.0, 0.1, 0.002)
+CLIMBED = DECLARED.model_copy(update={"ladder": LADDER})
+
+
+def test_levels_are_read_off_a_ladder_at_even_distances() -> None:
+    assert levels(CLIMBED, 6) == pytest.approx([*LADDER, 0])
+    # twice as many steps: the geometric mean of each two rungs between them
+    assert levels(CLIMBED, 11)[1:4] == pytest.approx([10.0, 5.0, sqrt(10)])
+    assert levels(CLIMBED, 1) == [20.0, 0.0]
+
+
+def test_half_the_strength_is_half_way_down_a_ladder() -> None:
+    assert levels(CLIMBED, 3, 0.6)[:2] == pytest.approx([2.0, sqrt(0.1)])
+    assert level(CLIMBED, 0.5) == pytest.approx(sqrt(2.0))
+
+
+@given(st.floats(1e-6, 1.0), st.integers(1, 40))
+def test_levels_of_a_ladder_fall_at_any_strength(strength: float, steps: int) -> None:
+    sigmas = levels(CLIMBED, steps, strength)
+    assert len(sigmas) == steps + 1
+    assert all(a > b for a, b in pairwise(sigmas))
+    assert sigmas[-1] == 0
+
+
+def test_what_is_above_or_below_a_ladder_is_begun_with_all_the_same() -> None:
+    assert levels_from(CLIMBED, 6, 30.0) == pytest.approx([30.0, *LADDER[1:], 0])
+    assert levels_from(CLIMBED, 1, 0.0)[0] == pytest.approx(0.002, rel=1e-3)
+
+
 # By name
 
 
