@@ -31,8 +31,9 @@ def draw(n: int, size: int, seed: int) -> Latents:
 
 
 def draw_labels(n: int, labels: int, seed: int) -> NDArray[np.int64]:
-    """Places 0 to labels - 1, all equally likely: (n,). Of the seed as `draw` is, and independent of it."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(0,))
+    """Places 0 to labels - 1, all equally likely: (n,). Of the seed as `draw` is, independent of it and of the noise
+    of samplers."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(0, 0))
     uniform = np.random.Generator(np.random.PCG64(sequence)).random(n)
     return (uniform * labels).astype(np.int64)
 

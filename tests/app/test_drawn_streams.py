@@ -161,7 +161,7 @@ def test_bad_input_and_deadlines_have_their_status_in_a_stream_too(drawers: Hous
 def test_a_client_that_hangs_up_stops_at_its_next_step(drawers: House, gate: Gate, accept: str) -> None:
     counters = drawers.app.state.registry.get("shades").counters["denoiser"]
     before = counters.cancelled_running + counters.cancelled_queued
-    with begin(drawers, {"n": 1, "sampler": "ancestral", "steps": 1000}, accept):
+    with begin(drawers, {"n": 1, "sampler": "ancestral", "steps": 1000, "guidance": 0}, accept):
         for _ in range(3):
             gate.wait()
             gate.let()
@@ -169,7 +169,7 @@ def test_a_client_that_hangs_up_stops_at_its_next_step(drawers: House, gate: Gat
     until(lambda: counters.cancelled_running + counters.cancelled_queued > before)
     gate.let(1)
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 2})
+        other = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 2, "guidance": 0})
         gate.let(2)
         answered(other.result())
     assert gate.rows == [1, 1, 1, 1, 2, 2]
@@ -178,13 +178,17 @@ def test_a_client_that_hangs_up_stops_at_its_next_step(drawers: House, gate: Gat
 def test_a_deadline_that_passes_ends_it_at_its_next_step(drawers: House, gate: Gate) -> None:
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(
-            ask, drawers, PATH, {"n": 1, "sampler": "ancestral", "steps": 1000}, x_request_deadline_ms="250"
+            ask,
+            drawers,
+            PATH,
+            {"n": 1, "sampler": "ancestral", "steps": 1000, "guidance": 0},
+            x_request_deadline_ms="250",
         )
         gate.wait()
         told = late.result().problem(504)  # while its first step still runs
         gate.let(1)
         assert told["subject"] == "deadline"
-        other = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 1})
+        other = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 1, "guidance": 0})
         gate.let(1)
         answered(other.result())
     assert gate.rows == [1, 2]
@@ -193,16 +197,20 @@ def test_a_deadline_that_passes_ends_it_at_its_next_step(drawers: House, gate: G
 def test_steps_of_two_requests_share_runs(drawers: House, gate: Gate) -> None:
     """One has come first; the other joins at the next step, at its own level of noise."""
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ask, drawers, PATH, {"n": 1, "steps": 6, "seed": 1})
+        first = pool.submit(ask, drawers, PATH, {"n": 1, "steps": 6, "seed": 1, "guidance": 0})
         gate.wait()
-        second = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 3, "seed": 2, "sampler": "ddim"})
+        second = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 3, "seed": 2, "sampler": "ddim", "guidance": 0})
         queue = drawers.app.state.registry.get("shades")._batchers["denoiser"]._queue
         until(lambda: queue.rows == 2)
         gate.let(20)
         answers = [answered(first.result()), answered(second.result())]
     assert sum(answer["evaluations"] for answer in answers) == 9
     assert gate.rows == [1, 3, 3, 3, 1, 1]
-    for answer, body in zip(answers, ({"n": 1, "steps": 6}, {"n": 2, "steps": 3, "sampler": "ddim"}), strict=True):
+    for answer, body in zip(
+        answers,
+        ({"n": 1, "steps": 6, "guidance": 0}, {"n": 2, "steps": 3, "sampler": "ddim", "guidance": 0}),
+        strict=True,
+    ):
         alone = answered(ask(drawers, PATH, {**body, "seed": answer["seed"]}))
         for result, wanted in zip(answer["results"], alone["results"], strict=True):
             assert np.abs(opened(result["image"]).astype(int) - opened(wanted["image"])).max() <= 1

@@ -30,7 +30,7 @@ def drawn(house: House, **body: Any) -> NDArray[Any]:
 
 def noise(house: House, n: int, seed: int) -> NDArray[np.float64]:
     """The noise that a seed begins with, read off one step without any spread to speak of: D(x) is affine in x."""
-    one = np.float64(drawn(house, n=n, seed=seed, steps=1, sampler="ddim"))
+    one = np.float64(drawn(house, n=n, seed=seed, steps=1, sampler="ddim", guidance=0))
     mean, spread = MEANS[NOTHING], SPREADS[NOTHING]
     return (one - mean) * (spread**2 + HIGHEST**2) / spread**2 / HIGHEST + mean / HIGHEST
 
@@ -52,7 +52,7 @@ def test_every_exact_sampler_arrives_where_the_flow_leads(drawers: House, sample
     """dx/dsigma = (x - D(x, sigma)) / sigma has a known solution for a normal distribution."""
     start = HIGHEST * noise(drawers, 4, 9)
     steps, close = {"heun": (200, 2e-3), "multistep": (32, 0.02), "euler": (64, 0.05), "ddim": (64, 0.05)}[sampler]
-    got = drawn(drawers, n=4, seed=9, sampler=sampler, steps=steps)
+    got = drawn(drawers, n=4, seed=9, sampler=sampler, steps=steps, guidance=0)
     wanted = np.clip(arrived(start, HIGHEST, MEANS[NOTHING], SPREADS[NOTHING]), 0, 1)
     assert np.abs(got - wanted).max() < close
 
@@ -75,13 +75,29 @@ def test_guidance_goes_on_from_the_plain_answer_past_that_of_the_label(drawers: 
         np.testing.assert_allclose(got, plain + weight * (told - plain), atol=1e-5)
     default = drawn(drawers, n=2, seed=3, steps=1, label="dark")
     np.testing.assert_array_equal(default, got)
-    without = drawn(drawers, n=2, seed=3, steps=1)
-    np.testing.assert_allclose(drawn(drawers, n=2, seed=3, steps=1, label=0, guidance=0), without, atol=1e-6)
+
+
+def test_labels_that_are_not_named_are_drawn_by_the_seed_and_told(drawers: House) -> None:
+    answer = answered(ask(drawers, PATH, {"n": 40, "seed": 5, "guidance": 1}))
+    told = [result["label"] for result in answer["results"]]
+    assert (
+        min(told.count(label) for label in SHADES) >= 4
+    )  # 13 of each on average, fewer than 4 by chance in 1 of 1,000
+    fewer = answered(ask(drawers, PATH, {"n": 7, "seed": 5, "guidance": 1}))
+    assert [result["label"] for result in fewer["results"]] == told[:7]
+    named = answered(ask(drawers, PATH, {"labels": told, "seed": 5, "guidance": 1}))
+    assert named["results"] == answer["results"]
+
+
+def test_guidance_of_0_draws_without_a_label_and_says_so(drawers: House) -> None:
+    for asked in ({}, {"label": "dark"}):
+        answer = answered(ask(drawers, PATH, {"n": 2, "seed": 3, "steps": 1, "guidance": 0, **asked}))
+        assert [result["label"] for result in answer["results"]] == [None, None]
 
 
 def test_guidance_asks_for_every_row_twice_and_without_a_label_once(drawers: House) -> None:
     counters = model_counters(drawers)
-    for asked, rows in (({"label": 1}, 2), ({"label": 1, "guidance": 1}, 1), ({}, 1), ({"label": 1, "guidance": 0}, 2)):
+    for asked, rows in (({"label": 1}, 2), ({"label": 1, "guidance": 1}, 1), ({}, 2), ({"label": 1, "guidance": 0}, 1)):
         runs, before = counters.runs, sum(rows * runs for rows, runs in enumerate(counters.runs_of_rows))
         answer = answered(ask(drawers, PATH, {"n": 3, **asked}))
         assert answer["evaluations"] == 6
@@ -97,8 +113,8 @@ def test_the_answer_says_how_it_was_drawn(drawers: House) -> None:
     assert [result["label"] for result in answer["results"]] == ["dark", "light"]
     assert "strength" not in answer
     answer = answered(ask(drawers, PATH, None, "n=1&sampler=heun&steps=5"))
-    assert (answer["steps"], answer["evaluations"], answer["guidance"]) == (5, 9, None)
-    assert answer["results"][0]["label"] is None
+    assert (answer["steps"], answer["evaluations"], answer["guidance"]) == (5, 9, 1.5)
+    assert answer["results"][0]["label"] in SHADES
     query = answered(ask(drawers, PATH, None, "label=light&guidance=2.5&seed=3&sampler=ddim&steps=2"))
     assert query == answered(
         ask(drawers, PATH, {"label": 2, "guidance": 2.5, "seed": 3, "sampler": "ddim", "steps": 2})
@@ -285,7 +301,7 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str, tuple[str, ...]]] = {
     "too much guidance": ({"label": 1, "guidance": 8.5}, 422, "guidance", ("8.5", "0 to 8", "'shades'")),
     "guidance below 0": ({"label": 1, "guidance": -1}, 422, "guidance", ("0 to 8",)),
     "guidance that is no number": ({"label": 1, "guidance": float("nan")}, 422, "body.guidance", ("finite",)),
-    "guidance towards nothing": ({"n": 1, "guidance": 2}, 422, "guidance", ("label",)),
+    "guidance towards nothing": ({"n": 1, "guidance": 2, "init_image": as_text(CORNER)}, 422, "guidance", ("label",)),
     "guidance where there is none": (
         {"n": 1, "guidance": 2, "model": "colours"},
         422,

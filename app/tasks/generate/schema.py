@@ -84,7 +84,8 @@ class GenerateRequest(BaseModel):
     label: Annotated[
         Any,
         Field(
-            description="of every picture: one of the model's labels by name (a text) or by place (a number, from 0)",
+            description="of every picture: one of the model's labels by name (a text) or by place (a number, from 0); "
+            "without one each picture's is drawn by the seed, beside `init_image` none is told",
             json_schema_extra=LABEL_SCHEMA,
         ),
     ] = None
@@ -94,7 +95,10 @@ class GenerateRequest(BaseModel):
     ] = None
     guidance: Annotated[
         float | None,
-        Field(description="how much more the label counts than in the model itself, which is 1", allow_inf_nan=False),
+        Field(
+            description="how much more the label counts than in the model itself, which is 1; 0 draws without one",
+            allow_inf_nan=False,
+        ),
     ] = None
     sampler: Annotated[
         str | None,

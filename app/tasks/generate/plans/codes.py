@@ -134,9 +134,8 @@ def _drawn(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     n = labels.count(asked, model, limits)
     seed = seed_of(asked)
     chosen = labels.chosen(asked, n, model)
-    known = len(model.manifest.drawn_labels)
-    if chosen is None and known:
-        chosen = latents.draw_labels(n, known, seed)
+    if chosen is None:
+        chosen = labels.drawn(n, model, seed)
     return Codes(model, n, latents.draw(n, latent_of(model).size, seed), labels=chosen, told={"seed": seed})
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.errors import Unprocessable
+from app.core.latents import draw_labels
 from app.core.words import described, did_you_mean, listed
 from app.engine.model import Model
 from app.wire.choice import check_made, check_within
@@ -57,6 +58,18 @@ def chosen(asked: Mapping[str, Any], n: int, model: Model) -> Labels | None:
     if len(each) != n:
         raise _wrong_length(each, n, "the pictures asked for are")
     return np.array([_place(label, known, f"labels[{i}]", model) for i, label in enumerate(each)], np.int64)
+
+
+def drawn(n: int, model: Model, seed: int) -> Labels | None:
+    """A label for each of n pictures by the seed, each equally likely; None for a model that has none."""
+    known = len(model.manifest.drawn_labels)
+    return draw_labels(n, known, seed) if known else None
+
+
+def nothing(n: int, model: Model) -> Labels | None:
+    """The place after the last for each of n pictures, which stands for no label; None for a model that has none."""
+    known = len(model.manifest.drawn_labels)
+    return np.full(n, known, np.int64) if known else None
 
 
 def required(asked: Mapping[str, Any], n: int, model: Model, way: str) -> Labels | None:

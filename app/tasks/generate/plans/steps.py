@@ -95,8 +95,9 @@ class Steps:
 
     @property
     def _both(self) -> bool:
-        """Whether the net is asked with and without the label: with weight 1 the latter does not count."""
-        return self.guidance is not None and self.guidance != 1
+        """Whether the net is asked with and without the label: with weight 1 the latter does not count, with 0 only
+        the latter does."""
+        return self.guidance not in (None, 0, 1)
 
     def _sampler(self) -> Sampler:
         sigmas = samplers.levels(self.declared, self.steps, self.strength)
@@ -111,7 +112,7 @@ class Steps:
             assert self.guidance is not None
             assert given is not None
             steps = samplers.guided(steps, self.guidance)
-            given = np.concatenate([given, np.full(self.n, len(self.model.manifest.drawn_labels), np.int64)])
+            given = np.concatenate([given, labels.nothing(self.n, self.model)])
         fixed = {} if given is None else {"label": given}
         return on_graph(steps, t="sigma", answer="denoised", result="image", given=fixed)
 
@@ -152,16 +153,18 @@ def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Pl
     spec = _spec(asked, declared, model)
     steps: int = asked.get("steps", spec.steps)
     check_within("steps", steps, 1, spec.max_steps, f" for sampler '{spec.name}' of model '{model.name}'")
+    given, seed = _given(asked), seed_of(asked)
     chosen = labels.chosen(asked, n, model)
+    if chosen is None and given[0] is None:
+        chosen = labels.drawn(n, model, seed)
     guidance = _guidance(asked, chosen, declared, model)
-    if chosen is None and model.manifest.drawn_labels:
-        chosen = np.full(n, len(model.manifest.drawn_labels), np.int64)
-    given = _given(asked)
+    if chosen is None or guidance == 0:
+        chosen = labels.nothing(n, model)
     return Steps(
         model=model,
         declared=declared,
         n=n,
-        seed=seed_of(asked),
+        seed=seed,
         spec=spec,
         steps=steps,
         labels=chosen,
@@ -194,7 +197,7 @@ def _guidance(asked: Mapping[str, Any], chosen: Labels | None, declared: Samplin
     if chosen is None:
         if "guidance" in asked:
             raise Unprocessable(
-                "guidance is towards a label, the request names none",
+                "guidance is towards a label, beside init_image the request names none",
                 subject="guidance",
                 expected="label or labels beside it",
                 got="no label",
