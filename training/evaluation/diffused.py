@@ -24,7 +24,7 @@ Array = NDArray[np.float32]
 
 PICTURES: Final = 10_000
 RESAMPLES: Final = 5
-CAS_PICTURES: Final = 20_000
+CAS_PICTURES: Final = 60_000
 CURVE_PICTURES: Final = 500
 SEED: Final = 0
 THREADS: Final = 1  # sums in one order, so that figures are the same on a machine of more cores
