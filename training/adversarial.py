@@ -24,9 +24,9 @@ from training.data.base import ImageDataset
 from training.networks.adversarial import TOGETHER, Discriminator, Generator
 from training.options import described
 from training.recipe import Batch
-from training.schedule import rate_factor
+from training.schedule import rate_factor, risen
 
-WATCHED: Final = 2500  # pictures drawn after every epoch
+WATCHED: Final = 2500  # pictures drawn after every epoch, at most
 WATCH_SEED: Final = 1
 ROWS_PER_PASS: Final = 500
 PROBED: Final = 2000  # held-out rows in pairs with which the discriminator is asked
@@ -46,7 +46,7 @@ class Hyperparameters:
     batch_size: int = described(64, "pairs per optimisation step; a multiple of 8")
     lr: float = described(1e-3, "learning rate of both (Adam)")
     hold: float = described(0.3, "share of the run before the learning rate falls, by half a cosine")
-    rise_steps: int = described(200, "steps over which the learning rates rise")
+    rise_steps: int = described(200, "steps over which the learning rates rise; a tenth of the run at most")
     penalty: float = described(0.3, "weight of the squared slope, R1 on real pictures and R2 on drawn ones, at first")
     penalty_end: float = described(
         0.003, "the same at the end: it falls by equal factors while the learning rate falls"
@@ -134,7 +134,9 @@ class Trainer:
             for network in (self.generator, self.critic)
         ]
         self.watch = Watch()
-        self.epochs, self.progress = 0, 0.0
+        self.epochs, self.steps, self.progress = 0, 0, 0.0
+        # As many as there are real ones: more would be compared with none.
+        self.watched = min(WATCHED, max(len(dataset.train_x), len(dataset.held_x)))
 
     @property
     def stopped(self) -> str | None:
@@ -146,7 +148,7 @@ class Trainer:
     def step(self, batch: Batch) -> dict[str, Tensor]:
         h = self.h
         self._set_rates(batch)
-        self.progress = batch.progress
+        self.steps, self.progress = batch.position + 1, batch.progress
         z = torch.randn(len(batch.x), h.latent, generator=batch.generator, device=batch.x.device)[batch.share]
         real, label = planes(batch.x[batch.share]), batch.y[batch.share] if self.conditional else None
         with self.accelerator.autocast():
@@ -181,8 +183,9 @@ class Trainer:
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """The average's pictures beside held-out rows; keeps the best so far and looks whether it has collapsed."""
-        z = torch.randn(WATCHED, self.h.latent, generator=torch.Generator().manual_seed(WATCH_SEED))
-        label = self.held_y.repeat(-(-WATCHED // len(self.held_y)))[:WATCHED] if self.conditional else None
+        n = self.watched
+        z = torch.randn(n, self.h.latent, generator=torch.Generator().manual_seed(WATCH_SEED))
+        label = self.held_y.repeat(-(-n // len(self.held_y)))[:n] if self.conditional else None
         drawn = self.draw(self.average, z, label)
         seen = self.judged(drawn.permute(0, 2, 3, 1), label)
         told_apart = self._told_apart(drawn, label)
@@ -190,7 +193,13 @@ class Trainer:
             self.best_ratio = seen.fd_ratio
             self.best.load_state_dict(self.average.state_dict())
         self.epochs += 1
-        reason = self.watch.see(recall=seen.recall, told_apart=told_apart, progress=self.progress)
+        reason = self.watch.see(
+            recall=seen.recall,
+            told_apart=told_apart,
+            progress=self.progress,
+            steps=self.steps,
+            rows=len(self.held_x),
+        )
         if reason is not None:
             self.accelerator.print(f"Stopped, the best so far is kept: {reason}")
         row = {"held_fd_ratio": seen.fd_ratio, "held_precision": seen.precision, "held_recall": seen.recall}
@@ -246,7 +255,7 @@ class Trainer:
         self.optimisers[player].step()
 
     def _set_rates(self, batch: Batch) -> None:
-        rise = min(1.0, (batch.position + 1) / self.h.rise_steps)
+        rise = risen(self.h.rise_steps, position=batch.position, progress=batch.progress)
         fall = rate_factor("cosine", self._fallen(batch))
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:

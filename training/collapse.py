@@ -1,4 +1,4 @@
-"""Watching a generator collapse: it draws ever fewer kinds of pictures, or the discriminator has won."""
+"""Watching a generator: whether it collapses, learns nothing, or the discriminator has won."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any, Final
 
 PATIENCE: Final = 3  # measurements in a row
 FALLEN: Final = 0.5  # of the best recall so far
-LEAST_RECALL: Final = 0.05  # below it there is nothing to fall from
+LEAST_RECALL: Final = 0.05  # below it nothing has been learnt, and there is nothing to fall from
+LEAST_STEPS: Final = 2000  # digits take as many: before that nothing is in vain
+LEAST_ROWS: Final = 50  # held out; the shares of fewer change by chance
 FIRST: Final = 0.3  # share of the run by which some recall must have come, and the discriminator's lead be caught up
 WON: Final = (
     0.98  # share of pairs whose real picture gets the higher score; half of them where nothing tells them apart
@@ -18,25 +20,33 @@ class Watch:
 
     def __init__(self) -> None:
         self.best_recall = 0.0
-        self.fallen = self.won = 0
+        self.fallen = self.late = self.won = 0
         self.reason: str | None = None
 
-    def see(self, *, recall: float, told_apart: float, progress: float) -> str | None:
+    def see(self, *, recall: float, told_apart: float, progress: float, steps: int, rows: int) -> str | None:
         """Why to stop, in words, or None.
 
         Args:
             recall: share of held-out rows that lie among the generated pictures.
             told_apart: share of pairs of which the discriminator gives the real one the higher score.
             progress: share of the run that is over.
+            steps: how many that is.
+            rows: how many are held out.
         """
         self.best_recall = max(self.best_recall, recall)
-        late = self.best_recall < LEAST_RECALL and progress >= FIRST
-        low = self.best_recall >= LEAST_RECALL and recall < FALLEN * self.best_recall
-        self.fallen = self.fallen + 1 if low or late else 0
-        self.won = self.won + 1 if told_apart >= WON and progress >= FIRST else 0
+        if rows < LEAST_ROWS:
+            return None
+        learnt, due = self.best_recall >= LEAST_RECALL, progress >= FIRST and steps >= LEAST_STEPS
+        self.fallen = self.fallen + 1 if learnt and recall < FALLEN * self.best_recall else 0
+        self.late = self.late + 1 if due and not learnt else 0
+        self.won = self.won + 1 if due and told_apart >= WON else 0
         if self.fallen >= PATIENCE:
             self.reason = (
                 f"mode collapse: held-out recall {recall:.3f}, best {self.best_recall:.3f}, for {PATIENCE} epochs"
+            )
+        elif self.late >= PATIENCE:
+            self.reason = (
+                f"nothing learnt: held-out recall {recall:.3f}, best {self.best_recall:.3f}, after {steps:,} steps"
             )
         elif self.won >= PATIENCE:
             self.reason = (

@@ -19,6 +19,7 @@ from app.core import latents
 from app.core.codes import Latent
 from app.core.manifest import Manifest, Measure
 from training.adversarial import Hyperparameters, Judged, Seen, Trainer
+from training.collapse import LEAST_STEPS
 from training.data import dataset_of, load
 from training.data.base import DataError, ImageDataset, shuffled
 from training.evaluation import onnx_model
@@ -116,6 +117,17 @@ def watching(dataset: ImageDataset) -> Judged:
     return judged
 
 
+def too_short(rows: int, h: Hyperparameters) -> str | None:
+    """What to say before a run of so few steps that hardly anything will be learnt; often None."""
+    each = max(1, rows // h.batch_size)
+    if h.until or h.epochs * each >= LEAST_STEPS:
+        return None
+    return (
+        f"{h.epochs * each:,} steps in all, and digits take thousands: little will be learnt; "
+        f"--epochs {-(-LEAST_STEPS // each)} would make them {LEAST_STEPS:,}"
+    )
+
+
 def train(
     recipe: str,
     options: argparse.Namespace,
@@ -146,6 +158,8 @@ def train(
         f"{len(dataset.test_x):,} to test; {h.latent} latents, {h.epochs} epochs of "
         f"{max(1, len(x) // h.batch_size)} steps on {accelerator.device.type}"
     )
+    if words := too_short(len(x), h):
+        accelerator.print(f"warning: {words}")
     judged = watching(dataset)
     drawers = []
     for seed in options.seeds:

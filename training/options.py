@@ -14,13 +14,18 @@ def described(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
-def add_flags(parser: argparse._ActionsContainer, declared: type[Any]) -> None:
-    """One flag per field of the dataclass: int, float, str, bool, or a tuple of ints as `64,256,256`."""
-    hints = get_type_hints(declared)
+def add_flags(parser: argparse._ActionsContainer, declared: Any) -> None:
+    """One flag per field of the dataclass: int, float, str, bool, or a tuple of ints as `64,256,256`.
+
+    Args:
+        declared: the dataclass; or one of it, where `--help` is to show its values and not the class's defaults.
+    """
+    hints = get_type_hints(declared if isinstance(declared, type) else type(declared))
     for one in fields(declared):
         flag, kind = "--" + one.name.replace("_", "-"), hints[one.name]
         text = one.metadata.get("help", "")
-        shown = ",".join(map(str, one.default)) if isinstance(one.default, tuple) else one.default
+        default = getattr(declared, one.name)
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         text += f" (default {shown})"
         if kind is bool:
             parser.add_argument(flag, dest=one.name, action=argparse.BooleanOptionalAction, default=None, help=text)

@@ -8,6 +8,17 @@ from typing import Final, Literal
 Schedule = Literal["linear", "cosine", "one-cycle"]
 RISE: Final = 0.25  # of a one-cycle run, from a tenth of the rate up to it
 START: Final = 0.1
+RISING: Final = 0.1  # of any run: what a rise of so many steps takes at most
+
+
+def risen(steps: int, *, position: int, progress: float) -> float:
+    """The factor of a rate that rises evenly over that many steps, or over a tenth of the run if that is shorter.
+
+    Args:
+        position: steps that were taken before this one.
+        progress: they as a share of the run.
+    """
+    return min(1.0, max((position + 1) / max(1, steps), progress / RISING))
 
 
 def rate_factor(schedule: Schedule, progress: float) -> float:

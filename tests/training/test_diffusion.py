@@ -19,7 +19,7 @@ from training.loop import CHECKPOINT_FILE, Run, fit
 from training.networks.noise_level import learn
 from training.networks.unet import Denoiser, UNet
 from training.recipe import Batch
-from training.recipes.diffusion import FAR, Hyperparameters, Trainer
+from training.recipes.diffusion import FAR, GUIDED_ABOUT, GUIDED_SPREAD, Hyperparameters, Trainer
 
 SMALL = Hyperparameters(
     widths=(8, 16), blocks=(1, 1), told=16, epochs=8, batch_size=16, rise_steps=5, lr_filters=0.02, lr=0.01
@@ -148,8 +148,8 @@ def test_guidance_comes_to_rest_at_its_weight() -> None:
     # If the average has come to that already, the mean of what it aims at must be that again: known in closed form.
     recipe = trainer(Hyperparameters(widths=(8, 16), blocks=(1, 1), told=16, guidance=1.5))
     x = torch.zeros(6, 1, 8, 8)
-    sigma = torch.tensor([1.0, 1.0, 1.0, math.e, math.e, math.e])
-    weight = torch.where(sigma == 1, 1.5, 1 + 0.5 * math.exp(-0.5))[:, None, None, None]
+    sigma = GUIDED_ABOUT * torch.tensor([1.0, 1.0, 1.0, *3 * [math.exp(GUIDED_SPREAD)]])
+    weight = torch.tensor([1.5, 1.5, 1.5, *3 * [1 + 0.5 * math.exp(-0.5)]])[:, None, None, None]
     label = torch.tensor([0, 1, 4, 0, 1, 4])
     mean = torch.tensor([-1.0, 1.0, 0.0, 0.0, 0.0])
 

@@ -15,6 +15,7 @@ from app.core.manifest import DigitPicture
 from training.adversarial import Hyperparameters, Seen, Trainer, critic_loss, follow, generator_loss, squared_slope
 from training.collapse import PATIENCE, Watch
 from training.data.base import ImageDataset
+from training.generating import too_short
 from training.loop import Run, fit
 from training.networks.adversarial import Discriminator, Generator
 from training.recipe import Batch
@@ -239,8 +240,8 @@ def test_what_is_served_is_the_average_of_the_epoch_nearest_the_held_out_rows(
 ) -> None:
     recipe, history = learnt
     assert recipe.best_ratio == min(row["held_fd_ratio"] for row in history)
-    z = torch.randn(2500, SMALL.latent, generator=torch.Generator().manual_seed(1))
-    label = bars(64, seed=64)[1].repeat(40)[:2500]
+    z = torch.randn(320, SMALL.latent, generator=torch.Generator().manual_seed(1))
+    label = bars(64, seed=64)[1].repeat(5)
     again = judged(recipe.draw(recipe.best, z, label).permute(0, 2, 3, 1), label)
     assert again.fd_ratio == pytest.approx(recipe.best_ratio, rel=1e-5)
 
@@ -278,21 +279,64 @@ def test_a_generator_that_collapses_is_stopped_and_the_best_before_is_kept(tmp_p
     ("seen", "says"),
     [
         ([(0.5, 0.7)] * 20, None),
-        ([(0.5, 0.7), (0.5, 0.7), *[(0.2, 0.7)] * 3], "held-out recall 0.200, best 0.500"),
+        ([(0.5, 0.7), (0.5, 0.7), *[(0.2, 0.7)] * 3], "mode collapse: held-out recall 0.200, best 0.500"),
         ([(0.5, 0.7), *[(0.2, 0.7), (0.2, 0.7), (0.5, 0.7)] * 6], None),  # it came back each time
         ([(0.0, 0.7)] * 6 + [(0.5, 0.7)] * 14, None),  # recall may come late
-        ([(0.0, 0.7)] * 20, "held-out recall 0.000, best 0.000"),
+        ([(0.0, 0.7)] * 20, "nothing learnt: held-out recall 0.000, best 0.000, after 5,000 steps"),
         ([(0.5, 1.0)] * 5 + [(0.5, 0.7)] * 15, None),  # the discriminator is ahead at first
         ([(0.5, 0.7)] * 10 + [(0.5, 1.0)] * 10, "tells 100.0 % of pairs apart"),
     ],
 )
 def test_the_watch_tells_a_collapse_from_a_bad_epoch(seen: list[tuple[float, float]], says: str | None) -> None:
-    watch = Watch()
-    said = [watch.see(recall=r, told_apart=t, progress=(i + 1) / 20) for i, (r, t) in enumerate(seen)]
+    said = watched(seen, steps=500)
     if says is None:
         assert set(said) == {None}
     else:
         assert says in (said[-1] or "")
+
+
+@pytest.mark.parametrize("told_apart", [0.7, 1.0])
+def test_a_run_of_few_steps_in_which_nothing_was_learnt_goes_on_to_its_end(told_apart: float) -> None:
+    assert set(watched([(0.0, told_apart)] * 20, steps=1)) == {None}
+
+
+def test_so_few_held_out_rows_that_their_shares_are_chance_stop_nothing() -> None:
+    seen = [(0.5, 1.0), *[(0.0, 1.0)] * 19]
+    assert set(watched(seen, steps=500, rows=6)) == {None}
+    assert watched(seen, steps=500, rows=60)[-1] is not None
+
+
+def watched(seen: list[tuple[float, float]], *, steps: int, rows: int = 100) -> list[str | None]:
+    """What the watch says after each of 20 epochs; `seen` are recall and the share of pairs told apart."""
+    watch = Watch()
+    return [
+        watch.see(recall=r, told_apart=t, progress=(i + 1) / 20, steps=(i + 1) * steps, rows=rows)
+        for i, (r, t) in enumerate(seen)
+    ]
+
+
+def test_a_run_shorter_than_the_rise_reaches_the_full_rate(tmp_path: Path) -> None:
+    recipe = trainer(replace(SMALL, rise_steps=1000, hold=0.5))
+    step, rates = recipe.step, list[float]()
+
+    def remember(batch: Batch) -> dict[str, Tensor]:
+        figures = step(batch)
+        rates.append(recipe.optimisers[0].param_groups[0]["lr"])
+        return figures
+
+    recipe.step = remember  # type: ignore[method-assign]
+    trained(recipe, tmp_path, epochs=1)  # 20 steps
+    assert rates[0] == pytest.approx(SMALL.lr / 1000)
+    assert rates[2:10] == [SMALL.lr] * 8
+
+
+def test_a_run_too_short_to_learn_from_says_how_many_epochs_are_enough() -> None:
+    words = too_short(72, Hyperparameters(epochs=10, batch_size=64))
+    assert words is not None
+    assert "10 steps in all" in words
+    assert "--epochs 2000 would" in words
+    assert too_short(72, Hyperparameters(epochs=2000, batch_size=64)) is None
+    assert too_short(55_000, Hyperparameters()) is None
 
 
 def test_a_run_that_was_stopped_and_resumed_has_the_weights_of_one_that_was_not(tmp_path: Path) -> None:

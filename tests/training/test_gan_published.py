@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from torch import nn
 
 from tests.training.pictures import write_pictures
 from training.__main__ import main
+from training.adversarial import Hyperparameters
 from training.evaluation import onnx_model
 from training.export import Export, write_graph
 from training.generating import Served, ServedByLabel
 from training.networks.adversarial import Generator
+from training.recipes import cgan, gan
 
 
 @pytest.mark.parametrize("conditional", [False, True])
@@ -82,3 +85,16 @@ def test_a_batch_that_cannot_be_looked_at_in_eights_is_refused_before_training(
     arguments = ["gan", "--data", str(tmp_path / "pictures"), "--size", "8", "--models", str(tmp_path / "models")]
     assert main([*arguments, "--batch-size", "12", "--precision", "fp32"]) == 1
     assert "a multiple of 8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("recipe", "defaults"), [("gan", gan.DEFAULTS), ("cgan", cgan.DEFAULTS)])
+def test_help_says_the_hyperparameters_that_the_recipe_runs_with(
+    recipe: str, defaults: Hyperparameters, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([recipe, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for name, value in asdict(defaults).items():
+        flag = "--" + name.replace("_", "-") + " "
+        told = said.rpartition(flag)[2].partition("(default ")[2].partition(")")[0]
+        assert told == str(value), name

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from training.schedule import Schedule, rate_factor
+from training.schedule import Schedule, rate_factor, risen
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,18 @@ from training.schedule import Schedule, rate_factor
 def test_known_places(schedule: Schedule, known: dict[float, float]) -> None:
     for progress, factor in known.items():
         assert rate_factor(schedule, progress) == pytest.approx(factor, abs=1e-12)
+
+
+@pytest.mark.parametrize(("total", "first_full"), [(10_000, 199), (2000, 199), (1000, 100), (10, 1)])
+def test_a_rise_takes_its_steps_or_a_tenth_of_a_run_that_is_shorter(total: int, first_full: int) -> None:
+    factors = [risen(200, position=i, progress=i / total) for i in range(min(total, 300))]
+    assert factors == sorted(factors)
+    assert factors.index(1.0) == first_full
+    assert factors[0] == 1 / 200
+
+
+def test_a_rise_of_no_steps_is_at_its_end_at_once() -> None:
+    assert risen(0, position=0, progress=0.0) == 1
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "one-cycle"])

@@ -28,6 +28,7 @@ from training.networks.adversarial import Discriminator
 from training.networks.unet import Denoiser
 from training.options import add_flags, described, given, positive
 from training.recipe import Batch
+from training.schedule import risen
 from training.trajectories import Trajectories, trajectories, watched
 
 __all__ = ["add_options", "evaluate", "report", "train"]
@@ -52,7 +53,7 @@ class Hyperparameters:
     late_penalty: float = described(0.02, "weight of the squared slope from then on")
     late_adversarial: float = described(0.3, "weight of the discriminator's opinion from then on")
     penalty_every: int = described(8, "steps between slopes; their weight is as many times larger")
-    rise_steps: int = described(200, "steps over which the learning rates rise")
+    rise_steps: int = described(200, "steps over which the learning rates rise; a tenth of the run at most")
     fall: float = described(0.4, "share of the run at its end over which they fall to 0")
     unlabelled: float = described(0.1, "share of rows whose label is not told")
     ema_steps: float = described(500.0, "steps over which the weights are averaged for serving")
@@ -184,7 +185,7 @@ class Trainer:
         self.optimisers[player].step()
 
     def _set_rates(self, batch: Batch) -> None:
-        rise = min(1.0, (batch.position + 1) / self.h.rise_steps)
+        rise = risen(self.h.rise_steps, position=batch.position, progress=batch.progress)
         fall = min(1.0, (1 - batch.progress) / self.h.fall)
         for optimiser, rate in zip(self.optimisers, (self.h.lr, self.h.lr_critic), strict=True):
             for group in optimiser.param_groups:

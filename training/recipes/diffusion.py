@@ -27,6 +27,7 @@ from training.networks.unet import Denoiser
 from training.options import add_flags, described, given, positive
 from training.recipe import Batch
 from training.scaled_muon import ScaledMuon
+from training.schedule import risen
 
 __all__ = ["add_options", "evaluate", "report", "train"]
 
@@ -36,8 +37,8 @@ FAR: Final = (5.0, 80.0)
 # Guidance is learnt about the level at which a digit is decided, and little beyond: in noise alone it would only make
 # the pictures of a class alike, and at the edges there is nothing left to decide (Kynkaanniemi et al. 2024,
 # arXiv:2404.07724, on intervals).
-GUIDED_ABOUT: Final = 1.0
-GUIDED_SPREAD: Final = 1.0  # of the level's logarithm
+GUIDED_ABOUT: Final = 0.6
+GUIDED_SPREAD: Final = 0.6  # of the level's logarithm
 # Power-function averages (Karras et al. 2024, arXiv:2312.02696, equation 1): lengths in proportion to the run.
 POWERS: Final = {"long": 7.0, "short": 17.0}
 
@@ -53,7 +54,7 @@ class Hyperparameters:
     batch_size: int = described(128, "rows per optimisation step")
     lr_filters: float = described(8e-3, "learning rate of the convolutions (Muon)")
     lr: float = described(3e-3, "learning rate of everything else (Adam)")
-    rise_steps: int = described(100, "steps over which the learning rates rise")
+    rise_steps: int = described(100, "steps over which the learning rates rise; a tenth of the run at most")
     fall: float = described(0.3, "share of the run at its end over which they fall to 0; constant before")
     unlabelled: float = described(0.1, "share of rows whose label is not told, for guidance and sampling without one")
     # Where a digit is decided: from noise that hides its strokes to noise that leaves only its edges unsure.
@@ -61,7 +62,7 @@ class Hyperparameters:
     log_sigma_spread: float = described(1.2, "of the noise levels trained on")
     # Sampling begins with noise alone: with so much of it that the mean picture, which is missing, does not count.
     far: float = described(0.04, "share of rows at still higher levels, once the learning rates fall")
-    guidance: float = described(1.4, "how much more than it is a label learns to count, once the learning rates fall")
+    guidance: float = described(1.8, "how much more than it is a label learns to count, once the learning rates fall")
 
 
 class Trainer:
@@ -195,7 +196,7 @@ class Trainer:
         return torch.where(beyond >= 0, (low + beyond * (high - low)).exp(), sigma)
 
     def _set_rates(self, batch: Batch) -> None:
-        rise = min(1.0, (batch.position + 1) / self.h.rise_steps)
+        rise = risen(self.h.rise_steps, position=batch.position, progress=batch.progress)
         fall = min(1.0, (1 - batch.progress) / self.h.fall)
         for optimiser, rate in zip(self.optimisers.values(), (self.h.lr_filters, self.h.lr), strict=True):
             for group in optimiser.param_groups:

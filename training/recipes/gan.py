@@ -26,7 +26,7 @@ DEFAULTS: Final = Hyperparameters(epochs=10, penalty=1.0, penalty_end=0.02)
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
     parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
-    add_flags(parser.add_argument_group("hyperparameters (these defaults are for digits)"), Hyperparameters)
+    add_flags(parser.add_argument_group("hyperparameters (these defaults are for digits)"), DEFAULTS)
 
 
 def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:

@@ -23,7 +23,7 @@ from training.loop import Run, fit, run_folder
 from training.networks.resnet import GaussianEncoder, PictureDecoder
 from training.options import add_flags, described, given, positive
 from training.recipe import Batch
-from training.schedule import Schedule, rate_factor
+from training.schedule import Schedule, rate_factor, risen
 from training.variational import Coder, evaluate, finish, report
 
 __all__ = ["add_options", "evaluate", "report", "train"]
@@ -43,7 +43,7 @@ class Hyperparameters:
     batch_size: int = described(200, "rows per optimisation step")
     lr: float = described(3e-3, "learning rate (AdamW)")
     schedule: Schedule = described("cosine", "how the learning rates change over the run, after their rise")
-    rise_steps: int = described(200, "steps over which the learning rates rise")
+    rise_steps: int = described(200, "steps over which the learning rates rise; a tenth of the run at most")
     weight_decay: float = described(0.03, "of the weights, times the learning rate")
     # Latents that carry nothing yet are otherwise switched off before they can learn to (Sonderby et al. 2016).
     kl_warm_up: float = described(0.05, "share of the run over which the weight of the KL term rises to 1")
@@ -176,7 +176,7 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
 
     def _set_rates(self, batch: Batch) -> None:
-        rise = min(1.0, (batch.position + 1) / self.h.rise_steps)
+        rise = risen(self.h.rise_steps, position=batch.position, progress=batch.progress)
         for group in self.optimiser.param_groups:
             group["lr"] = self.h.lr * rise * rate_factor(self.h.schedule, batch.progress)
 
