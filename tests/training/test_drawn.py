@@ -97,22 +97,31 @@ def test_the_least_sure_come_first_with_what_was_read() -> None:
 
 
 def test_ratios_are_drawn_over_evaluations() -> None:
-    svg = ratio_chart({"heun": [(15, 1.3), (7, 2.0)], "multistep": [(4, 3.0), (8, 1.6)]})
+    svg = ratio_chart({"heun": [(15, 1.3, 500), (7, 2.0, 500)], "multistep": [(4, 3.0, 500), (8, 1.6, 500)]})
     drawing = ET.fromstring(svg)
-    assert len(drawing.findall("polyline")) == 2
-    assert {text.text for text in drawing.findall("text")} >= {"4", "8", "Evaluations", "FD ratio"}
+    assert len(drawing.findall(".//polyline")) == 2
+    assert {text.text for text in drawing.findall(".//text")} >= {"4", "8", "Evaluations", "FD ratio"}
+    assert "hollow" not in svg
+    assert "pictures" not in svg
     assert ratio_chart({}) == ""
+
+
+def test_ratios_from_fewer_pictures_are_hollow_and_the_legend_says_so() -> None:
+    drawing = ET.fromstring(ratio_chart({"multistep": [(4, 3.0, 10_000), (6, 1.1, 500), (8, 1.6, 10_000)]}))
+    dots = sorted(drawing.findall(".//circle"), key=lambda dot: float(dot.attrib["cx"]))
+    assert ["hollow" in dot.attrib["class"] for dot in dots] == [False, True, False]
+    assert "○ from 500 pictures" in [word.text for word in drawing.findall(".//tspan")]
 
 
 @pytest.mark.parametrize(
     ("name", "higher", "shown"),
     [
-        ("fd_ratio", False, "1.2500"),
-        ("fd_ratio_pooled", False, "1.2500"),
-        ("memorisation", True, "1.2500"),
+        ("fd_ratio", False, "1.25"),
+        ("fd_ratio_pooled", False, "1.25"),
+        ("memorisation", True, "1.250"),
         ("recall", True, "125.00\u202f%"),
         ("class_share", True, "125.00\u202f%"),
-        ("cas_gap", False, "1.2500"),
+        ("cas_gap", False, "1.25"),
     ],
 )
 def test_the_measures_of_drawn_pictures_have_their_better_side(name: str, higher: bool, shown: str) -> None:

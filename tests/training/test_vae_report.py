@@ -105,7 +105,7 @@ def test_the_page_opens_with_the_likelihood_and_its_uncertainty() -> None:
     assert "85.50 nats ± 0.49 (95 % interval over rows)" in page.text
     assert f"{85.5 / np.log(2) / 16:.3f} bits a pixel" in page.text
     assert "in 4 of its 6 latents" in page.text
-    assert "at most 86.0000 nats ✓ reached" in page.text
+    assert "at most 86.00 nats ✓ reached" in page.text
 
 
 def test_used_latents_are_traversed_in_the_order_of_what_they_say() -> None:

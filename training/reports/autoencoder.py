@@ -373,4 +373,4 @@ def _histogram(errors: NDArray[np.float64], limit: float) -> str:
     parts.append(f'<text x="{width - charts.RIGHT}" y="{top - 6}" text-anchor="end">unusual from the line on</text>')
     parts.append(f'<text x="{(left + width) / 2}" y="{height - 4}" text-anchor="middle">mean squared error</text>')
     inside = "".join(parts)
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Held-out rows by error">{inside}</svg>'
+    return charts.svg([inside], width, height, "Held-out rows by error")

@@ -1,6 +1,6 @@
 """Charts as inline SVG, coloured by the page's CSS variables, so that one drawing suits light and dark.
 
-Classes used: `grid`, `ideal`, `band`, `whisker`, `bar`, `one` to `five` (the series), `muted`, `strong`.
+Classes used: `grid`, `ideal`, `band`, `whisker`, `bar`, `one` to `five` (the series), `hollow`, `muted`, `strong`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from numpy.typing import NDArray
 
@@ -17,6 +17,9 @@ from training.evaluation.classification import Bin, wilson_interval
 
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 30, 38
+LARGEST: Final = 1.25  # times its own size that a chart is shown at most
+LETTER: Final = 7.4  # what a letter of a title or a legend takes at most, on average
+ROW: Final = 17  # of a legend
 
 Point = tuple[float, float]
 Colour = Literal["one", "two", "three", "four", "five"]
@@ -24,12 +27,13 @@ Colour = Literal["one", "two", "three", "four", "five"]
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One series: finite points in order of x; `high` is the edge of a band above."""
+    """One series: finite points in order of x; `high` is the edge of a band above, `hollow` points are empty dots."""
 
     label: str
     points: Sequence[Point]
     colour: Colour = "one"
     high: Sequence[Point] = ()
+    hollow: Sequence[Point] = ()
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,11 @@ def line_chart(
     x_ticks: Sequence[float] | None = None,
     from_zero: bool = False,
     legend: bool = True,
+    hollow: str = "",
 ) -> str:
     """Lines over one pair of axes; a lone point is a dot. Without any point: an empty string.
 
-    Without `legend` the page says what the colours mean, once for several charts.
+    Without `legend` the page says what the colours mean, once for several charts. `hollow` says what empty dots mean.
     """
     points = [p for line in lines for p in (*line.points, *line.high)]
     if not points:
@@ -88,7 +93,7 @@ def line_chart(
     low, high = _padded(min(ys), max(ys), log_y, 0.06)
     y = Scale(0.0 if from_zero and not log_y else low, high, HEIGHT - BOTTOM, TOP, log_y)
     shown = [t for t in (x.ticks() if x_ticks is None else x_ticks) if log_x or float(t).is_integer()]
-    parts = [_grid(x, y, shown, y.ticks(), x_label, y_label), _legend(lines) if legend else ""]
+    parts = [_grid(x, y, shown, y.ticks(), x_label)]
     for line in lines:
         at = [f"{x(a):.1f},{y(b):.1f}" for a, b in line.points]
         if line.high:
@@ -98,9 +103,16 @@ def line_chart(
             parts.append(f'<polyline class="line {line.colour}" points="{" ".join(at)}"/>')
         if len(at) <= 12:
             parts += [
-                f'<circle class="dot {line.colour}" cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="3"/>' for p in at
+                f'<circle class="dot {line.colour}{" hollow" * (point in line.hollow)}" '
+                f'cx="{x(point[0]):.1f}" cy="{y(point[1]):.1f}" r="3"/>'
+                for point in line.points
             ]
-    return _svg(parts, WIDTH, HEIGHT, f"{y_label} over {x_label}")
+    words = [(line.label, str(line.colour)) for line in lines] if legend and (len(lines) > 1 or hollow) else []
+    if hollow and any(line.hollow for line in lines):
+        words.append((f"○ {hollow}", "muted"))
+    head, extra = _head(y_label, words)
+    moved = [f'<g transform="translate(0 {extra})">', *parts, "</g>"] if extra else parts
+    return svg([*head, *moved], WIDTH, HEIGHT + extra, f"{y_label} over {x_label}")
 
 
 def reliability_chart(bins: Sequence[Bin], *, label: str) -> str:
@@ -131,7 +143,7 @@ def reliability_chart(bins: Sequence[Bin], *, label: str) -> str:
     parts.append(_text(LEFT - 7, base - 2, "rows", anchor="end"))
     parts += [_text(x(v), base + 15, f"{100 * v:.0f}", anchor="middle") for v in fifths]
     parts.append(_text(x(0.5), base + 33, "Confidence, %", anchor="middle"))
-    return _svg(parts, int(LEFT + side + 14), int(base + 40), f"Reliability {label}: accuracy over confidence")
+    return svg(parts, int(LEFT + side + 14), int(base + 40), f"Reliability {label}: accuracy over confidence")
 
 
 def confusion_map(confusion: NDArray[Any]) -> str:
@@ -153,25 +165,44 @@ def confusion_map(confusion: NDArray[Any]) -> str:
     parts.append(_text(30 + side / 2, 20, f"given label, all {k} in their order", anchor="middle"))
     turn = f"translate(20 {30 + side / 2}) rotate(-90)"
     parts.append(f'<text class="muted" text-anchor="middle" transform="{turn}">true label</text>')
-    return _svg(parts, int(side + 45), int(side + 45), "Map of confused classes")
+    return svg(parts, int(side + 45), int(side + 45), "Map of confused classes")
 
 
-def _grid(x: Scale, y: Scale, xs: Sequence[float], ys: Sequence[float], x_label: str, y_label: str) -> str:
+def _grid(x: Scale, y: Scale, xs: Sequence[float], ys: Sequence[float], x_label: str) -> str:
     parts = []
     for v in ys:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>')
         parts.append(_text(LEFT - 7, y(v) + 4, tick(v), anchor="end"))
     parts += [_text(x(v), HEIGHT - BOTTOM + 17, tick(v), anchor="middle") for v in xs]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, x_label, anchor="middle"))
-    parts.append(_text(4, 13, y_label, anchor="start", strong=True))
     return "".join(parts)
 
 
-def _legend(lines: Sequence[Line]) -> str:
-    if len(lines) < 2:
-        return ""
-    words = [f'<tspan class="{line.colour}" dx="10">{escape(line.label)}</tspan>' for line in lines]
-    return f'<text class="legend" x="{WIDTH - RIGHT}" y="13" text-anchor="end">{"".join(words)}</text>'
+def _head(title: str, words: Sequence[tuple[str, str]]) -> tuple[list[str], int]:
+    """The title and, beside it or where that is too narrow in rows below, the legend's (words, class); and how many
+    pixels these rows take."""
+    rows: list[list[tuple[str, str]]] = [list(words)]
+    if sum(_wide(word) for word, _ in words) > WIDTH - RIGHT - LETTER * len(title):
+        rows, left = [[]], 0.0
+        for word, colour in words:
+            if _wide(word) > left:
+                rows.append([])
+                left = WIDTH - RIGHT
+            rows[-1].append((word, colour))
+            left -= _wide(word)
+    parts = [_text(4, 13, title, anchor="start", strong=True)]
+    for i, row in enumerate(rows):
+        inside = "".join(f'<tspan class="{colour}" dx="10">{escape(word)}</tspan>' for word, colour in row)
+        if inside:
+            parts.append(
+                f'<text class="legend" x="{WIDTH - RIGHT}" y="{13 + ROW * i}" text-anchor="end">{inside}</text>'
+            )
+    return parts, ROW * (len(rows) - 1)
+
+
+def _wide(word: str) -> float:
+    """Pixels that a legend's word takes, with the space before it."""
+    return LETTER * len(word) + 10
 
 
 def _text(
@@ -187,9 +218,13 @@ def _text(
     return f'<text class="{name}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _svg(parts: Sequence[str], width: int, height: int, label: str) -> str:
-    inside = "".join(parts)
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{inside}</svg>'
+def svg(parts: Sequence[str], width: int, height: int, label: str) -> str:
+    """A drawing of `parts` (SVG), no larger than `LARGEST` times its own size on a page that is wide."""
+    inside, most = "".join(parts), round(LARGEST * width)
+    return (
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{most}px" role="img" aria-label="{escape(label)}">'
+        f"{inside}</svg>"
+    )
 
 
 def tick(value: float) -> str:

@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.manifest import Domain, Manifest, Measure
+from app.core.manifest import Domain, Manifest
 from training.evaluation.onnx_model import Latency
 from training.evaluation.translation import Floats, Pixels, Scored, absolute_errors, in_8_bits, psnr
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import THIN, count, figure, goal_of, percent, table, title_of, verdict
+from training.reports.words import THIN, count, percent, table
 
 SHOWN: Final = 20
 WORST: Final = 12
@@ -105,19 +105,9 @@ class CycleReport:
         return f"{note[:1].upper()}{note[1:]}." if note else ""
 
     def _figures(self) -> str:
-        def row(q: Measure) -> str:
-            goal = f"{goal_of(q)}<small>{verdict(q)}</small>" if q.goal is not None else "–"
-            about = f"{escape(q.protocol)}. {count(q.rows)} rows."
-            value = figure(q.value, q.name, q.unit)
-            return (
-                f'<tr><td class="wide">{escape(title_of(q.name))}<small>{about}</small></td>'
-                f"<td>{value}</td><td>{goal}</td></tr>"
-            )
-
-        rows = [row(q) for q in self.manifest.quality]
         untouched = " and ".join(f"{psnr(self._untouched(one)):.1f}{THIN}dB {_words(one)}" for one in self.scored)
         note = f'<p class="note">A translator that changes nothing would reach {escape(untouched)}.</p>'
-        return note + table(("Measure", "Value", "Goal"), rows) if rows else ""
+        return note + sections.measures(self.manifest) if self.manifest.quality else ""
 
     def _untouched(self, one: Scored) -> NDArray[np.float64]:
         given, truth = (x.astype(np.float64) / 255 for x in (one.given, one.truth))

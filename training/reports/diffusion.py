@@ -16,25 +16,20 @@ from app.core import latents, samplers, sampling
 from app.core.manifest import Manifest
 from app.core.sampled import SamplerName
 from training.evaluation import denoising, drawing
-from training.evaluation.diffused import Published
-from training.evaluation.frechet import nearest
+from training.evaluation.diffused import CURVE_PICTURES, Published
 from training.evaluation.judges import Judges
 from training.evaluation.onnx_model import Latency
-from training.reports import charts, mosaics, sections
+from training.reports import charts, drawn, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import count, figure, goal_of, table, title_of, verdict
+from training.reports.words import count, figure, table
 
 Array = NDArray[np.float32]
 
-SHOWN: Final = 100  # the first seeds' pictures
 SEED: Final = 0
 ACROSS: Final = 20
-NEIGHBOURS: Final = 3
 BESIDE: Final = 10
-WORST: Final = 20
-WORST_OF: Final = 1000
+SEARCHED: Final = 1000  # pictures among which the failures are the worst
 FRAMES: Final = 12
-COLOURS: Final[tuple[charts.Colour, ...]] = ("one", "two", "three", "four", "five")
 SPACE: Final = '<div style="height:10px"></div>'
 WORDS: Final = {
     "multistep": "DPM-Solver++(2M), second order",
@@ -87,7 +82,7 @@ class DiffusionReport:
             ("neighbours", "Nothing copied", self._neighbours()),
             ("between", "Between two seeds", self._between()),
             ("failures", "What fails", self._failures()),
-            ("figures", "Figures", self._figures()),
+            ("figures", "Figures", sections.measures(self.manifest)),
             ("training", "Over training", self._training()),
             ("latency", "How fast one evaluation is", sections.latency(self.latency)),
             ("facts", "Facts", sections.facts(self.manifest)),
@@ -111,10 +106,10 @@ class DiffusionReport:
         return first.name, first.steps
 
     @cached_property
-    def _drawn(self) -> tuple[Array, NDArray[np.int64]]:
-        """Pictures by the default sampler and their labels, which come in turn; the first `SHOWN` are shown."""
-        labels = np.arange(WORST_OF, dtype=np.int64) % max(1, self._model.classes)
-        return self._model.draw(labels, *self._default), labels
+    def _drawn(self) -> tuple[Array, NDArray[np.int64] | None]:
+        """Pictures of seed 0 by the default sampler and what was asked for, the labels in turn, if it knows any."""
+        labels = np.arange(SEARCHED, dtype=np.int64) % max(1, self._model.classes)
+        return self._model.draw(labels, *self._default), labels if self._model.classes else None
 
     def _claim(self) -> str:
         found = {q.name: q for q in self.manifest.quality}
@@ -131,47 +126,41 @@ class DiffusionReport:
         )
 
     def _samples(self) -> str:
-        pictures, labels = self._drawn[0][:SHOWN], self._drawn[1][:SHOWN]
-        order = np.lexsort((np.arange(len(labels)), labels))
         name, steps = self._default
-        drawing_ = mosaics.mosaic(pictures[order], columns=max(1, SHOWN // max(1, self._model.classes)), alt="Digits")
-        return (
-            _note(
-                f"The first {SHOWN} pictures of seed {SEED}, none chosen, none left out; one row per label, "
-                f"{name} with {steps} {'step' if steps == 1 else 'steps'}."
-            )
-            + drawing_
-            + self._without_label()
-        )
+        how = f"; {name} with {steps} {'step' if steps == 1 else 'steps'}, none chosen."
+        return drawn.gallery(*self._drawn, labels=self.manifest.labels, how=how) + self._without_label()
 
     def _without_label(self) -> str:
+        if not self._model.classes:
+            return ""
         nothing = np.full(3 * ACROSS, self._model.classes, np.int64)
         pictures = self._model.draw(nothing, *self._default)
-        return _note("The same model without a label: it draws whatever it likes.") + mosaics.mosaic(
+        return drawn.note("The same model without a label: it draws whatever it likes.") + mosaics.mosaic(
             pictures, columns=ACROSS, alt="Digits of all kinds"
         )
 
     def _steps(self) -> str:
-        lines = [
-            charts.Line(label=name, points=[(float(n), ratio) for n, ratio in points], colour=colour)
-            for (name, points), colour in zip(self.ratios.items(), COLOURS, strict=False)
-        ]
-        ticks = sorted({float(n) for points in self.ratios.values() for n, _ in points} & {1, 2, 4, 8, 16, 32, 64})
-        plot = charts.line_chart(
-            lines, x_label="evaluations", y_label="FD ratio", log_x=len(ticks) > 1, log_y=True, x_ticks=ticks or None
-        )
-        rows = [
-            f'<tr><td class="left">{escape(name)}<small>{escape(WORDS.get(name, ""))}</small></td><td>{n}</td>'
-            f"<td>{ratio:.2f}</td></tr>"
+        measured = {q.name: q.rows for q in self.manifest.quality}
+        few = min(CURVE_PICTURES, *measured.values()) if measured else CURVE_PICTURES
+        curves = {
+            name: [
+                (n, ratio, measured.get(f"fd_ratio_{n}", few) if name == self._default[0] else few)
+                for n, ratio in points
+            ]
             for name, points in self.ratios.items()
-            for n, ratio in points
+        }
+        rows = [
+            f'<tr><td class="left">{_sampler(name) if i == 0 else ""}</td><td>{n}</td><td>{count(pictures)}</td>'
+            f"<td>{ratio:.2f}</td></tr>"
+            for name, points in curves.items()
+            for i, (n, ratio, pictures) in enumerate(points)
         ]
         return (
-            _note(
+            drawn.note(
                 "Fréchet distance to the test pictures, over that of as many training pictures: 1 is what real ones "
-                "have. By how often the net is asked; where the figures table does not have a point, it is from 500 "
-                "pictures, the excess over as many real ones: such points are less certain, and have been lower than "
-                "those of all 10,000. More evaluations are not always better: they follow the net more closely, its "
+                f"have. By how often the net is asked. Hollow points are from {count(few)} pictures, the excess over "
+                "as many real ones: they are less certain, have been lower than those of all pictures, and are not to "
+                "be compared with these. More evaluations are not always better: they follow the net more closely, its "
                 "faults included"
                 + (
                     ", and a net made for few evaluations was never trained for more."
@@ -179,9 +168,9 @@ class DiffusionReport:
                     else "."
                 )
             )
-            + f'<div style="max-width:40rem">{plot}</div>'
+            + f'<div class="side">{table(("<Sampler", "Evaluations", "Pictures", "FD ratio"), rows)}'
+            + f'<div class="plot">{drawn.ratio_chart(curves)}</div></div>'
             + self._by_steps()
-            + table(("<Sampler", "Evaluations", "FD ratio"), rows)
         )
 
     def _by_steps(self) -> str:
@@ -192,7 +181,7 @@ class DiffusionReport:
         counts = tuple(n for n in tried if n <= self._model.declared.samplers[0].max_steps)
         grid = np.stack([self._model.draw(labels, name, n) for n in counts])
         said = ", ".join(str(n) for n in counts)
-        return _note(f"The same seeds by {name} in {said} steps, from above.") + mosaics.mosaic(grid, alt="Digits")
+        return drawn.note(f"The same seeds by {name} in {said} steps, from above.") + mosaics.mosaic(grid, alt="Digits")
 
     def _chain(self) -> str:
         levels = sampling.karras(FRAMES, start=self._model.declared.sigma_max, end=0.05, rho=7.0)
@@ -208,12 +197,12 @@ class DiffusionReport:
         backwards = np.concatenate([_seen(at, sigma) for at, sigma, _ in walk])
         thought = np.concatenate([np.clip(denoised, 0, 1) for _, _, denoised in walk])
         return (
-            _note(
+            drawn.note(
                 "Forwards, q(x | x0): a test picture under more and more noise, from left to right (each frame scaled "
                 "to be seen). The chain forgets it."
             )
             + mosaics.mosaic(forwards, columns=len(forwards), alt="A digit vanishes in noise", scale=3)
-            + _note(
+            + drawn.note(
                 f"Backwards by {name}, from noise alone, asked for the same label: above what the sampler holds, below "
                 "what the net believes to see in it, the mean of all pictures that could lie beneath."
             )
@@ -227,7 +216,7 @@ class DiffusionReport:
         beside = {"told": found["beside"]["told"], "BM3D": found["beside"]["bm3d"], "NLM": found["beside"]["nlm"]}
         lines = [
             charts.Line(label=label, points=list(zip(levels, values, strict=True)), colour=colour)
-            for (label, values), colour in zip(beside.items(), COLOURS, strict=False)
+            for (label, values), colour in zip(beside.items(), drawn.COLOURS, strict=False)
         ]
         plot = charts.line_chart(lines, x_label="sigma, pixels in [0, 1]", y_label="PSNR, dB")
         rows = [
@@ -239,7 +228,7 @@ class DiffusionReport:
         ]
         heads = ("Sigma", "Noisy", "Told", "Blind", "Sigma off by, %", "Told, first 500", "BM3D", "NLM")
         return (
-            _note(
+            drawn.note(
                 "One evaluation of the same net, without a label: the mean of what the picture can have been. Told the "
                 "noise level, or with the estimator's word for it. PSNR in dB, mean over test pictures; the last three "
                 "columns are of the same 500."
@@ -258,21 +247,13 @@ class DiffusionReport:
             grid = np.stack([np.clip(noisy, 0, 1), np.clip(clean, 0, 1), x.astype(np.float32) / 255])
             said = ", ".join(f"{value:.1f}" for value in found)
             parts.append(
-                _note(f"Sigma {sigma:g}: noisy, denoised blind, the truth. PSNR from the left: {said} dB.")
+                drawn.note(f"Sigma {sigma:g}: noisy, denoised blind, the truth. PSNR from the left: {said} dB.")
                 + mosaics.mosaic(grid, alt="Noisy digits, denoised, and as they were", scale=3)
             )
         return SPACE.join(parts)
 
     def _neighbours(self) -> str:
-        pictures, _ = self._drawn
-        train = self.judge.data.train_x.numpy()
-        _, index = nearest(pictures[:BESIDE], train.astype(np.float32) / 255, limit=NEIGHBOURS)
-        beside = train[index.T].astype(np.float32) / 255
-        grid = np.concatenate([pictures[None, :BESIDE], beside])
-        return _note(
-            f"Above {BESIDE} drawn pictures, below each the {NEIGHBOURS} training pictures nearest to it, pixel "
-            "by pixel: of the same kind, not the same."
-        ) + mosaics.mosaic(grid, alt="Drawn digits above their nearest training pictures", scale=3)
+        return drawn.neighbours(self._drawn[0], self.judge.data.train_x.numpy())
 
     def _between(self) -> str:
         ends = next(samplers.noises(2 * 5, self._model.shape, SEED + 1)).reshape(10, -1)
@@ -288,36 +269,13 @@ class DiffusionReport:
             label = np.full(FRAMES, 2 * k % max(1, self._model.classes), np.int64)
             walk = samplers.begun(name, np.float32(levels[0]) * noise, levels, fresh)
             rows.append(np.clip(drawing.ended(walk, self._model.ask, label), 0, 1))
-        return _note(
+        return drawn.note(
             "Noise that turns from one seed's into another's along a great circle, the label kept: what is drawn turns "
             f"with it. {name}, {steps} {'step' if steps == 1 else 'steps'}."
         ) + mosaics.mosaic(np.stack(rows), alt="Digits that turn into one another")
 
     def _failures(self) -> str:
-        pictures, labels = self._drawn
-        if not self._model.classes:
-            return ""
-        likely = self.judge.probabilities(pictures)[np.arange(len(labels)), labels]
-        worst = np.argsort(likely, kind="stable")[:WORST]
-        seen = self.judge.labels(pictures)
-        names = self.manifest.labels
-        said = ", ".join(f"{names[labels[i]]} (read as {names[seen[i]]})" for i in worst)
-        wrong = int((seen != labels).sum())
-        return _note(
-            f"Of the first {count(len(labels))} pictures, the {WORST} in which a classifier finds least of "
-            f"what was asked for; {wrong} of all are read as something else. Asked for: {escape(said)}."
-        ) + mosaics.mosaic(pictures[worst], columns=WORST, alt="The least convincing digits")
-
-    def _figures(self) -> str:
-        rows = []
-        for q in self.manifest.quality:
-            goal = f"{goal_of(q)}<small>{verdict(q)}</small>" if q.goal is not None else "–"
-            about = f"{escape(q.protocol)}. {count(q.rows)} rows."
-            rows.append(
-                f'<tr><td class="wide">{escape(title_of(q.name))}<small>{about}</small></td>'
-                f"<td>{figure(q.value, q.name, q.unit)}</td><td>{goal}</td></tr>"
-            )
-        return table(("Measure", "Value", "Goal"), rows) if rows else ""
+        return drawn.failures(*self._drawn, self.judge)
 
     def _training(self) -> str:
         kinds = {
@@ -329,7 +287,7 @@ class DiffusionReport:
         found = []
         for title, keys in kinds.items():
             lines = []
-            for key, colour in zip(keys, COLOURS, strict=False):
+            for key, colour in zip(keys, drawn.COLOURS, strict=False):
                 points = [(row.get("epoch", i + 1.0), row[key]) for i, row in enumerate(self.history) if key in row]
                 if points:
                     points = points[1:] if len(points) > 4 else points  # the first would flatten the others
@@ -344,5 +302,5 @@ def _seen(x: Array, sigma: float) -> Array:
     return np.clip(0.5 + (x - 0.5) / max(1.0, 3.0 * sigma), 0, 1) if sigma > 0 else np.clip(x, 0, 1)
 
 
-def _note(text: str) -> str:
-    return f'<p class="note">{text}</p>'
+def _sampler(name: str) -> str:
+    return f"{escape(name)}<small>{escape(WORDS.get(name, ''))}</small>"

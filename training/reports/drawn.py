@@ -27,8 +27,9 @@ FAILURES: Final = 24
 COLOURS: Final[tuple[Colour, ...]] = ("one", "two", "three", "four", "five")
 
 
-def gallery(pictures: Pictures, asked: Integers | None = None, *, labels: Sequence[str] = ()) -> str:
-    """The pictures of the first seeds as a sheet; where classes were asked for, a column for each.
+def gallery(pictures: Pictures, asked: Integers | None = None, *, labels: Sequence[str] = (), how: str = ".") -> str:
+    """The pictures of the first seeds as a sheet; where classes were asked for, a column for each. `how` (HTML) ends
+    the sentence that says so.
 
     Args:
         asked: (N,), index into `labels`; of each class as many are shown, a hundred in all or fewer.
@@ -36,17 +37,18 @@ def gallery(pictures: Pictures, asked: Integers | None = None, *, labels: Sequen
     if asked is None:
         shown = _floats(pictures[:SHOWN])
         across = min(len(shown), 20)
-        return f"{_note(f'The first {count(len(shown))} seeds.')}{mosaic(shown, alt='What it draws', columns=across)}"
+        words = f"The first {count(len(shown))} seeds{how}"
+        return f"{note(words)}{mosaic(shown, alt='What it draws', columns=across)}"
     columns = [np.flatnonzero(np.asarray(asked) == k) for k in range(len(labels))]
     deep = min(max(1, SHOWN // len(labels)), *map(len, columns))
     sheet = np.stack([_floats(pictures[rows[:deep]]) for rows in columns], axis=1)  # (deep, K, H, W, C)
-    words = f"Of each class the first {count(deep)} seeds, in columns: {', '.join(map(escape, labels))}."
-    return f"{_note(words)}{mosaic(sheet, alt='What it draws, by class', scale=2)}"
+    words = f"Of each class the first {count(deep)} seeds, in columns: {', '.join(map(escape, labels))}{how}"
+    return f"{note(words)}{mosaic(sheet, alt='What it draws, by class', scale=2)}"
 
 
 def ways(frames: Pictures, words: str) -> str:
     """Interpolations, or chains: frames (rows, frames, H, W, C), a line for each row; `words` (HTML) say of what."""
-    return f"{_note(words)}{mosaic(_floats(frames), alt='Step by step', gap=1)}"
+    return f"{note(words)}{mosaic(_floats(frames), alt='Step by step', gap=1)}"
 
 
 def neighbours(pictures: Pictures, train: Pictures, *, limit: int = 20) -> str:
@@ -59,7 +61,7 @@ def neighbours(pictures: Pictures, train: Pictures, *, limit: int = 20) -> str:
         f" that are nearest by their pixels. The smallest distance is {distances[:, 0].min():.2f}, the median "
         f"{np.median(distances[:, 0]):.2f} (Euclidean, pixels from 0 to 1): 0 would be a copy."
     )
-    return f"{_note(words)}{mosaic(np.concatenate([first[None], near]), alt='Pictures and their nearest', scale=2)}"
+    return f"{note(words)}{mosaic(np.concatenate([first[None], near]), alt='Pictures and their nearest', scale=2)}"
 
 
 def failures(pictures: Pictures, asked: Integers | None, judge: Judges, *, limit: int = FAILURES) -> str:
@@ -87,21 +89,32 @@ def failures(pictures: Pictures, asked: Integers | None, judge: Judges, *, limit
             f"{percent(float((read == wanted).mean()), len(p))} of all."
         )
     shape = f"{pictures.shape[2]}/{pictures.shape[1]}"
-    return f'{_note(intro)}<div class="pictures close" style="--shape:{shape}">{"".join(cards)}</div>'
+    return f'{note(intro)}<div class="pictures close" style="--shape:{shape}">{"".join(cards)}</div>'
 
 
-def ratio_chart(curves: Mapping[str, Sequence[tuple[int, float]]], *, what: str = "FD ratio") -> str:
-    """FD ratio over evaluations, both on log scales, as SVG: by sampler, points (evaluations, ratio). Five at most."""
+def ratio_chart(curves: Mapping[str, Sequence[tuple[int, float, int]]], *, what: str = "FD ratio") -> str:
+    """FD ratio over evaluations, both on log scales, as SVG: by sampler, points (evaluations, ratio, pictures).
+
+    Points from fewer pictures than others are hollow: they are not to be compared with those. Five samplers at most.
+    """
+    counts = sorted({pictures for points in curves.values() for _, _, pictures in points})
     lines = [
-        Line(label=name, points=sorted(points), colour=colour)
+        Line(
+            label=name,
+            points=[(at, ratio) for at, ratio, _ in sorted(points)],
+            colour=colour,
+            hollow=[(at, ratio) for at, ratio, pictures in points if pictures < counts[-1]],
+        )
         for (name, points), colour in zip(curves.items(), COLOURS, strict=False)
     ]
-    asked = [at for points in curves.values() for at, _ in points]
+    fewer = f"from {' or '.join(map(count, counts[:-1]))} pictures" if len(counts) > 1 else ""
+    asked = [at for points in curves.values() for at, _, _ in points]
     ticks = [2.0**k for k in range(11) if asked and min(asked) <= 2**k <= max(asked)]
-    return line_chart(lines, x_label="Evaluations", y_label=what, log_x=True, log_y=True, x_ticks=ticks)
+    return line_chart(lines, x_label="Evaluations", y_label=what, log_x=True, log_y=True, x_ticks=ticks, hollow=fewer)
 
 
-def _note(words: str) -> str:
+def note(words: str) -> str:
+    """A paragraph of HTML `words` that says what is seen below it."""
     return f'<p class="note">{words}</p>'
 
 

@@ -17,7 +17,7 @@ from training.evaluation.judges import Judges
 from training.evaluation.onnx_model import Latency
 from training.reports import charts, drawn, sections
 from training.reports.page import Page, Section
-from training.reports.words import count, figure, goal_of, table, title_of, verdict
+from training.reports.words import figure
 
 SHOWN: Final = 100
 SEARCHED: Final = 5000  # pictures among which the failures are the worst
@@ -70,7 +70,7 @@ class GanReport:
         m = self.manifest
         parts = [
             ("samples", "What it draws", self._samples()),
-            ("figures", "Figures", self._figures()),
+            ("figures", "Figures", sections.measures(m)),
             ("ways", "From one to another", self._ways()),
             ("classes", "The same numbers through all classes", self._classes()),
             ("neighbours", "Nothing is copied", self._neighbours()),
@@ -110,16 +110,6 @@ class GanReport:
             share = figure(found["class_share"].value, "class_share")
             claim += f", and {share} of them show what was asked for"
         return claim + "; one evaluation each."
-
-    def _figures(self) -> str:
-        rows = []
-        for q in self.manifest.quality:
-            goal = f"{goal_of(q)}<small>{verdict(q)}</small>" if q.goal is not None else "–"
-            rows.append(
-                f'<tr><td class="wide">{escape(title_of(q.name))}<small>{escape(q.protocol)}. {count(q.rows)} rows.'
-                f"</small></td><td>{figure(q.value, q.name, q.unit)}</td><td>{goal}</td></tr>"
-            )
-        return table(("Measure", "Value", "Goal"), rows) if rows else ""
 
     def _samples(self) -> str:
         _, pictures, asked = self._first

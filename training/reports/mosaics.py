@@ -115,4 +115,7 @@ def bars(values: Sequence[float], *, y_label: str, x_label: str) -> str:
     middle = left + (width - left - 10) / 2
     parts.append(f'<text class="muted" x="{middle}" y="{height - 8}" text-anchor="middle">{escape(x_label)}</text>')
     inside = "".join(parts)
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(y_label)}">{inside}</svg>'
+    return (
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label="{escape(y_label)}">'
+        f"{inside}</svg>"
+    )

@@ -16,7 +16,7 @@ from training.evaluation.onnx_model import Latency
 from training.evaluation.restoration import LEVELS, Array, Photo, Published, noisy, psnr
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import THIN, count, figure, goal_of, milliseconds, table, title_of, verdict
+from training.reports.words import THIN, milliseconds, table
 
 SHOWN_LEVEL: Final = 25
 CROP: Final = 144  # side of the crops shown, from the middle
@@ -70,7 +70,7 @@ class PhotoDenoiserReport:
         m = self.manifest
         parts = [
             ("photos", "The best, the median and the worst of BSD68", self._photos()),
-            ("figures", "Figures", self._figures()),
+            ("figures", "Figures", sections.measures(m)),
             ("beside", "Beside others", self._beside()),
             ("strength", "From faint to strong", self._curve()),
             ("taken", "What is taken away", self._taken()),
@@ -139,15 +139,6 @@ class PhotoDenoiserReport:
             "figures as the papers have them, trained on the same 400 photos where they are trained.</p>"
             f"{table(('<Denoiser', *(f'noise {level}' for level in LEVELS), '<Source'), rows)}"
         )
-
-    def _figures(self) -> str:
-        rows = [
-            f'<tr><td class="wide">{escape(title_of(q.name))}<small>{escape(q.protocol)}; {count(q.rows)} photos, '
-            f"seed {q.seeds[0]}</small></td><td>{figure(q.value, q.name, q.unit)}</td>"
-            f"<td>{goal_of(q) or '–'}<small>{verdict(q)}</small></td></tr>"
-            for q in self.manifest.quality
-        ]
-        return table(("Measure", "This model", "Goal"), rows)
 
     def _curve(self) -> str:
         curve = self.found["curve"]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
+from string import ascii_lowercase
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.manifest import Manifest
+from app.core.manifest import Manifest, Measure
 from training.evaluation import classification as measure
 from training.evaluation.onnx_model import Latency
 from training.reports import charts
 from training.reports.words import (
     THIN,
     count,
+    decimals,
     figure,
     goal_of,
     kind_of,
@@ -29,6 +32,7 @@ from training.reports.words import (
 )
 
 HEADLINES: Final = ("accuracy", "nll", "ece")
+LONG: Final = 40  # letters of a clause from which on a letter stands for it
 
 Probabilities = NDArray[np.float32]
 
@@ -41,7 +45,7 @@ def tiles(
     for name in headlines:
         q = next((q for q in m.quality if name in (q.name, kind_of(q.name))), None)
         if q is not None:
-            lines = ["" if q.spread is None else f"± {figure(q.spread, q.name, q.unit)}", _seeds(q.seeds)]
+            lines = [_spread(q), _seeds(q.seeds)]
             if q.goal is not None:
                 lines += [f"goal: {goal_of(q)}", verdict(q)]
             if len(q.seeds) > 1 and name in own:
@@ -75,13 +79,13 @@ def reproduce(m: Manifest, evaluate_command: str) -> str:
 def figures(m: Manifest, own: Mapping[str, float]) -> str:
     """Every measure of the manifest with protocol and seeds; this model's own where the manifest has none."""
     rows = []
-    for q in m.quality:
-        spread = "" if q.spread is None else f"<small>± {figure(q.spread, q.name, q.unit)}</small>"
+    said, about = _protocols(m.quality)
+    for q, words in zip(m.quality, about, strict=True):
+        spread = "" if q.spread is None else f"<small>{_spread(q)}</small>"
         same = next((figure(own[name], name) for name in own if name == kind_of(q.name)), "–")
         goal = f"{goal_of(q)}<small>{verdict(q)}</small>" if q.goal is not None else "–"
-        about = f"{escape(q.protocol)} {count(q.rows)} rows, {_seeds(q.seeds)}."
         value = figure(q.value, q.name, q.unit)
-        rows.append(_row(title_of(q.name), about, f"{value}{spread}", same, goal))
+        rows.append(_row(title_of(q.name), words, f"{value}{spread}", same, goal))
     known = {kind_of(q.name) for q in m.quality}
     rows += [
         _row(title_of(name), PROTOCOLS[name], *(("–", figure(mine, name), "–") if m.quality else (figure(mine, name),)))
@@ -95,8 +99,49 @@ def figures(m: Manifest, own: Mapping[str, float]) -> str:
     return (
         '<p class="note">Published: as the manifest says, the mean and sample standard deviation where there are '
         "several seeds. This model: worked out for this page from the probabilities of the model beside it.</p>"
-        f"{table(('Measure', 'Published', 'This model', 'Goal'), rows)}"
+        f"{table(('Measure', 'Published', 'This model', 'Goal'), rows)}{said}"
     )
+
+
+def measures(m: Manifest) -> str:
+    """Every measure of the manifest with its protocol and goal, for models whose figures are all of one net."""
+    said, about = _protocols(m.quality)
+    rows = [
+        _row(
+            title_of(q.name),
+            words,
+            f"{figure(q.value, q.name, q.unit)}{'' if q.spread is None else f'<small>{_spread(q)}</small>'}",
+            f"{goal_of(q)}<small>{verdict(q)}</small>" if q.goal is not None else "–",
+        )
+        for q, words in zip(m.quality, about, strict=True)
+    ]
+    return f"{table(('Measure', 'Value', 'Goal'), rows)}{said}" if rows else ""
+
+
+def _protocols(quality: Sequence[Measure]) -> tuple[str, list[str]]:
+    """What is to be said once below the table, and of each measure what is its own. HTML.
+
+    A protocol is clauses between semicolons. What all share is said once, and so is a long clause that some share: it
+    gets a letter there, which stands for it in the rows.
+    """
+    clauses = [[*q.protocol.rstrip(".").split("; "), f"{count(q.rows)} rows", _seeds(q.seeds)] for q in quality]
+    often = Counter(clause for own in clauses for clause in dict.fromkeys(own))
+    common = [clause for clause in often if len(quality) > 1 and often[clause] == len(quality)]
+    shared = [clause for clause in often if clause not in common and often[clause] > 1 and len(clause) > LONG]
+    letters = dict(zip(shared, ascii_lowercase, strict=False))
+    about = [
+        "; ".join(f"({letters[c]})" if c in letters else escape(c) for c in own if c not in common) for own in clauses
+    ]
+    lines = [f"({letter}) {escape(clause)}." for clause, letter in letters.items()]
+    if common:
+        lines.append(f"All: {escape('; '.join(common))}.")
+    return "".join(f'<p class="said">{line}</p>' for line in lines), about
+
+
+def _spread(q: Measure) -> str:
+    """`± 0.02 %`, with the decimals of the value; nothing where there is none."""
+    digits = decimals(q.value, q.name, q.unit)
+    return "" if q.spread is None else f"± {figure(q.spread, q.name, q.unit, digits=digits)}"
 
 
 def _row(title: str, about: str, *cells: str) -> str:

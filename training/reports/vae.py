@@ -16,7 +16,7 @@ from app.core.manifest import Manifest
 from training.evaluation.onnx_model import Latency
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import THIN, count, figure, goal_of, table, title_of, verdict
+from training.reports.words import THIN, count, table
 
 USED: Final = 0.05  # nats of KL divergence, mean over rows, from which a latent counts as used
 MANIFOLD_SIDE: Final = 20
@@ -57,7 +57,7 @@ class VaeReport:
         """The page, ready to be written."""
         m, z = self.manifest, len(self.kl)
         parts = [
-            ("figures", "Figures", self._figures()),
+            ("figures", "Figures", sections.measures(m)),
             ("manifold", "The manifold", self._manifold() if z == 2 else ""),
             ("plane", "The plane of the two latents", self._plane() if z == 2 else ""),
             ("samples", "Drawn from the prior", self._samples()),
@@ -117,17 +117,6 @@ class VaeReport:
             f"<strong>{q.value:.2f}{THIN}nats</strong>{give}, or {bits:.3f} bits a pixel, by the importance-weighted "
             f"bound on {count(q.rows)} test rows. It says all of it in {used}."
         )
-
-    def _figures(self) -> str:
-        rows = []
-        for q in self.manifest.quality:
-            goal = f"{goal_of(q)}<small>{verdict(q)}</small>" if q.goal is not None else "–"
-            about = f"{escape(q.protocol)}. {count(q.rows)} rows."
-            rows.append(
-                f'<tr><td class="wide">{escape(title_of(q.name))}<small>{about}</small></td>'
-                f"<td>{figure(q.value, q.name, q.unit)}</td><td>{goal}</td></tr>"
-            )
-        return table(("Measure", "Value", "Goal"), rows) if rows else ""
 
     def _manifold(self) -> str:
         latent = self.manifest.latent

@@ -51,6 +51,7 @@ TITLES: Final = {
 HIGHER: Final = ("accuracy", "precision", "recall", "f1", "top5", "auc", "r2", "psnr", "elbo", "share", "memorisation")
 LOWER: Final = ("nll", "ece", "brier", "error", "loss", "mse", "rmse", "mae", "kl", "ratio", "gap")
 SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5", "coverage", "share")
+DECIMALS: Final = {"ratio": 2, "memorisation": 3, "gap": 2}
 THUMBNAIL = 96
 
 
@@ -81,20 +82,25 @@ def title_of(name: str) -> str:
     first, _, rest = name.partition("_")
     if name not in TITLES and first in TITLES and rest:
         return f"{TITLES[first]}, {rest.replace('_', ' ')}"
-    first, _, rest = name.partition("_")
-    if name not in TITLES and first in TITLES and rest:
-        return f"{TITLES[first]}, {rest.replace('_', ' ')}"
     return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
+def decimals(value: float, name: str, unit: str = "") -> int:
+    """How many decimals of a measure tell something: what other seeds or rows would change is noise, not a figure."""
+    if unit in ("%", "dB") or (not unit and kind_of(name) in SHARES):
+        return 2
+    return DECIMALS.get(kind_of(name), 2 if abs(value) >= 1 else 4)
+
+
 def figure(value: float, name: str, unit: str = "", *, digits: int | None = None) -> str:
-    """A value with its unit; shares without a unit become per cent."""
+    """A value with its unit, and `digits` decimals in place of its own; shares without a unit become per cent."""
+    digits = decimals(value, name, unit) if digits is None else digits
     kind = kind_of(name)
     if not unit and kind in SHARES:
         value, unit = 100 * value, "%"
     if not unit and kind == "nll":
         unit = "nats"
-    text = f"{value:.{(2 if unit in ('%', 'dB') else 4) if digits is None else digits}f}"
+    text = f"{value:.{digits}f}"
     return f"{text}{THIN}{escape(unit)}" if unit else text
 
 
@@ -104,7 +110,7 @@ def goal_of(m: Measure) -> str:
         return ""
     kind = kind_of(m.name)
     side = "at least " if kind in HIGHER else "at most " if kind in LOWER else ""
-    return side + figure(m.goal, m.name, m.unit)
+    return side + figure(m.goal, m.name, m.unit, digits=decimals(m.value, m.name, m.unit))
 
 
 def verdict(m: Measure) -> str:
@@ -115,10 +121,10 @@ def verdict(m: Measure) -> str:
     lacking = m.goal - m.value if kind in HIGHER else m.value - m.goal
     if lacking <= 0:
         return '<span class="reached">✓ reached</span>'
-    amount = figure(lacking, m.name, m.unit)
-    if amount.startswith("0.00"):
-        amount = figure(lacking, m.name, m.unit, digits=4)
-    return f'<span class="missed">✗ missed by {amount.replace("%", "points")}</span>'
+    digits = decimals(m.value, m.name, m.unit)
+    least = 10.0**-digits / (100 if not m.unit and kind in SHARES else 1)
+    by = f"by {'less than ' if lacking < least / 2 else ''}{figure(max(lacking, least), m.name, m.unit, digits=digits)}"
+    return f'<span class="missed">✗ missed {by.replace("%", "points")}</span>'
 
 
 def seconds(value: float) -> str:
