@@ -218,7 +218,9 @@ class DiffusionReport:
             charts.Line(label=label, points=list(zip(levels, values, strict=True)), colour=colour)
             for (label, values), colour in zip(beside.items(), drawn.COLOURS, strict=False)
         ]
-        plot = charts.line_chart(lines, x_label="sigma, pixels in [0, 1]", y_label="PSNR, dB")
+        plot = charts.line_chart(
+            lines, x_label="sigma, pixels in [0, 1]", y_label="PSNR, dB", log_x=True, x_ticks=levels
+        )
         rows = [
             f"<tr><td>{sigma:g}</td><td>{found['noisy'][i]:.2f}</td><td>{found['told'][i]:.2f}</td>"
             f"<td>{found['blind'][i]:.2f}</td><td>{100 * found['sigma_error'][i]:.1f}</td>"
