@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.core import opponent
 from app.core.manifest import Plane
 from app.core.tiles import Tiling
+from app.tasks.denoise.unclipped import Part, unclipped
 from app.wire.raw import Pixels, floats
 
 LINES: Final = 128  # that are put together at once
@@ -37,7 +38,18 @@ class Photo:
 
     def cut(self, places: Sequence[int]) -> Tiles:
         """The tiles at these places, by their numbers."""
-        return np.stack([self._cut(place) for place in places])
+        return np.stack([self._cut(self._place(place)) for place in places])
+
+    def noisy_parts(self, most: int) -> list[Part]:
+        """Of places evenly spread, `most` at most, the part of each whose noise is not clipped; whole places where
+        there is no such part anywhere."""
+        whole = [self._place(place) for place in range(len(self))]
+        parts = [part for part in map(self._unclipped, whole) if part is not None] or whole
+        return [parts[i] for i in np.linspace(0, len(parts) - 1, min(len(parts), most)).round().astype(int)]
+
+    def cut_parts(self, parts: Sequence[Part]) -> Tiles:
+        """A tile of each, mirrored outwards where the part is smaller than that."""
+        return np.stack([self._cut(part) for part in parts])
 
     def add(self, tiles: Tiles, start: int) -> None:
         """Tiles without noise, the first of which belongs to the place `start`."""
@@ -54,10 +66,18 @@ class Photo:
             made[top : top + LINES] = part if as_floats else np.rint(part * 255)
         return made
 
-    def _cut(self, place: int) -> Tiles:
+    def _place(self, place: int) -> Part:
         row, column = divmod(place, len(self._tiling.lefts))
         top, left, side = self._tiling.tops[row], self._tiling.lefts[column], self._plane.tile
-        part = self.pixels[top : top + side, left : left + side]
-        # Of its own size it is one tile, mirrored outwards where the photo is smaller than that.
-        alone = Tiling.of(*part.shape[:2], tile=side, overlap=self._plane.overlap)
-        return np.concatenate([alone.cut(plane) for plane in opponent.to_planes(floats(part))])
+        height, width = self.pixels.shape[:2]
+        return Part(top, left, min(top + side, height), min(left + side, width))
+
+    def _unclipped(self, place: Part) -> Part | None:
+        found = unclipped(self.pixels[place.top : place.bottom, place.left : place.right])
+        return None if found is None else found.moved(place.top, place.left)
+
+    def _cut(self, part: Part) -> Tiles:
+        pixels = self.pixels[part.top : part.bottom, part.left : part.right]
+        # Of its own size it is one tile, mirrored outwards where it is smaller than that.
+        alone = Tiling.of(*pixels.shape[:2], tile=self._plane.tile, overlap=self._plane.overlap)
+        return np.concatenate([alone.cut(plane) for plane in opponent.to_planes(floats(pixels))])

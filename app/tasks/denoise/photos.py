@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,13 @@ from app.wire.waiting import until
 LARGE: Final = 1 << 20  # pixels of a photo
 LARGE_AT_ONCE: Final = 2  # of one model; each is held as floats, the others wait as they came
 AHEAD: Final = 2  # groups in the queue: while one is run the next is there already
-LOOKED_AT: Final = 64  # places of a photo whose noise is estimated
+LOOKED_AT: Final = 64  # parts of a photo whose noise is estimated
 HELD: Final = 64 << 20  # pixels of all photos that one model is at or that wait for it
 RETRY_S: Final = 10.0  # after which a few of so many are done
 _PREPARED, _HELD = "photos", "photos held"
 SURE: Final = 0.1  # of a photo, after which its speed is known
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -105,17 +107,28 @@ async def _turn(runs: Runs, pixels: Pixels) -> AsyncIterator[None]:
 
 
 async def _estimated(runs: Runs, photo: Photo, plane: Plane) -> NDArray[np.float32]:
-    """Of each plane, the median over tiles evenly spread: (C,).
+    """Of each plane, the median over parts evenly spread, in proportion to their size: (C,).
 
     Each for itself: the colours of common photos have another noise than their brightness.
     """
-    places = np.unique(np.linspace(0, len(photo) - 1, min(len(photo), LOOKED_AT)).round().astype(int)).tolist()
+    parts = await runs.aside(lambda: photo.noisy_parts(LOOKED_AT), photo.pixels.size)
     found = []
-    for group in _groups(places, photo, runs):
-        tiles = await _cut(runs, photo, plane, group)
+    for group in _groups(parts, photo, runs):
+        tiles = await runs.aside(partial(photo.cut_parts, group), len(group) * photo.channels * plane.tile**2)
         found.append((await runs.estimate(_as_rows(tiles, plane))).reshape(tiles.shape[:2]))
-    levels: NDArray[np.float32] = np.clip(np.median(np.concatenate(found), axis=0), *span_of(runs.model.manifest))
-    return levels
+    sigmas = np.concatenate(found) / np.array([[part.kept] for part in parts])  # (parts, C)
+    levels = _median(sigmas, np.array([part.size for part in parts]))
+    return np.clip(levels, *span_of(runs.model.manifest)).astype(np.float32)
+
+
+def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of each column of values (n, C), each as often as its weight (n,) says: (C,)."""
+    order = np.argsort(values, axis=0)
+    ends = np.cumsum(weights[order], axis=0)
+    middles = ends - weights[order] / 2
+    half = weights.sum() / 2
+    found = zip(middles.T, np.take_along_axis(values, order, axis=0).T, strict=True)
+    return np.array([np.interp(half, middle, column) for middle, column in found])
 
 
 async def _denoise(runs: Runs, photo: Photo, plane: Plane, levels: NDArray[np.float32]) -> None:
@@ -146,8 +159,8 @@ async def _denoise(runs: Runs, photo: Photo, plane: Plane, levels: NDArray[np.fl
         await asyncio.gather(*left, return_exceptions=True)
 
 
-def _groups(places: Sequence[int], photo: Photo, runs: Runs) -> Iterator[Sequence[int]]:
-    """Places whose planes make one run at most."""
+def _groups(places: Sequence[T], photo: Photo, runs: Runs) -> Iterator[Sequence[T]]:
+    """Places or parts whose planes make one run at most."""
     most = max(1, runs.model.manifest.max_rows // photo.channels)
     return (places[at : at + most] for at in range(0, len(places), most))
 
