@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.core.sampled import SamplerName, Sampling
-from app.core.samplers import begun, levels, noises
+from app.core.samplers import begun, levels, noises, weighed
 from app.core.sampling import Steps
 
 Array = NDArray[np.float32]
@@ -48,7 +48,7 @@ def guided(ask: Ask, weight: float, nothing: int) -> Ask:
 
     def both(x: Array, sigma: Levels, label: Labels) -> Array:
         plain = ask(x, sigma, np.full_like(label, nothing))
-        return plain + np.float32(weight) * (ask(x, sigma, label) - plain)
+        return weighed(np.concatenate([ask(x, sigma, label), plain]), weight)
 
     return both
 
