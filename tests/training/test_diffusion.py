@@ -12,8 +12,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from app.core.manifest import DigitPicture
+from training.__main__ import main
 from training.data.base import DataError, ImageDataset
-from training.diffusing import Served, fresh, noised, taught
+from training.diffusing import MADE_BY, Served, fresh, noised, taught
 from training.export import Export, write_graph
 from training.loop import CHECKPOINT_FILE, Run, fit
 from training.networks.noise_level import learn
@@ -213,10 +214,22 @@ def test_a_checkpoint_teaches_with_its_better_average(tmp_path: Path) -> None:
 def test_a_file_that_is_no_checkpoint_teaches_nothing(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     torch.save({"recipe": {}}, path)
-    with pytest.raises(DataError, match=r"other\.pt: expected a checkpoint of the recipe diffusion"):
-        taught(path, dataset())
-    with pytest.raises(DataError, match=r"none\.pt: expected a checkpoint"):
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "words.pt").write_text("no checkpoint", encoding="utf-8")
+    for name in ("other", "empty", "words"):
+        with pytest.raises(DataError, match=rf"{name}\.pt: is no teacher, .* run of the recipe `diffusion`"):
+            taught(tmp_path / f"{name}.pt", dataset())
+
+
+def test_where_there_is_no_teacher_the_command_that_makes_one_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=r"none\.pt: no such file; .*`python -m training diffusion --data mnist`"):
         taught(tmp_path / "none.pt", dataset())
+    monkeypatch.setenv("COLUMNS", "400")  # no line is broken
+    with pytest.raises(SystemExit):
+        main(["consistency", "--help"])
+    assert MADE_BY in capsys.readouterr().out
 
 
 def test_pictures_that_cannot_be_halved_twice_are_refused() -> None:
