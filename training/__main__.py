@@ -19,6 +19,7 @@ from accelerate import Accelerator
 
 from app.core.errors import LoadRefused
 from app.core.manifest import Manifest, Measure
+from app.core.measures import is_better_higher
 from app.core.trial import trials
 from training import data, lessons, recipes
 from training.data import DataError, tables
@@ -27,7 +28,6 @@ from training.export import PublishError
 from training.loop import Interrupted
 from training.options import integers, positive
 from training.recipe import Family
-from training.reports.words import is_better_higher
 
 TOLERANCE: Final = 1e-4  # two runtimes may sum in another order; one row of 10,000 may then change sides
 

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.core.measures import figure, is_better_higher
 from training.evaluation.judges import Judges
 from training.reports.drawn import failures, gallery, neighbours, ratio_chart, ways
-from training.reports.words import figure, is_better_higher
 
 LABELS = ("left", "right")
 

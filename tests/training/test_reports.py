@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,9 +22,12 @@ from app.core.manifest import (
     PhotoPicture,
     TensorSpec,
 )
+from app.core.measures import figure, goal_of, verdict
 from training.evaluation.onnx_model import Latency
+from training.reports.charts import Line, line_chart
 from training.reports.classifier import ClassifierReport
 from training.reports.page import write
+from training.reports.sections import measures
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HISTORY = {
@@ -225,6 +229,30 @@ def test_a_missed_goal_is_marked_missed_and_a_reached_one_reached() -> None:
     assert "goal: at most 1.00 % ✗ missed by 0.50 points" in text
 
 
+def test_figures_have_the_decimals_that_tell_something_and_a_miss_below_them_is_no_zero() -> None:
+    def measured(name: str, value: float, goal: float, unit: str = "") -> Measure:
+        return Measure(name=name, value=value, unit=unit, protocol="Once.", rows=40, seeds=(1,), goal=goal)
+
+    assert figure(16.4534, "fd_ratio_4") == "16.45"
+    assert verdict(measured("fd_ratio_4", 16.4534, 2.5)).endswith("missed by 13.95</span>")
+    assert goal_of(measured("nll", 84.5, 86, "nats")) == "at most 86.00\u202fnats"
+    assert verdict(measured("accuracy", 0.99999, 1.0)).endswith("missed by less than 0.01\u202fpoints</span>")
+    assert verdict(measured("fd_ratio", 2.004, 2.0)).endswith("missed by less than 0.01</span>")
+
+
+def test_what_protocols_share_is_said_once() -> None:
+    long = "drawn from the very same seeds by the very same sampler"
+    quality = tuple(
+        Measure(name=name, value=0.5, protocol=f"{name} of pictures; {said}in fp32", rows=40, seeds=(0,))
+        for name, said in (("precision", f"{long}; "), ("recall", f"{long}; "), ("f1", ""))
+    )
+    text = Page(measures(manifest(("a", "b"), quality=quality))).text
+    assert "Precision precision of pictures; (a) 50.00 %" in text
+    assert "F1 f1 of pictures 0.5000" in text
+    assert text.count(long) == 1
+    assert text.endswith(f"(a) {long}. All: in fp32; 40 rows; one seed: 0.")
+
+
 def test_the_matrix_counts_what_was_taken_for_what() -> None:
     y = np.array([0, 0, 0, 1, 1, 2])
     page = report(y, np.array([0, 0, 1, 1, 1, 0]), k=3, labels=("ant", "bee", "cat"))
@@ -239,6 +267,17 @@ def test_any_number_of_classes_makes_a_readable_page(k: int) -> None:
     assert len(matrix) == (1 if k <= 25 else 0)
     assert "Most frequent" in page.text
     assert ("The other" in page.text) == (k > 25)
+
+
+def test_a_legend_that_does_not_fit_beside_the_title_stands_below_it() -> None:
+    def drawn(title: str) -> ET.Element:
+        lines = [Line(label=name, points=[(1, 1), (2, 2)]) for name in ("training", "held-out")]
+        return ET.fromstring(line_chart(lines, x_label="epoch", y_label=title))
+
+    short, long = drawn("Loss"), drawn("Mean absolute error of all that was seen")
+    assert [row.attrib["y"] for row in short.findall("text[@class='legend']")] == ["13"]
+    assert [row.attrib["y"] for row in long.findall("text[@class='legend']")] == ["30"]
+    assert int(long.attrib["viewBox"].split()[3]) == int(short.attrib["viewBox"].split()[3]) + 17
 
 
 def test_a_classifier_without_mistakes_says_so() -> None:

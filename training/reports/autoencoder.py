@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
+from app.core.measures import THIN, figure
 from training.evaluation.onnx_model import Latency
 from training.evaluation.reconstruction import squared_errors
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import THIN, count, figure, table
+from training.reports.words import count, table
 
 SIDE: Final = 10  # of the block of digits
 PLANE_ROWS: Final = 5000

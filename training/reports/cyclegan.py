@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Domain, Manifest
+from app.core.measures import THIN
 from training.evaluation.onnx_model import Latency
 from training.evaluation.translation import Floats, Pixels, Scored, absolute_errors, in_8_bits, psnr
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import THIN, count, percent, table
+from training.reports.words import count, percent, table
 
 SHOWN: Final = 20
 WORST: Final = 12

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.core import latents, samplers, sampling
 from app.core.manifest import Manifest
+from app.core.measures import figure
 from app.core.sampled import SamplerName
 from training.evaluation import denoising, drawing
 from training.evaluation.diffused import CURVE_PICTURES, Published
@@ -21,7 +22,7 @@ from training.evaluation.judges import Judges
 from training.evaluation.onnx_model import Latency
 from training.reports import charts, drawn, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import count, figure, table
+from training.reports.words import count, table
 
 Array = NDArray[np.float32]
 

@@ -6,9 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from app.core.measures import THIN
 from training.evaluation import onnx_model
 from training.reports.page import Section
-from training.reports.words import THIN, table
+from training.reports.words import table
 
 # What was tried, epochs, held-out rows right in per cent.
 TRIED: Final = (

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from app.core import latents
 from app.core.manifest import Manifest
+from app.core.measures import figure
 from training.evaluation.judges import Judges
 from training.evaluation.onnx_model import Latency
 from training.reports import charts, drawn, sections
 from training.reports.page import Page, Section
-from training.reports.words import figure
 
 SHOWN: Final = 100
 SEARCHED: Final = 5000  # pictures among which the failures are the worst

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
+from app.core.measures import figure, title_of
 from app.core.tables import NumberColumn
 from training.data.table import TableDataset
 from training.reports import sections
 from training.reports.charts import Line, line_chart
 from training.reports.page import Page, Section
 from training.reports.plane import Plane
-from training.reports.words import count, figure, table, title_of
+from training.reports.words import count, table
 
 FINE: Final = 121
 SHOWN: Final = 400  # rows in the plane

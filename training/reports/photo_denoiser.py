@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
+from app.core.measures import THIN
 from training.evaluation.bm3d import bm3d
 from training.evaluation.onnx_model import Latency
 from training.evaluation.restoration import LEVELS, Array, Photo, Published, noisy, psnr
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import THIN, milliseconds, table
+from training.reports.words import milliseconds, table
 
 SHOWN_LEVEL: Final = 25
 CROP: Final = 144  # side of the crops shown, from the middle
@@ -70,7 +71,7 @@ class PhotoDenoiserReport:
         m = self.manifest
         parts = [
             ("photos", "The best, the median and the worst of BSD68", self._photos()),
-            ("figures", "Figures", sections.measures(m)),
+            ("figures", "Figures", sections.measures(m, unit="photos")),
             ("beside", "Beside others", self._beside()),
             ("strength", "From faint to strong", self._curve()),
             ("taken", "What is taken away", self._taken()),

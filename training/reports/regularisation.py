@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from app.core.measures import THIN
 from training.reports import lesson
 from training.reports.charts import Line, line_chart
 from training.reports.page import Section
-from training.reports.words import THIN, count, table
+from training.reports.words import count, table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,23 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest, Measure
+from app.core.measures import THIN, decimals, figure, goal_of, kind_of, title_of, verdict
 from training.evaluation import classification as measure
 from training.evaluation.onnx_model import Latency
 from training.reports import charts
-from training.reports.words import (
-    THIN,
-    count,
-    decimals,
-    figure,
-    goal_of,
-    kind_of,
-    milliseconds,
-    reading,
-    seconds,
-    table,
-    title_of,
-    verdict,
-)
+from training.reports.words import count, milliseconds, reading, seconds, table
 
 HEADLINES: Final = ("accuracy", "nll", "ece")
 LONG: Final = 40  # letters of a clause from which on a letter stands for it
@@ -103,9 +91,12 @@ def figures(m: Manifest, own: Mapping[str, float]) -> str:
     )
 
 
-def measures(m: Manifest) -> str:
-    """Every measure of the manifest with its protocol and goal, for models whose figures are all of one net."""
-    said, about = _protocols(m.quality)
+def measures(m: Manifest, *, unit: str = "rows") -> str:
+    """Every measure of the manifest with its protocol and goal, for models whose figures are all of one net.
+
+    `unit` says of what there were so many.
+    """
+    said, about = _protocols(m.quality, unit=unit)
     rows = [
         _row(
             title_of(q.name),
@@ -118,13 +109,13 @@ def measures(m: Manifest) -> str:
     return f"{table(('Measure', 'Value', 'Goal'), rows)}{said}" if rows else ""
 
 
-def _protocols(quality: Sequence[Measure]) -> tuple[str, list[str]]:
+def _protocols(quality: Sequence[Measure], *, unit: str = "rows") -> tuple[str, list[str]]:
     """What is to be said once below the table, and of each measure what is its own. HTML.
 
     A protocol is clauses between semicolons. What all share is said once, and so is a long clause that some share: it
     gets a letter there, which stands for it in the rows.
     """
-    clauses = [[*q.protocol.rstrip(".").split("; "), f"{count(q.rows)} rows", _seeds(q.seeds)] for q in quality]
+    clauses = [[*q.protocol.rstrip(".").split("; "), f"{count(q.rows)} {unit}", _seeds(q.seeds)] for q in quality]
     often = Counter(clause for own in clauses for clause in dict.fromkeys(own))
     common = [clause for clause in often if len(quality) > 1 and often[clause] == len(quality)]
     shared = [clause for clause in often if clause not in common and often[clause] > 1 and len(clause) > LONG]

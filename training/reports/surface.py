@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
+from app.core.measures import figure
 from app.core.tables import NumberColumn
 from training.data import rules
 from training.data.table import TableDataset
 from training.reports.plane import Plane
-from training.reports.words import figure
 from training.tabular.evidence import Evidence
 from training.tabular.measures import answers_of
 

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest, Measure
+from app.core.measures import THIN, figure
 from app.core.tables import CategoryColumn, NumberColumn
 from training.data.table import TableDataset
 from training.reports import sections, surface
 from training.reports import table_charts as drawn
 from training.reports.charts import Line, line_chart
 from training.reports.page import Page, Section
-from training.reports.words import THIN, count, figure, table
+from training.reports.words import count, table
 from training.tabular.evidence import SHUFFLES, Evidence
 from training.tabular.measures import answers_of, figures, truth_figures
 from training.tabular.nested import COVERAGES, OUTER

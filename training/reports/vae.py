@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from app.core import latents
 from app.core.manifest import Manifest
+from app.core.measures import THIN
 from training.evaluation.onnx_model import Latency
 from training.reports import charts, mosaics, sections
 from training.reports.page import Page, Section
-from training.reports.words import THIN, count, table
+from training.reports.words import count, table
 
 USED: Final = 0.05  # nats of KL divergence, mean over rows, from which a latent counts as used
 MANIFOLD_SIDE: Final = 20
