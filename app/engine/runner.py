@@ -31,12 +31,15 @@ class Answer:
         queue_s: from `submit` until its first run began.
         run_s: the length of the runs that it took part in, together.
         batch_rows: the rows of the largest of them.
+        queued_at, ended_at: `perf_counter()` at `submit` and after its last run; 0 where nothing was run.
     """
 
     tensors: Tensors
     queue_s: float
     run_s: float
     batch_rows: int
+    queued_at: float = 0.0
+    ended_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -94,7 +97,8 @@ class Runner:
                 self._serve(batch[:middle], outcomes)
                 self._serve(batch[middle:], outcomes)
             return
-        run_s = perf_counter() - started_at
+        ended_at = perf_counter()
+        run_s = ended_at - started_at
         self._pace.observe(rows, run_s, monotonic())
         counters.runs_of_rows[rows] += 1
         counters.seconds_of_rows[rows] += run_s
@@ -109,13 +113,13 @@ class Runner:
             part = {name: array[offset:until] for name, array in outputs.items()}
             offset = until
             if begin == 0 and end == job.rows:  # nearly all are run at one piece
-                self._advance(job, part, outcomes)
+                self._advance(job, part, ended_at, outcomes)
                 continue
             job.parts.append(part)
             if end == job.rows:
-                self._advance(job, joined(job.parts), outcomes)
+                self._advance(job, joined(job.parts), ended_at, outcomes)
 
-    def _advance(self, job: Job, outputs: Tensors, outcomes: Outcomes) -> None:
+    def _advance(self, job: Job, outputs: Tensors, ended_at: float, outcomes: Outcomes) -> None:
         """All rows of a job have been run: it is done, or goes on to its next step."""
         if job.sampler is not None:
             job.steps += 1
@@ -136,7 +140,8 @@ class Runner:
                 log.warning("%s: a sampler failed", self._name, exc_info=error)
                 outcomes.ended.append((job, self._as_failure(error)))
                 return
-        answer = Answer(outputs, job.started_at - job.queued_at, job.run_s, job.batch_rows)
+        queued_at = job.queued_at
+        answer = Answer(outputs, job.started_at - queued_at, job.run_s, job.batch_rows, queued_at, ended_at)
         outcomes.ended.append((job, answer))
 
     def _as_failure(self, error: BaseException) -> LecternError:

@@ -12,18 +12,24 @@ from app.wire.context import Context, Trace
 
 @dataclass(slots=True)
 class Took:
-    """Seconds; rows of the largest run that was shared."""
+    """Seconds, each of which is counted once where runs overlap: as running if any was, else as waiting. Rows of the
+    largest run that was shared."""
 
     decode_s: float = 0.0
     queue_s: float = 0.0
     run_s: float = 0.0
     encode_s: float = 0.0
     batch_rows: int = 0
+    _until: float = 0.0  # what was before is counted
 
     def add(self, got: Answer) -> Tensors:
         """One run more; its outputs."""
-        self.queue_s += got.queue_s
-        self.run_s += got.run_s
+        begin = max(got.queued_at, self._until)
+        if got.ended_at > begin:
+            waited = max(0.0, got.queued_at + got.queue_s - begin)
+            self.queue_s += waited
+            self.run_s += min(got.run_s, got.ended_at - begin - waited)
+            self._until = got.ended_at
         self.batch_rows = max(self.batch_rows, got.batch_rows)
         return got.tensors
 

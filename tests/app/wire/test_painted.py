@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.core.errors import InferenceFailed, TooLarge
 from app.core.manifest import PhotoPicture
@@ -80,8 +82,37 @@ def test_pictures_are_bounded_by_number_and_by_size() -> None:
 
 def test_what_runs_took_is_added_up() -> None:
     took = Took(decode_s=0.001)
-    assert took.add(Answer({"a": np.zeros(1)}, queue_s=0.002, run_s=0.003, batch_rows=4)).keys() == {"a"}
-    took.add(Answer({}, queue_s=0.004, run_s=0.005, batch_rows=2))
+    first = Answer({"a": np.zeros(1)}, queue_s=0.002, run_s=0.003, batch_rows=4, queued_at=7.0, ended_at=7.005)
+    assert took.add(first).keys() == {"a"}
+    took.add(Answer({}, queue_s=0.004, run_s=0.005, batch_rows=2, queued_at=7.01, ended_at=7.019))
     told = dict(took.headers("image/png", model()))
     assert told[b"server-timing"] == b'decode;dur=1.000, queue;dur=6.000, run;dur=8.000, rows;desc="batch of 4"'
     assert (told[b"content-type"], told[b"x-model"], told[b"x-device"]) == (b"image/png", b"m/2", b"cpu")
+
+
+def seconds(*spans: tuple[float, float, float]) -> tuple[float, float]:
+    """Queue and run, of runs as (queued, started, ended) in the order in which they came back."""
+    took = Took()
+    for queued, started, ended in spans:
+        took.add(Answer({}, started - queued, ended - started, 1, queued_at=queued, ended_at=ended))
+    return took.queue_s, took.run_s
+
+
+def test_of_runs_that_overlap_each_moment_is_counted_once() -> None:
+    # The second waits while the first runs, the third while both do; all three are one request's.
+    assert seconds((1, 2, 5), (1, 5, 9), (4, 9, 10)) == (1, 8)
+    assert seconds((1, 2, 5), (1, 2, 5)) == (1, 3)  # in one batch
+    assert seconds((1, 2, 5), (4, 7, 8)) == (3, 4)
+    assert seconds((1, 2, 9), (3, 4, 8)) == (1, 7)  # beside each other, and the shorter one is told of later
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 50)] * 3).map(lambda lengths: tuple(np.cumsum(lengths).tolist())), max_size=6)
+)
+def test_queue_and_run_are_together_never_longer_than_the_request(spans: list[tuple[int, int, int]]) -> None:
+    spans.sort(key=lambda span: span[2])
+    queue, run = seconds(*spans)
+    assert queue >= 0
+    assert run >= 0
+    covered = {moment for queued, _, ended in spans for moment in range(queued, ended)}
+    assert queue + run <= len(covered)
