@@ -46,7 +46,8 @@ def summary(data: str, *, few: bool) -> str:
     if few:
         return (
             f"Draws pictures like {data}'s from noise in one to four evaluations, by label or without one. A "
-            "consistency model: learnt from a diffusion model's trajectories and a discriminator."
+            "consistency model: learnt from a diffusion model's trajectories and a discriminator. That model, its "
+            "teacher, is made by `python -m training diffusion` and left in its run, as checkpoint.pt."
         )
     return (
         f"Draws pictures like {data}'s from noise, step by step, by label or without one, from a seed, a picture or "

@@ -177,7 +177,8 @@ class GanReport:
             else "Recall never stayed below half of its best, nor did the discriminator win: the run was not stopped."
         )
         return (
-            '<p class="note">After every epoch 2,500 pictures of the averaged generator beside held-out rows. A pair '
+            '<p class="note">After each epoch up to 2,500 pictures of the averaged generator beside held-out rows. A '
+            "pair "
             "is told apart where the discriminator scores the real picture higher than the drawn one: half of the "
             "pairs would be chance. Training pairs have the generator in motion, held-out pairs the averaged one. Of "
             "all epochs' generators the one with the lowest FD ratio is served. "
