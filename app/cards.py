@@ -25,6 +25,7 @@ from app.core.manifest import (
 from app.core.sampled import Sampling
 from app.core.tables import Table, Target
 from app.engine.registry import Model
+from app.wire.choice import default_models
 from app.wire.context import Context
 from app.wire.options import from_query
 
@@ -43,6 +44,7 @@ class Summary(BaseModel):
     summary: str
     device: str
     default: bool = Field(description="answers requests for one of its tasks that name no model")
+    default_for: list[str] = Field(description="these requests: a task, or one kind of input to it (`classify.table`)")
     default_version_since: str | None = Field(
         description="since when it answers requests that name it and no version; null where another version does"
     )
@@ -207,6 +209,7 @@ def _counts(counters: Any) -> dict[str, int]:
 def summary(model: Model, context: Context) -> Summary:
     manifest = model.manifest
     default = context.registry.default_version(model.name)
+    answered = default_for(model, context)
     return Summary(
         name=model.name,
         version=model.version,
@@ -214,7 +217,8 @@ def summary(model: Model, context: Context) -> Summary:
         title=manifest.title,
         summary=manifest.summary,
         device=model.device,
-        default=_is_default(model, context),
+        default=bool(answered),
+        default_for=answered,
         default_version_since=default.since if default and default.model is model else None,
         card=f"/v1/models/{model.name}?version={model.version}",
     )
@@ -234,16 +238,10 @@ def report_of(model: Model) -> bytes | None:
         return None
 
 
-def _is_default(model: Model, context: Context) -> bool:
-    """Whether it answers one of its tasks, asked with or without input of its kind, where no model is named."""
-    for task in model.manifest.tasks:
-        for modality in (None, model.manifest.modality):
-            try:
-                if context.default(task, modality) is model:
-                    return True
-            except NotFound:  # the one that is set is not loaded
-                continue
-    return False
+def default_for(model: Model, context: Context) -> list[str]:
+    """The requests that it answers where they name no model, as `default_models` has them."""
+    tasks = model.manifest.tasks
+    return [key for task in tasks for key, found in default_models(context, task).items() if found is model]
 
 
 def router(context: Context) -> APIRouter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -12,7 +12,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from app.cards import RefusedFolder
+from app.core.manifest import Task
 from app.engine.registry import Registry
+from app.wire.choice import default_models
+from app.wire.context import Context
 
 
 @dataclass(slots=True)
@@ -36,11 +39,15 @@ class Ready(BaseModel):
     status: Literal["ready", "not ready"]
     device: str
     models: list[str] = Field(description="name/version of what is served")
+    defaults: dict[str, str] = Field(
+        description="the model that answers where none is named, by task, or by one kind of input to it"
+    )
     refused: Annotated[list[RefusedFolder], Field(description="folders that are not served, and why")]
 
 
-def router(registry: Registry, metrics: Callable[[], bytes], life: Life) -> APIRouter:
+def router(context: Context, metrics: Callable[[], bytes], life: Life) -> APIRouter:
     """The endpoints, bound to what they watch."""
+    registry = context.registry
     routes = APIRouter(tags=["operation"])
 
     @routes.get("/health/live", operation_id="live", summary="The process answers")
@@ -62,6 +69,9 @@ def router(registry: Registry, metrics: Callable[[], bytes], life: Life) -> APIR
             status="ready" if is_ready else "not ready",
             device=registry.device,
             models=[f"{model.name}/{model.version}" for model in registry.models],
+            defaults={
+                key: model.name for task in get_args(Task) for key, model in default_models(context, task).items()
+            },
             refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.refused],
         )
         return JSONResponse(body.model_dump(), 200 if is_ready else 503)

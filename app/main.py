@@ -7,15 +7,16 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import cards, health, openapi, pages, problems
+from app.core.errors import NotFound
 from app.core.manifest import Modality, Task
 from app.core.tally import BLOCK_BYTES, Memory, Tally, read
 from app.direct import Direct
@@ -152,7 +153,7 @@ def create_app(
             control=registry if settings.model_control else None,
         )
     )
-    app.include_router(health.router(registry, metrics.page, life))
+    app.include_router(health.router(context, metrics.page, life))
     pages.install(app, context, docs=settings.docs)
     openapi.install(app, context, has_keys=bool(settings.api_keys))
 
@@ -192,8 +193,18 @@ async def watched(registry: Registry, every_s: float) -> AsyncIterator[None]:
 
 
 def warn_of_missing_defaults(registry: Registry, settings: Settings) -> None:
-    """Say at the start what requests will be told: a default that was set and is not loaded."""
+    """Say at the start what requests will be told: a default that was set and is not loaded; or who answers in place
+    of our own choice."""
     if "default_models" not in settings.model_fields_set:
+        told = []
+        for key, name in settings.default_models.items():
+            task, _, modality = cast("tuple[Task, str, Modality]", key.partition("."))
+            there = registry.names_for(task, modality or None)
+            if there and name not in there:
+                with suppress(NotFound):
+                    told.append(f"{key}={default_model(registry, settings, task, modality or None).name} (not {name})")
+        if told:
+            log.info("not all usual models are loaded; requests that name no model go to: %s", ", ".join(told))
         return
     names = {model.name for model in registry.models}
     for task, name in settings.default_models.items():

@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from collections import Counter
+from typing import Any, Final, get_args
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from app import examples, problems
+from app.core.manifest import Task
 from app.keys import is_protected
 from app.protocols import oip
 from app.tasks import TASKS
 from app.wire import urgency
+from app.wire.choice import default_models
 from app.wire.context import Context
 from app.wire.documented import Documented, named
 from app.wire.payload import JSON
@@ -41,6 +44,7 @@ new pictures, and pictures without noise or of another kind out.
   errors in its own form.
 * Every answer has an `X-Request-Id`: yours if you sent a sane one, a new one otherwise.
 """
+OTHERS_SHOWN: Final = 2  # examples of a model that is not a default
 REASONS: Final = {
     401: "The API key is missing or not known.",
     404: "There is no such model or version; the names that exist are listed.",
@@ -88,7 +92,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     schemas["Problem"] = problems.Problem.model_json_schema()
     tasks = [task.documented(context) for task in TASKS]
     for task in tasks:
-        _complete_task(document, schemas, task)
+        _complete_task(document, schemas, task, _requests(task, context))
     _complete_cards(document, context)
     oip.complete(document, context.registry.models, examples.inference(context.registry.defaults))
     for path, operations in document["paths"].items():
@@ -134,7 +138,24 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, is
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def _complete_task(document: dict[str, Any], schemas: dict[str, Any], task: Documented) -> None:
+def _requests(task: Documented, context: Context) -> dict[str, Any]:
+    """Its examples: all of the models that answer where none is named, before the first few of each other one."""
+    asked = next((name for name in get_args(Task) if task.path == f"/v1/{name}"), None)
+    first = {model.name for model in default_models(context, asked).values()} if asked else set()
+    found, others, shown = {}, {}, Counter[str]()
+    for title, body in task.requests.items():
+        name = body.get("model")
+        if name is None or name in first:
+            found[title] = body
+        elif shown[name] < OTHERS_SHOWN:
+            others[title] = body
+            shown[name] += 1
+    return found | others
+
+
+def _complete_task(
+    document: dict[str, Any], schemas: dict[str, Any], task: Documented, requests: dict[str, Any]
+) -> None:
     operation = document["paths"][task.path]["post"]
     operation["parameters"] = [
         {
@@ -160,7 +181,7 @@ def _complete_task(document: dict[str, Any], schemas: dict[str, Any], task: Docu
         schemas[task.body]["oneOf"] = [{"required": [name]} for name in task.one_of]
     if task.any_of:
         schemas[task.body]["anyOf"] = [{"required": [name]} for name in task.any_of]
-    sent = {name: {"summary": name, "value": value} for name, value in task.requests.items()}
+    sent = {name: {"summary": name, "value": value} for name, value in requests.items()}
     json_body = {"schema": {"$ref": f"#/components/schemas/{task.body}"}} | ({"examples": sent} if sent else {})
     operation["requestBody"] = {
         "required": not task.optional_body,

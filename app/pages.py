@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import importlib.util
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -16,9 +17,10 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
-from app import examples, openapi
+from app import cards, examples, openapi
 from app.core.errors import NotFound
-from app.core.manifest import Task
+from app.core.manifest import Measure, Task
+from app.core.measures import figure, goal_of, title_of, verdict
 from app.core.trial import trials
 from app.engine.registry import Model
 from app.wire.context import Context
@@ -26,7 +28,7 @@ from app.wire.context import Context
 HERE: Final = Path(__file__).parent / "static"
 TYPES: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 THEIRS: Final = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js")
-FIGURES_SHOWN: Final = 3
+FIGURES_SHOWN: Final = 4
 OURS: Final = ("docs.js", "page.css")
 # Redoc ends its menu with a picture from its makers' address: the one thing in these files that asks outside.
 OUTSIDE_PICTURE: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
@@ -127,10 +129,12 @@ def install(app: FastAPI, context: Context, *, docs: bool) -> None:
 def landing_page(context: Context, base: str, *, docs: bool) -> str:
     """What is loaded, what each model makes of a few pictures, and commands to try."""
     registry = context.registry
+    by_task = {task: [model for model in registry.models if model.manifest.task == task] for task in TITLES}
     models = "\n".join(
-        f"<h2>{title}</h2>" + "\n".join(_model(model, base) for model in registry.models if model.manifest.task == task)
-        for task, title in TITLES.items()
-        if any(model.manifest.task == task for model in registry.models)
+        f"<h2>{TITLES[task]}</h2>"
+        + "\n".join(_model(model, base, cards.default_for(model, context)) for model in found)
+        for task, found in by_task.items()
+        if found
     )
     refused = "\n".join(
         f"<li><strong>{html.escape(r.folder)}</strong><br>{html.escape(r.reason)}</li>" for r in registry.refused
@@ -151,27 +155,34 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
     return PAGE.format(title="Lectern", head='<link rel="stylesheet" href="static/page.css">', body=body)
 
 
-def _model(model: Model, address: str) -> str:
+def _figures(quality: Sequence[Measure]) -> str:
+    """The first figures that have a goal, and whether it is reached; without any, the first one."""
+    shown = [q for q in quality if q.goal is not None][:FIGURES_SHOWN] or quality[:1]
+    return "".join(
+        f"<div><dt>{html.escape(title_of(q.name))}</dt><dd>{figure(q.value, q.name, q.unit)}</dd>"
+        + (f"<dd>goal: {goal_of(q)} {verdict(q)}</dd>" if q.goal is not None else "")
+        + "</div>"
+        for q in shown
+    )
+
+
+def _model(model: Model, address: str, default_for: Sequence[str]) -> str:
     """One model: what it is, how good, and its own golden rows with its answers to them."""
     m = model.manifest
     at = f"v1/models/{m.name}"
     links = [(f"{at}?version={m.version}", "model card")]
     if m.report:
         links.insert(0, (f"{at}/report?version={m.version}", "report"))
-    figures = "".join(
-        f"<div><dt>{html.escape(q.name.replace('_', ' '))}</dt>"
-        f"<dd>{q.value:.4g}{html.escape(' ' + q.unit if q.unit else '')}</dd></div>"
-        for q in m.quality[:FIGURES_SHOWN]
-    )
     pictures = "".join(
         f'<figure><img alt="" width="56" height="56" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         f"<figcaption>{html.escape(label)}</figcaption></figure>"
         for png, label in examples.answered(model)
     )
+    default = f"; answers <b>{', '.join(default_for)}</b> where no model is named" if default_for else ""
     return (
         f'<section class="model"><h3>{html.escape(m.name)} <small>version {m.version}, {html.escape(model.device)}'
-        f"</small></h3><p>{html.escape(m.summary)}</p>"
-        f'<div class="pictures">{pictures}</div><dl>{figures}</dl>'
+        f"{default}</small></h3><p>{html.escape(m.summary)}</p>"
+        f'<div class="pictures">{pictures}</div><dl>{_figures(m.quality)}</dl>'
         f"<pre>{html.escape(chr(10).join(trials(m, address)))}</pre><nav>{_links(links)}</nav></section>"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
-from app.core.manifest import Manifest
+from app.core.manifest import Manifest, Task
 from app.core.tables import Table
 
 
@@ -29,6 +29,11 @@ def trials(manifest: Manifest, address: str) -> list[str]:
     return found
 
 
+def answers_plainly(manifest: Manifest, task: Task) -> bool:
+    """Whether it answers what is asked first of the task: of `generate` new pictures, for which it needs a prior."""
+    return task != "generate" or manifest.latent is None or manifest.latent.prior is not None
+
+
 def middle_row(table: Table) -> dict[str, float | str]:
     """A row by name: the middle of each column's range, and its first category."""
     return {
@@ -40,7 +45,7 @@ def middle_row(table: Table) -> dict[str, float | str]:
 def _generate(manifest: Manifest, url: str) -> list[str]:
     """Sixteen pictures as one; of a model that draws in steps also one of them step by step."""
     latent = manifest.latent
-    if latent is None or latent.prior is not None:
+    if latent is None or answers_plainly(manifest, "generate"):
         label = f"&label={quote(manifest.drawn_labels[-1], safe='')}" if manifest.drawn_labels else ""
         drawn = f"curl -X POST -H 'Accept: image/png' '{url}&n=16{label}&seed=1' -o drawn.png"
         steps = f"curl -N -X POST -H 'Accept: text/event-stream' '{url}&n=1{label}&seed=1'"

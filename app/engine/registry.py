@@ -46,7 +46,7 @@ class Registry(Shelf):
         max_queued_rows: per graph.
         only: names to load; empty for all.
         defaults: the default model of a task (`classify`), or of one input of it (`classify.table`), by name; without
-            one it is the first by name.
+            one it is the first by name that answers the plain request of the task.
         pinned: as in `Shelf`.
         tally: where the graphs count.
         inline_s: as in `Batcher`, for runs on the CPU.

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from app.core.errors import NotFound, shown
 from app.core.manifest import Modality, Task
+from app.core.trial import answers_plainly
 from app.core.words import did_you_mean
 from app.engine.folders import Key, Refused, Signature, in_order
 from app.engine.model import Model, now_in_words
@@ -103,7 +104,8 @@ class Shelf:
         return model
 
     def default(self, task: Task, modality: Modality | None = None) -> Model:
-        """The model for a request that names none: the configured one, else the first by name, in its default version.
+        """The model for a request that names none, in its default version: the configured one, else the first by name
+        that answers the task's plain request.
 
         Args:
             modality: what the request has brought; of one configured for the task alone it may be another.
@@ -116,7 +118,8 @@ class Shelf:
         if name is None:
             name = self._task_defaults.get(task)
             if name is None or (name not in names and name in self.names_for(task)):
-                name = names[0] if names else None
+                able = (n for n in names if (d := self.default_version(n)) and answers_plainly(d.model.manifest, task))
+                name = next(able, names[0] if names else None)
         if name is None:
             what = task if modality is None else f"{task} with {modality} input"
             raise NotFound(f"no model for the task '{what}' is loaded", subject="model", expected=f"a model for {what}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from app.core.codes import Latent
-from app.core.errors import TooLarge, Unprocessable
+from app.core.errors import NotFound, TooLarge, Unprocessable
 from app.core.manifest import Modality, Picture, Task
 from app.engine.model import Model
 from app.wire.context import Context, Limits
@@ -38,6 +38,21 @@ def choose_model(options: Mapping[str, Any], context: Context, task: Task, modal
             got=f"'{model.name}', a model of the task {tasks[0]}",
         )
     return model
+
+
+def default_models(context: Context, task: Task) -> dict[str, Model]:
+    """The models that answer where a request names none, by what it asks: `classify`, and `classify.table` where
+    another one answers what brings that. Without those that are set and not loaded."""
+    found: dict[str, Model] = {}
+    there = {model.manifest.modality for model in context.registry.models if task in model.manifest.tasks}
+    for modality in (None, *sorted(there)):
+        try:
+            model = context.default(task, modality)
+        except NotFound:
+            continue
+        if modality is None or found.get(task) is not model:
+            found[task if modality is None else f"{task}.{modality}"] = model
+    return found
 
 
 def check_within(name: str, value: int, least: int, most: int, why: str = "") -> None:

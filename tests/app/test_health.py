@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.codecs.images import encode_png
 from app.codecs.tensors import encode_npy
 from tests.app.house import DIGITS, House, grey, open_house, strokes
-from tests.models_made import change_manifest, make_classifier_folder
+from tests.models_made import change_manifest, make_classifier_folder, make_coder_folder
 
 
 def test_a_live_process_says_so(house: House) -> None:
@@ -21,6 +22,7 @@ def test_readiness_names_what_is_served_and_what_was_refused(house: House) -> No
     told = house.get("/health/ready").json()
     assert (told["status"], told["device"]) == ("ready", "cpu")
     assert told["models"] == ["digits/1", "digits/2", "shades/1"]
+    assert told["defaults"] == {"classify": "shades"}
     (refused,) = told["refused"]
     assert refused["folder"] == "broken/1"
     assert "surprise" in refused["reason"]
@@ -61,10 +63,41 @@ def test_a_default_that_is_not_loaded_is_told_at_the_start_and_to_whoever_names_
         assert house.send("image/png", encode_png(grey(1)), "model=shades").status == 200
 
 
-def test_without_a_set_default_the_first_model_of_the_task_answers(models: Path) -> None:
-    with open_house(models) as house:
+def test_without_a_set_default_the_first_model_of_the_task_answers_and_the_log_says_so(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"), open_house(models) as house:
         answer = house.send("application/x-npy", encode_npy(strokes())).json()
         assert (answer["model"], answer["version"]) == ("digits", "2")
+        assert "requests that name no model go to: classify=digits (not cnn-mnist)" in caplog.text
+        assert house.get("/health/ready").json()["defaults"] == {"classify": "digits"}
+        assert [m["default_for"] for m in house.get("/v1/models").json()["models"]] == [[], ["classify"], []]
+        assert b"answers <b>classify</b> where no model is named" in house.get("/").body
+
+
+def test_a_model_without_a_prior_is_no_stand_in_for_one_that_draws(tmp_path: Path) -> None:
+    make_coder_folder(tmp_path, "a-plain-one")
+    make_coder_folder(tmp_path, "normal", prior=True)
+    with open_house(tmp_path) as house:
+        assert house.get("/health/ready").json()["defaults"] == {"reconstruct": "a-plain-one", "generate": "normal"}
+        assert house.ask("POST", "/v1/generate?n=1").json()["model"] == "normal"
+    with open_house(tmp_path, only=("a-plain-one",)) as house:
+        assert "has no prior" in house.ask("POST", "/v1/generate?n=1").problem(422)["detail"]
+
+
+def test_the_landing_page_has_the_figures_that_have_a_goal_in_words(tmp_path: Path) -> None:
+    def measured(name: str, value: float, goal: float | None) -> dict[str, Any]:
+        return {"name": name, "value": value, "protocol": "Once.", "rows": 9, "seeds": [0]} | (
+            {} if goal is None else {"goal": goal}
+        )
+
+    quality = [measured("fd_ratio_16_pooled", 3.14159, None), measured("fd_ratio_16", 2.29664, 1.4)]
+    change_manifest(make_classifier_folder(tmp_path), quality=quality)
+    with open_house(tmp_path) as house:
+        page = house.get("/").body.decode()
+    assert "<dt>FD ratio, 16 evaluations</dt><dd>2.30</dd><dd>goal: at most 1.40" in page
+    assert "missed by 0.90" in page
+    assert "pooled" not in page
 
 
 def test_a_card_tells_what_a_model_is_and_what_it_has_done(house: House) -> None:

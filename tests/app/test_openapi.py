@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import jsonschema_rs
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.problems import Problem
 from app.tasks.classify import ClassifyAnswer, ClassifyRequest
@@ -151,12 +154,20 @@ def test_a_body_that_is_no_request_is_none_in_the_schema(document: dict[str, Any
 
 
 def test_an_example_shows_a_row_of_the_model_s_own_folder(house: House, document: dict[str, Any]) -> None:
-    pixels = next(v for v in classify_examples(document) if isinstance(v.get("image"), list))
-    assert pixels["model"] == "digits"
-    np.testing.assert_array_equal(np.array(pixels["image"]), strokes()[0, :, :, 0])
-    answer = house.send_json(pixels).json()["results"][0]
+    shown = next(v for v in classify_examples(document) if "image" in v and v["model"] == "digits")
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["image"]))))
+    np.testing.assert_array_equal(pixels, strokes()[0, :, :, 0])
+    answer = house.send_json(shown).json()["results"][0]
     known = brightness_probabilities(strokes()[:1], 5)[0]
     np.testing.assert_allclose(list(answer["probabilities"].values()), known, atol=1e-5)
+
+
+def test_the_default_s_examples_come_first_and_of_other_models_there_are_few(
+    house: House, document: dict[str, Any]
+) -> None:
+    models = [value["model"] for value in classify_examples(document)]
+    assert house.get("/health/ready").json()["defaults"] == {"classify": "shades"}
+    assert models == ["shades"] * models.count("shades") + ["digits"] * 2
 
 
 def test_a_model_whose_golden_rows_cannot_be_pictures_shows_a_drawn_one(tmp_path: Path) -> None:

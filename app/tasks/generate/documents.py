@@ -108,9 +108,10 @@ def _of_codes(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     there = plans.fields(model)
     label = {"label": model.manifest.drawn_labels[0]} if model.manifest.drawn_labels else {}
     first, second = _ends(model)
-    asked: dict[str, dict[str, Any]] = {"a latent to decode": {"latents": [_middle(model)], **label}}
+    asked: dict[str, dict[str, Any]] = {}
     if "n" in there:
         asked["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": SEED}
+    asked["a latent to decode"] = {"latents": [_middle(model)], **label}
     if label:
         asked["one of each label"] = {"labels": list(model.manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
     asked["from one latent to another"] = {

@@ -57,6 +57,7 @@ def documented(context: Context, path: str) -> Documented:
 def _requests(models: Sequence[Model], limit: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for model in models:
+        several: dict[str, Any] = {}
         for way in ways_of(model):
             texts = [as_base64(pixels) for pixels in example_pictures(model, way.there, way.source.picture)]
             if not texts:
@@ -64,9 +65,10 @@ def _requests(models: Sequence[Model], limit: int) -> dict[str, Any]:
             options = {"model": model.name, "to": way.target.name}
             found[f"{model.name}: {way}"] = {"image": texts[0], **options}
             if len(texts) <= limit:
-                found[f"{model.name}: several, {way}, without the way back"] = {
+                several[f"{model.name}: several, {way}, without the way back"] = {
                     "images": texts,
                     **options,
                     "cycle": False,
                 }
+        found |= several
     return found or {"a picture as base64": {"image": as_base64(drawn(28, 28)), "to": "another_domain"}}
