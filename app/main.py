@@ -198,11 +198,12 @@ def warn_of_missing_defaults(registry: Registry, settings: Settings) -> None:
     if "default_models" not in settings.model_fields_set:
         told = []
         for key, name in settings.default_models.items():
-            task, _, modality = cast("tuple[Task, str, Modality]", key.partition("."))
-            there = registry.names_for(task, modality or None)
+            words = key.split(".")
+            asked = cast("Task", words[0]), cast("Modality | None", words[1] if words[1:] else None)
+            there = registry.names_for(*asked)
             if there and name not in there:
                 with suppress(NotFound):
-                    told.append(f"{key}={default_model(registry, settings, task, modality or None).name} (not {name})")
+                    told.append(f"{key}={default_model(registry, settings, *asked).name} (not {name})")
         if told:
             log.info("not all usual models are loaded; requests that name no model go to: %s", ", ".join(told))
         return
