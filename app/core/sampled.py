@@ -47,8 +47,8 @@ class Sampling(Part):
     """Levels of noise, as standard deviations of pixels in [0, 1], and the samplers; the first is the default.
 
     With a `ladder`, from `sigma_max` to `sigma_min`, the levels of any number of steps are read off it at even
-    distances: between each two of its rungs the net's answers change by as much. Without one they are those of Karras
-    et al. 2022, equation 5. Then comes 0.
+    distances, its rungs being closest where the net's answers change most. Without one they are those of Karras et al.
+    2022, equation 5. Then comes 0.
     """
 
     sigma_min: Annotated[float, Field(gt=0)]

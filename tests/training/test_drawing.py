@@ -66,14 +66,17 @@ def test_guidance_of_one_is_the_plain_model_and_more_goes_beyond_it() -> None:
     np.testing.assert_allclose(drawing.guided(gaussian, 3.0, 2)(x, 1.0, y), untold + 3 * (told - untold), rtol=1e-6)
 
 
-def test_a_ladders_rungs_are_where_a_gaussians_posterior_mean_has_moved_as_much() -> None:
-    # x - mean falls as sqrt(s^2 + sigma^2), so D - mean = s^2 (x - mean) / (s^2 + sigma^2) rises as f(sigma), and even
-    # distances of f, f(sigma) = 1 / sqrt(s^2 + sigma^2), are the rungs.
+def test_a_ladders_rungs_are_as_dense_as_the_root_of_the_speed_of_a_gaussians_posterior_mean() -> None:
+    # x - mean falls as sqrt(s^2 + sigma^2), so D - mean = s^2 (x - mean) / (s^2 + sigma^2) goes as
+    # s^2 / sqrt(s^2 + sigma^2), and by log sigma its speed is s^2 sigma^2 / (s^2 + sigma^2)^(3/2).
     rungs = drawing.ladder(gaussian, labels(4), (4, 4, 1), DECLARED, rungs=9)
-    high, low = (1 / np.hypot(SPREAD, sigma) for sigma in (DECLARED.sigma_max, DECLARED.sigma_min))
-    expected = np.sqrt(np.maximum(1 / np.linspace(high, low, 9) ** 2 - SPREAD**2, 0))
+    log_sigma = np.linspace(np.log(DECLARED.sigma_max), np.log(DECLARED.sigma_min), 100_001)
+    sigma = np.exp(log_sigma)
+    speed = SPREAD**2 * sigma**2 / (SPREAD**2 + sigma**2) ** 1.5
+    passed = np.cumsum(np.sqrt(speed))
+    expected = np.interp(np.linspace(passed[0], passed[-1], 9), passed, sigma)
     assert rungs[0] == DECLARED.sigma_max
     assert rungs[-1] == DECLARED.sigma_min
-    np.testing.assert_allclose(rungs[1:-1], expected[1:-1], rtol=0.05)
+    np.testing.assert_allclose(rungs[1:-1], expected[1:-1], rtol=0.02)
     climbed = DECLARED.model_copy(update={"ladder": tuple(rungs)})
     assert Sampling.model_validate_json(climbed.model_dump_json()) == climbed

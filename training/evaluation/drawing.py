@@ -95,18 +95,19 @@ def draw(ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling, *
 
 
 def ladder(ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling, *, rungs: int = RUNGS) -> list[float]:
-    """Levels from `sigma_max` to `sigma_min` between each two of which the net's answers change by as much.
+    """Levels from `sigma_max` to `sigma_min`, closest where the net's answers change most.
 
-    Where they do not change, a sampler of any order makes no error, and levels are wasted: far up the net sees nothing
-    but noise, and far down nothing is left to decide. Measured by the distance of the answers at neighbouring levels of
-    a fine scale, on the way of the plain differential equation, mean over one picture per label.
+    In the samplers' time, -log sigma, a step of length h makes an error like h^2 times the speed at which the answer
+    changes; the sum of so many steps' errors is least where they lie as densely as the root of that speed. Far up,
+    where the net sees nothing but noise, and far down, where nothing is left to decide, steps are long. The speed is
+    measured on a fine scale, on the way of the plain differential equation: the mean over one picture per label.
     """
     fine = np.geomspace(declared.sigma_max, declared.sigma_min, FINE)
     noise = noises(len(labels), shape, 0)
     walk = begun("multistep", np.float32(fine[0]) * next(noise), [*fine.tolist(), 0.0], noise)
     answers = [denoised for _, sigma, denoised in walked(walk, ask, labels) if sigma]
     changes = [float(np.sqrt(np.square(b - a).mean(tuple(range(1, a.ndim)))).mean()) for a, b in pairwise(answers)]
-    passed = np.concatenate([[0.0], np.cumsum(changes)])
+    passed = np.concatenate([[0.0], np.cumsum(np.sqrt(changes))])
     found = np.exp(np.interp(np.linspace(0, passed[-1], rungs), passed, np.log(fine)))
     # Four digits, so that the last bits of a machine do not show in the manifest.
     inner = [float(f"{sigma:.4g}") for sigma in found[1:-1]]
