@@ -54,8 +54,13 @@ MANY: Final = Sampling(
     ),
     guidance=Guidance(weight=1.0, max_weight=8.0),
 )
+# The levels at which the teacher's trajectories were kept (training/trajectories.py). Between them the student is
+# worse: in four evaluations FD ratios of 4,000 pictures to held-out rows are 2.2 on them and up to 6.8 off them.
 FEW: Final = Sampling(
-    sigma_min=0.8, sigma_max=20.0, rho=100.0, samplers=(SamplerSpec(name="consistency", steps=2, max_steps=8),)
+    sigma_min=0.9967,
+    sigma_max=20.0,
+    ladder=(20.0, 15.5, 12.06, 6.993, 3.872, 2.03, 0.9967),
+    samplers=(SamplerSpec(name="consistency", steps=2, max_steps=4),),
 )
 GOALS_ON_MNIST: Final = {
     "diffusion": {

@@ -36,7 +36,7 @@ CURVES: Final[Mapping[str, tuple[int, ...]]] = {
     "heun": (3, 4, 6),
     "ddim": (4, 8, 16),
     "ancestral": (8, 16, 32),
-    "consistency": (1, 2, 3, 4, 6, 8),
+    "consistency": (1, 2, 3, 4),
 }
 _DRAWN: Final = "labels as frequent as in the training rows, seeds from 0, rounded to 256 levels"
 _NOISY: Final = "noise of sigma 0.5 on pixels in [0, 1], not clipped; mean PSNR over"
