@@ -178,6 +178,7 @@ def test_training_lowers_the_loss_and_the_label_is_known_or_done_without(tmp_pat
     assert float(untold.mean((1, 2)).max()) < float(told.mean((1, 2)).max(1).values.min())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_ends_in_the_same_weights(tmp_path: Path) -> None:
     whole, first, second = trainer(), trainer(), trainer()
     trained(whole, tmp_path / "whole", epochs=2)

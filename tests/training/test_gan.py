@@ -202,6 +202,7 @@ def test_training_finds_the_held_out_pictures_and_its_players_end_even(
     assert history[-1]["told_apart"] < 0.8 < history[1]["told_apart"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_end_early_has_the_weights_that_the_whole_run_had_there(tmp_path: Path) -> None:
     whole, part = trainer(), trainer(replace(SMALL, until=1))
     step, there = whole.step, list[dict[str, Tensor]]()
@@ -339,6 +340,7 @@ def test_a_run_too_short_to_learn_from_says_how_many_epochs_are_enough() -> None
     assert too_short(55_000, Hyperparameters()) is None
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_resumed_has_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     whole = trainer()
     trained(whole, tmp_path / "whole", epochs=2)

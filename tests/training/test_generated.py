@@ -157,6 +157,7 @@ def test_the_judges_differ_in_architecture_and_the_third_learnt_nothing(judge: J
     assert judging.accuracy(random, judge.data.test_x, judge.data.test_y) < 0.8
 
 
+@pytest.mark.slow
 def test_wrong_labels_cost_a_classifier_that_learns_from_them(judge: Judges) -> None:
     settings = replace(QUICK[0], seed=9, epochs=3)
     x, y = bars(1400, seed=11)

@@ -109,6 +109,7 @@ def test_what_is_served_is_the_average_with_the_highest_held_out_elbo(tmp_path: 
     assert recipe.measure()["held_loss"] == recipe.best_loss
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_resumed_has_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     h = replace(SMALL, samples=2, samples_from=0.5)
     whole = trainer(h)
@@ -132,6 +133,7 @@ def test_a_run_that_was_stopped_and_resumed_has_the_weights_of_one_that_was_not(
         assert torch.equal(second.average.state_dict()[name], value), name
 
 
+@pytest.mark.slow
 def test_several_samples_train_the_tighter_bound(tmp_path: Path) -> None:
     recipe = trainer(replace(SMALL, samples=3))
     history = trained(recipe, tmp_path, epochs=8)
