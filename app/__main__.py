@@ -66,12 +66,13 @@ def serve(settings: Settings) -> int:
         print(f"the models folder {settings.models} is not there, and --poll-s does not wait for it", file=sys.stderr)
         return FAILED
     if settings.workers == 1:
+        from app.main import create_app
         from app.server import serving
 
-        return serving.serve(settings)
-    from app.server import workers
+        return serving.serve(settings, create_app)
+    from app.server import supervisor
 
-    return workers.serve(settings)
+    return supervisor.serve(settings)
 
 
 def print_schema() -> int:
@@ -84,7 +85,7 @@ def print_schema() -> int:
 
 
 def print_key() -> int:
-    from app.keys import make_key
+    from app.middleware.api_keys import make_key
 
     key, digest = make_key()
     print(f"key     {key}\ndigest  {digest}")

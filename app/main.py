@@ -15,26 +15,30 @@ from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import cards, health, openapi, pages, problems
 from app.core.errors import NotFound
 from app.core.manifest import Modality, Task
-from app.core.tally import BLOCK_BYTES, Memory, Tally, read
-from app.direct import Direct
+from app.core.shared_counters import BLOCK_BYTES, Memory, Tally, read
 from app.engine.model import INLINE_ALONE_S, INLINE_S, Model
 from app.engine.process import cores
 from app.engine.registry import Registry
-from app.engine.shared import Shared
-from app.keys import Keys
-from app.protocols import oip
-from app.protocols.oip.infer import HEADER_LENGTH
-from app.server.closing import Closing, refuse
+from app.engine.shared_weights import Shared
+from app.middleware import errors as problems
+from app.middleware.api_keys import Keys
+from app.middleware.shutdown import Closing, refuse
+from app.middleware.telemetry import Telemetry
+from app.pages import health
+from app.pages import landing as pages
+from app.pages import model_cards as cards
+from app.pages import openapi_document as openapi
+from app.protocols import open_inference as oip
+from app.protocols.open_inference.infer import HEADER_LENGTH
 from app.settings import Settings
 from app.tasks import TASKS
 from app.telemetry.metrics import Metrics
-from app.telemetry.middleware import Telemetry
 from app.telemetry.tracing import Tracing
-from app.wire.context import Context, Limits
-from app.wire.urgency import DEADLINE, PRIORITY
+from app.web.context import Context, Limits
+from app.web.fast_path import Direct
+from app.web.request.deadline import DEADLINE, PRIORITY
 
 log = logging.getLogger("lectern")
 

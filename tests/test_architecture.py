@@ -1,4 +1,4 @@
-"""Who may import whom, read from the syntax trees: the walls of the house (README, architecture).
+"""Who may import whom, read from the syntax trees: the walls of docs/architecture.md.
 
 A module is known by its longest prefix in `RULES`. Imports inside functions count as well: a late import is an import.
 """
@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 WEB = frozenset({"fastapi", "starlette", "uvicorn", "httptools", "fastapi_offline", "python_multipart", "uvloop"})
 PYDANTIC = frozenset({"pydantic", "pydantic_core"})
 TORCH = frozenset({"torch", "accelerate"})
+BELOW_WEB = frozenset({"app.core", "app.engine", "app.codecs"})
+ORT = frozenset({"onnxruntime"})
 LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "tqdm", "numpy", "PIL", "pydantic", "scipy"}
 
 # Of this house (by prefix) and of others (by top-level name; the standard library goes without saying).
@@ -25,18 +27,42 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "app.engine": (frozenset({"app.core"}), frozenset({"numpy", "pydantic"})),
     "app.engine.runtime": (frozenset({"app.core", "app.engine"}), frozenset({"numpy", "onnxruntime"})),
     "app.codecs": (frozenset({"app.core"}), frozenset({"numpy", "PIL", "pydantic_core", "python_multipart"})),
-    # What the tasks and protocols share in reading requests and writing answers.
-    "app.wire": (frozenset({"app.core", "app.engine", "app.codecs"}), WEB | PYDANTIC | {"numpy"}),
-    "app.tasks": (frozenset({"app.core", "app.engine", "app.codecs", "app.wire"}), WEB | PYDANTIC | {"numpy"}),
-    "app.protocols": (frozenset({"app.core", "app.engine", "app.codecs", "app.wire"}), WEB | PYDANTIC | {"numpy"}),
-    "app": (frozenset({"app"}), WEB | {"numpy", "pydantic", "pydantic_settings", "prometheus_client"}),
-    "app.telemetry.spans": (frozenset({"app"}), frozenset({"opentelemetry"})),
+    # What the tasks and protocols share in reading requests and writing responses.
+    "app.web": (BELOW_WEB, WEB | PYDANTIC | {"numpy"}),
+    "app.tasks": (BELOW_WEB | {"app.web"}, WEB | PYDANTIC | {"numpy"}),
+    "app.protocols": (BELOW_WEB | {"app.web"}, WEB | PYDANTIC | {"numpy"}),
+    "app.telemetry": (BELOW_WEB | {"app.web"}, frozenset({"prometheus_client"})),
+    "app.telemetry.spans": (BELOW_WEB | {"app.web", "app.telemetry"}, frozenset({"opentelemetry"})),
+    "app.middleware": (BELOW_WEB | {"app.web", "app.telemetry", "app.protocols"}, WEB | {"pydantic"}),
+    "app.pages": (
+        BELOW_WEB | {"app.web", "app.telemetry", "app.tasks", "app.protocols", "app.middleware"},
+        WEB | {"numpy", "pydantic", "prometheus_client"},
+    ),
+    "app.server": (BELOW_WEB | {"app.web", "app.telemetry", "app.middleware", "app.settings"}, WEB),
+    # The entry of a process of its own.
+    "app.server.worker": (BELOW_WEB | {"app.server", "app.settings", "app.main", "app.telemetry"}, WEB),
+    "app.settings": (frozenset({"app.core"}), frozenset({"pydantic", "pydantic_settings"})),
+    "app": (frozenset({"app"}), WEB | {"numpy", "pydantic"}),
     # A picture must be read in training exactly as when it is served, so training reads it with the same codec.
     "training": (frozenset({"app.core", "app.codecs", "training"}), LEARNING),
     "training.export": (frozenset({"app.core", "app.codecs", "training"}), LEARNING | {"onnxruntime"}),
-    "training.evaluation": (frozenset({"app.core", "app.codecs", "training"}), LEARNING | {"onnxruntime"}),
+    "training.metrics": (
+        frozenset({"app.core", "app.codecs", "training.metrics", "training.data", "training.augment"}), LEARNING | ORT
+    ),
+    "training.networks": (frozenset({"app.core", "training.networks"}), LEARNING),
+    "training.optim": (frozenset({"training.optim"}), LEARNING),
+    "training.data": (frozenset({"app.core", "app.codecs"}), LEARNING),
+    "training.reporting": (frozenset({"app.core", "training.metrics", "training.data"}), LEARNING),
+    "training.families": (
+        frozenset(
+            {"app.core", "app.codecs", "training.networks", "training.optim", "training.metrics", "training.reporting"}
+            | {"training.data", "training.export", "training.publish", "training.recipe", "training.options"}
+            | {"training.loop", "training.augment", "training.image_classification"}
+        ),
+        LEARNING | ORT,
+    ),
 }
-STRANGERS = ("app.tasks", "app.protocols", "training.recipes")  # packages whose members never import each other
+STRANGERS = ("app.tasks", "app.protocols", "training.families")  # packages whose members never import each other
 
 
 def sources() -> list[Path]:
@@ -99,23 +125,27 @@ def test_every_module_imports_only_what_its_place_allows(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("app.core.sampling", "import asyncio\nimport torch"),
+        ("app.core.sampling.samplers", "import asyncio\nimport torch"),
         ("app.core.manifest", "from app.engine import session"),
         ("app.engine.batcher", "def late():\n    import fastapi"),
         ("app.engine.registry", "import onnxruntime as ort"),
         ("app.engine.session", "import onnxruntime as ort"),
-        ("app.codecs.images", "from ..engine.registry import Model"),
-        ("app.tasks.classify", "from app.tasks.regress import router"),
-        ("app.tasks.classify", "from . import regress"),
-        ("app.tasks.classify", "from app.main import create_app"),
-        ("app.protocols.oip.infer", "from app.protocols.other import answer"),
-        ("app.protocols.oip.infer", "from ..other import answer"),
-        ("app.protocols.oip.infer", "from app.tasks.classify import router"),
+        ("app.codecs.npy", "from ..engine.registry import Model"),
+        ("app.tasks.classify.endpoint", "from app.tasks.regress import router"),
+        ("app.tasks.classify.endpoint", "from .. import regress"),
+        ("app.tasks.classify.endpoint", "from app.main import create_app"),
+        ("app.protocols.open_inference.infer", "from app.protocols.other import answer"),
+        ("app.protocols.open_inference.infer", "from ..other import answer"),
+        ("app.protocols.open_inference.infer", "from app.tasks.classify import router"),
         ("app.main", "from training.loop import train"),
         ("app.main", "import importlib\nimportlib.import_module('torch')"),
         ("training.loop", "import onnxruntime"),
         ("training.loop", "from app.engine.session import Session"),
-        ("training.recipes.cnn", "from training.recipes.mlp import Net"),
+        ("training.families.gan.report", "from training.families.vae.network import Net"),
+        ("training.networks.dense", "from training.loop import fit"),
+        ("app.web.context", "from app.tasks.classify import endpoint"),
+        ("app.server.worker_slot", "from app.main import create_app"),
+        ("app.middleware.errors", "from app.pages import landing"),
     ],
 )
 def test_a_forbidden_import_is_found(module: str, source: str) -> None:
@@ -127,9 +157,11 @@ def test_an_allowed_import_is_let_through() -> None:
     assert offences("app.engine.batcher", source) == []
 
 
-@pytest.mark.parametrize("source", ["from app.protocols.oip.errors import refusal", "from .errors import refusal"])
+@pytest.mark.parametrize(
+    "source", ["from app.protocols.open_inference.errors import refusal", "from .errors import refusal"]
+)
 def test_the_files_of_one_protocol_know_each_other(source: str) -> None:
-    assert offences("app.protocols.oip.infer", source) == []
+    assert offences("app.protocols.open_inference.infer", source) == []
 
 
 def test_core_knows_no_event_loop() -> None:

@@ -12,22 +12,22 @@ import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Final, cast
+from typing import Final
 
 import torch
 from accelerate import Accelerator
 
 from app.core.errors import LoadRefused
+from app.core.example_commands import trials
 from app.core.manifest import Manifest, Measure
-from app.core.measures import is_better_higher
-from app.core.trial import trials
-from training import data, lessons, recipes
+from app.core.metric_names import is_better_higher
+from training import data, families, lessons
 from training.data import DataError, tables
-from training.evaluation import onnx_model
 from training.export import PublishError
 from training.loop import Interrupted
+from training.metrics import onnx_model
 from training.options import integers, positive
-from training.recipe import Family
+from training.recipe import Command
 
 TOLERANCE: Final = 1e-4  # two runtimes may sum in another order; one row of 10,000 may then change sides
 
@@ -49,11 +49,11 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Learn a model and publish it for serving.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, recipe in _recipes().items():
-        own = commands.add_parser(name, help=(recipe.__doc__ or "").splitlines()[0])
-        recipe.add_options(own)
+    for name, command in _commands().items():
+        own = commands.add_parser(name, help=command.help)
+        command.add_options(own)
         _common(own)
-        own.set_defaults(run=_train, recipe=recipe)
+        own.set_defaults(run=_train, train=command.train)
     for name, lesson in _lessons().items():
         own = commands.add_parser(name, help=(lesson.__doc__ or "").splitlines()[0])
         own.add_argument("--to", default=f"runs/{name}", metavar="FOLDER", help="for index.html (default: %(default)s)")
@@ -90,12 +90,12 @@ def _common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--compile", action="store_true", help="torch.compile the network (slower on the CPUs tried)")
 
 
-def _recipes() -> dict[str, Family]:
-    """Each file of training/recipes is a recipe of that name, hyphens for underscores."""
-    return {
-        found.name.replace("_", "-"): cast("Family", importlib.import_module(f"{recipes.__name__}.{found.name}"))
-        for found in pkgutil.iter_modules(recipes.__path__)
-    }
+def _commands() -> dict[str, Command]:
+    """Those of every family, by name."""
+    found: dict[str, Command] = {}
+    for family in pkgutil.iter_modules(families.__path__):
+        found |= importlib.import_module(f"{families.__name__}.{family.name}.recipe").COMMANDS
+    return dict(sorted(found.items()))
 
 
 def _lessons() -> dict[str, ModuleType]:
@@ -115,7 +115,7 @@ def _train(options: argparse.Namespace) -> int:
         return 1
     cpu = options.device == "cpu" or not torch.cuda.is_available()
     accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(options.precision, cpu=cpu))
-    folder = options.recipe.train(options, accelerator)
+    folder = options.train(options, accelerator)
     accelerator.wait_for_everyone()
     if folder is not None:
         _announce(folder)
@@ -154,8 +154,8 @@ def _line(measure: Measure) -> str:
 
 def _list(_: argparse.Namespace) -> int:
     print("Recipes (python -m training RECIPE --help):")
-    for name, recipe in _recipes().items():
-        print(f"  {name:16}{(recipe.__doc__ or '').splitlines()[0]}")
+    for name, command in _commands().items():
+        print(f"  {name:16}{command.help}")
     print("\nLessons (python -m training LESSON):")
     for name, lesson in _lessons().items():
         print(f"  {name:16}{(lesson.__doc__ or '').splitlines()[0]}")
@@ -175,17 +175,17 @@ def _published(options: argparse.Namespace) -> tuple[Path, Manifest]:
     return folder, onnx_model.load_manifest(folder)
 
 
-def _family(folder: Path, manifest: Manifest) -> Family:
-    """The recipe that made the model."""
-    family = _recipes().get(manifest.made.recipe)
-    if family is None:
+def _command(folder: Path, manifest: Manifest) -> Command:
+    """The command that made the model."""
+    command = _commands().get(manifest.made.recipe)
+    if command is None:
         raise LoadRefused(f"{folder}: made by '{manifest.made.command}', which is no recipe of this package")
-    return family
+    return command
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     folder, manifest = _published(options)
-    found = _family(folder, manifest).evaluate(folder, manifest, data=options.data, rows=options.rows)
+    found = _command(folder, manifest).evaluate(folder, manifest, data=options.data, rows=options.rows)
     print(f"{folder} on {found.rows:,} {found.of}, ONNX Runtime on the CPU, fp32")
     claimed = {m.name: m for m in manifest.quality} if found.claimed else {}
     agree = True
@@ -201,9 +201,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     folder, manifest = _published(options)
-    family, target = _family(folder, manifest), Path(options.to)
+    target = Path(options.to)
     shutil.copytree(folder, target, dirs_exist_ok=True)
-    family.report(target, manifest, data=options.data)
+    _command(folder, manifest).report(target, manifest, data=options.data)
     print(target / "report" / "index.html")
     return 0
 

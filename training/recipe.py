@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,21 +65,33 @@ class Evaluation:
     claimed: bool
 
 
-class Family(Protocol):
-    """A file of `training/recipes/`: these are its functions, its docstring's first line is its help."""
-
-    def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Its own flags; those that all have are in `__main__`."""
-        ...
-
-    def train(self, options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
+class Train(Protocol):
+    def __call__(self, options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         """Train and publish; None in the processes that only helped. Raises: DataError, PublishError, Interrupted."""
         ...
 
-    def evaluate(self, folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
+
+class Evaluate(Protocol):
+    def __call__(self, folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
         """Measure the folder again; on other data, or fewer rows of it, where asked. Raises: DataError, LoadRefused."""
         ...
 
-    def report(self, folder: Path, manifest: Manifest, *, data: str | None) -> None:
+
+class Report(Protocol):
+    def __call__(self, folder: Path, manifest: Manifest, *, data: str | None) -> None:
         """Write `folder/report/` again from what lies in the folder and the data set."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command of a family, from `COMMANDS` in `training/families/<family>/recipe.py`.
+
+    `add_options` adds the flags of this command alone; those that all have are in `__main__`.
+    """
+
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    train: Train
+    evaluate: Evaluate
+    report: Report

@@ -22,10 +22,10 @@ from typing import Any
 
 from app.core.errors import Busy, TooLarge, TooLate, Unavailable
 from app.core.manifest import Tensors
-from app.core.sampling import Sampler
+from app.core.sampling.samplers import Sampler
 from app.engine.counters import REQUESTS, ROWS, Counters
-from app.engine.pace import NEVER, Pace
 from app.engine.queue import NORMAL, Job, OnStep, Queue, Slice
+from app.engine.rate import NEVER, Pace
 from app.engine.runner import Answer, Outcomes, Run, Runner, rows_of
 
 log = logging.getLogger(__name__)

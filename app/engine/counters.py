@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from app.core.tally import HISTOGRAM_CELLS, Labels, Tally
+from app.core.shared_counters import HISTOGRAM_CELLS, Labels, Tally
 
 TOTALS: Final = {
     "requests": "Requests taken into the queue.",

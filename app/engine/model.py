@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from app.core.errors import Unavailable
 from app.core.manifest import Manifest, Tensors
-from app.core.sampling import Sampler
-from app.core.tally import Tally
+from app.core.sampling.samplers import Sampler
+from app.core.shared_counters import Tally
 from app.engine.batcher import Batcher
 from app.engine.counters import Counters
 from app.engine.loading import Loaded

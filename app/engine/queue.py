@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Tensors
-from app.core.sampling import Sampler
+from app.core.sampling.samplers import Sampler
 
 FIRST: Final = 1
 NORMAL: Final = 2

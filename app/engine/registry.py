@@ -17,14 +17,14 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from app.core.errors import LecternError, LoadRefused, Unavailable
-from app.core.tally import Tally
+from app.core.shared_counters import Tally
+from app.engine.catalog import BY_HAND, GONE, Default, Entry, Indexed, Shelf, State, not_found
 from app.engine.folders import Key, Look, Refused, Signature, in_order, look, signature
 from app.engine.loading import Loaded, load_model
 from app.engine.model import INLINE_S, Model
 from app.engine.process import return_large_blocks
 from app.engine.session import Device, DeviceRefused, choose_device
-from app.engine.shared import Shared
-from app.engine.shelf import BY_HAND, GONE, Default, Entry, Indexed, Shelf, State, not_found
+from app.engine.shared_weights import Shared
 
 __all__ = ["Default", "Indexed", "Model", "Refused", "Registry", "State", "verify"]
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from app.core.errors import InferenceFailed, LecternError, Unprocessable
 from app.core.manifest import Tensors
-from app.core.tally import observe
+from app.core.shared_counters import observe
 from app.engine.counters import STEPS, Counters
-from app.engine.pace import Pace
 from app.engine.queue import Job, OnStep, Slice, joined, stack
+from app.engine.rate import Pace
 
 log = logging.getLogger(__name__)
 

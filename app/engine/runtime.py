@@ -25,7 +25,7 @@ from app.core.errors import LoadRefused
 from app.core.manifest import Graph
 from app.engine.buckets import Buckets
 from app.engine.process import cores
-from app.engine.shared import Shared
+from app.engine.shared_weights import Shared
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -25,7 +25,7 @@ from app.engine.runtime import (
     cuda_buckets,
     cuda_options,
 )
-from app.engine.shared import Shared
+from app.engine.shared_weights import Shared
 
 __all__ = ["Device", "DeviceRefused", "Session", "choose_device"]
 

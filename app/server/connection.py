@@ -16,11 +16,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.core.errors import ClientError
-from app.core.tally import Tally
-from app.problems import MEDIA_TYPE
-from app.wire.body import WHOLE
-from app.wire.context import new_request_id
-from app.wire.waiting import LINE
+from app.core.shared_counters import Tally
+from app.middleware.errors import MEDIA_TYPE
+from app.web.context import new_request_id
+from app.web.disconnect import LINE
+from app.web.request.body import WHOLE
 
 MAX_HEAD_BYTES: Final = 64 << 10
 HEAD_TIMEOUT_S: Final = 30.0

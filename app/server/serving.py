@@ -25,7 +25,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
@@ -34,9 +34,8 @@ from fastapi import FastAPI
 
 from app.core.errors import LoadRefused
 from app.engine.registry import Registry
-from app.main import create_app
 from app.server.connection import Connection, State
-from app.server.listening import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind, bind_or_say_why, shut_gate
+from app.server.listen_socket import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind, bind_or_say_why, shut_gate
 from app.settings import Settings
 from app.telemetry import logs
 
@@ -219,8 +218,8 @@ def run(serving: Coroutine[Any, Any, None]) -> None:
         uvloop.run(serving)
 
 
-def serve(settings: Settings) -> int:
-    """Serve until a signal; returns the exit code."""
+def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> int:
+    """Serve the app of these settings until a signal; returns the exit code."""
     logs.configure(settings.log_format, settings.log_level)
     allow_many_files()
     listening = bind_or_say_why(settings.host, settings.port)

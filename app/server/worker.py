@@ -1,4 +1,4 @@
-"""One worker: a process that serves the connections its parent hands it. Started by `app.server.workers`.
+"""One worker: a process that serves the connections its parent hands it. Started by `app.server.supervisor`.
 
 `python -m app.server.worker CHANNEL OWN WEIGHTS BLOCK...`, all numbers of open files, the settings on standard input.
 What goes through the channel is written in `app.server.place`.
@@ -22,13 +22,13 @@ from fastapi import FastAPI
 from uvicorn import Config
 
 from app.core.errors import LecternError, LoadRefused, NotFound, Unavailable
-from app.core.tally import BLOCK_BYTES, Tally
+from app.core.shared_counters import BLOCK_BYTES, Tally
 from app.engine.registry import Control, Registry
 from app.main import create_app
 from app.server.connection import Connection
-from app.server.listening import allow_many_files
-from app.server.place import CLOSE, HERE, NO_FILE
+from app.server.listen_socket import allow_many_files
 from app.server.serving import FAILED, OK, Server, open_app, run, titles, uvicorn_config
+from app.server.worker_slot import CLOSE, HERE, NO_FILE
 from app.settings import Settings
 from app.telemetry import logs
 

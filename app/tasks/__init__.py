@@ -6,10 +6,15 @@ from typing import Final, Protocol
 
 from fastapi import APIRouter
 
-from app.tasks import classify, denoise, generate, reconstruct, regress, translate
-from app.wire.context import Context
-from app.wire.documented import Documented
-from app.wire.short import Find
+from app.tasks.classify import endpoint as classify
+from app.tasks.denoise import endpoint as denoise
+from app.tasks.generate import endpoint as generate
+from app.tasks.reconstruct import endpoint as reconstruct
+from app.tasks.regress import endpoint as regress
+from app.tasks.translate import endpoint as translate
+from app.web.context import Context
+from app.web.endpoint import Find
+from app.web.openapi.operation import Documented
 
 
 class TaskFile(Protocol):

@@ -15,11 +15,11 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from app.core.tally import HISTOGRAM_CELLS, SECONDS, Labels, Memory, Tally, observe, read
+from app.core.shared_counters import HISTOGRAM_CELLS, SECONDS, Labels, Memory, Tally, observe, read
 from app.engine import counters as engine
 from app.engine.model import Model
 from app.engine.registry import Registry
-from app.wire.context import Trace
+from app.web.context import Trace
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

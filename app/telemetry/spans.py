@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.telemetry.metrics import METHODS
-from app.wire.context import Trace
+from app.web.context import Trace
 
 log = logging.getLogger("lectern.traces")
 sdk = logging.getLogger("opentelemetry")

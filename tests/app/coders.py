@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.app.house import House, Reply
-from tests.models_made import PHOTO, make_classifier_folder, make_coder_folder
+from tests.app.live import House, Reply
+from tests.made_models import PHOTO, make_classifier_folder, make_coder_folder
 
 JSON, PNG, NPY = "application/json", "image/png", "application/x-npy"
 ERRORS = tuple(0.006 * k for k in range(1, 41))

@@ -12,10 +12,10 @@ from tests.app import translators as translated
 from tests.app.coders import MOST, SIDE, make_coders
 from tests.app.denoisers import make_denoisers
 from tests.app.drawers import make_drawers
-from tests.app.house import House, make_models, open_house
+from tests.app.live import House, make_models, open_house
 from tests.app.translators import make_translators
-from tests.models_made import PHOTO, make_classifier_folder
-from tests.tables_made import make_grey_folder, make_regressor_folder, make_table_classifier_folder
+from tests.made_models import PHOTO, make_classifier_folder
+from tests.made_tables import make_grey_folder, make_regressor_folder, make_table_classifier_folder
 
 
 @pytest.fixture(scope="session")

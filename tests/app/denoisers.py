@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.manifest import DigitPicture, PhotoPicture
-from tests.models_made import classifier_manifest, make_classifier_folder, npz, onnx_bytes, sha256, write_folder
+from tests.made_models import classifier_manifest, make_classifier_folder, npz, onnx_bytes, sha256, write_folder
 
 SIDE = 8
 SPREAD = 0.05

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.manifest import DigitPicture, PhotoPicture
-from tests.models_made import classifier_manifest, onnx_bytes, sha256, write_folder
+from tests.made_models import classifier_manifest, onnx_bytes, sha256, write_folder
 
 SMALL: Final = DigitPicture(kind="digit", height=12, width=10, channels=1, box=8)
 COLOUR: Final = PhotoPicture(kind="photo", height=8, width=6, channels=3, layout="chw")

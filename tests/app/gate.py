@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.app.house import House
+from tests.app.live import House
 
 PATIENCE_S = 20
 

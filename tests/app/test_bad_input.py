@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.codecs.images import encode_png
-from app.codecs.tensors import encode_npy
-from tests.app.house import House, form, grey
+from app.codecs.images.files import encode_png
+from app.codecs.npy import encode_npy
+from tests.app.live import House, form, grey
 
 PIXELS = grey(170)
 PNG = encode_png(PIXELS)

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.codecs.tensors import encode_npy
+from app.codecs.npy import encode_npy
 from app.core.errors import Busy
 from app.core.manifest import Tensors
 from app.engine.batcher import Batcher
 from tests.app.engine.lives import publish
-from tests.app.house import House, open_house
+from tests.app.live import House, open_house
 from tests.app.load import request_of
 from tests.app.server.test_shutdown import Line
 from tests.app.test_swaps import asked, labels_served, until

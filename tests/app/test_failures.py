@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.codecs.images import encode_png
-from app.codecs.tensors import encode_npy
+from app.codecs.images.files import encode_png
+from app.codecs.npy import encode_npy
 from app.core.errors import Busy, InferenceFailed, Unavailable
 from app.core.manifest import Tensors
 from app.engine.runner import Answer
-from tests.app.house import House, grey, open_house
+from tests.app.live import House, grey, open_house
 
 PNG = encode_png(grey(100))
 

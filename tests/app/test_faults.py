@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from app.codecs.tensors import encode_npy
+from app.codecs.npy import encode_npy
 from tests.app.load import request_of
 from tests.app.server.test_shutdown import Line, get
-from tests.app.server.test_workers import scraped
+from tests.app.server.test_supervisor import scraped
 from tests.app.test_main import process
 from tests.app.test_starving import waits_ms
 from tests.app.test_swaps import until
-from tests.models_made import LABELS, classifier_manifest, classifier_onnx, onnx_bytes, write_folder
+from tests.made_models import LABELS, classifier_manifest, classifier_onnx, onnx_bytes, write_folder
 
 KNOWN = 200  # pixels as bright as this, or brighter, are in nobody's table
 SIDE = 400

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from app.codecs.tensors import encode_npy
+from app.codecs.npy import encode_npy
 from tests.app.engine.lives import IMAGE, publish, spoil_one_bit
 from tests.app.load import Account, ask_on, request_of
 from tests.app.server.test_shutdown import Line, get
 from tests.app.test_faults import slow_onnx
 from tests.app.test_main import process
 from tests.app.test_swaps import until
-from tests.models_made import classifier_manifest, make_classifier_folder, write_folder
+from tests.made_models import classifier_manifest, make_classifier_folder, write_folder
 
 ROW = request_of("/v1/classify?model=tiny", encode_npy(IMAGE), "application/x-npy")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from app.codecs.images import encode_png
-from app.codecs.tensors import encode_npy
-from tests.app.house import DIGITS, House, grey, open_house, strokes
-from tests.models_made import change_manifest, make_classifier_folder, make_coder_folder
+from app.codecs.images.files import encode_png
+from app.codecs.npy import encode_npy
+from tests.app.live import DIGITS, House, grey, open_house, strokes
+from tests.made_models import change_manifest, make_classifier_folder, make_coder_folder
 
 
 def test_a_live_process_says_so(house: House) -> None:

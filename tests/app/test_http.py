@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from app.codecs.images import encode_png
+from app.codecs.images.files import encode_png
 from app.core.errors import ClientError
-from app.problems import kinds
+from app.middleware.errors import kinds
 from app.telemetry.logs import JsonFormatter, TextFormatter
-from tests.app.house import House, grey, open_house
+from tests.app.live import House, grey, open_house
 
 PNG = encode_png(grey(100))
 PATHS = ("/", "/docs", "/redoc", "/openapi.json", "/v1/models", "/health/live", "/health/ready", "/metrics", "/nowhere")

@@ -19,9 +19,9 @@ from typing import IO
 import pytest
 
 from app.__main__ import main
-from app.codecs.images import encode_png
-from tests.app.house import form, grey, make_models
-from tests.models_made import make_classifier_folder
+from app.codecs.images.files import encode_png
+from tests.app.live import form, grey, make_models
+from tests.made_models import make_classifier_folder
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.problems import Problem
-from app.tasks.classify import ClassifyAnswer, ClassifyRequest
-from tests.app.house import House, open_house, strokes
-from tests.models_made import brightness_probabilities
+from app.middleware.errors import Problem
+from app.tasks.classify.endpoint import ClassifyAnswer, ClassifyRequest
+from tests.app.live import House, open_house, strokes
+from tests.made_models import brightness_probabilities
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_the_default_s_examples_come_first_and_of_other_models_there_are_few(
 
 
 def test_a_model_whose_golden_rows_cannot_be_pictures_shows_a_drawn_one(tmp_path: Path) -> None:
-    from tests.models_made import make_classifier_folder
+    from tests.made_models import make_classifier_folder
 
     make_classifier_folder(tmp_path, "blank")  # uniform pictures: no digit to be seen
     with open_house(tmp_path) as house:

@@ -20,8 +20,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.app.house import House, open_house
-from tests.models_made import make_classifier_folder
+from tests.app.live import House, open_house
+from tests.made_models import make_classifier_folder
 
 CHECKS: list[Any] = [
     not_a_server_error,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.app.house import open_house
+from tests.app.live import open_house
 from tests.app.test_openapi import as_shown, examples
 
 MODELS = Path(__file__).parents[2] / "models"

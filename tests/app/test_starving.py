@@ -16,16 +16,16 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from app.codecs.images import encode_png
-from app.codecs.tensors import encode_npy
+from app.codecs.images.files import encode_png
+from app.codecs.npy import encode_npy
 from app.core.manifest import PhotoPicture
-from app.tasks.classify import ClassifyRequest
-from app.wire.payload import JSON, Payload, parse
-from tests.app.house import form, grey
+from app.tasks.classify.endpoint import ClassifyRequest
+from app.web.request.payload import JSON, Payload, parse
+from tests.app.live import form, grey
 from tests.app.load import request_of
 from tests.app.server.test_shutdown import Line, get
 from tests.app.test_main import process
-from tests.models_made import PHOTO, make_classifier_folder
+from tests.made_models import PHOTO, make_classifier_folder
 
 WIDE = PhotoPicture(kind="photo", height=224, width=224, channels=3)
 LARGE = 30_000_000

@@ -16,12 +16,12 @@ import pytest
 from fastapi import Request, Response
 
 from app.core.manifest import Tensors
-from app.core.sampling import Sampler
+from app.core.sampling.samplers import Sampler
 from app.engine.batcher import Batcher
-from app.wire.events import EventStream, OnStep
+from app.web.response.event_stream import EventStream, OnStep
 from tests.app.engine.denoisers import LABELS, alone, denoiser_session, sampler
-from tests.app.house import House, open_house
-from tests.app.wire.test_events import parsed
+from tests.app.live import House, open_house
+from tests.app.web.test_event_stream import parsed
 
 PATIENCE_S = 20
 WIDE = 1 << 18  # bytes of a preview: a few of them fill every buffer on the way

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.codecs.tensors import encode_npy
+from app.codecs.npy import encode_npy
 from tests.app.engine.lives import publish, spoil_one_bit
-from tests.app.house import House, open_house
-from tests.models_made import make_classifier_folder
+from tests.app.live import House, open_house
+from tests.made_models import make_classifier_folder
 
 POLL_S = 0.02
 ROW = encode_npy(np.zeros((1, 28, 28, 1), np.uint8))

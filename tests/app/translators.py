@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.manifest import PhotoPicture
-from tests.models_made import classifier_manifest, make_classifier_folder, npz, onnx_bytes, sha256, write_folder
+from tests.made_models import classifier_manifest, make_classifier_folder, npz, onnx_bytes, sha256, write_folder
 
 SIDE = 8
 STEPS = 3  # between black and white of a print

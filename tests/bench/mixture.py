@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.codecs.oip import DATATYPES
-from app.codecs.tensors import encode_npy
-from app.core.codes import Latent
+from app.codecs.npy import encode_npy
+from app.codecs.open_inference import DATATYPES
+from app.core.example_commands import middle_row
 from app.core.manifest import MANIFEST_FILE, Graph, Manifest, Picture, TensorSpec, numpy_dtype
-from app.core.trial import middle_row
+from app.core.manifest.latent import Latent
 from tests.bench.shapes import HEADER_LENGTH, JSON, Headers, dense
 
 PAGES: Final = ("/health/ready", "/metrics", "/v1/models", "/v2", "/openapi.json", "/docs")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.manifest import DigitPicture
-from tests.models_made import classifier_manifest, onnx_bytes, write_folder
+from tests.made_models import classifier_manifest, onnx_bytes, write_folder
 
 EXTERNAL: Final = "LECTERN_BENCH_ONNX"
 DIGITS: Final = tuple("0123456789")

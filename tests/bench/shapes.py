@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.codecs.images import decode
-from app.codecs.tensors import encode_npy
+from app.codecs.images.files import decode
+from app.codecs.npy import encode_npy
 from tests.bench.models import PICTURE, images, numbers
 
 Headers = Mapping[str, str]

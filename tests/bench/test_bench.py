@@ -15,7 +15,7 @@ from onnx import numpy_helper, shape_inference
 
 from tests.app.denoisers import make_denoisers
 from tests.app.drawers import make_drawers
-from tests.app.house import open_house
+from tests.app.live import open_house
 from tests.app.translators import make_translators
 from tests.bench import models, soak
 from tests.bench.cells import Place, places
@@ -25,7 +25,7 @@ from tests.bench.openloop import Load, Log
 from tests.bench.overload import window
 from tests.bench.processes import Running, Tree
 from tests.bench.shapes import SHAPES
-from tests.models_made import make_classifier_folder
+from tests.made_models import make_classifier_folder
 
 
 def flops_of_a_row(data: bytes) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.models_made import PHOTO, make_classifier_folder
+from tests.made_models import PHOTO, make_classifier_folder
 
 pytestmark = pytest.mark.browser
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.codecs.images import decode, encode_png
+from app.codecs.images.files import decode, encode_png
 from app.core.manifest import DigitPicture
 from tests.quality.photos import photo
 

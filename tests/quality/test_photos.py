@@ -9,9 +9,9 @@ import pytest
 
 from training.data import photos
 from training.data.base import DataError
-from training.evaluation import onnx_model
-from training.evaluation.bm3d import bm3d
-from training.evaluation.restoration import Published, noisy, psnr, scores
+from training.families.photo_denoiser.metrics import Published, noisy, psnr, scores
+from training.metrics import onnx_model
+from training.metrics.bm3d import bm3d
 
 pytestmark = [pytest.mark.quality, pytest.mark.data]
 MODELS = Path(__file__).parents[2] / "models" / "photo-denoiser"

@@ -19,7 +19,7 @@ import torch
 from app.core.manifest import Manifest
 from tests.training.pictures import write_pictures
 from training.__main__ import main
-from training.recipes.cnn import Classifier
+from training.families.image_classifier.trainer import Classifier
 
 SMALL = ["--size", "16", "--widths", "8,16,16", "--threads", "1", "--precision", "fp32"]
 # Norm statistics are over one forward pass: 8 rows, whether one process makes two passes or two make one each.

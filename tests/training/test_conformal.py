@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.tables import Conformal
-from training.tabular.crossfit import Folds, calibrate
+from app.core.manifest.table import Conformal
+from training.families.tabular.crossfit import Folds, calibrate
 
 
 @settings(max_examples=50)

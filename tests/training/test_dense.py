@@ -8,9 +8,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from app.core.tables import CategoryColumn, NumberColumn, Table
+from app.core.manifest.table import CategoryColumn, NumberColumn, Table
+from training.families.tabular.ensemble import Schedule, Setting, Task, learn
 from training.networks.dense import Coding, Dense, Layout
-from training.tabular.ensemble import Schedule, Setting, Task, learn
 
 NAN = float("nan")
 LONG = Schedule(steps=400, lr=0.1)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from training.__main__ import main
-from training.descent import Method, Problem, adam, best, descend, momentum, plain
 from training.lessons import optimisers, regularisation
-from training.reports import optimisers as optimisers_page
-from training.reports import regularisation as regularisation_page
-from training.reports.plane import Plane, crossings
+from training.lessons.optimisers import report as optimisers_page
+from training.lessons.optimisers.descent import Method, Problem, adam, best, descend, momentum, plain
+from training.lessons.regularisation import report as regularisation_page
+from training.reporting.plane import Plane, crossings
 
 
 def bowl(curvatures: tuple[float, ...] = (1.0,), rows: int = 4) -> Problem:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from training.data.base import DataError
-from training.data.header import Header
+from training.data.column_header import Header
 
 if TYPE_CHECKING:
     from _csv import Reader

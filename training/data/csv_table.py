@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.core.tables import CategoryColumn, Table, TableColumn
-from app.core.words import did_you_mean, listed
+from app.core.manifest.table import CategoryColumn, Table, TableColumn
+from app.core.text import did_you_mean, listed
 from training.data import csv_values
 from training.data.base import DataError
 from training.data.csv_cells import Cells, read_cells

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from app.codecs import images
+from app.codecs.images import files as images
 from training.data.base import DataError, ImageDataset, stratified, tensor
 from training.data.mnist import PICTURE
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from app.core.manifest import DataSource, DigitPicture, Domain, PhotoPicture
 from training.data import cifar10, mnist
 from training.data.base import ImageDataset, shuffled, tensor
-from training.data.skeleton import skeletons
+from training.data.thinning import skeletons
 
 Pixels = NDArray[np.uint8]
 Law = Callable[[Pixels], Pixels]

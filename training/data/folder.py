@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from app.codecs import images
+from app.codecs.images import files as images
 from app.core.errors import ClientError
 from app.core.manifest import PhotoPicture
 from training.data.base import DataError, ImageDataset, RowNumbers, stratified, tensor
-from training.data.tree import Classes, find_files
+from training.data.image_folder_index import Classes, find_files
 
 DEFAULT_SIZE = 64
 MAX_SIZE = 1024

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from app.core.manifest import DataSource
-from app.core.tables import CategoryColumn, NumberColumn, Table, Target
+from app.core.manifest.table import CategoryColumn, NumberColumn, Table, Target
 from training.data.base import shuffled
 
 Floats = NDArray[np.floating[Any]]

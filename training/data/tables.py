@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from training.data import bundled, csv_table, rules
+from training.data import csv_table
+from training.data import scikit_learn_tables as bundled
+from training.data import synthetic_tables as rules
 from training.data.base import DataError
 from training.data.csv_table import Task
 from training.data.table import TableDataset

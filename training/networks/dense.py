@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from app.core.tables import CategoryColumn, Table
+from app.core.manifest.table import CategoryColumn, Table
 
 
 @dataclass(frozen=True)

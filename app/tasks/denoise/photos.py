@@ -17,15 +17,15 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core import opponent
 from app.core.errors import Busy, TooLate
+from app.core.imaging import opponent_colours as opponent
 from app.core.manifest import Plane
 from app.engine.model import Model
-from app.tasks.denoise.noise import Sigmas, span_of
-from app.tasks.denoise.photo import Photo, Tiles
+from app.tasks.denoise.noise_level import Sigmas, span_of
 from app.tasks.denoise.runs import Runs
-from app.wire.raw import Pixels
-from app.wire.waiting import until
+from app.tasks.denoise.tiled_photo import Photo, Tiles
+from app.web.disconnect import until
+from app.web.request.pixels import Pixels
 
 LARGE: Final = 1 << 20  # pixels of a photo
 LARGE_AT_ONCE: Final = 2  # of one model; each is held as floats, the others wait as they came

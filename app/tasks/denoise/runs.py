@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from app.core.errors import InferenceFailed
 from app.core.manifest import Tensors
-from app.core.sampling import Sampler
+from app.core.sampling.samplers import Sampler
 from app.engine.model import Model
 from app.engine.queue import OnStep
-from app.wire.context import Context
-from app.wire.runs import Took
+from app.web.context import Context
+from app.web.timing import Took
 
 DENOISER, ESTIMATOR = "denoiser", "estimator"
 SMALL_VALUES: Final = 1 << 16  # of floats; more are worked on in a thread

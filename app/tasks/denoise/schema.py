@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.wire import painted, rows
+from app.web.request import rows
+from app.web.response import images as painted
 
 AUTO: Final = "auto"
 LAYOUTS: Final = ("pictures", "pairs")

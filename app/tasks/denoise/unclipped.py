@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.wire.raw import Pixels
+from app.web.request.pixels import Pixels
 
 CELL: Final = 16  # side in pixels: large enough to tell a share, small enough to lie between flat parts
 MOST_CLIPPED: Final = 0.25  # of a cell's pixels, in any colour

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.wire import painted
-from app.wire.rows import PICTURE_SCHEMA
+from app.web.request.rows import PICTURE_SCHEMA
+from app.web.response import images as painted
 
 WAYS: Final = ("latents", "n", "between", "grid", "forward")
 """To come by pictures; a request names one."""

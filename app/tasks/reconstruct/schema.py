@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from app.wire import painted, rows
+from app.web.request import rows
+from app.web.response import images as painted
 
 LAYOUTS: Final = ("pictures", "pairs")
 MAX_STEPS: Final = 64

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from app.wire import painted, rows
+from app.web.request import rows
+from app.web.response import images as painted
 
 LAYOUTS: Final = ("pictures", "pairs", "cycle")
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.codecs import containers
-from app.codecs.images import decode
+from app.codecs.images import containers
+from app.codecs.images.files import decode
 from app.core.errors import Unprocessable
 from tests.app.codecs.files import FORMATS, PHOTO, example, saved, scene
 

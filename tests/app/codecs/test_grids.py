@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.codecs.grids import GAP, PAIR_GAP, PAPER, beside, framed, grid, near_square, pairs
+from app.codecs.images.grids import GAP, PAIR_GAP, PAPER, beside, framed, grid, near_square, pairs
 
 
 def numbered(n: int, height: int = 2, width: int = 3, channels: int = 1) -> NDArray[Any]:

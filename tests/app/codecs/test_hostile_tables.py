@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from app.codecs.tables import TableReader
+from app.codecs.tables.rows import TableReader
 from app.core.errors import ClientError, Unprocessable, shown
-from app.core.tables import CategoryColumn, NumberColumn, Table
-from app.tasks.classify import KIND, ClassifyRequest
-from app.wire.payload import JSON, Payload, parse
+from app.core.manifest.table import CategoryColumn, NumberColumn, Table
+from app.tasks.classify.endpoint import KIND, ClassifyRequest
+from app.web.request.payload import JSON, Payload, parse
 
 READER = TableReader(
     Table(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.codecs.images import decode, decode_base64, encode_png
+from app.codecs.images.files import decode, decode_base64, encode_png
 from app.core.errors import ClientError, TooLarge, Unprocessable, UnsupportedMedia
 from app.core.manifest import PhotoPicture, Picture
 from tests.app.codecs.files import DIGIT, FORMATS, GREY, LIMIT, PHOTO, about, example, saved, scene

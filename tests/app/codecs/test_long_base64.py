@@ -7,9 +7,9 @@ import base64
 import numpy as np
 import pytest
 
-from app.codecs.images import PIECE_BYTES, decode, decode_base64, encode_png
+from app.codecs.images.files import PIECE_BYTES, decode, decode_base64, encode_png
 from app.core.errors import Unprocessable
-from tests.models_made import PHOTO
+from tests.made_models import PHOTO
 
 PICTURE = encode_png(np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8))
 TEXT = base64.b64encode(PICTURE).decode()

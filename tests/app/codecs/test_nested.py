@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.codecs.images import from_nested
+from app.codecs.images.files import from_nested
 from app.core.errors import Unprocessable
 from app.core.manifest import PhotoPicture
 from tests.app.codecs.files import about

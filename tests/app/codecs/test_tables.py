@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.codecs.delimited import MAX_CELLS
-from app.codecs.tables import Rows, TableReader
+from app.codecs.tables.delimited import MAX_CELLS
+from app.codecs.tables.rows import Rows, TableReader
 from app.core.errors import ClientError, TooLarge, Unprocessable, UnsupportedMedia
-from app.core.tables import CategoryColumn, NumberColumn, Table
+from app.core.manifest.table import CategoryColumn, NumberColumn, Table
 
 TABLE = Table(
     columns=(

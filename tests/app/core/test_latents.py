@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from app.core.codes import Latent
-from app.core.latents import between, draw, moved, plane, spread
+from app.core.manifest.latent import Latent
+from app.core.sampling.latents import between, draw, moved, plane, spread
 
 PLAIN = Latent(size=3, low=(-1, 0, 10), high=(3, 1, 30))
 NORMAL = Latent(size=3, low=(-1, 0, 10), high=(3, 1, 30), prior="normal")

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.core.codes import Anomaly, Latent
+from app.core.example_commands import middle_row, trials
 from app.core.manifest import Made, Manifest
-from app.core.tables import CategoryColumn, Conformal, NumberColumn, Table
-from app.core.trial import middle_row, trials
+from app.core.manifest.latent import Anomaly, Latent
+from app.core.manifest.table import CategoryColumn, Conformal, NumberColumn, Table
 
 AGE = NumberColumn(kind="number", name="age", unit="years", low=20, high=60)
 PLACE = CategoryColumn(kind="category", name="place", categories=("north", "south"))

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.core.sampled import SamplerName, SamplerSpec, Sampling
-from app.core.samplers import (
+from app.core.manifest.sampling import SamplerName, SamplerSpec, Sampling
+from app.core.sampling.factory import (
     begun,
     evaluations,
     forward,
@@ -27,7 +27,7 @@ from app.core.samplers import (
     noises,
     weighed,
 )
-from app.core.sampling import Steps, karras, on_graph
+from app.core.sampling.samplers import Steps, karras, on_graph
 
 NAMES = get_args(SamplerName)
 DECLARED = Sampling(

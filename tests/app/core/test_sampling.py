@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.core.sampling import (
+from app.core.sampling.samplers import (
     Steps,
     consistency,
     cosine,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.tiles import Tiling
+from app.core.imaging.tiles import Tiling
 
 
 def plane(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.manifest import Graph, Tensors, TensorSpec
-from app.core.sampling import Sampler, ddim, heun, karras, multistep, on_graph, slopes
+from app.core.sampling.samplers import Sampler, ddim, heun, karras, multistep, on_graph, slopes
 from app.engine.session import Session
-from tests.models_made import onnx_bytes, sha256
+from tests.made_models import onnx_bytes, sha256
 
 PATIENCE_S = 20
 SIDE, HIDDEN, LABELS = 4, 24, 64

@@ -15,7 +15,7 @@ import pytest
 from app.engine import registry as module
 from app.engine.model import Model
 from app.engine.registry import Registry
-from tests.models_made import brightness_probabilities, make_classifier_folder
+from tests.made_models import brightness_probabilities, make_classifier_folder
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), dtype=np.uint8)
 

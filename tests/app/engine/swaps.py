@@ -15,7 +15,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from app.engine.registry import Registry
-from tests.models_made import DIGIT, LABELS, change_manifest, classifier_manifest, onnx_bytes, write_folder
+from tests.made_models import DIGIT, LABELS, change_manifest, classifier_manifest, onnx_bytes, write_folder
 
 WIDTH = 8192
 WEIGHTS_MIB = 28 * 28 * WIDTH * 4 / 2**20

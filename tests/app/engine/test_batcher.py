@@ -20,8 +20,8 @@ from app.core.manifest import Tensors
 from app.engine import runner as module
 from app.engine.batcher import Batcher
 from app.engine.counters import Counters
-from app.engine.pace import Pace
 from app.engine.queue import FIRST, LAST
+from app.engine.rate import Pace
 from app.engine.runner import Answer
 from tests.in_loop import in_loop
 

@@ -15,7 +15,7 @@ from app.core.errors import LoadRefused, NotFound, Unavailable
 from app.engine.registry import Registry
 from tests.app.engine.lives import IMAGE, Gate, labels_of, publish, spoil_one_bit, states, turns
 from tests.in_loop import in_loop
-from tests.models_made import change_manifest, make_classifier_folder
+from tests.made_models import change_manifest, make_classifier_folder
 
 # Load and unload.
 

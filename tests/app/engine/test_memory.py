@@ -16,7 +16,7 @@ from app.engine.loading import load_model
 from app.engine.process import give_back_memory, resident_bytes
 from app.engine.runtime import CPU
 from app.engine.session import Session
-from tests.models_made import make_classifier_folder, onnx_bytes
+from tests.made_models import make_classifier_folder, onnx_bytes
 
 MB = 1 << 20
 MAX_ROWS = 64

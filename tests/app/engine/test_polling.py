@@ -19,7 +19,7 @@ from app.engine import registry as module
 from app.engine.registry import Registry
 from tests.app.engine.lives import Gate, labels_of, publish, spoil_one_bit, states, turns
 from tests.in_loop import in_loop
-from tests.models_made import change_manifest
+from tests.made_models import change_manifest
 
 
 def copies(source: Path, target: Path) -> Iterator[None]:

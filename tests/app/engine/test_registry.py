@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 
 from app.core.errors import NotFound, Unavailable
-from app.core.tally import Tally
+from app.core.shared_counters import Tally
 from app.engine import registry as module
 from app.engine.registry import Registry, verify
 from app.engine.session import DeviceRefused, choose_device
 from tests.in_loop import in_loop
-from tests.models_made import (
+from tests.made_models import (
     brightness_probabilities,
     change_manifest,
     classifier_manifest,

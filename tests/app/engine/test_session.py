@@ -15,7 +15,7 @@ from app.core.errors import InferenceFailed, LoadRefused
 from app.core.manifest import Graph
 from app.engine import runtime as module
 from app.engine.session import DeviceRefused, Session, choose_device
-from tests.models_made import brightness_probabilities, classifier_onnx, onnx_bytes
+from tests.made_models import brightness_probabilities, classifier_onnx, onnx_bytes
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 WEIGHTS = np.ones((4, 4), np.float32)

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.manifest import Graph, Tensors, TensorSpec
-from app.core.sampling import Sampler, ddim, karras, on_graph
+from app.core.sampling.samplers import Sampler, ddim, karras, on_graph
 from app.engine.batcher import Batcher
-from app.engine.pace import NEVER
 from app.engine.queue import Job, Queue
+from app.engine.rate import NEVER
 from app.engine.session import Session
-from tests.models_made import onnx_bytes, sha256
+from tests.made_models import onnx_bytes, sha256
 
 MAX_ROWS = 64
 LOADS = (0.3, 0.5, 0.7)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import InferenceFailed, LecternError, TooLate
 from app.core.manifest import Tensors
-from app.core.sampling import Sampler
+from app.core.sampling.samplers import Sampler
 from app.engine import batcher as module
 from app.engine.batcher import Batcher
 from app.engine.runner import Answer

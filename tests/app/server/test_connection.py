@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from app.codecs.images import encode_png
+from app.codecs.images.files import encode_png
 from app.server import connection
-from tests.app.house import House, grey, open_house
+from tests.app.live import House, grey, open_house
 
 PNG = encode_png(grey(100))
 

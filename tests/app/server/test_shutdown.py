@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import pytest
 
-from app.codecs.images import encode_png
-from tests.app.house import grey
+from app.codecs.images.files import encode_png
+from tests.app.live import grey
 from tests.app.load import Account, ask_on, request_of
 from tests.app.test_main import process
 

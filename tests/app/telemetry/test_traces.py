@@ -22,9 +22,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from app.core.errors import LoadRefused
 from app.settings import STANDARD_ENDPOINT, WrongSetting, read_settings
 from app.telemetry.spans import SILENCE_S, Complaints
-from tests.app.house import House, grey, open_house
+from tests.app.live import House, grey, open_house
 from tests.app.server.test_shutdown import serve
-from tests.app.server.test_workers import ask_once
+from tests.app.server.test_supervisor import ask_once
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from app.codecs.digits import is_in_form
+from app.codecs.images.handwriting import is_in_form
 from app.core.manifest import DigitPicture
 from training.data import domains
 from training.data.base import ImageDataset
 from training.data.domains import Pair, blended, dilated, photo, redrawn, strokes, unblended
-from training.data.skeleton import skeletons
+from training.data.thinning import skeletons
 
 SIDE = 28
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.codecs import images
+from app.codecs.images import files as images
 from training import data
 from training.data.base import DataError
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.tables import CategoryColumn, NumberColumn
-from training.data import rules
+from app.core.manifest.table import CategoryColumn, NumberColumn
+from training.data import synthetic_tables as rules
 from training.data.base import DataError
 from training.data.table import folds
 from training.data.tables import available, is_table, load

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.tables import CategoryColumn, NumberColumn
+from app.core.manifest.table import CategoryColumn, NumberColumn
 from training.data import csv_table, csv_values
 from training.data.base import DataError
+from training.data.column_header import Header
 from training.data.csv_cells import read_cells
-from training.data.header import Header
 from training.data.tables import load
 
 ROWS = 40

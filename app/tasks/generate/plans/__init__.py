@@ -12,10 +12,12 @@ from typing import Any, Protocol
 
 from app.core.errors import Unprocessable
 from app.engine.model import Model
-from app.tasks.generate.plans import codes, forward, steps
+from app.tasks.generate.plans import diffusion as steps
+from app.tasks.generate.plans import forward
+from app.tasks.generate.plans import latents as codes
 from app.tasks.generate.plans.plan import Images, Made, Plan, Runs
 from app.tasks.generate.schema import BELONGS_TO, IMPLY_N, WAYS
-from app.wire.context import Limits
+from app.web.context import Limits
 
 __all__ = ["Images", "Made", "Plan", "Runs", "fields", "plan", "way"]
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from app.core import samplers
 from app.core.errors import Unprocessable
 from app.core.manifest import Tensors
+from app.core.sampling import factory as samplers
 from app.engine.model import Model
+from app.tasks.generate.plans.init_image import read
 from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
-from app.tasks.generate.plans.start import read
 from app.tasks.generate.schema import MOST_LEVELS
-from app.wire import painted
-from app.wire.choice import check_made, check_within
-from app.wire.context import Limits
+from app.web.context import Limits
+from app.web.request.model_choice import check_made, check_within
+from app.web.response import images as painted
 
 
 @dataclass(frozen=True, slots=True)

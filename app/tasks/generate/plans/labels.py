@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.errors import Unprocessable
-from app.core.latents import draw_labels
-from app.core.words import described, did_you_mean, listed
+from app.core.sampling.latents import draw_labels
+from app.core.text import described, did_you_mean, listed
 from app.engine.model import Model
-from app.wire.choice import check_made, check_within
-from app.wire.context import Limits
+from app.web.context import Limits
+from app.web.request.model_choice import check_made, check_within
 
 Labels = NDArray[np.int64]
 """(N,): places in the manifest's list."""

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Tensors
-from app.core.sampling import Sampler
+from app.core.sampling.samplers import Sampler
 from app.engine.model import Model
 from app.engine.queue import OnStep
 from app.tasks.generate.schema import MAX_SEED
-from app.wire.choice import check_within
-from app.wire.context import Context
-from app.wire.runs import Took
-from app.wire.waiting import until
+from app.web.context import Context
+from app.web.disconnect import until
+from app.web.request.model_choice import check_within
+from app.web.timing import Took
 
 T = TypeVar("T")
 Images = NDArray[np.float32]

@@ -1,0 +1,285 @@
+"""Picture files, base64 and nested lists to a graph's pixels, and pixels to PNG.
+
+Pure functions; the only errors that leave are `UnsupportedMedia` (415), `Unprocessable` (422) and `TooLarge` (413),
+whatever the bytes: the sizes are checked from the header, before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from app.codecs.images import containers, formats
+from app.codecs.images import handwriting as digits
+from app.codecs.images.nested import from_nested
+from app.codecs.images.pixels import NotANumber, to_8_bit
+from app.core.errors import ClientError, TooLarge, Unprocessable, UnsupportedMedia, shown
+from app.core.manifest import PhotoPicture, Picture
+
+__all__ = ["decode", "decode_base64", "decode_pixels", "encode_png", "from_base64", "from_nested"]
+
+MIN_SIDE: Final = 4  # px; below it there is nothing to read
+MAX_EXIF_CHARACTERS: Final = 4 * 65536
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]")
+_LENGTHS: Final = (1,) * 12 + (2, 2, 3, 4)  # bytes of a character of UTF-8, by the first four bits
+PIECE_BYTES: Final = 1 << 18  # of base64, a multiple of 4; a call on bytes holds the interpreter until it returns
+_TILE_SIDES: Final = (322, 323)  # TIFF 6.0, section 15: TileWidth, TileLength
+
+# The limit is an argument here and checked from the header; Pillow's own, global one would only warn beside it.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+    """The bytes of a picture file as one row for the graph.
+
+    Args:
+        data: PNG, JPEG, WebP, BMP, GIF or TIFF with one frame; any bit depth and colour model.
+        picture: the size, layout and way of reading that the manifest declares.
+        subject: what to call the picture in errors, e.g. "image[3]".
+        max_pixels: greatest width x height, decided from the header.
+
+    Returns:
+        `picture.shape`, uint8.
+
+    Raises:
+        UnsupportedMedia: not a picture, or one of another format.
+        TooLarge: more than `max_pixels`.
+        Unprocessable: empty, cut off, damaged, smaller than 4x4, animated, in too many pieces; no ink where a digit
+            is to be read.
+    """
+    return _opened(data, lambda image: _read(image, picture, subject), subject, max_pixels)
+
+
+def decode_pixels(data: bytes, *, channels: Literal[1, 3] | None, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+    """The bytes of a picture file as they are, of any size: upright, laid on white where it is transparent.
+
+    Args:
+        channels: what to make of its colours; None keeps grey grey and colours coloured.
+
+    Returns:
+        (H, W, 1) or (H, W, 3), uint8.
+
+    Raises:
+        as `decode`.
+    """
+    return _opened(data, lambda image: _as_it_is(image, channels), subject, max_pixels)
+
+
+def _opened(
+    data: bytes, read: Callable[[Image.Image], NDArray[np.uint8]], subject: str, max_pixels: int
+) -> NDArray[np.uint8]:
+    """What `read` makes of a picture file, once its header has been found to be within the limits."""
+    name = _format_of(data, subject)
+    _check_pieces(data, name, subject)
+    try:
+        with Image.open(io.BytesIO(data), formats=[name]) as image:
+            _check_header(image, subject, max_pixels)
+            return read(image)
+    except ClientError:
+        raise
+    except NotANumber as error:
+        raise Unprocessable(
+            f"{subject}: {error}, a picture's pixels are finite", subject=subject, expected="finite pixels", got="NaN"
+        ) from error
+    except Exception as error:  # decoders raise nearly every type on hostile bytes; all of them mean the same here
+        raise Unprocessable(
+            f"{subject}: begins as {name} but cannot be decoded, it is cut off or damaged "
+            f"({len(data)} bytes came; {type(error).__name__}: {shown(str(error))})",
+            subject=subject,
+            expected=f"a whole {name} file",
+            got=f"{len(data)} bytes, cut off or damaged",
+        ) from error
+
+
+def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+    """As `decode`, for a file in base64: `from_base64`."""
+    return decode(from_base64(text, subject=subject), picture, subject=subject, max_pixels=max_pixels)
+
+
+def from_base64(text: str, *, subject: str) -> bytes:
+    """The bytes of a file in standard base64 (RFC 4648, section 4), bare or as a `data:` URL.
+
+    White space is skipped; any other character outside the alphabet is an error that names its place.
+
+    Raises:
+        Unprocessable: no base64.
+    """
+    head, comma, body = text.partition(",") if text[:5].lower() == "data:" else ("", ",", text)
+    if not comma or (head and not head.lower().endswith(";base64")):
+        raise _not_base64(subject, f"a data: URL without ';base64,': {shown(text[:60])}")
+    # Going through millions of characters one by one would hold up everybody else, and so would all of them at once.
+    packed = b"".join(piece.translate(None, b" \t\r\n") for piece in _pieces(body.encode("utf-8", "surrogatepass")))
+    bare = packed.rstrip(b"=")
+    for number, piece in enumerate(_pieces(bare)):
+        if piece.translate(None, _BASE64):
+            wrong = _NOT_BASE64.search(piece)
+            assert wrong is not None
+            at = number * PIECE_BYTES + wrong.start()
+            character = packed[at : at + _LENGTHS[wrong[0][0] >> 4]].decode("utf-8", "surrogatepass")
+            hint = ", which belongs to the URL-safe alphabet" if character in "-_" else ""
+            raise _not_base64(subject, f"{character!r} as character {at} (white space not counted){hint}")
+    try:
+        return b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in _pieces(packed))
+    except binascii.Error as error:
+        raise _not_base64(subject, f"{len(packed)} characters, cut off or wrongly padded ({error})") from error
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """PNG of uint8 pixels (H, W), (H, W, 1) or (H, W, 3); equal pixels give equal bytes."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "PNG", compress_level=3)
+    return out.getvalue()
+
+
+def _format_of(data: bytes, subject: str) -> str:
+    if not data:
+        raise Unprocessable(
+            f"{subject}: is empty, expected a picture ({formats.TAKEN})",
+            subject=subject,
+            expected=formats.TAKEN,
+            got="0 bytes",
+        )
+    name = formats.picture_format(data)
+    if name is None:
+        got = formats.describe(data)
+        raise UnsupportedMedia(
+            f"{subject}: is {got}, expected a picture as {formats.TAKEN}",
+            subject=subject,
+            expected=formats.TAKEN,
+            got=got,
+        )
+    return name
+
+
+def _check_pieces(data: bytes, name: str, subject: str) -> None:
+    try:
+        frames = containers.check(data, name)
+    except containers.TooManyPieces as error:
+        raise Unprocessable(
+            f"{subject}: begins as {name} and {error}, no picture needs as many",
+            subject=subject,
+            expected=error.expected,
+            got=error.got,
+        ) from None
+    if frames > 1:
+        many = str(frames) if frames <= containers.MAX_FRAMES else f"more than {containers.MAX_FRAMES}"
+        raise _animated(subject, many)
+
+
+def _animated(subject: str, frames: int | str) -> Unprocessable:
+    return Unprocessable(
+        f"{subject}: has {frames} frames, expected a still picture with one",
+        subject=subject,
+        expected="one frame",
+        got=f"{frames} frames",
+    )
+
+
+def _check_header(image: Image.Image, subject: str, max_pixels: int) -> None:
+    width, height = image.size
+    across, down = (int(getattr(image, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIDES)
+    for w, h, what in ((width, height, ""), (across, down, " in a tile")):
+        if w * h > max_pixels:
+            raise TooLarge(
+                f"{subject}: is {w}x{h} = {w * h} pixels{what}, the limit is {max_pixels}",
+                subject=subject,
+                expected=f"at most {max_pixels} pixels",
+                got=f"{w}x{h} = {w * h} pixels{what}",
+            )
+    if min(width, height) < MIN_SIDE:
+        raise Unprocessable(
+            f"{subject}: is {width}x{height} pixels, smaller than {MIN_SIDE}x{MIN_SIDE}: nothing to read",
+            subject=subject,
+            expected=f"at least {MIN_SIDE}x{MIN_SIDE} pixels",
+            got=f"{width}x{height}",
+        )
+    # A phone's JPEG may carry a depth or gain map as a second frame (MPO): the first one is the photo. The frames of
+    # GIF and TIFF are counted already.
+    frames = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP") else 1
+    if frames != 1:
+        raise _animated(subject, frames)
+
+
+def _read(image: Image.Image, picture: Picture, subject: str) -> NDArray[np.uint8]:
+    if isinstance(picture, PhotoPicture):
+        # A JPEG much larger than needed is scaled while it is decoded (by the DCT), with detail to spare for resizing.
+        side = 2 * max(picture.height, picture.width)
+        image.draft(None, (max(side, _cover(image.size, side)[0]), max(side, _cover(image.size, side)[1])))
+        pixels = _photo(_upright(image), picture)
+    else:
+        image.draft("L", (2 * digits.WORK_SIDE, 2 * digits.WORK_SIDE))
+        pixels = digits.read(_upright(image), picture, subject=subject)[:, :, None]
+    return pixels if picture.layout == "hwc" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _cover(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """`size` scaled so that its shorter side is `side`."""
+    short = min(size)
+    return -(-size[0] * side // short), -(-size[1] * side // short)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    for block in ("exif", "Raw profile type exif"):  # elsewhere than in JPEG it may be as long as the file
+        if len(image.info.get(block, b"")) > MAX_EXIF_CHARACTERS:
+            del image.info[block]
+    try:
+        turned = ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block does not make the pixels unreadable
+        turned = image
+    return to_8_bit(turned)
+
+
+def _photo(image: Image.Image, picture: PhotoPicture) -> NDArray[np.uint8]:
+    image = _opaque(image, picture.background)
+    image = image.convert("L" if picture.channels == 1 else "RGB")
+    size = (picture.width, picture.height)
+    if image.size != size:
+        box = _middle(image.size, size) if picture.resize == "cover" else None
+        image = image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return np.array(image).reshape(picture.height, picture.width, picture.channels)
+
+
+def _as_it_is(image: Image.Image, channels: Literal[1, 3] | None) -> NDArray[np.uint8]:
+    upright = _opaque(_upright(image))
+    wanted = {None: upright.mode, 1: "L", 3: "RGB"}[channels]
+    pixels = np.array(upright if upright.mode == wanted else upright.convert(wanted))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _opaque(image: Image.Image, level: int = 255) -> Image.Image:
+    """Mode L or RGB of L, LA, RGB or RGBA, laid on a grey level."""
+    if image.mode in ("L", "RGB"):
+        return image
+    ground = Image.new("RGBA", image.size, (level, level, level, 255))
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert(image.mode.removesuffix("A"))
+
+
+def _middle(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box in the middle of `have` (width, height) with the aspect of `want`: left, top, right, bottom."""
+    scale = min(have[0] / want[0], have[1] / want[1])
+    w, h = want[0] * scale, want[1] * scale
+    left, top = (have[0] - w) / 2, (have[1] - h) / 2
+    if scale == 1:  # whole pixels, so that a mere crop copies them
+        left, top = left // 1, top // 1
+    return left, top, left + w, top + h
+
+
+def _not_base64(subject: str, got: str) -> Unprocessable:
+    return Unprocessable(
+        f"{subject}: is not base64: {got}", subject=subject, expected="a picture file in standard base64", got=got
+    )

@@ -1,0 +1,278 @@
+"""Rows of a table, in every form that they come in, as the one float32 row that the graph takes of each.
+
+Pure functions; whatever comes, only `UnsupportedMedia` (415), `Unprocessable` (422) and `TooLarge` (413) leave. A cell
+is named by its row and its column, e.g. `body.instances[3].hours`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codecs.tables.cells import MOST, NumberCell, WrongCell, cell_of
+from app.codecs.tables.delimited import csv_header, csv_rows, csv_text
+from app.core.errors import Unprocessable, shown
+from app.core.manifest.table import CategoryColumn, NumberColumn, Table
+from app.core.text import described, did_you_mean, listed
+
+_OPENED_BY: Final = {"]": "[", ")": "("}
+_NUMERALS: Final = b"0123456789+-.eE,;\t\r\n "
+_PIECE_BYTES: Final = 1 << 20  # looked through before another thread may have its turn
+_NUMBERS: Final = frozenset({int, float})
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the graph is given, and what is to be said of it.
+
+    Attributes:
+        values: float32 (N, F); NaN where a value is missing.
+        notes: by row, only where there is something to say: `outside`, numbers that are not within what training saw;
+            `imputed`, columns that had no value.
+    """
+
+    values: NDArray[np.float32]
+    notes: dict[int, dict[str, list[Any]]]
+
+
+class TableReader:
+    """Reads rows of one table. Worked out once: a table may have thousands of columns.
+
+    Every form raises Unprocessable, naming the cell: a number that is none, that float32 cannot hold or that is in
+    another unit, an unknown category, a missing value in a column without which training saw no row.
+    """
+
+    def __init__(self, table: Table) -> None:
+        columns = table.columns
+        self.columns = columns
+        self._place = {column.name: i for i, column in enumerate(columns)}
+        self._names = tuple(self._place)
+        self._cells = tuple(cell_of(column) for column in columns)
+        self._only_numbers = all(isinstance(column, NumberColumn) for column in columns)
+        take: Callable[[dict[str, Any]], Any] = itemgetter(*self._names)
+        self._take = take if len(columns) > 1 else lambda row: (take(row),)
+        self._may_miss = np.array([column.missing for column in columns])
+        spans = [(c.low, c.high) if isinstance(c, NumberColumn) else (-np.inf, np.inf) for c in columns]
+        # Compared as float32: what float32 rounds to a bound is within it.
+        self._low, self._high = (np.array(bound, np.float64).astype(np.float32) for bound in zip(*spans, strict=True))
+        self._spans = [
+            {"feature": c.name, "value": 0.0, "low": low, "high": high, "unit": getattr(c, "unit", "")}
+            for c, low, high in zip(columns, _written(self._low), _written(self._high), strict=True)
+        ]
+
+    def records(self, instances: Sequence[object], *, subject: str) -> Rows:
+        """Rows of JSON: objects by the columns' names, or lists in the columns' order.
+
+        Raises:
+            Unprocessable: see the class; or an unknown name, a list of another length, a row that is neither.
+        """
+        values = self._plain(instances)
+        if values is None:
+            values = np.array([self._row(row, f"{subject}[{i}]") for i, row in enumerate(instances)], np.float64)
+        return self._finished(values, subject)
+
+    def csv(self, data: bytes, parameters: str, *, max_rows: int, subject: str) -> Rows:
+        """Rows of a CSV file; its header names the columns in any order, with their units or without: `hours [h]`.
+
+        Raises:
+            UnsupportedMedia, TooLarge, Unprocessable: see the class and app/codecs/tables/delimited.py; or a header
+                with a name that is not known, that stands there twice or that has another unit, or without a column
+                that must be there.
+        """
+        text = csv_text(data, parameters, subject=subject)
+        header, delimiter = csv_header(text, self._knows)
+        order = self._order(header, subject)
+        rows, lines = csv_rows(text, delimiter, len(header), max_rows=max_rows, subject=subject)
+        values = self._numerals(rows, order) if _are_numerals(data) else None
+        if values is None:
+            values = np.array(
+                [
+                    self._read([None if at is None else row[at] for at in order], f"{subject}[{i}]", lines[i])
+                    for i, row in enumerate(rows)
+                ],
+                np.float64,
+            )
+        return self._finished(values, subject, lines)
+
+    def rows(self, values: NDArray[np.float32], *, subject: str) -> Rows:
+        """Rows (N, F) that are numbers already, categories as their places.
+
+        Raises:
+            Unprocessable: see the class; or a place at which there is no category.
+        """
+        for j, column in enumerate(self.columns):
+            if not isinstance(column, CategoryColumn):
+                continue
+            most = len(column.categories) - 1
+            of = values[:, j]
+            wrong = ~((of >= 0) & (of <= most) & (of == np.floor(of)) | np.isnan(of))
+            if wrong.any():
+                i = int(np.argmax(wrong))
+                expected = f"a whole number from 0 to {most}, the place of a category"
+                raise WrongCell(expected, str(of[i])).at(f"{subject}[{i}].{column.name}")
+        return self._finished(values, subject)
+
+    def _plain(self, instances: Sequence[object]) -> NDArray[np.float64] | None:
+        """The values where all rows are records or lists of nothing but numbers; None where they are anything else."""
+        if not self._only_numbers:
+            return None
+        width, take = len(self._names), self._take
+        found: list[Any] = []
+        for row in instances:
+            if type(row) is dict and len(row) == width:
+                try:
+                    cells = take(row)
+                except KeyError:
+                    return None
+            elif type(row) is list and len(row) == width:
+                cells = row
+            else:
+                return None
+            if not _NUMBERS.issuperset(map(type, cells)):
+                return None
+            found.append(cells)
+        try:
+            values = np.array(found, np.float64)
+        except OverflowError:  # an integer beyond any float
+            return None
+        return values if (np.abs(values) <= MOST).all() else None
+
+    def _numerals(self, rows: Sequence[Sequence[str]], order: Sequence[int | None]) -> NDArray[np.float64] | None:
+        """As `_plain`, of cells that hold nothing but plain numbers, or nothing."""
+        places = [at for at in order if at is not None]
+        if self._only_numbers and len(places) == len(order):
+            with suppress(ValueError):  # an empty cell, say
+                values = np.array([list(map(float, row)) for row in rows])[:, places]
+                if (np.abs(values) <= MOST).all():
+                    return values
+        return None
+
+    def _row(self, row: object, place: str) -> list[float]:
+        width = len(self._names)
+        if isinstance(row, dict):
+            if not self._place.keys() >= row.keys():
+                name = next(str(name) for name in row if name not in self._place)
+                raise self._unknown(name, f"{place}.{name[:100]}")
+            return self._read(map(row.get, self._names), place)
+        if isinstance(row, list) and len(row) == width:
+            return self._read(row, place)
+        if isinstance(row, list):
+            expected, got = f"{width} values, {listed(self._names)}", f"{len(row)} values"
+            raise Unprocessable(f"{place} has {got}, expected {expected}", subject=place, expected=expected, got=got)
+        expected = f"an object by name, or a list of {width} values: {listed(self._names)}"
+        raise WrongCell(expected, described(row)).at(place)
+
+    def _read(self, values: Iterable[object], place: str, line: int | None = None) -> list[float]:
+        read: list[float] = []
+        try:
+            for cell, value in zip(self._cells, values, strict=True):
+                read.append(cell(value))
+        except WrongCell as wrong:
+            raise wrong.at(f"{place}.{self._names[len(read)]}", line) from None
+        return read
+
+    def _finished(self, values: NDArray[np.floating[Any]], subject: str, lines: Sequence[int] | None = None) -> Rows:
+        given = values.astype(np.float32)
+        missing = np.isnan(given)
+        # Comparisons with NaN are false.
+        outside = (given < self._low) | (given > self._high)
+        if (missing & ~self._may_miss).any():
+            i, j = map(int, np.argwhere(missing & ~self._may_miss)[0])
+            wrong = WrongCell(self._cells[j].expected, "missing", hint="; training saw no row without it")
+            raise wrong.at(f"{subject}[{i}].{self._names[j]}", lines[i] if lines else None)
+        notes: dict[int, dict[str, list[Any]]] = {}
+        at = np.nonzero(outside)
+        for i, j, value in zip(*(axis.tolist() for axis in at), _written(values[at]), strict=True):
+            notes.setdefault(i, {}).setdefault("outside", []).append({**self._spans[j], "value": value})
+        for i, j in np.argwhere(missing).tolist():
+            notes.setdefault(i, {}).setdefault("imputed", []).append(self._names[j])
+        return Rows(given, notes)
+
+    def _unknown(self, name: str, subject: str) -> Unprocessable:
+        there = listed(self._names)
+        return Unprocessable(
+            f"unknown feature {shown(name)}{did_you_mean(name, self._names)}, there are: {there}",
+            subject=subject,
+            expected=there,
+            got=shown(name),
+        )
+
+    def _named(self, cell: str) -> tuple[int | None, str | None]:
+        """The column that a header's cell names, and the unit that it gives with it."""
+        if cell in self._place:
+            return self._place[cell], None
+        bracket = _OPENED_BY.get(cell[-1:])
+        if bracket is None:
+            return None, None
+        name, _, unit = cell[:-1].rpartition(bracket)
+        return (None, None) if cell[-1] in unit else (self._place.get(name.rstrip()), unit)
+
+    def _knows(self, cell: str) -> bool:
+        return self._named(cell)[0] is not None
+
+    def _order(self, header: Sequence[str], subject: str) -> list[int | None]:
+        """For each column its cell in the rows; None where the file has none."""
+        order: list[int | None] = [None] * len(self._names)
+        if not any(map(self._knows, header)):
+            raise self._no_header(header, subject)
+        for at, cell in enumerate(header):
+            j, unit = self._named(cell)
+            place = f"{subject}.header.{cell[:100]}"
+            if j is None:
+                raise self._unknown(cell, place)
+            if order[j] is not None:
+                name = self._names[j]
+                raise Unprocessable(f"the header has '{name}' twice", subject=place, expected="once", got="twice")
+            if unit is not None:
+                self._check_unit(j, unit, f"{subject}.header.{self._names[j]}")
+            order[j] = at
+        for j, column in enumerate(self.columns):
+            if order[j] is None and not column.missing:
+                raise Unprocessable(
+                    f"the header has no '{column.name}', and training saw no row without it",
+                    subject=f"{subject}.header.{column.name}",
+                    expected=listed(self._names),
+                    got=listed([shown(cell) for cell in header]),
+                )
+        return order
+
+    def _check_unit(self, j: int, unit: str, place: str) -> None:
+        cell = self._cells[j]
+        if not isinstance(cell, NumberCell):
+            raise WrongCell("no unit: it is a category", shown(unit), verb="has the unit").at(place)
+        try:
+            cell.check_unit(unit)
+        except WrongCell as wrong:
+            raise wrong.at(place) from None
+
+    def _no_header(self, header: Sequence[str], subject: str) -> Unprocessable:
+        expected = f"a first line with the names of the columns: {listed(self._names)}"
+        got = listed([shown(cell[:40]) for cell in header[:8]]) or "no names"
+        return Unprocessable(
+            f"{subject}: begins with {got}, expected {expected}",
+            subject=f"{subject}.header",
+            expected=expected,
+            got=got,
+        )
+
+
+def _written(values: NDArray[np.floating[Any]]) -> list[float]:
+    """Numbers (n,) with no more digits than they have: as float64, the float32 nearest to 0.1 would be
+    0.10000000149011612."""
+    return [float(str(v)) if abs(v) < 2**24 else float(v) for v in values] if values.itemsize < 8 else values.tolist()
+
+
+def _are_numerals(data: bytes) -> bool:
+    """Whether below the first line there is nothing but what plain numbers are made of.
+
+    Python would also take `1_000`, `inf` and the digits of other scripts.
+    """
+    end = data.find(b"\n") + 1
+    pieces = range(end, len(data), _PIECE_BYTES)
+    return end > 0 and not any(data[at : at + _PIECE_BYTES].translate(None, _NUMERALS) for at in pieces)

@@ -1,0 +1,107 @@
+"""Tables in a manifest: the columns of a row, what is foretold from it, and how far off that may be."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import ceil
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from app.core.manifest.part import Label, Part
+
+
+class Column(Part):
+    """One column of a table, by the name that a request calls it."""
+
+    name: Label
+    about: Annotated[str, StringConstraints(max_length=400)] = ""
+    missing: bool = False  # whether training saw rows without it: only then may a request leave it out
+
+
+class NumberColumn(Column):
+    """A number: `low` to `high` is what the training rows span. Outside of it a model extrapolates, and says so."""
+
+    kind: Literal["number"]
+    unit: Annotated[str, StringConstraints(max_length=40)] = ""
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"column '{self.name}': low {self.low} is above high {self.high}")
+        return self
+
+
+class CategoryColumn(Column):
+    """One of a few words; the graph is given its place among `categories`."""
+
+    kind: Literal["category"]
+    categories: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
+
+    @model_validator(mode="after")
+    def _are_different(self) -> Self:
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError(f"column '{self.name}': two categories are the same")
+        return self
+
+
+TableColumn = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]
+
+
+class Table(Part):
+    """How a row of a table becomes one float32 row of the graph: a number as it is, a category as its place among
+    `categories`, NaN for what is missing. Scaling, one-hot coding and what is put in for a missing value are in the
+    graph."""
+
+    columns: Annotated[tuple[TableColumn, ...], Field(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _names_are_different(self) -> Self:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise ValueError("table.columns: two have the same name")
+        return self
+
+
+class Target(Part):
+    """What a regression foretells; `low` to `high` is what the training rows span."""
+
+    name: Label
+    unit: Annotated[str, StringConstraints(max_length=40)] = ""
+    low: float
+    high: float
+
+
+class Conformal(Part):
+    """Split or cross conformal prediction (Vovk et al. 2005; Barber et al. 2021): with n scores |y - value| / scale of
+    rows that the net did not learn from, the interval value +- q * scale holds a new row with probability `coverage` at
+    least, q being the ceil((n + 1) * coverage)-th smallest of them."""
+
+    method: Literal["split", "cross"]  # cross: each row scored by the nets of the folds that did not have it
+    scores: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1, max_length=5000)]  # rising
+
+    @model_validator(mode="after")
+    def _rise(self) -> Self:
+        if any(a > b for a, b in pairwise(self.scores)):
+            raise ValueError("conformal.scores: they must rise")
+        return self
+
+    @property
+    def most(self) -> float:
+        """The greatest coverage that so many scores can promise."""
+        return len(self.scores) / (len(self.scores) + 1)
+
+    def quantile(self, coverage: float) -> float:
+        """How many scales an interval of that coverage reaches to each side.
+
+        Raises:
+            ValueError: more coverage than the scores can promise.
+        """
+        n = len(self.scores)
+        # Without the rounding, 0.9 * 10 would be a hair above 9, and the next score be taken.
+        k = ceil(round((n + 1) * coverage, 9))
+        if not 1 <= k <= n:
+            raise ValueError(f"coverage {coverage}: {n} scores promise at most {self.most:.4f}")
+        return self.scores[k - 1]

@@ -1,0 +1,160 @@
+"""Errors as `application/problem+json` (RFC 9457), made in one place; under /v2 in the form of that protocol.
+
+Every error of the house names its subject, what was expected there and what came instead. What the framework
+raises (no such page, no such method) takes the same form. What nobody foresaw is logged with its trace under the
+request id, and the client is told that id and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
+
+from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, Unprocessable, shown
+from app.protocols import open_inference as oip
+from app.web.context import Trace
+from app.web.request.options import described, in_words
+from app.web.response.problem import told
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What went wrong, for people (`title`, `detail`) and for programs (`type`, `subject`)."""
+
+    type: str = Field(description="what kind of error this is; stable", examples=["/errors/unsupported-media"])
+    title: str = Field(description="the kind in words", examples=["Unsupported media type"])
+    status: int = Field(description="the HTTP status", examples=[415])
+    detail: str = Field(description="what happened, in a sentence")
+    request_id: str = Field(description="this request, as in X-Request-Id and in the server's log")
+    subject: str | None = Field(None, description="the header, parameter, field or file at fault")
+    expected: str | None = Field(None, description="what is taken there")
+    got: str | None = Field(None, description="what came")
+
+
+class MethodNotAllowed(ClientError):
+    """The page exists, the method does not."""
+
+    status = 405
+    title = "No such method here"
+
+
+def kinds() -> dict[str, type[LecternError]]:
+    """Every error that a client can meet, by its kind, in the order of their statuses."""
+    todo: list[type[LecternError]] = [*LecternError.__subclasses__()]
+    found: list[type[LecternError]] = []
+    while todo:
+        cls = todo.pop()
+        todo += cls.__subclasses__()
+        if cls is not ClientError and not issubclass(cls, LoadRefused):
+            found.append(cls)
+    # Not called: some are made with more than a sentence, and a kind is its class's name.
+    named = {cls.__new__(cls).kind: cls for cls in found}
+    return dict(sorted(named.items(), key=lambda item: (item[1].status, item[0])))
+
+
+def refused(error: LecternError, scope: Scope) -> Response:
+    """The response that tells of an error, in the form that belongs to the path."""
+    if oip.is_mine(scope["path"]):
+        return oip.refusal(error)
+    return problem(error, Trace.of(scope).request_id)
+
+
+def problem(error: LecternError, request_id: str) -> Response:
+    """The problem that tells of an error."""
+    return json_problem(told(error, request_id), error.headers)
+
+
+def json_problem(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    # ASCII only: what came from a client (lone surrogates among it) can always be encoded.
+    content = json.dumps(body, separators=(",", ":")).encode("ascii")
+    return Response(content, status_code=body["status"], media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def internal_error(request_id: str, path: str = "") -> Response:
+    """The answer to what nobody foresaw, in the form that belongs to the path."""
+    body = told(None, request_id)
+    return oip.told(body["detail"], 500) if oip.is_mine(path) else json_problem(body)
+
+
+def install(app: FastAPI) -> None:
+    """Give the app its handlers."""
+    app.add_exception_handler(LecternError, _house)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(RequestValidationError, _validation)
+
+    @app.get("/errors/{kind}", include_in_schema=False)
+    async def explain(kind: str) -> dict[str, Any]:
+        """What the `type` of a problem points to."""
+        known = kinds()
+        if kind not in known:
+            there_are = ", ".join(known)
+            raise NotFound(f"no error is called {shown(kind)}, there are: {there_are}", subject="path", got=shown(kind))
+        return {"type": f"/errors/{kind}", "status": known[kind].status, "title": known[kind].title}
+
+
+async def _house(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LecternError)
+    return refused(error, request.scope)
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.scope["path"][:200]
+    if error.status_code == 404:
+        return refused(NotFound(f"there is no page {path!r}", subject="path", got=repr(path)), request.scope)
+    if error.status_code == 405:
+        allow = ", ".join(allowed_methods(request))
+        method = request.scope["method"][:20]
+        answer = refused(
+            MethodNotAllowed(
+                f"{path!r} takes {allow}, not {method}", subject="method", expected=allow, got=repr(method)
+            ),
+            request.scope,
+        )
+        answer.headers["Allow"] = allow
+        return answer
+    if oip.is_mine(path):
+        return oip.told(str(error.detail), error.status_code, dict(error.headers or {}))
+    return json_problem(
+        {
+            "type": "about:blank",
+            "title": str(error.detail),
+            "status": error.status_code,
+            "detail": str(error.detail),
+            "request_id": Trace.of(request.scope).request_id,
+        },
+        error.headers,
+    )
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """The methods that a path takes. The router names those of the first route that fits, and there may be several."""
+    routes: list[BaseRoute] = request.app.routes
+    found = {
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    }
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    """What FastAPI's own checks of parameters refused."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part)[:100] for part in first["loc"])
+    expected = in_words(str(first["msg"]))
+    got = described(first.get("input"))
+    return refused(
+        Unprocessable(f"{place} is {got}, it must be {expected}", subject=place, expected=expected, got=got),
+        request.scope,
+    )

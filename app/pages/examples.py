@@ -1,0 +1,155 @@
+"""Examples for the OpenAPI document, made from what is loaded: each answers 200 when sent as it stands.
+
+They come from the golden rows that lie in a model's own folder. Those of the tasks are made by the tasks themselves;
+here are the ones that belong to no task. `models` are, of each name, the version that answers where none is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codecs.images.files import encode_png
+from app.codecs.open_inference import DATATYPES
+from app.core.errors import LecternError
+from app.core.manifest import TensorSpec, numpy_dtype
+from app.engine.registry import Model
+from app.middleware import errors as problems
+from app.protocols import open_inference as oip
+from app.protocols.open_inference.models import graph_names
+from app.web.openapi.golden import golden_pictures, golden_rows
+from app.web.response import images as painted
+
+MADE_SHOWN: Final = 10
+"""Pictures of one model on the landing page, where it makes pictures."""
+SMALL_VALUES: Final = 4096
+"""Rows up to this size are shown as JSON under /v2."""
+
+# subject, detail, expected, got: sentences that the app says.
+PROBLEMS: Final[dict[int, tuple[str, str, str, str]]] = {
+    401: (
+        "header.authorization",
+        "this needs an API key, and none or an unknown one was given",
+        "Authorization: Bearer KEY, or X-API-Key: KEY",
+        "no key",
+    ),
+    404: ("version", "no version of model 'digits' is called '9': there is 1, 2", "1, 2", "'9'"),
+    406: (
+        "header.accept",
+        "accept is 'text/html', answers are given as application/json or application/x-npy or text/csv",
+        "application/json, application/x-npy, text/csv",
+        "'text/html'",
+    ),
+    408: ("body", "the body did not arrive within 30 s", "the whole body within 30 s", "a part of it"),
+    413: ("images", "the request has 600 pictures, at most 512 are taken", "at most 512 pictures", "600"),
+    415: ("body", "body: is a PDF document, expected a picture", "PNG, JPEG, WebP, BMP, GIF or TIFF", "a PDF document"),
+    422: ("top_k", "top_k is 0, model 'digits' has 10 labels: it must be 1 to 10", "1 to 10", "0"),
+    429: ("model", "the queue of model 'digits' is full", "fewer rows at once", "a full queue"),
+    500: ("", "The server failed on this request; its log has the reason under the request id.", "", ""),
+    503: ("model", "model 'digits' is shutting down", "", ""),
+    504: ("model", "model 'digits' did not answer 1 rows within 60 s", "an answer within 60 s", "none"),
+}
+
+
+def problem(status: int) -> dict[str, Any]:
+    """What an error of this status looks like."""
+    subject, detail, expected, got = PROBLEMS[status]
+    kind, cls = next(((k, c) for k, c in problems.kinds().items() if c.status == status), ("", LecternError))
+    told = {
+        "type": f"/errors/{kind}" if status != 500 else "about:blank",
+        "title": cls.title if status != 500 else LecternError.title,
+        "status": status,
+        "detail": detail,
+        "request_id": "5f0c5a1d1c4be1a9b7d80e3f",
+    }
+    return told | {k: v for k, v in (("subject", subject), ("expected", expected), ("got", got)) if v}
+
+
+def answered(model: Model) -> list[tuple[bytes, str]]:
+    """Golden rows as PNG, each with a word below it: the label that a classifier gives it; of what makes pictures,
+    which of them came and which it made."""
+    if model.manifest.task in ("generate", "denoise", "translate"):
+        return _made(model)
+    pictures = [encode_png(pixels) for pixels in golden_pictures(model)]
+    if model.manifest.task != "classify":
+        return [(png, "") for png in pictures]
+    best = golden_rows(model)["probabilities"].argmax(axis=1).tolist() if pictures else []
+    return [(png, model.manifest.labels[index]) for png, index in zip(pictures, best, strict=True)]
+
+
+def _made(model: Model) -> list[tuple[bytes, str]]:
+    """Row by row what among a golden graph's inputs and outputs is a picture, (H, W, 1 or 3)."""
+    golden = model.manifest.golden
+    if golden is None:
+        return []
+    outputs = {spec.name for spec in model.manifest.graphs[golden.graph].outputs}
+    stacks = {name: rows for name, rows in golden_rows(model).items() if rows.ndim == 4 and rows.shape[-1] in (1, 3)}
+    asked = any(name not in outputs for name in stacks)
+    found = []
+    for i in range(min(golden.rows, MADE_SHOWN // max(1, len(stacks)))):
+        for name, rows in stacks.items():
+            pixels = rows[i] if rows.dtype == np.uint8 else painted.in_8_bits(np.clip(rows[i], 0, 1))
+            word = ("gives" if name in outputs else "given") if asked else ""
+            found.append((encode_png(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), word))
+    return found
+
+
+def inference(models: Iterable[Model]) -> oip.Shown | None:
+    """Bodies for POST /v2/models/.../infer, all for one model: the one with the smallest rows.
+
+    They have its first golden row, or zeros where it has none; no bodies where a row would be a wall of numbers.
+    """
+    graphs = [(model, name, graph) for model in models for name, graph in graph_names(model).items()]
+    if not graphs:
+        return None
+    model, name, graph = min(graphs, key=lambda one: sum(_values(t) for t in one[0].manifest.graphs[one[2]].inputs))
+    spec = model.manifest.graphs[graph]
+    if sum(_values(t) for t in spec.inputs) > SMALL_VALUES:
+        return oip.Shown(name, model.version)
+    golden = model.manifest.golden
+    arrays = _first_whole(golden_rows(model)) if golden and golden.graph == graph else {}
+    body = {"inputs": [_tensor(t, arrays) for t in spec.inputs]}
+    forms: dict[str, Any] = {"one row": body}
+    urgent = {"priority": 1, "timeout": 30_000_000}
+    forms["before others, within 30 s, with an id"] = {"id": "seven", "parameters": urgent, **body}
+    first = spec.outputs[0]
+    if model.manifest.labels and first.shape[1:] == (len(model.manifest.labels),):
+        best = {"name": first.name, "parameters": {"classification": 2}}
+        forms["the two best labels"] = {**body, "outputs": [best]}
+    answers = {}
+    if all(t.name in arrays for t in spec.outputs):
+        outputs = [_tensor(t, arrays) for t in spec.outputs]
+        answers["one row"] = {"model_name": name, "model_version": model.version, "outputs": outputs}
+    return oip.Shown(name, model.version, forms, answers)
+
+
+def _first_whole(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The first row in which nothing is missing, (1, ...) each; JSON has no NaN. Nothing where there is no such row."""
+    whole = [i for i in range(min(map(len, arrays.values()), default=0)) if all(map(_finite, _row(arrays, i)))]
+    return {name: array[whole[0] : whole[0] + 1] for name, array in arrays.items()} if whole else {}
+
+
+def _row(arrays: dict[str, NDArray[Any]], i: int) -> list[NDArray[Any]]:
+    return [array[i] for array in arrays.values()]
+
+
+def _finite(row: NDArray[Any]) -> bool:
+    return bool(np.isfinite(row).all())
+
+
+def _one_row(spec: TensorSpec) -> list[int]:
+    return [1, *(axis if isinstance(axis, int) else 1 for axis in spec.shape[1:])]
+
+
+def _values(spec: TensorSpec) -> int:
+    return math.prod(_one_row(spec))
+
+
+def _tensor(spec: TensorSpec, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    row = arrays[spec.name] if spec.name in arrays else np.zeros(_one_row(spec), numpy_dtype(spec.dtype))
+    datatype = DATATYPES[spec.dtype]
+    return {"name": spec.name, "shape": list(row.shape), "datatype": datatype, "data": row.ravel().tolist()}

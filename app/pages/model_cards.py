@@ -1,0 +1,278 @@
+"""GET /v1/models: what is loaded and what was refused; each model's card; the report that lies beside it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field
+
+from app.core.errors import NotFound
+from app.core.manifest import (
+    Calibration,
+    DataSource,
+    Domain,
+    Made,
+    Manifest,
+    Measure,
+    Picture,
+    Plane,
+    Task,
+    TensorSpec,
+)
+from app.core.manifest.latent import Anomaly, Latent
+from app.core.manifest.sampling import Sampling
+from app.core.manifest.table import Table, Target
+from app.engine.registry import Model
+from app.web.context import Context
+from app.web.request.model_choice import default_models
+from app.web.request.options import from_query
+
+REPORT_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+MAX_REPORT_BYTES: Final = 32 << 20
+Version = Annotated[str | None, Query(description="its version; the default one where none is given")]
+
+
+class Summary(BaseModel):
+    """One loaded model in a list."""
+
+    name: str
+    version: str
+    task: Task
+    title: str
+    summary: str
+    device: str
+    default: bool = Field(description="answers requests for one of its tasks that name no model")
+    default_for: list[str] = Field(description="these requests: a task, or one kind of input to it (`classify.table`)")
+    default_version_since: str | None = Field(
+        description="since when it answers requests that name it and no version; null where another version does"
+    )
+    card: str = Field(description="where its card is")
+
+
+class RefusedFolder(BaseModel):
+    """A folder that disagrees with its manifest and is not served."""
+
+    folder: str
+    reason: str
+
+
+class ModelList(BaseModel):
+    device: str = Field(description="where models run")
+    models: list[Summary]
+    refused: list[RefusedFolder]
+
+
+class GraphCard(BaseModel):
+    """One graph, what goes in and out of it, and what it has done since it was loaded."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    counters: dict[str, int]
+    nodes: dict[str, int] = Field(description="its operators, by the provider of ONNX Runtime that runs them")
+    weight_bytes: int = Field(description="size of its file, which is that of its weights")
+
+
+class Intervals(BaseModel):
+    """Conformal prediction, in short."""
+
+    method: str
+    rows: int = Field(description="scored rows that the net did not learn from")
+    most_coverage: float = Field(description="the greatest coverage that so many rows can promise")
+
+
+class ErrorsCard(BaseModel):
+    """Errors of held-out rows, pixels in [0, 1]."""
+
+    rows: int
+    median: float
+    usual_up_to: float = Field(description="19 of 20 held-out rows have at most this")
+
+
+class Direction(BaseModel):
+    """One way between two domains."""
+
+    source: str
+    target: str
+    cycle: ErrorsCard = Field(description="mean absolute errors there and back, which cycle p-values rest on")
+
+
+class ModelCard(BaseModel):
+    """All that is known of one model; figures of quality come with the protocol that measured them."""
+
+    name: str
+    version: str
+    versions: list[str] = Field(description="every version that is loaded")
+    default_version: str | None = Field(description="the one that answers where none is asked for")
+    default_version_since: str | None = Field(description="since when it does")
+    task: Task
+    tasks: tuple[Task, ...] = Field(description="all that it can be asked for")
+    modality: str
+    title: str
+    summary: str
+    labels: tuple[str, ...]
+    picture: Picture | None = Field(description="how a picture becomes the model's input")
+    table: Table | None = Field(description="the columns of a row, with units and the range that training saw")
+    target: Target | None = Field(description="what is foretold, with its unit")
+    intervals: Intervals | None = Field(description="what prediction intervals rest on; null: none are given")
+    latent: Latent | None = Field(description="the code between encoder and decoder, or that a generator takes")
+    errors: ErrorsCard | None = Field(
+        description="held-out mean squared errors of reconstruction, which anomaly p-values rest on"
+    )
+    sampling: Sampling | None = Field(description="levels of noise, samplers with their steps, guidance")
+    plane: Plane | None = Field(description="the tiles that a picture of any size is cut into, pixels")
+    domains: tuple[Domain, ...] = Field(description="the kinds of picture between which it translates")
+    directions: tuple[Direction, ...] = Field(description="both ways between them")
+    graphs: dict[str, GraphCard]
+    quality: tuple[Measure, ...]
+    calibration: Calibration | None
+    data: DataSource
+    made: Made
+    max_rows: int = Field(description="rows in one run")
+    device: str
+    loaded_at: str
+    load_s: float
+    memory_bytes: int = Field(description="what the process grew by at its loading, a full batch included; 0: unknown")
+    report: str | None = Field(description="where its report is")
+
+
+def only(*known: str) -> Any:
+    """A dependency that refuses query parameters other than these, and any that is given twice."""
+    types: dict[str, type[str | int]] = dict.fromkeys(known, str)
+
+    def check(request: Request) -> None:
+        from_query(request.scope["query_string"], types)
+
+    return Depends(check)
+
+
+def card(model: Model, context: Context) -> ModelCard:
+    """The model's card."""
+    manifest = model.manifest
+    counters = model.counters
+    versions = [m.version for m in context.registry.models if m.name == model.name]
+    default = context.registry.default_version(model.name)
+    return ModelCard(
+        **{
+            name: getattr(manifest, name)
+            for name in (
+                *("name", "version", "task", "tasks", "modality", "title", "summary", "labels", "picture", "table"),
+                *("target", "latent", "sampling", "plane", "domains", "quality", "calibration", "data", "made"),
+            )
+        },
+        max_rows=manifest.max_rows,
+        intervals=_intervals(manifest),
+        errors=None if manifest.anomaly is None else _errors(manifest.anomaly),
+        directions=tuple(
+            Direction(source=way.source, target=way.target, cycle=_errors(way.cycle)) for way in manifest.translations
+        ),
+        versions=sorted(versions, key=int),
+        default_version=default.model.version if default else None,
+        default_version_since=default.since if default else None,
+        graphs={
+            name: GraphCard(
+                inputs=graph.inputs,
+                outputs=graph.outputs,
+                counters=_counts(counters[name]),
+                nodes=model.nodes[name],
+                weight_bytes=model.weight_bytes[name],
+            )
+            for name, graph in manifest.graphs.items()
+        },
+        device=model.device,
+        loaded_at=model.loaded_at,
+        load_s=round(model.load_s, 3),
+        memory_bytes=model.memory_bytes,
+        report=f"/v1/models/{model.name}/report?version={model.version}" if manifest.report else None,
+    )
+
+
+def _intervals(manifest: Manifest) -> Intervals | None:
+    found = manifest.conformal
+    if found is None:
+        return None
+    return Intervals(method=found.method, rows=len(found.scores), most_coverage=round(found.most, 4))
+
+
+def _errors(anomaly: Anomaly) -> ErrorsCard:
+    errors = anomaly.errors
+    n = len(errors)
+    return ErrorsCard(rows=n, median=errors[n // 2], usual_up_to=errors[min(n - 1, round(0.95 * n))])
+
+
+def _counts(counters: Any) -> dict[str, int]:
+    names = ("requests", "rows", "runs", "failed_runs", "rejected", "cancelled", "late", "queued_rows")
+    return {name: int(getattr(counters, name)) for name in names}
+
+
+def summary(model: Model, context: Context) -> Summary:
+    manifest = model.manifest
+    default = context.registry.default_version(model.name)
+    answered = default_for(model, context)
+    return Summary(
+        name=model.name,
+        version=model.version,
+        task=manifest.task,
+        title=manifest.title,
+        summary=manifest.summary,
+        device=model.device,
+        default=bool(answered),
+        default_for=answered,
+        default_version_since=default.since if default and default.model is model else None,
+        card=f"/v1/models/{model.name}?version={model.version}",
+    )
+
+
+def report_of(model: Model) -> bytes | None:
+    """The report beside the model; None where there is none, or where a link or its size says it is something else."""
+    if model.manifest.report is None:
+        return None
+    try:
+        folder = model.folder.resolve(strict=True)
+        path = folder / model.manifest.report
+        if path.resolve(strict=True) != path or not path.is_file() or path.stat().st_size > MAX_REPORT_BYTES:
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def default_for(model: Model, context: Context) -> list[str]:
+    """The requests that it answers where they name no model, as `default_models` has them."""
+    tasks = model.manifest.tasks
+    return [key for task in tasks for key, found in default_models(context, task).items() if found is model]
+
+
+def router(context: Context) -> APIRouter:
+    """The endpoints, bound to what they describe."""
+    routes = APIRouter(prefix="/v1/models", tags=["models"])
+    registry = context.registry
+
+    @routes.get("", operation_id="list_models", summary="What is loaded, what was refused", dependencies=[only()])
+    async def list_models() -> ModelList:
+        return ModelList(
+            device=registry.device,
+            models=[summary(model, context) for model in registry.models],
+            refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.refused],
+        )
+
+    @routes.get("/{name}", operation_id="get_model", summary="A model's card", dependencies=[only("version")])
+    async def get_model(name: str, version: Version = None) -> ModelCard:
+        return card(registry.get(name, version), context)
+
+    @routes.get(
+        "/{name}/report",
+        operation_id="get_report",
+        summary="A model's report, for people",
+        dependencies=[only("version")],
+        response_class=HTMLResponse,
+    )
+    def get_report(name: str, version: Version = None) -> Response:
+        model = registry.get(name, version)
+        html = report_of(model)
+        if html is None:
+            raise NotFound(f"model '{model.name}/{model.version}' has no report", subject="report")
+        return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
+
+    return routes

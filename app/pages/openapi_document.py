@@ -1,0 +1,216 @@
+"""The OpenAPI document: generated from the routes, completed from the loaded models.
+
+`model` is an enumeration of what is loaded; the examples are real (`app/pages/examples.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any, Final, get_args
+
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+
+from app.core.manifest import Task
+from app.middleware import errors as problems
+from app.middleware.api_keys import is_protected
+from app.pages import examples
+from app.protocols import open_inference as oip
+from app.tasks import TASKS
+from app.web.context import Context
+from app.web.openapi.operation import Documented, named
+from app.web.request import deadline as urgency
+from app.web.request.model_choice import default_models
+from app.web.request.payload import JSON
+
+DESCRIPTION: Final = """\
+Pictures or rows of tables in; labels with calibrated probabilities, values with prediction intervals, reconstructions,
+new pictures, and pictures without noise or of another kind out.
+
+* **Ask by task**: `/v1/classify`, `/v1/regress`, `/v1/reconstruct`, `/v1/generate`, `/v1/denoise`, `/v1/translate`.
+  `model` chooses; without it the task's default for what you send answers.
+* **Send a row by its columns' names**: `{"instances": [{"hours": 5, ...}]}` or `text/csv`. The model's card lists the
+  columns with their units and the range that training saw; a row outside of it is answered, and told so.
+* **Send a picture as what it is**: a raw body (`image/png`, `image/jpeg`, ...), a file of a form (several at once), or
+  in JSON as base64 or as nested pixels; many rows compactly as `application/x-npy`. What a picture really is is read
+  from its bytes: a PNG that says it is a JPEG is read as the PNG it is.
+* **Take pictures as what they are**: `Accept: image/png` gives one picture or a grid of many, `application/x-npy` the
+  numbers.
+* **Watch what is drawn in steps**: `Accept: text/event-stream` of `/v1/generate`, and of `/v1/denoise` with `samples`.
+* **Options** (`model`, `version`, ...) stand in the query, in the JSON object or in fields of the form, once.
+* **How urgent it is** is said by the headers `X-Request-Deadline-Ms` and `X-Request-Priority`.
+* **Errors** are `application/problem+json` (RFC 9457) and name the subject, what was expected and what came.
+* **As tensors, by the clients of others**: the same models answer under `/v2` in the Open Inference Protocol, with
+  errors in its own form.
+* Every answer has an `X-Request-Id`: yours if you sent a sane one, a new one otherwise.
+"""
+OTHERS_SHOWN: Final = 2  # examples of a model that is not a default
+REASONS: Final = {
+    401: "The API key is missing or not known.",
+    404: "There is no such model or version; the names that exist are listed.",
+    406: "The answer is not given in the form that `Accept` asks for.",
+    408: "The body did not arrive in time.",
+    413: "More bytes, rows or pixels than the limits.",
+    415: "A content type or an image format that is not taken.",
+    422: "Understood, and wrong: the subject, what was expected and what came.",
+    429: "The queue is full; `Retry-After` says when to come back.",
+    500: "The server failed; its log has the reason under the request id.",
+    503: "Not ready, or shutting down.",
+    504: "Too late: the model did not, or could not, answer in the time that the request or the server gives.",
+}
+
+
+def install(app: FastAPI, context: Context, *, has_keys: bool) -> None:
+    """Make `app.openapi()` the completed document, kept until what is loaded changes."""
+    kept: dict[int, dict[str, Any]] = {}
+
+    def document() -> dict[str, Any]:
+        generation = context.registry.generation
+        if generation not in kept:
+            kept.clear()
+            kept[generation] = build(app, context, has_keys=has_keys)
+        return kept[generation]
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI documents this as the way
+
+
+def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
+    """The document as it is now."""
+    document = get_openapi(
+        title=app.title, version=app.version, summary="From data to a documented endpoint.",
+        description=DESCRIPTION, routes=app.routes,
+        tags=[
+            {"name": "tasks", "description": "What the models do."},
+            {"name": "models", "description": "What the models are."},
+            {"name": oip.TAG, "description": oip.DESCRIPTION},
+            {"name": "operation", "description": "For those who run this server."},
+        ],
+    )  # fmt: skip
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form, which is not ours
+        schemas.pop(name, None)
+    schemas["Problem"] = problems.Problem.model_json_schema()
+    tasks = [task.documented(context) for task in TASKS]
+    for task in tasks:
+        _complete_task(document, schemas, task, _requests(task, context))
+    _complete_cards(document, context)
+    oip.complete(document, context.registry.models, examples.inference(context.registry.defaults))
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            is_task = any(path == task.path for task in tasks)
+            _complete_errors(operation, path, has_keys=has_keys, is_task=is_task)
+    if has_keys:
+        document["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+    return document
+
+
+def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, is_task: bool) -> None:
+    responses = operation["responses"]
+    protected = has_keys and is_protected(path)
+    if protected:
+        operation["security"] = [{"bearer": []}, {"header": []}]
+    if oip.is_mine(path):
+        if protected:
+            operation["responses"] = dict(sorted((responses | {"401": oip.unauthorised()}).items()))
+        return
+    responses.pop("422", None)
+    if is_task:
+        statuses = [404, 406, 408, 413, 415, 422, 429, 500, 503, 504]
+    elif "{name}" in path:
+        statuses = [404, 422]
+    else:
+        statuses = [422] if path.startswith("/v1") else []
+    for status in [401, *statuses] if protected else statuses:
+        responses[str(status)] = {
+            "description": REASONS[status],
+            "content": {
+                problems.MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": examples.problem(status),
+                }
+            },
+        }
+    if "429" in responses:
+        responses["429"]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _requests(task: Documented, context: Context) -> dict[str, Any]:
+    """Its examples: all of the models that answer where none is named, before the first few of each other one."""
+    asked = next((name for name in get_args(Task) if task.path == f"/v1/{name}"), None)
+    first = {model.name for model in default_models(context, asked).values()} if asked else set()
+    found, others, shown = {}, {}, Counter[str]()
+    for title, body in task.requests.items():
+        name = body.get("model")
+        if name is None or name in first:
+            found[title] = body
+        elif shown[name] < OTHERS_SHOWN:
+            others[title] = body
+            shown[name] += 1
+    return found | others
+
+
+def _complete_task(
+    document: dict[str, Any], schemas: dict[str, Any], task: Documented, requests: dict[str, Any]
+) -> None:
+    operation = document["paths"][task.path]["post"]
+    operation["parameters"] = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema["description"],
+            "schema": {k: v for k, v in schema.items() if k != "description"},
+        }
+        for name, schema in task.options.items()
+    ]
+    operation["parameters"].append(urgency.PARAMETER)
+    operation["description"] = urgency.DOCUMENTED.format(late=504)
+    schemas[task.body] = {
+        "title": task.body,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {**task.inputs, **task.options},
+    }
+    if task.one_of:
+        listed = ", ".join(f"`{name}`" for name in task.one_of)
+        schemas[task.body]["description"] = f"Exactly one of {listed}, and options."
+        schemas[task.body]["oneOf"] = [{"required": [name]} for name in task.one_of]
+    if task.any_of:
+        schemas[task.body]["anyOf"] = [{"required": [name]} for name in task.any_of]
+    sent = {name: {"summary": name, "value": value} for name, value in requests.items()}
+    json_body = {"schema": {"$ref": f"#/components/schemas/{task.body}"}} | ({"examples": sent} if sent else {})
+    operation["requestBody"] = {
+        "required": not task.optional_body,
+        "content": {JSON: json_body} | {kind: {"schema": schema} for kind, schema in task.takes.items()},
+    }
+    ok = operation["responses"]["200"]
+    ok["content"] |= {kind: {"schema": schema} for kind, schema in task.gives.items()}
+    if task.answers:
+        ok["content"][JSON]["examples"] = {name: {"value": value} for name, value in task.answers.items()}
+    ok["headers"] = {
+        "Server-Timing": {
+            "description": "decode, queue and run in milliseconds, and the rows that shared the run",
+            "schema": {"type": "string"},
+        },
+        "X-Model": {"description": "name/version of the model that answered", "schema": {"type": "string"}},
+        "X-Device": {"description": "where it ran", "schema": {"type": "string"}},
+        **{name: {"description": about, "schema": {"type": "string"}} for name, about in task.headers.items()},
+    }
+
+
+def _complete_cards(document: dict[str, Any], context: Context) -> None:
+    names = sorted({m.name for m in context.registry.models})
+    for path, operations in document["paths"].items():
+        for parameter in operations.get("get", {}).get("parameters", []):
+            if path.startswith("/v1") and parameter["name"] == "name":
+                parameter["schema"] = named(names)
+
+
+def response(app: FastAPI) -> Response:
+    """The document as it is sent."""
+    return Response(json.dumps(app.openapi(), separators=(",", ":"), ensure_ascii=False), media_type=JSON)

@@ -1,0 +1,181 @@
+"""The Open Inference Protocol v2 over REST, under /v2: what `tritonclient[http]` and KServe's clients speak.
+
+Source: kserve/open-inference-protocol; binary tensors, classification and compression as in Triton's extensions.
+Errors have that protocol's own form, `{"error": "..."}`, and its statuses: 400 for whatever is wrong with a request.
+
+A model's graph is one model here: `name` where it has one graph, else `name.graph`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.core.shared_counters import Row
+from app.engine.registry import Model
+from app.protocols.open_inference import models, repository, statistics, trace
+from app.protocols.open_inference.documents import (
+    InferResponse,
+    Live,
+    ModelConfig,
+    ModelMetadata,
+    ModelReady,
+    Ready,
+    ServerMetadata,
+    Statistics,
+)
+from app.protocols.open_inference.errors import PREFIX, documented, is_mine, refusal, told
+from app.protocols.open_inference.infer import answer, find, short_way
+from app.protocols.open_inference.openapi import DESCRIPTION, TAG, Shown, complete, unauthorised
+from app.protocols.open_inference.repository import Control
+from app.web.context import Context
+
+__all__ = [
+    "DESCRIPTION",
+    "TAG",
+    "Control",
+    "Shown",
+    "complete",
+    "is_mine",
+    "refusal",
+    "router",
+    "short_way",
+    "told",
+    "unauthorised",
+]
+
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "statistics",
+    "trace",
+)
+
+
+def router(
+    context: Context,
+    *,
+    version: str,
+    is_ready: Callable[[], bool],
+    figures: Callable[[], Iterable[Row]] = tuple,
+    control: Control | None = None,
+) -> APIRouter:
+    """The endpoints, bound to what they serve.
+
+    Args:
+        figures: the rows of every process's tally.
+        control: loads and unloads models on request; None where that is switched off.
+    """
+    routes = APIRouter(prefix=PREFIX, tags=[TAG])
+    _add_server(routes, version, is_ready)
+    routes.include_router(repository.router(context, control))
+    routes.include_router(trace.router(context))
+    _add_statistics(routes, context, figures)
+    for place in ("/models/{name}", "/models/{name}/versions/{version}"):
+        _add_model(routes, context, place)
+    return routes
+
+
+def _add_server(routes: APIRouter, version: str, is_ready: Callable[[], bool]) -> None:
+    @routes.get("", operation_id="oip_server", summary="What this server is")
+    async def server() -> ServerMetadata:
+        return ServerMetadata(name="lectern", version=version, extensions=list(EXTENSIONS))
+
+    @routes.get("/health/live", operation_id="oip_live", summary="The process answers")
+    async def live() -> Live:
+        return Live(live=True)
+
+    @routes.get(
+        "/health/ready",
+        operation_id="oip_ready",
+        summary="The models are loaded",
+        response_model=Ready,
+        responses={
+            503: {"model": Ready, "description": "Nothing is served: still loading, shutting down, or no model."}
+        },
+    )
+    async def ready() -> Response:
+        now = is_ready()
+        return JSONResponse({"ready": now}, 200 if now else 503)
+
+
+def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], Iterable[Row]]) -> None:
+    """Before `/models/{name}`: a model may not be called "stats"."""
+
+    def told_of(asked: Iterable[tuple[str, str, str, str]]) -> Statistics:
+        found = statistics.summed(figures())
+        return Statistics(
+            model_stats=[
+                statistics.of_graph(found, name, version, (model, version, graph))
+                for name, model, version, graph in asked
+            ]
+        )
+
+    @routes.get("/models/stats", operation_id="oip_all_stats", summary="Figures of every model")
+    async def all_stats() -> Statistics:
+        return told_of(
+            (name, model.name, model.version, graph)
+            for model in context.registry.models
+            for name, graph in models.graph_names(model).items()
+        )
+
+    @routes.get(
+        "/models/{name}/stats",
+        operation_id="oip_model_stats",
+        summary="Figures of one model, all its versions",
+        responses=documented(404),
+    )
+    async def model_stats(name: str) -> Statistics:
+        model, graph = find(context, name, None)
+        versions = [m.version for m in context.registry.models if m.name == model.name and graph in m.manifest.graphs]
+        return told_of((name, model.name, version, graph) for version in versions)
+
+    @routes.get(
+        "/models/{name}/versions/{version}/stats",
+        operation_id="oip_version_stats",
+        summary="Figures of one version of a model",
+        responses=documented(404),
+    )
+    async def version_stats(name: str, version: str) -> Statistics:
+        model, graph = find(context, name, version)
+        return told_of([(name, model.name, model.version, graph)])
+
+
+def _add_model(routes: APIRouter, context: Context, place: str) -> None:
+    """What is asked of one model, in its default version or in the one that the path names."""
+    kind = "_version" if "{version}" in place else ""
+    of = " in one version" if kind else ""
+
+    def described(what: str, summary: str, *errors: int, **more: Any) -> dict[str, Any]:
+        return {"operation_id": f"oip{kind}_{what}", "summary": summary + of, "responses": documented(*errors), **more}
+
+    def asked(request: Request) -> tuple[str, Model, str]:
+        # From the path alone: as an argument, a version that the path lacks would be read from the query.
+        name = request.path_params["name"]
+        return name, *find(context, name, request.path_params.get("version"))
+
+    @routes.get(place, **described("metadata", "A model's tensors", 404))
+    async def metadata(request: Request) -> ModelMetadata:
+        return models.metadata(context.registry, *asked(request))
+
+    @routes.get(f"{place}/config", **described("config", "A model's configuration, as Triton would tell it", 404))
+    async def config(request: Request) -> ModelConfig:
+        return models.config(*asked(request), context.limits)
+
+    @routes.get(f"{place}/ready", **described("model_ready", "Whether a model answers", 404))
+    async def ready(request: Request) -> ModelReady:
+        return ModelReady(name=asked(request)[0], ready=True)
+
+    @routes.post(
+        f"{place}/infer",
+        **described("infer", "Ask a model", 400, 404, 500, 503, response_model=InferResponse),
+    )
+    async def infer(request: Request) -> Response:
+        return await answer(request, context, request.path_params["name"], request.path_params.get("version"))

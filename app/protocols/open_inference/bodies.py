@@ -1,0 +1,57 @@
+"""The small JSON bodies of the extensions, which may be empty: Triton's client sends them without a content type."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import pydantic_core
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from app.core.errors import Unprocessable
+from app.web.context import Limits
+from app.web.request.body import read_body
+from app.web.request.json_size import check_json
+from app.web.request.options import described, in_words
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+async def json_object(request: Request, limits: Limits) -> dict[str, object]:
+    """The body; an empty object where there is none.
+
+    Raises:
+        ClientError: it is something else, or too much, or does not arrive.
+    """
+    body = await read_body(request, limits)
+    check_json(body)
+    if not body:
+        return {}
+    try:
+        value = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise Unprocessable(f"the body is not JSON: {error}", subject="body", expected="a JSON object") from None
+    if not isinstance(value, dict):
+        got = described(value)
+        raise Unprocessable(
+            f"the body is {got}, expected a JSON object", subject="body", expected="a JSON object", got=got
+        )
+    return value
+
+
+async def document(request: Request, limits: Limits, kind: type[Document]) -> Document:
+    """The body as a document of that kind.
+
+    Raises:
+        ClientError: as `json_object`, or a field that is something else.
+    """
+    value = await json_object(request, limits)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part)[:100] for part in first["loc"])
+        expected, got = in_words(str(first["msg"])), described(first.get("input"))
+        raise Unprocessable(
+            f"{place} is {got}, it must be {expected}", subject=place, expected=expected, got=got
+        ) from None

@@ -1,0 +1,116 @@
+"""What the OpenAPI document says of POST /v1/denoise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.engine.model import Model
+from app.tasks.denoise.noise_level import span_of
+from app.tasks.denoise.runs import DENOISER
+from app.tasks.denoise.schema import LAYOUTS, MAX_SAMPLES, MAX_SEED, SIGMA_SCHEMA, DenoiseRequest
+from app.web.context import Context
+from app.web.openapi.golden import as_base64, drawn, golden_rows
+from app.web.openapi.operation import FILE, Documented, form_schema, model_options, models_for, shown_for
+from app.web.request import rows
+from app.web.request.payload import FORM, IMAGES, NPY
+from app.web.response import images as painted
+from app.web.response.event_stream import MEDIA_TYPE
+
+SIDE = 32  # of a photo that is drawn
+SIGMA_255 = 25
+SHOWN = 2
+
+
+def documented(context: Context, path: str) -> Documented:
+    """From what is loaded."""
+    limit = context.limits.max_rows
+    steps = [
+        sampler.max_steps
+        for model in models_for(context, "denoise")
+        if model.manifest.sampling is not None
+        for sampler in model.manifest.sampling.samplers
+    ]
+    options = model_options(
+        models_for(context, "denoise"),
+        DenoiseRequest,
+        sigma_255=SIGMA_SCHEMA,
+        samples={"type": "integer", "minimum": 1, "maximum": min(MAX_SAMPLES, limit)},
+        steps={"type": "integer", "minimum": 1, "maximum": max(steps, default=1)},
+        seed={"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+        layout={"type": "string", "enum": list(LAYOUTS)},
+        columns={"type": "integer", "minimum": 1, "maximum": limit},
+    )
+    return Documented(
+        path=path,
+        options=options,
+        body="DenoiseRequest",
+        inputs={
+            "image": rows.PICTURE_SCHEMA,
+            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": rows.PICTURE_SCHEMA},
+        },
+        one_of=("image", "images"),
+        takes={
+            FORM: form_schema(options, max_files=limit),
+            **dict.fromkeys(IMAGES, FILE),
+            NPY: FILE
+            | {
+                "description": "rows (rows, height, width[, channels]), as numpy.save writes them: uint8, or floats "
+                "from 0 to 1 with noise that may lie beyond"
+            },
+        },
+        gives={
+            painted.PNG: FILE
+            | {
+                "description": "the picture without noise, or a grid of several; of samples a row for each picture: "
+                "the noisy one, what is to be expected, the samples, their spread"
+            },
+            NPY: FILE
+            | {
+                "description": "float32 pictures (rows, height, width, channels), 0 to 1; samples "
+                "(rows, samples, height, width, channels)"
+            },
+            MEDIA_TYPE: {"type": "string", "description": "of samples: each step with a preview, then the JSON answer"},
+        },
+        headers={
+            "X-Sigma-255": "standard deviation of each picture's noise in grey levels, told or estimated",
+            "X-Seed": "of samples: the same again gives the same",
+        },
+        requests=_requests(shown_for(context, "denoise"), limit),
+    )
+
+
+def _requests(models: Sequence[Model], limit: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for model in models:
+        sigma, noisy = _noisy(model)
+        texts = [as_base64(pixels) for pixels in noisy]
+        found[f"{model.name}: a picture, its noise estimated"] = {"image": texts[0], "model": model.name}
+        found[f"{model.name}: the noise is known"] = {"image": texts[0], "model": model.name, "sigma_255": sigma}
+        if 1 < len(texts) <= limit:
+            each = [sigma] * len(texts)
+            found[f"{model.name}: several pictures"] = {"images": texts, "model": model.name, "sigma_255": each}
+        declared = model.manifest.sampling
+        if declared is not None and declared.sampler("ancestral") is not None:
+            asked = {"image": texts[0], "model": model.name, "samples": min(4, limit), "steps": 1, "seed": 7}
+            found[f"{model.name}: what may be under the noise"] = asked
+    return found or {"a picture as base64": {"image": as_base64(drawn(SIDE, SIDE)), "sigma_255": SIGMA_255}}
+
+
+def _noisy(model: Model) -> tuple[float, list[NDArray[np.uint8]]]:
+    """Noise in grey levels that the model takes, and pictures: the first golden rows, or one that is drawn."""
+    manifest = model.manifest
+    picture = manifest.picture
+    least, most = (255 * sigma for sigma in span_of(manifest))
+    rows = golden_rows(model, DENOISER)
+    if "x" in rows:
+        x, levels = rows["x"], 255 * rows["sigma"]
+        if picture is not None and picture.layout == "chw":
+            x = x.transpose(0, 2, 3, 1)
+        pixels = painted.in_8_bits(np.clip(x[:SHOWN], 0, 1))
+        return round(float(np.clip(levels[0], least, most)), 3), list(pixels)
+    height, width, channels = (SIDE, SIDE, 1) if picture is None else (picture.height, picture.width, picture.channels)
+    return min(max(SIGMA_255, round(least, 3)), round(most, 3)), [drawn(height, width, channels)]

@@ -1,0 +1,164 @@
+"""What the OpenAPI document says of POST /v1/generate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from app.core.sampling.latents import draw
+from app.engine.model import Model
+from app.tasks.generate import plans
+from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MOST_FRAMES, MOST_LEVELS, MOST_VISITS, WAYS, GenerateRequest
+from app.web.context import Context, Limits
+from app.web.openapi.golden import as_base64, drawn
+from app.web.openapi.operation import FILE, Documented, Schema, model_options, models_for, shown_for
+from app.web.request.model_choice import latent_of
+from app.web.request.payload import NPY
+from app.web.request.rows import PICTURE_SCHEMA
+from app.web.response import images as painted
+from app.web.response.event_stream import MEDIA_TYPE
+
+FRAMES: Final = 5
+SIDE: Final = 8
+SEED: Final = 7
+DECIMALS: Final = 2  # of latents that are shown
+LEVELS: Final = 8
+
+
+def documented(context: Context, path: str) -> Documented:
+    """From what is loaded."""
+    limit = context.limits.max_rows
+    models = models_for(context, "generate")
+    schemas = GenerateRequest.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
+    label, sampling = _label(models), _sampling(models)
+    return Documented(
+        path=path,
+        options=model_options(
+            models,
+            GenerateRequest,
+            n={"type": "integer", "minimum": 1, "maximum": limit},
+            seed={"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+            columns={"type": "integer", "minimum": 1, "maximum": limit},
+            label=label,
+            **sampling,
+            strength={"type": "number", "minimum": 0, "maximum": 1},
+            visits={"type": "integer", "minimum": 1, "maximum": MOST_VISITS},
+            forward={"type": "integer", "minimum": 1, "maximum": min(MOST_LEVELS, limit)},
+        ),
+        body="GenerateRequest",
+        inputs={
+            "latents": schemas["latents"]["anyOf"][0] | {"maxItems": limit},
+            "between": schemas["between"]["anyOf"][0],
+            "frames": {"type": "integer", "minimum": 2, "maximum": min(MOST_FRAMES, limit)},
+            "grid": {"$ref": "#/components/schemas/Grid"},
+            "labels": {"type": "array", "minItems": 1, "maxItems": limit, "items": label}
+            | {"description": schemas["labels"]["description"]},
+            **{name: PICTURE_SCHEMA | {"description": schemas[name]["description"]} for name in ("init_image", "mask")},
+        },
+        any_of=(*WAYS, *IMPLY_N),
+        optional_body=True,
+        gives={
+            painted.PNG: FILE | {"description": "the picture, or a grid of several; X-Seed tells the seed"},
+            NPY: FILE | {"description": "float32 pictures (rows, height, width, channels), 0 to 1"},
+            MEDIA_TYPE: {
+                "type": "string",
+                "description": "of models that draw in steps an event `step` for each of them: its number, how many "
+                "there are, the seconds left, and a preview as base64 of a PNG; in the end `result`, the answer as "
+                "JSON, or `error`, a problem",
+            },
+        },
+        headers={"X-Seed": "of draws: the same again gives the same pictures"},
+        requests=_requests(shown_for(context, "generate"), context.limits),
+    )
+
+
+def _label(models: Sequence[Model]) -> Schema:
+    names = list(dict.fromkeys(label for model in models for label in model.manifest.drawn_labels))
+    most = max((len(model.manifest.drawn_labels) for model in models), default=0)
+    if not names:
+        return {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}
+    return {"anyOf": [{"type": "string", "enum": names}, {"type": "integer", "minimum": 0, "maximum": most - 1}]}
+
+
+def _sampling(models: Sequence[Model]) -> dict[str, Schema]:
+    """What the models allow together; each tells its own limits where it is asked for more."""
+    found = [model.manifest.sampling for model in models if model.manifest.sampling is not None]
+    names = list(dict.fromkeys(spec.name for sampling in found for spec in sampling.samplers))
+    steps = max((spec.max_steps for sampling in found for spec in sampling.samplers), default=1)
+    weight = max((sampling.guidance.max_weight for sampling in found if sampling.guidance), default=1.0)
+    return {
+        "sampler": {"type": "string"} | ({"enum": names} if names else {}),
+        "steps": {"type": "integer", "minimum": 1, "maximum": steps},
+        "guidance": {"type": "number", "minimum": 0, "maximum": weight},
+    }
+
+
+def _requests(models: Sequence[Model], limits: Limits) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for model in models:
+        asked = _of_codes(model, limits) if model.manifest.sampling is None else _of_steps(model, limits)
+        found |= {f"{model.name}: {what}": {**body, "model": model.name} for what, body in asked.items()}
+    return found or {"draws from the prior": {"n": 1, "seed": SEED}}
+
+
+def _of_codes(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
+    there = plans.fields(model)
+    label = {"label": model.manifest.drawn_labels[0]} if model.manifest.drawn_labels else {}
+    first, second = _ends(model)
+    asked: dict[str, dict[str, Any]] = {}
+    if "n" in there:
+        asked["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": SEED}
+    asked["a latent to decode"] = {"latents": [_middle(model)], **label}
+    if label:
+        asked["one of each label"] = {"labels": list(model.manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
+    asked["from one latent to another"] = {
+        "between": [first, second],
+        "frames": min(FRAMES, limits.max_rows),
+        **label,
+    }
+    if "grid" in there:
+        asked["a plane of latents"] = {"grid": {"side": min(SIDE, math.isqrt(limits.max_rows))}, **label}
+    return asked
+
+
+def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
+    manifest = model.manifest
+    picture, sampling = manifest.picture, manifest.sampling
+    assert picture is not None
+    assert sampling is not None
+    label = {"label": manifest.drawn_labels[0]} if manifest.drawn_labels else {}
+    pixels = drawn(picture.height, picture.width, picture.channels)
+    below = np.zeros((picture.height, picture.width), np.uint8)
+    below[picture.height // 2 :] = 255
+    begun = {"init_image": as_base64(pixels), "seed": SEED}
+    asked: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, limits.max_rows), "seed": SEED}}
+    if label:
+        asked["one of each label"] = {"labels": list(manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
+    last = sampling.samplers[-1]
+    guided = {"guidance": sampling.guidance.weight} if sampling.guidance else {}
+    chosen = {"sampler": last.name, "steps": last.steps, **label, **guided}
+    asked["sampler, steps and label chosen"] = {"n": 1, "seed": SEED, **chosen}
+    asked["another picture like this one"] = {**begun, "strength": 0.5, **label}
+    asked["the lower half drawn anew"] = {**begun, "mask": as_base64(below), **label}
+    asked["the picture under more and more noise"] = {**begun, "forward": max(1, min(LEVELS, limits.max_rows - 1))}
+    return asked
+
+
+def _middle(model: Model) -> list[float]:
+    """What is decoded in the example: of a generator a draw, because the middle is like none."""
+    latent = latent_of(model)
+    if "encoder" not in model.manifest.graphs:
+        return _ends(model)[0]
+    return [round((low + high) / 2, 6) for low, high in zip(latent.low, latent.high, strict=True)]
+
+
+def _ends(model: Model) -> tuple[list[float], list[float]]:
+    """Two latents: of a generator two draws, else the bounds of what held-out rows have."""
+    latent = latent_of(model)
+    if "encoder" in model.manifest.graphs:
+        return list(latent.low), list(latent.high)
+    first, second = draw(2, latent.size, SEED).round(DECIMALS).astype(float).round(DECIMALS).tolist()
+    return first, second

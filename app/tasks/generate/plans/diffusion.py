@@ -1,0 +1,251 @@
+"""Pictures from noise that is taken away in steps: from the seed's noise alone, or from a picture under some of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from app.core.errors import Unprocessable, shown
+from app.core.manifest import Picture, Tensors
+from app.core.manifest.sampling import SamplerSpec, Sampling
+from app.core.sampling import factory as samplers
+from app.core.sampling.samplers import Sampler, inpaint, on_graph, travels
+from app.core.text import did_you_mean
+from app.engine.model import Model
+from app.tasks.generate.plans import labels
+from app.tasks.generate.plans.init_image import Start, read
+from app.tasks.generate.plans.labels import Labels
+from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
+from app.tasks.generate.schema import DEFAULT_VISITS, MOST_VISITS
+from app.web.context import Limits
+from app.web.request.model_choice import check_within
+from app.web.response import images as painted
+
+DENOISER: Final = "denoiser"
+ANCESTRAL: Final = "ancestral"
+"""Draws new noise at every step, so that what is drawn beside known pixels can come to fit them."""
+MOST_AT_ONCE: Final = 1 << 16
+"""Numbers of noise that are drawn on the event loop; more are drawn in a thread."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """A plan.
+
+    Attributes:
+        labels: (n,), the place after the last for none; None where the model has none.
+        guidance: weight of the label; None where there is none, or the model is not guided.
+        strength: of a picture to begin with, from 0 to 1.
+        visits: to each level of noise, where there is a mask.
+        given: that picture and its mask, as they came.
+        start: the same, once they have been read.
+    """
+
+    model: Model
+    declared: Sampling
+    n: int
+    seed: int
+    spec: SamplerSpec
+    steps: int
+    labels: Labels | None
+    guidance: float | None
+    strength: float
+    visits: int
+    given: tuple[object, object]
+    start: Start | None = None
+    columns: int | None = None
+    graphs: tuple[str, ...] = (DENOISER,)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = {"seed": self.seed, "sampler": self.spec.name, "steps": self.steps}
+        told |= {"evaluations": self.evaluations, "guidance": self.guidance}
+        image, mask = self.given
+        told |= {} if image is None else {"strength": self.strength}
+        return told if mask is None else told | {"visits": self.visits}
+
+    @property
+    def evaluations(self) -> int:
+        steps = self.visits * (self.steps - 1) + 1
+        return samplers.evaluations(self.spec.name, steps) if self.strength else 0
+
+    async def make(self, runs: Runs) -> Made:
+        image, mask = self.given
+        if image is not None:
+            picture, most = _picture_of(self.model), runs.context.limits.max_pixels
+            self.start = await runs.aside(lambda: read(image, mask, picture, most))
+        numbers = self.n * math.prod(_picture_of(self.model).shape)
+        sampler = self._sampler() if numbers <= MOST_AT_ONCE else await runs.aside(self._sampler)
+        made = await runs.sample(DENOISER, sampler)
+        images = painted.images(self.model, made)
+        named = labels.names(self.labels, self.model)
+        return Made(images, [{"label": name} for name in named] or [{} for _ in images])
+
+    def preview(self, outputs: Tensors) -> Images:
+        seen = outputs["denoised"]
+        if self._both:
+            seen = samplers.weighed(seen, self.guidance or 0.0)
+        if self.start is not None and self.start.known is not None:
+            seen = self.start.known * self.start.image + (1 - self.start.known) * seen
+        return painted.images(self.model, {"image": seen})
+
+    @property
+    def _both(self) -> bool:
+        """Whether the net is asked with and without the label: with weight 1 the latter does not count, with 0 only
+        the latter does."""
+        return self.guidance not in (None, 0, 1)
+
+    def _sampler(self) -> Sampler:
+        sigmas = samplers.levels(self.declared, self.steps, self.strength)
+        noise = samplers.noises(self.n, _picture_of(self.model).shape, self.seed)
+        known: Any = 0.0 if self.start is None else self.start.image
+        x = samplers.midway(known, sigmas[0], next(noise))
+        steps = samplers.begun(self.spec.name, x, travels(sigmas, self.visits), noise)
+        if self.start is not None and self.start.known is not None:
+            steps = inpaint(steps, self.start.image, self.start.known)
+        given = self.labels
+        if self._both:
+            assert self.guidance is not None
+            assert given is not None
+            steps = samplers.guided(steps, self.guidance)
+            given = np.concatenate([given, labels.nothing(self.n, self.model)])
+        fixed = {} if given is None else {"label": given}
+        return on_graph(steps, t="sigma", answer="denoised", result="image", given=fixed)
+
+
+def fields(model: Model) -> tuple[str, ...]:
+    """What such a model can be asked with."""
+    guided = _declared(model).guidance is not None
+    return (
+        *("n", "forward", "seed"),
+        *(("label", "labels") if model.manifest.drawn_labels else ()),
+        *(("guidance",) if guided else ()),
+        *("sampler", "steps", "init_image", "strength", "mask"),
+        *(("visits",) if _declared(model).sampler(ANCESTRAL) else ()),
+    )
+
+
+def why_not(name: str, model: Model) -> str:
+    """Why it cannot be asked with that."""
+    if name in ("label", "labels"):
+        return "has no labels"
+    if name == "visits":
+        return f"does not have the sampler {ANCESTRAL}"
+    if name == "guidance":
+        return "is not guided" if model.manifest.drawn_labels else "has no labels to be guided by"
+    return "has no latent, it begins with noise that comes of the seed"
+
+
+def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+    """What to draw, and in which steps.
+
+    Raises:
+        Unprocessable: values that do not fit the model, or each other.
+        TooLarge: more pictures than the limits.
+    """
+    assert way == "n"
+    n = labels.count(asked, model, limits)
+    declared = _declared(model)
+    spec = _spec(asked, declared, model)
+    steps: int = asked.get("steps", spec.steps)
+    check_within("steps", steps, 1, spec.max_steps, f" for sampler '{spec.name}' of model '{model.name}'")
+    given, seed = _given(asked), seed_of(asked)
+    chosen = labels.chosen(asked, n, model)
+    if chosen is None and given[0] is None:
+        chosen = labels.drawn(n, model, seed)
+    guidance = _guidance(asked, chosen, declared, model)
+    if chosen is None or guidance == 0:
+        chosen = labels.nothing(n, model)
+    return Steps(
+        model=model,
+        declared=declared,
+        n=n,
+        seed=seed,
+        spec=spec,
+        steps=steps,
+        labels=chosen,
+        guidance=guidance,
+        strength=asked.get("strength", 1.0),
+        visits=_visits(asked, spec),
+        given=given,
+    )
+
+
+def _spec(asked: Mapping[str, Any], declared: Sampling, model: Model) -> SamplerSpec:
+    name: str | None = asked.get("sampler")
+    if name is None and "mask" in asked and declared.sampler(ANCESTRAL):
+        name = ANCESTRAL
+    spec = declared.sampler(name)
+    if spec is None:
+        there = [sampler.name for sampler in declared.samplers]
+        raise Unprocessable(
+            f"sampler is {shown(name)}{did_you_mean(str(name), there)}, model '{model.name}' has {', '.join(there)}",
+            subject="sampler",
+            expected=", ".join(there),
+            got=shown(name),
+        )
+    return spec
+
+
+def _guidance(asked: Mapping[str, Any], chosen: Labels | None, declared: Sampling, model: Model) -> float | None:
+    if declared.guidance is None:
+        return None
+    if chosen is None:
+        if "guidance" in asked:
+            raise Unprocessable(
+                "guidance is towards a label, beside init_image the request names none",
+                subject="guidance",
+                expected="label or labels beside it",
+                got="no label",
+            )
+        return None
+    weight: float = asked.get("guidance", declared.guidance.weight)
+    _check_range("guidance", weight, declared.guidance.max_weight, f" for model '{model.name}'")
+    return weight
+
+
+def _visits(asked: Mapping[str, Any], spec: SamplerSpec) -> int:
+    missing = "a mask" if "mask" not in asked else "" if spec.name == ANCESTRAL else f"the sampler {ANCESTRAL}"
+    if missing and "visits" in asked:
+        got = "no mask" if "mask" not in asked else spec.name
+        raise Unprocessable(f"visits go with {missing}, here is {got}", subject="visits", expected=missing, got=got)
+    visits: int = 1 if missing else asked.get("visits", DEFAULT_VISITS)
+    check_within("visits", visits, 1, MOST_VISITS)
+    return visits
+
+
+def _given(asked: Mapping[str, Any]) -> tuple[object, object]:
+    for name in ("strength", "mask"):
+        if name in asked and "init_image" not in asked:
+            raise Unprocessable(
+                f"{name} is of the picture to begin with, the request has no init_image",
+                subject=name,
+                expected="init_image beside it",
+                got="no init_image",
+            )
+    _check_range("strength", asked.get("strength", 1.0), 1.0)
+    return asked.get("init_image"), asked.get("mask")
+
+
+def _check_range(name: str, value: float, most: float, why: str = "") -> None:
+    if not 0 <= value <= most:
+        raise Unprocessable(
+            f"{name} is {value:g}, it must be 0 to {most:g}{why}",
+            subject=name,
+            expected=f"0 to {most:g}",
+            got=f"{value:g}",
+        )
+
+
+def _declared(model: Model) -> Sampling:
+    assert model.manifest.sampling is not None
+    return model.manifest.sampling
+
+
+def _picture_of(model: Model) -> Picture:
+    assert model.manifest.picture is not None
+    return model.manifest.picture

@@ -1,0 +1,58 @@
+"""The picture that a request begins with, and what of it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.errors import Unprocessable
+from app.core.manifest import Picture
+from app.web.request import pixels as raw
+from app.web.request.images import decode_one
+
+WHITE = 128  # grey levels from which a mask says: draw it anew
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Both in the graph's layout, without the axis of rows.
+
+    Attributes:
+        image: float32, from 0 to 1.
+        known: 1 where it is kept, else 0; None where all may change.
+    """
+
+    image: NDArray[np.float32]
+    known: NDArray[np.float32] | None
+
+
+def read(image: object, mask: object, picture: Picture, max_pixels: int) -> Start:
+    """Both as they are where the picture has the model's size; else the picture as the model reads any.
+
+    Raises:
+        UnsupportedMedia, Unprocessable, TooLarge: as the codecs; with a mask also where one of them has another size.
+    """
+    size, channels = (picture.height, picture.width), picture.channels
+    if mask is None:
+        pixels = raw.picture(image, size=None, channels=channels, subject="init_image", max_pixels=max_pixels)
+        if pixels.shape[:2] != size:
+            row = decode_one(image, picture, "init_image", max_pixels)
+            return Start(raw.floats(row), None)
+        return Start(raw.floats(_laid_out(pixels, picture)), None)
+    pixels = raw.picture(image, size=size, channels=channels, subject="init_image", max_pixels=max_pixels)
+    drawn = raw.picture(mask, size=size, channels=1, subject="mask", max_pixels=max_pixels) >= WHITE
+    if not drawn.any():
+        raise Unprocessable(
+            f"mask is black everywhere, nothing would be drawn: white ({WHITE} or more) says where",
+            subject="mask",
+            expected=f"a pixel of {WHITE} or more",
+            got=f"{int(np.max(drawn))} of them",
+        )
+    return Start(raw.floats(_laid_out(pixels, picture)), _laid_out((~drawn).astype(np.float32), picture))
+
+
+def _laid_out(pixels: NDArray[Any], picture: Picture) -> NDArray[Any]:
+    return pixels if picture.layout == "hwc" else np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,0 +1,67 @@
+"""What the OpenAPI document says of POST /v1/reconstruct."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from app.engine.model import Model
+from app.tasks.reconstruct.schema import LAYOUTS, Perturb, ReconstructRequest
+from app.web.context import Context
+from app.web.openapi.golden import as_base64, drawn, example_pictures
+from app.web.openapi.operation import FILE, Documented, form_schema, model_options, models_for, shown_for
+from app.web.request import rows
+from app.web.request.payload import FORM, IMAGES, NPY
+from app.web.response import images as painted
+
+STEPS: Final = (-2.0, 0.0, 2.0)
+
+
+def documented(context: Context, path: str) -> Documented:
+    """From what is loaded."""
+    limit = context.limits.max_rows
+    options = model_options(
+        models_for(context, "reconstruct"),
+        ReconstructRequest,
+        layout={"type": "string", "enum": list(LAYOUTS)},
+        columns={"type": "integer", "minimum": 1, "maximum": limit},
+    )
+    return Documented(
+        path=path,
+        options=options,
+        body="ReconstructRequest",
+        inputs={
+            "image": rows.PICTURE_SCHEMA,
+            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": rows.PICTURE_SCHEMA},
+            "perturb": Perturb.model_json_schema(),
+        },
+        one_of=("image", "images"),
+        takes={
+            FORM: form_schema(options, max_files=limit),
+            **dict.fromkeys(IMAGES, FILE),
+            NPY: FILE | {"description": "uint8 rows of the model's own shape, as numpy.save writes them"},
+        },
+        gives={
+            painted.PNG: FILE | {"description": "the reconstruction, or a grid of several"},
+            NPY: FILE | {"description": "float32 reconstructions (rows, height, width, channels), 0 to 1"},
+        },
+        requests=_requests(shown_for(context, "reconstruct"), limit),
+    )
+
+
+def _requests(models: Sequence[Model], limit: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for model in models:
+        texts = [as_base64(pixels) for pixels in example_pictures(model)]
+        if not texts:
+            continue
+        found[f"{model.name}: a picture as base64"] = {"image": texts[0], "model": model.name}
+        if len(texts) <= limit:
+            found[f"{model.name}: several pictures"] = {"images": texts, "model": model.name}
+        if 1 + len(STEPS) <= limit:
+            found[f"{model.name}: move one number of the code"] = {
+                "image": texts[0],
+                "model": model.name,
+                "perturb": {"dimension": 0, "by": list(STEPS)},
+            }
+    return found or {"a picture as base64": {"image": as_base64(drawn(28, 28))}}

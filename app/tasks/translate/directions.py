@@ -1,0 +1,101 @@
+"""Which model translates from where to where, for a request that names one domain, both, or a model as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.core.errors import Unprocessable, shown
+from app.core.manifest import Domain
+from app.core.manifest.latent import Anomaly
+from app.core.text import did_you_mean
+from app.engine.model import Model
+from app.web.context import Context
+from app.web.openapi.operation import shown_for
+from app.web.request.model_choice import choose_model
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One direction of a model.
+
+    Attributes:
+        there, back: graphs.
+        cycle: held-out errors of going there and back.
+    """
+
+    source: Domain
+    target: Domain
+    there: str
+    back: str
+    cycle: Anomaly
+
+    def __str__(self) -> str:
+        return f"{self.source.name} to {self.target.name}"
+
+    def fits(self, source: str | None, target: str | None) -> bool:
+        """Whether it is what was asked for, as far as that was said."""
+        return source in (None, self.source.name) and target in (None, self.target.name)
+
+
+def ways_of(model: Model) -> list[Way]:
+    """Both directions of a model of the task translate."""
+    domains = {domain.name: domain for domain in model.manifest.domains}
+    graphs = {(way.source, way.target): way.graph for way in model.manifest.translations}
+    return [
+        Way(domains[way.source], domains[way.target], way.graph, graphs[way.target, way.source], way.cycle)
+        for way in model.manifest.translations
+    ]
+
+
+def choose(options: Mapping[str, Any], context: Context) -> tuple[Model, Way]:
+    """The model and the direction that `model`, `version`, `from` and `to` mean.
+
+    Where no model is named it is the task's default if that has these domains, else the first by name that has them.
+
+    Raises:
+        NotFound: no such model or version.
+        Unprocessable: neither domain is named, or there is no such way; told with those that there are.
+    """
+    source, target = options.get("from"), options.get("to")
+    models = [choose_model(options, context, "translate", "image")]
+    if "model" not in options and "version" not in options:
+        models += [model for model in shown_for(context, "translate") if model is not models[0]]
+    if source is None and target is None:
+        raise Unprocessable(
+            f"the request does not say what to translate to; {_there_are(models)}",
+            subject="to",
+            expected="to, or from, or both",
+            got="neither",
+        )
+    for model in models:
+        for way in ways_of(model):
+            if way.fits(source, target):
+                return model, way
+    raise _no_way(source, target, models)
+
+
+def _no_way(source: str | None, target: str | None, models: Iterable[Model]) -> Unprocessable:
+    names = sorted({domain.name for model in models for domain in model.manifest.domains})
+    for option, name in (("from", source), ("to", target)):
+        if name is not None and name not in names:
+            hint = did_you_mean(name, names)
+            return Unprocessable(
+                f"there is no domain {shown(name)} to translate {option}{hint}; {_there_are(models)}",
+                subject=option,
+                expected=", ".join(names),
+                got=shown(name),
+            )
+    return Unprocessable(
+        f"nothing translates from '{source}' to '{target}'; {_there_are(models)}",
+        subject="to",
+        expected=" or ".join(str(way) for model in models for way in ways_of(model)),
+        got=f"{source} to {target}",
+    )
+
+
+def _there_are(models: Iterable[Model]) -> str:
+    return "; ".join(
+        f"model '{model.name}' translates {' and '.join(str(way) for way in ways_of(model))}" for model in models
+    )

@@ -1,0 +1,88 @@
+"""What the OpenAPI document says of a task beyond its route: made by the task, from what is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from app.core.manifest import Task
+from app.engine.model import Model
+from app.web.context import Context
+
+Schema = dict[str, Any]
+
+FILE: Final[Schema] = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documented:
+    """One task's endpoint.
+
+    Attributes:
+        path: of its POST.
+        options: schemas of what may stand in the query, in the JSON body or in fields of a form.
+        body: name of the JSON body's schema.
+        inputs: schemas of the JSON body's other fields.
+        one_of: the inputs of which exactly one is required; none: the body's fields are all optional.
+        any_of: the inputs of which one at least is required, where some of them go together.
+        optional_body: whether a request without a body is answered.
+        takes: schemas of other bodies, by media type.
+        gives: schemas of other answers, by media type.
+        headers: of answers, beside those of every task, and what they tell.
+        requests: JSON bodies that answer 200 as they stand, by what they show.
+        answers: what the models say, by what they are.
+    """
+
+    path: str
+    options: Mapping[str, Schema]
+    body: str
+    inputs: Mapping[str, Schema]
+    one_of: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
+    optional_body: bool = False
+    takes: Mapping[str, Schema] = field(default_factory=dict)
+    gives: Mapping[str, Schema] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    requests: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def models_for(context: Context, task: Task) -> list[Model]:
+    """The loaded models that can be asked for it."""
+    return [model for model in context.registry.models if task in model.manifest.tasks]
+
+
+def shown_for(context: Context, task: Task) -> list[Model]:
+    """Those that are asked where no version is given, one of each name: the examples are made from them."""
+    return [model for model in context.registry.defaults if task in model.manifest.tasks]
+
+
+def model_options(models: Iterable[Model], request: type[BaseModel], **others: Schema) -> dict[str, Schema]:
+    """Schemas of the options `model`, `version` and `others`, described as the fields of the JSON body are."""
+    models = list(models)
+    schemas = {
+        "model": named(sorted({m.name for m in models})),
+        "version": named(sorted({m.version for m in models}, key=int)),
+        **others,
+    }
+    fields = request.model_fields
+    return {name: {"description": fields[name].description, **schema} for name, schema in schemas.items()}
+
+
+def named(names: list[str]) -> Schema:
+    """One of these texts; any, where there are none."""
+    return {"type": "string", "enum": names} if names else {"type": "string"}
+
+
+def form_schema(options: Mapping[str, Schema], *, max_files: int) -> Schema:
+    """A form of image files and options."""
+    files = {"type": "array", "minItems": 1, "maxItems": max_files, "items": FILE, "description": "image files"}
+    return {
+        "type": "object",
+        "required": ["image"],
+        "additionalProperties": False,
+        "properties": {"image": files, **options},
+    }

@@ -1,0 +1,129 @@
+"""A request's body, read within its limits of bytes and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+
+from app.core.errors import Stalled, TooLarge, Unprocessable, UnsupportedMedia, shown
+from app.web.context import TRACE, Limits, Trace
+
+WHOLE: Final = "lectern.whole"
+"""Key of a request's scope, there once the connection has all of its body."""
+
+
+LARGE_BYTES: Final = 2 << 20
+
+
+def header(request: Request, name: bytes) -> str | None:
+    """One header's value; None where it is absent.
+
+    Raises:
+        Unprocessable: it is there more than once.
+    """
+    trace: Trace = request.scope.get(TRACE) or Trace.of(request.scope)
+    if trace.repeated:
+        found = [value for key, value in request.scope["headers"] if key == name]
+        if len(found) > 1:
+            raise Unprocessable(
+                f"header {name.decode()} is given {len(found)} times, it is taken once",
+                subject=f"header.{name.decode()}",
+                expected="one value",
+                got=f"{len(found)} values",
+            )
+    value = trace.heads.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+async def read_body(request: Request, limits: Limits, *, compressed: bool = False) -> bytes:
+    """The whole body, as it came; `compressed` says that the caller will unpack it.
+
+    Raises:
+        TooLarge: more bytes than the limit, by Content-Length before anything is read, else while reading.
+        UnsupportedMedia: it is compressed.
+        Stalled: it did not arrive in time.
+        ClientDisconnect: the client hung up.
+    """
+    encoding = header(request, b"content-encoding")
+    if not compressed and encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedMedia(
+            f"content-encoding {shown(encoding)} is not taken, send the body as it is",
+            subject="header.content-encoding",
+            expected="identity",
+            got=shown(encoding),
+        )
+    trace = Trace.of(request.scope)
+    trace.unread = True
+    declared = header(request, b"content-length")
+    if declared is not None and declared.isdecimal() and int(declared[:20]) > limits.max_body_bytes:
+        raise _too_large(limits.max_body_bytes, f"{declared[:20]} bytes")
+    try:
+        if WHOLE in request.scope:  # no need to watch the clock
+            body = await _collect(request, limits.max_body_bytes)
+        else:
+            async with asyncio.timeout(limits.body_timeout_s):
+                body = await _collect(request, limits.max_body_bytes)
+    except TimeoutError:
+        raise Stalled(
+            f"the body did not arrive within {limits.body_timeout_s:g} s",
+            subject="body",
+            expected=f"the whole body within {limits.body_timeout_s:g} s",
+            got="a part of it",
+        ) from None
+    trace.unread = False
+    return body
+
+
+async def _collect(request: Request, limit: int) -> bytes:
+    receive = request.receive
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit, f"more than {limit} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            if size > LARGE_BYTES:  # the system has to find the room, which takes it as long as copying
+                return await asyncio.to_thread(b"".join, chunks)
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(limit: int, got: str) -> TooLarge:
+    return TooLarge(
+        f"the body is {got}, at most {limit} bytes are taken",
+        subject="body",
+        expected=f"at most {limit} bytes",
+        got=got,
+    )
+
+
+def media_type(request: Request, taken: Sequence[str]) -> tuple[str, str]:
+    """The declared content type, lower case and bare, and its parameters as they came. Empty where none is declared.
+
+    Raises:
+        UnsupportedMedia: it is none of `taken`.
+    """
+    declared = header(request, b"content-type") or ""
+    kind, _, parameters = declared.partition(";")
+    kind = kind.strip().lower()
+    if kind and kind not in taken:
+        hint = (
+            f"; curl --data-binary needs -H 'Content-Type: {taken[0]}'"
+            if kind == "application/x-www-form-urlencoded"
+            else ""
+        )
+        raise UnsupportedMedia(
+            f"content type {shown(kind)} is not taken, send one of {', '.join(taken)}{hint}",
+            subject="header.content-type",
+            expected=", ".join(taken),
+            got=shown(kind),
+        )
+    return kind, parameters

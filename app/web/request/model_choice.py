@@ -1,0 +1,107 @@
+"""Which model a request means, and whether what it asks for is within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.core.errors import NotFound, TooLarge, Unprocessable
+from app.core.manifest import Modality, Picture, Task
+from app.core.manifest.latent import Latent
+from app.engine.model import Model
+from app.web.context import Context, Limits
+
+MADE_PIXELS: Final = 4 << 20
+"""Of all pictures that one request may ask for: in colour, and as numbers, they are 48 MiB."""
+
+
+def choose_model(options: Mapping[str, Any], context: Context, task: Task, modality: Modality | None) -> Model:
+    """The model that the options `model` and `version` name; the task's default where they name none.
+
+    Raises:
+        NotFound: there is no such model or version.
+        Unprocessable: it does something else.
+    """
+    name, version = options.get("model"), options.get("version")
+    if name is None:
+        model = context.default(task, modality)
+        if version is not None:
+            model = context.registry.get(model.name, version)
+    else:
+        model = context.registry.get(name, version)
+    tasks = model.manifest.tasks
+    if task not in tasks:
+        raise Unprocessable(
+            f"model '{model.name}' is made to {' and '.join(tasks)}, not to {task}",
+            subject="model",
+            expected=f"a model of the task {task}",
+            got=f"'{model.name}', a model of the task {tasks[0]}",
+        )
+    return model
+
+
+def default_models(context: Context, task: Task) -> dict[str, Model]:
+    """The models that answer where a request names none, by what it asks: `classify`, and `classify.table` where
+    another one answers what brings that. Without those that are set and not loaded."""
+    found: dict[str, Model] = {}
+    there = {model.manifest.modality for model in context.registry.models if task in model.manifest.tasks}
+    for modality in (None, *sorted(there)):
+        try:
+            model = context.default(task, modality)
+        except NotFound:
+            continue
+        if modality is None or found.get(task) is not model:
+            found[task if modality is None else f"{task}.{modality}"] = model
+    return found
+
+
+def check_within(name: str, value: int, least: int, most: int, why: str = "") -> None:
+    """Raises Unprocessable where an option is not from `least` to `most`; `why` tells of the reason."""
+    if not least <= value <= most:
+        raise Unprocessable(
+            f"{name} is {value}, it must be {least} to {most}{why}",
+            subject=name,
+            expected=f"{least} to {most}",
+            got=str(value),
+        )
+
+
+def check_dimension(name: str, value: int, model: Model) -> None:
+    """Raises Unprocessable where the model's latent has no such dimension."""
+    size = latent_of(model).size
+    check_within(name, value, 0, size - 1, f": model '{model.name}' has a latent of {size}")
+
+
+def latent_of(model: Model) -> Latent:
+    """The latent of a model that has one, as every model of the task reconstruct has."""
+    assert model.manifest.latent is not None
+    return model.manifest.latent
+
+
+def check_made(
+    n: int, model: Model, limits: Limits, *, subject: str, of: str = "", picture: Picture | None = None
+) -> None:
+    """Bound what a small request can ask for.
+
+    Args:
+        n: pictures to be made.
+        picture: what they are; of the model's own size where that is not given.
+        of: how they come to be so many, for the message, e.g. "16 x 16".
+
+    Raises:
+        TooLarge: more pictures than the limits, or more pixels of them all than these or MADE_PIXELS.
+    """
+    picture = picture or model.manifest.picture
+    assert picture is not None
+    for got, most, unit in (
+        (n, limits.max_rows, "pictures"),
+        (n * picture.height * picture.width, min(limits.max_pixels, MADE_PIXELS), "pixels"),
+    ):
+        if got > most:
+            counted = f"{of} = {got}" if of and unit == "pictures" else str(got)
+            raise TooLarge(
+                f"{subject} asks for {counted} {unit}, at most {most} are made in one request",
+                subject=subject,
+                expected=f"at most {most} {unit}",
+                got=f"{got} {unit}",
+            )

@@ -1,0 +1,231 @@
+"""A request's body taken apart, in every form: pictures raw, as files of a form or in JSON; rows of a table in JSON or
+as CSV; rows of numbers as `.npy`.
+
+Decoding comes after it, because the body itself may say which model is meant, and the model says what a row is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from app.codecs.multipart import parse_form
+from app.core.errors import TooLarge, Unprocessable, UnsupportedMedia
+from app.core.manifest import Modality
+from app.web.request.json_body import is_repeated, refusal
+from app.web.request.json_size import MAX_FIELDS, MAX_VALUES, check_json, parsing
+from app.web.request.options import Known, Option, from_texts, merged, twice, unknown
+
+JSON: Final = "application/json"
+NPY: Final = "application/x-npy"
+CSV: Final = "text/csv"
+FORM: Final = "multipart/form-data"
+IMAGES: Final = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
+FILE_FIELDS: Final = ("image", "images")
+INSTANCES: Final = "instances"
+
+SMALL_BYTES: Final = 32 << 10
+SMALL_ITEMS: Final = 8
+SMALL_ROWS_BYTES: Final = 1 << 20  # rows need no decoding, only a copy
+"""What is decoded where it arrived, on the event loop; anything larger goes to a thread."""
+
+LONGEST_TEXT: Final = 200  # characters of a name or a category, in a manifest
+
+RawPicture = object
+"""A picture as it came: bytes of a file, or from JSON its base64 or nested pixels (or anything else, to be refused)."""
+
+
+def taken(schema: type[BaseModel]) -> tuple[str, ...]:
+    """The media types of the bodies that a task takes, told by the fields of its JSON body."""
+    return (*IMAGES, FORM, JSON, NPY, *((CSV,) if INSTANCES in schema.model_fields else ()))
+
+
+@dataclass(slots=True)
+class Payload:
+    """A body taken apart: one of `items`, `rows`, `instances` and `csv`, still as they came."""
+
+    options: dict[str, Option]
+    items: list[tuple[str, RawPicture]]  # (subject, picture)
+    rows: bytes | None = None  # an .npy file
+    json_bytes: int = 0  # that they came in; nested lists do not tell how much is in them
+    instances: list[Any] | None = None  # rows of a table
+    csv: bytes | None = None
+    parameters: str = ""  # of the media type of `csv`
+
+    @property
+    def modality(self) -> Modality | None:
+        """The kind of model that it is for; None where numbers do not tell."""
+        if self.items:
+            return "image"
+        return "table" if self.rows is None else None
+
+    @property
+    def small(self) -> bool:
+        """Whether decoding takes less than a thread's hand-over would."""
+        if self.items:
+            size = self.json_bytes or sum(len(item) for _, item in self.items if isinstance(item, bytes))
+            return len(self.items) <= SMALL_ITEMS and size <= SMALL_BYTES
+        if self.rows is not None:
+            return len(self.rows) <= SMALL_ROWS_BYTES
+        return (self.json_bytes if self.csv is None else len(self.csv)) <= SMALL_BYTES
+
+
+def parse(
+    kind: str,
+    parameters: str,
+    body: bytes,
+    *,
+    query: dict[str, Option],
+    known: Known,
+    schema: type[BaseModel],
+    max_rows: int,
+    max_values: int = MAX_VALUES,
+    max_fields: int = 0,
+) -> Payload:
+    """Take a body apart.
+
+    Args:
+        kind: its media type, one of `taken(schema)`, or empty.
+        parameters: of its media type.
+        query: the options that stood in the query.
+        known: the options that exist.
+        schema: of a JSON body: `image`, `images`, perhaps `instances`, and the options.
+        max_rows: pictures, or rows of a table, in one request.
+        max_values: in a JSON body.
+        max_fields: of rows of a table in a JSON body.
+
+    Raises:
+        Unprocessable: no body, two bodies, an unknown field, a value of a wrong type.
+        UnsupportedMedia: a body of no declared type.
+        TooLarge: more than max_rows pictures or rows, or max_values values.
+    """
+    if not body:
+        what = "a picture, or several" + (", or rows of a table" if INSTANCES in schema.model_fields else "")
+        expected = f"{what}: {', '.join(taken(schema))}"
+        raise Unprocessable("there is no body", subject="body", expected=expected, got="no body")
+    if not kind:
+        expected = ", ".join(taken(schema))
+        raise UnsupportedMedia(
+            f"the request has no content type, send one of {expected}",
+            subject="header.content-type",
+            expected=expected,
+            got="none",
+        )
+    if kind in IMAGES:
+        return Payload(query, [("body", body)])
+    if kind == NPY:
+        return Payload(query, [], body)
+    if kind == CSV:
+        return Payload(query, [], csv=body, parameters=parameters)
+    if kind == JSON:
+        hint = "; send pictures as base64" + (f", rows as {CSV}" if INSTANCES in schema.model_fields else "")
+        check_json(body, values=max_values, fields=MAX_FIELDS + max_rows + max_fields, hint=hint)
+    payload = (
+        _from_json(body, known, schema, query) if kind == JSON else _from_form(body, parameters, known, query, max_rows)
+    )
+    if payload.instances is not None:
+        _check_count(len(payload.instances), max_rows, f"body.{INSTANCES}", "rows")
+    else:
+        _check_count(len(payload.items), max_rows, "images", "pictures")
+    return payload
+
+
+def _check_count(got: int, most: int, subject: str, unit: str) -> None:
+    if got > most:
+        raise TooLarge(
+            f"the request has {got} {unit}, at most {most} are taken",
+            subject=subject,
+            expected=f"at most {most} {unit}",
+            got=str(got),
+        )
+
+
+def _from_form(body: bytes, parameters: str, known: Known, query: dict[str, Option], max_rows: int) -> Payload:
+    parts = parse_form(body, parameters, max_parts=max_rows + 64)
+    items: list[tuple[str, RawPicture]] = []
+    texts: list[tuple[str, str]] = []
+    for part in parts:
+        if part.name in FILE_FIELDS:
+            items.append((f"{part.name}[{len(items)}]", part.data))
+        elif part.name in known:
+            texts.append((part.name, part.data[:1000].decode("utf-8", "replace")))
+        else:
+            raise unknown(part.name, {*FILE_FIELDS, *known}, subject=f"form.{part.name[:100]}", what="form field")
+    options = merged(query, from_texts(texts, known, where="form", what="form field"), where="form")
+    if not items:
+        raise Unprocessable(
+            "the form has no picture", subject="form.image", expected="one or more files named 'image'", got="none"
+        )
+    return Payload(options, items)
+
+
+def _from_json(body: bytes, known: Known, schema: type[BaseModel], query: dict[str, Option]) -> Payload:
+    try:
+        with parsing(body):
+            read = schema.model_validate_json(body)
+    except ValidationError as error:
+        raise refusal(error, "body", schema) from None
+    values = read.__dict__
+    given = read.model_fields_set
+    if INSTANCES in given:
+        _check_names(body, len(given), values[INSTANCES])
+    else:
+        for name in given:
+            if is_repeated(body, name):
+                raise twice(name, f"body.{name}")
+    options = merged(query, {name: values[name] for name in known if values[name] is not None}, where="body")
+    content = [name for name in (*FILE_FIELDS, INSTANCES) if name in given]
+    if len(content) != 1:
+        there = [name for name in (*FILE_FIELDS, INSTANCES) if name in schema.model_fields]
+        which = f"either '{there[0]}' or '{there[1]}'" if len(there) == 2 else f"exactly one of {', '.join(there)}"
+        raise Unprocessable(
+            f"the body must have {which}",
+            subject=f"body.{content[-1] if content else there[0]}",
+            expected=f"one of {', '.join(there)}",
+            got=" and ".join(content) or "none of them",
+        )
+    if content[0] == "image":
+        return Payload(options, [("body.image", values["image"])], json_bytes=len(body))
+    if content[0] == INSTANCES:
+        return Payload(options, [], json_bytes=len(body), instances=values[INSTANCES])
+    items = [(f"body.images[{i}]", image) for i, image in enumerate(values["images"])]
+    return Payload(options, items, json_bytes=len(body))
+
+
+def _check_names(body: bytes, fields: int, rows: list[Any]) -> None:
+    """The parser keeps the last of two equal names. With as many colons as names were kept there are no others; a body
+    with more may have them in its texts, or may say units: it is read again, slowly, with an eye on each object."""
+    expected = fields + sum(len(row) for row in rows if type(row) is dict)
+    if body.count(b":") > expected and not _has_long_text(rows):
+        json.loads(body, object_pairs_hook=_without_twins, parse_int=len, parse_float=len)
+
+
+def _has_long_text(rows: list[Any]) -> bool:
+    """Whether there is a text longer than any name or cell, which is refused with its place once the model is known.
+
+    The slow reader takes most of a second for one of 30 MB, and holds the interpreter.
+    """
+    left: list[Any] = [rows]
+    while left:
+        match left.pop():
+            case str() as text if len(text) > LONGEST_TEXT:
+                return True
+            case list() as values:
+                left += values
+            case dict() as fields:
+                left += fields
+                left += fields.values()
+    return False
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        place = "body" if INSTANCES in named else f"body.{INSTANCES}"
+        raise twice(name[:100], f"{place}.{name[:100]}")
+    return named

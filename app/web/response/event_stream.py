@@ -1,0 +1,147 @@
+"""Long work as `text/event-stream`: an event for each step, then one with the result (WHATWG HTML, 9.2).
+
+    event: step      {"step": 3, "steps": 16, "left_s": 0.21, "preview": ...}
+    event: result    what the work returned
+    event: error     a problem, as it would have been answered
+    : waiting        nothing has happened for a while, the line is alive
+
+The answer begins with the first event. Work that fails before it is answered with the status that it would have had
+without a stream: 429 for a full queue, 504 for a deadline that is out of reach.
+
+Nobody waits for the reader. Steps are left in a slot of one, which the newest takes; whoever reads slowly gets fewer of
+them, and the result. A client that hangs up cancels the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
+from typing import Any, Final
+
+import pydantic_core
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from app.core.errors import LecternError
+from app.core.manifest import Tensors
+from app.web.context import Trace
+from app.web.response.problem import told
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "text/event-stream"
+HEARTBEAT_S: Final = 5.0
+
+OnStep = Callable[[int, Tensors], None]
+Work = Callable[[OnStep], Awaitable[Mapping[str, Any]]]
+Preview = Callable[[Tensors], Awaitable[Any]]
+
+
+class EventStream(StreamingResponse):
+    """The response of a route that has read the whole body.
+
+    Args:
+        work: does it and gives the result, as JSON values. It is given what to call after each step, in this event
+            loop: the step's number, from 1, and its outputs.
+        steps: how many there will be.
+        preview: makes JSON of a step's outputs; called for steps that are sent, never for those that are skipped.
+        heartbeat_s: silence after which a comment is sent.
+        held: entered when the response is sent and left at its end: what must not go away meanwhile.
+    """
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        steps: int,
+        preview: Preview | None = None,
+        heartbeat_s: float = HEARTBEAT_S,
+        held: AbstractContextManager[object, bool | None] | None = None,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._work = work
+        self._steps = steps
+        self._preview = preview
+        self._heartbeat_s = heartbeat_s
+        self._held = held or nullcontext()
+        self._began = perf_counter()
+        self._slot: tuple[int, Tensors] | None = None
+        self._news = asyncio.Event()
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Work and tell of it.
+
+        Raises:
+            ClientDisconnect: the client hung up.
+            Exception: what the work raised before there was anything to tell.
+        """
+        with self._held:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        work = asyncio.ensure_future(self._work(self._on_step))
+        gone = asyncio.ensure_future(_until_gone(receive))
+        gone.add_done_callback(lambda _: work.cancel())  # at once, also while the reader holds us up
+        for task in (work, gone):
+            task.add_done_callback(lambda _: self._news.set())
+        try:
+            await self._tell(work, gone, send)
+        except Exception as error:
+            if not self._started or isinstance(error, ClientDisconnect):
+                raise
+            request_id = Trace.of(scope).request_id
+            if not isinstance(error, LecternError):
+                log.exception("unforeseen %s in the stream of request %s", type(error).__name__, request_id)
+            await self._write(send, _event("error", told(error, request_id)), more=False)
+        finally:
+            work.cancel()
+            gone.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+
+    def _on_step(self, step: int, outputs: Tensors) -> None:
+        self._slot = (step, outputs)
+        self._news.set()
+
+    async def _tell(self, work: asyncio.Future[Mapping[str, Any]], gone: asyncio.Future[None], send: Send) -> None:
+        while not work.done():
+            try:
+                await asyncio.wait_for(self._news.wait(), self._heartbeat_s)
+            except TimeoutError:
+                await self._write(send, b": waiting\n\n")
+                continue
+            self._news.clear()
+            slot, self._slot = self._slot, None
+            if slot is not None:
+                await self._write(send, _event("step", await self._step(*slot)))
+        if gone.done():
+            raise ClientDisconnect
+        await self._write(send, _event("result", work.result()), more=False)
+
+    async def _step(self, step: int, outputs: Tensors) -> Mapping[str, Any]:
+        left_s = (perf_counter() - self._began) / step * (self._steps - step)
+        event = {"step": step, "steps": self._steps, "left_s": round(left_s, 3)}
+        return event if self._preview is None else event | {"preview": await self._preview(outputs)}
+
+    async def _write(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        if not self._started:
+            self._started = True
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+def _event(name: str, data: Any) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), pydantic_core.to_json(data))
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,90 @@
+"""The small parsers of headers and options: any text is understood or refused, and nothing else."""
+
+from __future__ import annotations
+
+import string
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.errors import NotAcceptable, Unprocessable
+from app.web.context import request_id_from
+from app.web.request.accept import choose
+from app.web.request.options import described, from_query, in_words, merged
+
+OFFERS = ("application/json", "application/x-npy")
+KNOWN: dict[str, type[str | int]] = {"model": str, "top_k": int}
+
+
+@given(st.text(max_size=100))
+def test_any_accept_chooses_an_offer_or_none(accept: str) -> None:
+    with suppress(NotAcceptable):
+        assert choose(accept, OFFERS) in OFFERS
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        (None, OFFERS[0]),
+        ("", OFFERS[0]),
+        ("application/x-npy, application/json", OFFERS[0]),
+        ("application/x-npy;q=0.9, application/json;q=0.8", OFFERS[1]),
+        ("application/json;q=0.1, application/*;q=0.5", OFFERS[1]),
+        ("APPLICATION/X-NPY", OFFERS[1]),
+    ],
+)
+def test_the_best_liked_offer_is_chosen(accept: str | None, chosen: str) -> None:
+    assert choose(accept, OFFERS) == chosen
+
+
+@given(st.binary(max_size=100))
+def test_any_query_is_options_or_is_refused(query: bytes) -> None:
+    with suppress(Unprocessable):
+        options = from_query(query, KNOWN)
+        assert set(options) <= set(KNOWN)
+        assert isinstance(options.get("top_k", 0), int)
+
+
+@given(st.integers(-(10**17), 10**17))
+def test_a_number_in_a_query_is_that_number(number: int) -> None:
+    assert from_query(b"top_k=%d" % number, KNOWN) == {"top_k": number}
+
+
+def test_options_of_two_places_are_joined_and_never_overwritten() -> None:
+    assert merged({"model": "a"}, {"top_k": 1}, where="body") == {"model": "a", "top_k": 1}
+    with pytest.raises(Unprocessable, match="more than once"):
+        merged({"model": "a"}, {"model": "a"}, where="body")
+
+
+@given(st.binary(max_size=200))
+def test_a_request_id_is_always_safe_to_repeat(came: bytes) -> None:
+    made = request_id_from(came)
+    assert made
+    assert set(made) <= set(string.ascii_letters + string.digits + "._:/+=@-")
+    assert made == came.decode("latin-1") or len(made) == 24
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
+def test_a_value_is_described_in_few_words(value: object) -> None:
+    assert 0 < len(described(value)) <= 250
+
+
+def test_a_huge_value_is_described_without_writing_it_out() -> None:
+    assert described([[0] * 1000] * 1000) == "a list of 1000"
+    assert described(10**5000) == "an integer of more than 40 digits"
+    assert described("x" * 10_000) == "a text of 10000 characters"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("Input should be a valid integer", "an integer"),
+        ("Input should be a valid list", "a valid list"),
+        ("Input should be a valid string, unable to parse", "a text"),
+        ("List should have at least 1 item after validation, not 0", "at least 1 item after validation, not 0"),
+    ],
+)
+def test_a_library_s_message_becomes_ours(theirs: str, ours: str) -> None:
+    assert in_words(theirs) == ours

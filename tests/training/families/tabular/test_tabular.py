@@ -1,0 +1,161 @@
+"""The recipe for tables, from a CSV file to a published folder that answers as it was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from app.core.manifest import Manifest
+from app.core.manifest.table import NumberColumn
+from training.__main__ import main
+from training.data import tables
+from training.families.tabular import model, nested
+from training.families.tabular.ensemble import Schedule, Setting
+from training.families.tabular.metrics import answers_of, figures, truth_figures
+from training.families.tabular.nested import Plan
+from training.metrics import onnx_model
+
+QUICK = Plan(grid=(Setting(decay=1.0), Setting(widths=(4,), decay=1.0)))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two settings and few steps: enough to be right about a clear table."""
+    monkeypatch.setattr("training.families.tabular.recipe.PLAN", QUICK)
+    monkeypatch.setattr(Schedule, "for_rows", classmethod(lambda cls, rows: cls(steps=40, lr=0.1, batch=rows)))
+    monkeypatch.setattr("sys.argv", ["python -m training"])
+
+
+def table(folder: Path, *, rows: int = 60) -> Path:
+    """y = 3 a + b's offset + noise; a is missing now and then; the label says whether y is above its middle."""
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0, 10, rows), rng.integers(0, 2, rows)
+    y = 3 * a + 5 * b + rng.normal(size=rows)
+    lines = ["a [cm],b,y [kg],label"]
+    for i in range(rows):
+        shown = "" if i % 20 == 7 else f"{a[i]:.3f}"
+        lines.append(f"{shown},{'pq'[b[i]]},{y[i]:.3f},{'high' if y[i] > 17 else 'low'}")
+    path = folder / "some.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def run(folder: Path, *words: str) -> int:
+    return main([*words, "--models", str(folder / "models")])
+
+
+def train(folder: Path, *words: str) -> int:
+    where = ["--runs", str(folder / "runs"), "--threads", "1", "--precision", "fp32"]
+    return run(folder, "mlp", *words, *where, "--repetitions", "2")
+
+
+def test_a_csv_file_becomes_a_regression_with_intervals(tmp_path: Path, capsys: Any) -> None:
+    path = table(tmp_path)
+    # The label says nearly all of y: a column that tells the target is for the user to drop.
+    text = "\n".join(line.rpartition(",")[0] for line in path.read_text(encoding="utf-8").splitlines())
+    path.write_text(text, encoding="utf-8")
+    assert train(tmp_path, "--data", str(path), "--target", "y") == 0
+    folder = tmp_path / "models" / "mlp-some" / "1"
+    manifest = onnx_model.load_manifest(folder)
+    check_regression(folder, manifest, path)
+    shown = capsys.readouterr().out
+    assert "some: 60 rows to learn from, 2 columns" in shown
+    assert "r2 0.9" in shown
+    assert run(tmp_path, "evaluate", "mlp-some") == 0
+    assert "which it has learnt from" in capsys.readouterr().out
+    again = tmp_path / "again"
+    assert run(tmp_path, "report", "mlp-some", "--to", str(again)) == 0
+    pages = [(one / "report" / "index.html").read_text(encoding="utf-8") for one in (folder, again)]
+    assert pages[0] == pages[1]
+    assert pages[0].index("R²") < pages[0].index("python -m training")
+    assert "Can the intervals be believed?" in pages[0]
+
+
+def check_regression(folder: Path, manifest: Manifest, path: Path) -> None:
+    assert (manifest.task, manifest.modality, manifest.made.recipe) == ("regress", "table", "mlp")
+    assert manifest.table is not None
+    assert manifest.target is not None
+    first, second = manifest.table.columns
+    assert isinstance(first, NumberColumn)
+    assert (first.name, first.unit, first.missing, second.kind) == ("a", "cm", True, "category")
+    assert (manifest.target.name, manifest.target.unit) == ("y", "kg")
+    quality = {measure.name: measure for measure in manifest.quality}
+    assert quality["r2"].value > 0.9
+    assert quality["r2"].seeds == (0, 1)
+    assert quality["r2"].spread is not None
+    assert quality["coverage_90"].value > 0.75
+    assert quality["mae"].unit == "kg"
+    assert manifest.conformal is not None
+    assert len(manifest.conformal.scores) == 60
+    # The graph itself: near the truth, with a wider interval where a is missing.
+    rows = np.array([[5.0, 0.0], [5.0, 1.0], [np.nan, 0.0]], np.float32)
+    answers, reach = answers_of(folder, manifest, rows)
+    assert answers[:2, 0] == pytest.approx([15.0, 20.0], abs=1.5)
+    assert answers[2, 1] > answers[0, 1] > 0
+    assert (np.diff(reach[0]) > 0).all()
+
+
+def test_an_interrupted_cross_validation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = tables.load(str(table(tmp_path)), foretold="label")
+    task = model.task_of(dataset)
+    calls = []
+    real = nested.repeat
+
+    def counted(*args: Any, seed: int) -> nested.Repetition:
+        if len(calls) == 1:
+            calls.append(-1)
+            raise KeyboardInterrupt
+        calls.append(seed)
+        return real(*args, seed=seed)
+
+    monkeypatch.setattr(nested, "repeat", counted)
+
+    def rounds() -> list[nested.Repetition]:
+        found = nested.nested(dataset.train_x, dataset.train_y, task, QUICK, folder=tmp_path / "run", repetitions=2)
+        return list(found)
+
+    with pytest.raises(KeyboardInterrupt):
+        rounds()
+    resumed = rounds()
+    assert calls == [0, -1, 1]
+    monkeypatch.setattr(nested, "repeat", real)
+    whole = list(nested.nested(dataset.train_x, dataset.train_y, task, QUICK, repetitions=2))
+    for one, other in zip(resumed, whole, strict=True):
+        assert np.array_equal(one.answers, other.answers)
+
+
+def test_nested_answers_come_from_nets_that_did_not_see_the_row() -> None:
+    # Labels drawn at random: whoever has seen a row can know its label, nobody else can.
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(80, 20, generator=generator), torch.randint(0, 2, (80,), generator=generator)
+    task = model.Task(layout=model.Layout(numbers=tuple(range(20)), categories=(), missing=()), classes=2)
+    plan = Plan(grid=(Setting(widths=(8,), decay=0.01),))
+    found = nested.repeat(x, y, task, plan, seed=0)
+    right = figures(found.answers, y.numpy(), found.reach)["accuracy"]
+    assert 0.25 < right < 0.75
+    assert found.answers.sum(axis=1) == pytest.approx(np.ones(80))
+
+
+def test_a_missing_target_is_one_line(tmp_path: Path, capsys: Any) -> None:
+    assert train(tmp_path, "--data", str(table(tmp_path))) == 1
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("error: ")
+    assert told.count("\n") == 0
+    assert "--target; there are a [cm], b, y [kg], label" in told
+
+
+@pytest.mark.slow
+def test_will_i_pass_is_answered_as_the_rule_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.argv", ["python -m training"])
+    assert train(tmp_path, "--data", "pass") == 0
+    folder = tmp_path / "models" / "mlp-pass" / "1"
+    quality = {one.name: one.value for one in onnx_model.load_manifest(folder).quality}
+    dataset = tables.load("pass")
+    rule = truth_figures(dataset)
+    assert quality["accuracy"] > rule["accuracy"] - 0.01
+    assert quality["nll"] < rule["nll"] + 0.02

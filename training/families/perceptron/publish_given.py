@@ -1,0 +1,128 @@
+"""A unit whose weights are given: nothing is learnt, but it is published and served like any model."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.core.manifest import DataSource, Manifest, Measure
+from app.core.manifest.table import NumberColumn, Table, Target
+from training.export import Export
+from training.families.perceptron import report_given as page
+from training.families.perceptron.network import NetInput, Unit
+from training.metrics import onnx_model
+from training.publish import Draft, publish
+from training.recipe import Evaluation
+from training.reporting.page import write
+
+SPAN: Final = 5.0  # each input is drawn and described from -5 to 5
+EXAMPLE: Final = (-1.0, 2.0)  # the lecture's
+GRID: Final = 51
+MAX_ROWS: Final = 1024
+PROTOCOL: Final = "largest distance of the ONNX graph's output from f(b + w · x) in float64, over points of the plane"
+
+
+def publish_given(options: argparse.Namespace) -> Path:
+    """Publish the unit of `--weights`, `--bias` and `--activation`. Raises: PublishError."""
+    started = time.perf_counter()
+    unit = Unit(torch.tensor(options.weights), torch.tensor(options.bias), options.activation)
+    names = [f"x{i + 1}" for i in range(len(options.weights))]
+    example = EXAMPLE if len(names) == len(EXAMPLE) else tuple(1.0 for _ in names)
+    facts = page.Given(
+        weights=tuple(options.weights), bias=options.bias, activation=options.activation, example=example
+    )
+    reach = SPAN * sum(map(abs, options.weights))
+    low, high = (float(v) for v in facts.output(np.array([options.bias - reach, options.bias + reach])))
+    fields = {
+        "table": Table(
+            columns=tuple(
+                NumberColumn(kind="number", name=name, about=f"weight {w:g}", low=-SPAN, high=SPAN)
+                for name, w in zip(names, options.weights, strict=True)
+            )
+        ),
+        "target": Target(name="y", low=low, high=high),
+    }
+
+    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
+        points = _points(manifest)
+        deviation = _deviation(folder, manifest, points, facts)
+        return (Measure(name="max_deviation", value=deviation, protocol=PROTOCOL, rows=len(points), seeds=(0,)),)
+
+    def reported(folder: Path, manifest: Manifest) -> None:
+        facts.write(folder)
+        write(page.page(manifest, facts), folder)
+
+    rows = torch.tensor(np.vstack([example, _grid(len(names))])[:256], dtype=torch.float32)
+    return publish(
+        Draft(
+            task="regress",
+            modality="table",
+            title=f"One unit with given weights, {page.NAMES[options.activation]}",
+            summary=f"{facts.formula}. Nothing was learnt: the weights are those of the command. "
+            "The graph net_input gives z, which /v2 can ask for.",
+            data=DataSource(
+                name="None: the weights were given",
+                source="the command",
+                licence="none needed",
+                rows_train=1,
+                rows_held_out=0,
+                rows_test=0,
+                note=f"The one row is the example ({', '.join(f'{v:g}' for v in example)})",
+            ),
+            max_rows=MAX_ROWS,
+            train_s=time.perf_counter() - started,
+            parameters=len(names) + 1,
+            precision="fp32",
+            fields=fields,
+        ),
+        [
+            Export(graph="regressor", module=unit, inputs={"row": rows}, outputs=("value",)),
+            Export(graph="net_input", module=NetInput(unit), inputs={"row": rows}, outputs=("z",)),
+        ],
+        options=options,
+        measure=measured,
+        report=reported,
+    )
+
+
+def evaluate_given(folder: Path, manifest: Manifest, *, rows: int | None) -> Evaluation:
+    """The published graph against the formula. Raises: LoadRefused."""
+    points = _points(manifest)[:rows]
+    return Evaluation(
+        rows=len(points),
+        of="points of the plane",
+        figures={"max_deviation": _deviation(folder, manifest, points, page.Given.read(folder))},
+        protocols={"max_deviation": PROTOCOL},
+        claimed=rows is None,
+    )
+
+
+def report_given(folder: Path, manifest: Manifest) -> None:
+    """Write the report again."""
+    write(page.page(manifest, page.Given.read(folder)), folder)
+
+
+def _grid(inputs: int) -> NDArray[np.float64]:
+    """Points that fill the inputs' range: a grid for one or two inputs, drawn at random for more."""
+    if inputs <= 2:
+        axes = np.meshgrid(*[np.linspace(-SPAN, SPAN, GRID)] * inputs)
+        return np.stack([axis.ravel() for axis in axes], axis=1)
+    return np.random.default_rng(0).uniform(-SPAN, SPAN, (GRID * GRID, inputs))
+
+
+def _points(manifest: Manifest) -> NDArray[np.float64]:
+    assert manifest.table is not None
+    return _grid(len(manifest.table.columns))
+
+
+def _deviation(folder: Path, manifest: Manifest, points: NDArray[np.float64], facts: page.Given) -> float:
+    session = onnx_model.open_graph(folder, manifest.graphs["regressor"])
+    rows = points.astype(np.float32)
+    (value,) = session.run(["value"], {"row": rows})
+    return float(np.abs(value - facts.output(facts.net_input(rows))).max())

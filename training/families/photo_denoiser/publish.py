@@ -1,0 +1,236 @@
+"""From the two trained nets to a published denoiser of photos: the one look at the test photos, the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from app.core.imaging.tiles import Tiling
+from app.core.manifest import Manifest, Measure, Plane
+from training.data import cifar10, photos
+from training.data.base import DataError
+from training.export import Export
+from training.families.photo_denoiser import report as page
+from training.families.photo_denoiser.metrics import LEVELS, PROTOCOLS, Photo, Published, figures, noisy, psnr, scores
+from training.metrics import onnx_model
+from training.publish import Draft, publish
+from training.recipe import Evaluation
+from training.reporting.page import write
+
+TILE: Final = 128
+OVERLAP: Final = 24
+MAX_ROWS: Final = 16  # tiles in one run: more gain nothing and others wait
+PARITY_TILES: Final = 128
+CURVE: Final = (5, 10, 15, 25, 35, 50, 75)
+FIGURES_FILE: Final = "report/figures.json"
+GOALS: Final = {"psnr_15": 31.4, "psnr_25": 28.9, "psnr_50": 26.0}
+
+
+class Denoise(nn.Module):
+    """Tiles (N, H, W, 1) and their noise (N,) -> (N, H, W, 1)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        out: Tensor = self.net(x.permute(0, 3, 1, 2), sigma).permute(0, 2, 3, 1)
+        return out
+
+
+class Estimate(nn.Module):
+    """Tiles (N, H, W, 1) -> the standard deviation of their noise (N,)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x.permute(0, 3, 1, 2))
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nets:
+    """Both nets on the CPU in fp32, with the weights as they are served; by part, one dict per epoch."""
+
+    restorer: nn.Module
+    estimator: nn.Module
+    history: dict[str, list[dict[str, float]]]
+    seed: int
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for net in (self.restorer, self.estimator) for p in net.parameters())
+
+
+def finish(nets: Nets, data: photos.Photos, *, options: argparse.Namespace, precision: str) -> Path:
+    """Publish, measure on BSD68 and report.
+
+    Returns: the published folder. Raises: PublishError.
+    """
+    held = list(data.held.cpu().numpy())
+    x, sigma = tiles_of(held)
+    found: dict[str, Any] = {"history": nets.history}
+
+    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
+        model = Published(folder, manifest)
+        found["curve"] = [curve_point(model, held, level) for level in CURVE]
+        found["seams"] = seams(model, nets.restorer, data.set12)
+        found["photos"] = {level: photo_scores(model, data.bsd68, level) for level in LEVELS}
+        values = {f"psnr_{level}": of["told"] for level, of in found["photos"].items()}
+        values |= {f"psnr_blind_{level}": of["blind"] for level, of in found["photos"].items()}
+        return tuple(
+            Measure(
+                name=name,
+                value=float(np.mean(values[name])),
+                unit="dB",
+                protocol=f"{protocol}; this model's ONNX graphs in fp32, on BSD68",
+                rows=len(data.bsd68),
+                seeds=(nets.seed,),
+                goal=GOALS.get(name),
+            )
+            for name, protocol in PROTOCOLS.items()
+        )
+
+    def reported(folder: Path, manifest: Manifest) -> None:
+        (folder / FIGURES_FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        write_report(folder, manifest, data)
+
+    return publish(
+        Draft(
+            task="denoise",
+            modality="image",
+            title="Noise out of photos",
+            summary=(
+                "Takes white noise out of grey and colour photos of any size, told how strong it is or estimating it. "
+                "One small residual net for all strengths up to 55 of 255 and somewhat beyond, trained on 400 grey "
+                "photos; colour photos are done as brightness and two opponent colours."
+            ),
+            data=data.data_source,
+            max_rows=MAX_ROWS,
+            train_s=sum(row["seconds"] for part in nets.history.values() for row in part),
+            parameters=nets.parameters,
+            precision=precision,
+            fields={"plane": Plane(tile=TILE, overlap=OVERLAP)},
+        ),
+        [
+            Export(
+                graph="denoiser",
+                module=Denoise(nets.restorer).eval(),
+                inputs={"x": x, "sigma": sigma},
+                outputs=("denoised",),
+                golden_rows=2,
+            ),
+            Export(
+                graph="estimator",
+                module=Estimate(nets.estimator).eval(),
+                inputs={"x": x},
+                outputs=("sigma",),
+                golden_rows=2,
+            ),
+        ],
+        options=options,
+        measure=measured,
+        report=reported,
+    )
+
+
+def tiles_of(pictures: list[Photo]) -> tuple[Tensor, Tensor]:
+    """Noisy tiles of photos (N, TILE, TILE, 1) and their noise (N,), from faint to strong, in turn."""
+    tilings = [Tiling.of(*photo.shape, tile=TILE, overlap=OVERLAP) for photo in pictures]
+    levels = [(1 + (17 * i) % 60) / 255 for i in range(PARITY_TILES)]  # of 255: 1, 18, 35, 52, 9, ...
+    found = [
+        tilings[i % len(pictures)].cut(noisy(pictures[i % len(pictures)], level, number=i), 0, 1)
+        for i, level in enumerate(levels)
+    ]
+    return torch.from_numpy(np.concatenate(found)[..., None]), torch.tensor(levels)
+
+
+def photo_scores(model: Published, pictures: tuple[Photo, ...], level: float) -> dict[str, list[float]]:
+    """Of each photo: PSNR told and blind, and the estimated noise of 255, rounded for the file."""
+    return {
+        name: [round(value, 4) for value in values]
+        for name, values in zip(("told", "blind", "estimated"), scores(model, pictures, level), strict=True)
+    }
+
+
+def curve_point(model: Published, pictures: list[Photo], level: float) -> dict[str, float]:
+    """Means over held-out photos at one level."""
+    told, blind, estimated = scores(model, pictures, level)
+    return {
+        "level": level,
+        "told": float(np.mean(told)),
+        "blind": float(np.mean(blind)),
+        "estimated": float(np.mean(estimated)),
+        "estimated_low": float(np.min(estimated)),
+        "estimated_high": float(np.max(estimated)),
+    }
+
+
+@torch.no_grad()
+def seams(model: Published, net: nn.Module, pictures: tuple[Photo, ...]) -> dict[str, float]:
+    """Tiled against whole: PSNR of both, and their differences of 255, on pictures whose sides the net can take."""
+    level, tiled, whole, apart = 25 / 255, [], [], []
+    some = [photo for photo in pictures if not any(side % 16 for side in photo.shape)]
+    for number, photo in enumerate(some):
+        x = noisy(photo, level, number=number)
+        one = model.denoise(x, level)
+        other = net(torch.from_numpy(x)[None, None], torch.tensor([level]))[0, 0].numpy()
+        tiled.append(psnr(one, photo))
+        whole.append(psnr(other, photo))
+        apart.append(255 * np.abs(one - other))
+    if not some:
+        return {}
+    return {
+        "photos": len(some),
+        "tiled": float(np.mean(tiled)),
+        "whole": float(np.mean(whole)),
+        "most": float(max(a.max() for a in apart)),
+        "mean": float(np.mean([a.mean() for a in apart])),
+    }
+
+
+def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
+    """`Family.evaluate`: on BSD68, or the first rows of it; `data` may be "set12".
+
+    Raises: DataError, LoadRefused.
+    """
+    if data not in (None, "bsd68", "set12"):
+        raise DataError(f"{data}: denoisers of photos are measured on bsd68 or set12")
+    sets = photos.load()
+    chosen = (sets.set12 if data == "set12" else sets.bsd68)[:rows]
+    return Evaluation(
+        rows=len(chosen),
+        of="photos of Set12" if data == "set12" else "photos of BSD68",
+        figures=figures(Published(folder, manifest), chosen),
+        protocols=PROTOCOLS,
+        claimed=data != "set12" and len(chosen) == len(sets.bsd68),
+    )
+
+
+def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
+    """`Family.report`."""
+    del data  # there is one protocol
+    write_report(folder, manifest, photos.load())
+
+
+def write_report(folder: Path, manifest: Manifest, data: photos.Photos) -> None:
+    """(Re)make the report of the model in `folder` from its ONNX graphs, its kept figures and the test photos."""
+    made = page.PhotoDenoiserReport(
+        manifest=manifest,
+        found=json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8")),
+        model=Published(folder, manifest),
+        bsd68=data.bsd68,
+        colours=None if cifar10.where() is None else cifar10.load().test_x.numpy(),
+        latency=onnx_model.latency_ms(folder, "denoiser", threads=2),
+        estimator_latency=onnx_model.latency_ms(folder, "estimator", threads=2),
+    )
+    write(made.page(), folder)

@@ -1,0 +1,118 @@
+"""What a report shows and the manifest does not hold: kept beside the page, so that it can be written again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.data.table import TableDataset
+from training.families.tabular.crossfit import mix, mix_moments
+from training.families.tabular.metrics import figures
+from training.families.tabular.model import Learned
+from training.families.tabular.nested import Repetition
+
+EVIDENCE_FILE: Final = "report/evidence.json"
+ANSWERS_FILE: Final = "report/answers.npz"
+SHUFFLES: Final = 10
+MOST_ROWS: Final = 2000  # that importances are worked out on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Facts of one training.
+
+    `grid` has one entry per setting: widths, decay, loss of rows not learnt from, whether it is in the ensemble, and
+    how often the nested rounds chose it. `curve` is the mean one of the kept shape's nets. `importances` are by column:
+    mean and standard deviation of what a figure loses when the column is shuffled. `answers` (N, K or 2) and `reach`
+    (N, C) are the first nested round's for all rows, empty where there is a test part.
+    """
+
+    grid: list[dict[str, Any]]
+    curve: dict[str, list[float]]
+    importances: list[tuple[float, float]]
+    importance_of: str  # the figure: nll or r2
+    folds: int
+    nets: int
+    rounds: int
+    answers: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    reach: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    @classmethod
+    def of(cls, dataset: TableDataset, learned: Learned, rounds: Sequence[Repetition]) -> Evidence:
+        chosen = sum((one.kept.sum(0) for one in rounds), np.zeros(len(learned.fitted.grid), np.int64))
+        grid = [
+            {
+                "widths": list(setting.widths),
+                "decay": setting.decay,
+                "loss": learned.calibrated.losses[i],
+                "kept": i in learned.calibrated.kept,
+                "chosen": int(chosen[i]),
+            }
+            for i, setting in enumerate(learned.fitted.grid)
+        ]
+        curve = next(c for settings, _, c in learned.fitted.groups if learned.settings[0] in settings)
+        first = rounds[0] if rounds else None
+        return cls(
+            grid=grid,
+            curve={"step": [float(s) for s in curve.step], "train": curve.train, "held": curve.held},
+            importances=importances(dataset, learned),
+            importance_of="nll" if dataset.labels else "r2",
+            folds=learned.folds_count,
+            nets=len(learned.folds) * len(learned.settings),
+            rounds=len(rounds),
+            **(
+                {}
+                if first is None
+                else {"answers": first.answers.astype(np.float32), "reach": first.reach.astype(np.float32)}
+            ),
+        )
+
+    def write(self, folder: Path) -> None:
+        facts = asdict(self)
+        arrays = {name: facts.pop(name) for name in ("answers", "reach")}
+        (folder / EVIDENCE_FILE).write_text(json.dumps(facts), encoding="utf-8")
+        np.savez_compressed(folder / ANSWERS_FILE, **arrays)
+
+    @classmethod
+    def read(cls, folder: Path) -> Evidence:
+        facts = json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8"))
+        facts["importances"] = [(mean, spread) for mean, spread in facts["importances"]]
+        with np.load(folder / ANSWERS_FILE) as arrays:
+            return cls(**facts, answers=arrays["answers"], reach=arrays["reach"])
+
+
+def importances(dataset: TableDataset, learned: Learned, *, seed: int = 0) -> list[tuple[float, float]]:
+    """By column: mean and standard deviation, over SHUFFLES shuffles of the column among the rows, of how much worse
+    the nets that have not seen a row then answer it (Breiman 2001, section 10): NLL gained, or R2 lost."""
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(dataset.train_y))[:MOST_ROWS])
+    x, y = dataset.train_x[rows], dataset.train_y[rows].numpy()
+    judged = learned.folds.judges[:, rows].double().repeat(len(learned.settings), 1)  # (E, n)
+    weight = judged / judged.sum(0)
+    members = learned.members()
+
+    @torch.no_grad()
+    def figure(x: torch.Tensor) -> float:
+        answers = torch.cat([nets(x) for nets in members]).double()
+        if dataset.labels:
+            p = torch.softmax(mix(answers, weight) / learned.calibrated.temperature, dim=-1).numpy()
+            return figures(p, y, np.zeros((len(y), 0)))["nll"]
+        value = mix_moments(answers, weight)[:, 0].numpy()
+        return float(np.square(value - y).sum() / np.square(y - y.mean()).sum())
+
+    base, found = figure(x), []
+    for j in range(x.shape[1]):
+        worse = []
+        for _ in range(SHUFFLES):
+            shuffled = x.clone()
+            shuffled[:, j] = x[rng.permutation(len(x)), j]
+            worse.append(figure(shuffled) - base)
+        found.append((float(np.mean(worse)), float(np.std(worse, ddof=1))))
+    return found

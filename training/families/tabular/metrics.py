@@ -1,0 +1,134 @@
+"""What is published of a table's model: figures, each with the words that say how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.manifest import Manifest, Measure
+from training.data import synthetic_tables as rules
+from training.data.table import TableDataset
+from training.families.tabular.nested import COVERAGES, OUTER, Repetition
+from training.metrics import classification, onnx_model, regression
+
+Floats = NDArray[np.floating[Any]]
+GOALS: Final[dict[str, dict[str, float]]] = {
+    "breast-cancer": {"accuracy": 0.98},
+    "wine": {"accuracy": 0.99},
+    "diabetes": {"r2": 0.49},
+}
+
+WORDS: Final = {
+    "accuracy": "share of rows whose most probable label is the true one",
+    "nll": "mean negative log-likelihood of the true label, nats",
+    "brier": "squared distance of the probabilities to the true label's, summed over labels, 0 to 2",
+    "ece": "expected calibration error, 15 equal-mass bins",
+    "r2": "share of the target's variance that is explained",
+    "rmse": "root of the mean squared error",
+    "mae": "mean absolute error",
+    **{f"coverage_{round(100 * c)}": f"share of rows within their {100 * c:.0f} % interval" for c in COVERAGES},
+    "width_90": "mean width of the 90 % interval",
+}
+
+
+def figures(answers: Floats, y: NDArray[Any], reach: Floats) -> dict[str, float]:
+    """Every figure of these rows.
+
+    Args:
+        answers: (N, K) probabilities with labels `y`, or (N, 2) value and scale with numbers `y`.
+        reach: (N, C), how many scales the interval of each of COVERAGES reaches; of a regression.
+    """
+    if y.dtype.kind == "i":
+        return {
+            "accuracy": classification.accuracy(answers, y),
+            "nll": classification.negative_log_likelihood(answers, y),
+            "brier": classification.brier_score(answers, y),
+            "ece": classification.expected_calibration_error(answers, y),
+        }
+    value, half = answers[:, 0], answers[:, 1:] * reach  # (N,), (N, C)
+    return {
+        "r2": regression.r2(value, y),
+        "rmse": regression.rmse(value, y),
+        "mae": regression.mae(value, y),
+        **{f"coverage_{round(100 * c)}": regression.coverage(value, half[:, j], y) for j, c in enumerate(COVERAGES)},
+        "width_90": float(2 * half[:, COVERAGES.index(0.9)].mean()),
+    }
+
+
+def nested_measures(found: Sequence[Repetition], dataset: TableDataset) -> tuple[Measure, ...]:
+    """Means over the repetitions, and their spread."""
+    y = dataset.train_y.numpy()
+    rounds = [figures(one.answers, y, one.reach) for one in found]
+    protocol = (
+        f"{len(found)} x {OUTER} nested cross-validation: each row is answered by nets whose training, choice and "
+        "calibration have not seen it."
+    )
+    goals = GOALS.get(dataset.name, {})
+    return tuple(
+        Measure(
+            name=name,
+            value=float(np.mean([one[name] for one in rounds])),
+            spread=float(np.std([one[name] for one in rounds], ddof=1)) if len(rounds) > 1 else None,
+            unit=unit_of(name, dataset),
+            protocol=f"{WORDS[name]}; {protocol}",
+            rows=len(y),
+            seeds=tuple(range(len(found))),
+            goal=goals.get(name),
+        )
+        for name in rounds[0]
+    )
+
+
+def test_measures(
+    folder: Path, manifest: Manifest, dataset: TableDataset, *, seed: int, truth: dict[str, float]
+) -> tuple[Measure, ...]:
+    """Of this very model, from its ONNX file, on the test rows; `truth` are the figures of the rule that made them."""
+    y = dataset.test_y.numpy()
+    answers, reach = answers_of(folder, manifest, dataset.test_x.numpy())
+    own = figures(answers, y, reach)
+    return tuple(
+        Measure(
+            name=name,
+            value=value,
+            unit=unit_of(name, dataset),
+            protocol=f"{WORDS[name]}; this model's ONNX graph in fp32, on the test rows"
+            + (f"; the rule that made the rows has {truth[name]:.4f}." if name in truth else "."),
+            rows=len(y),
+            seeds=(seed,),
+        )
+        for name, value in own.items()
+    )
+
+
+def truth_figures(dataset: TableDataset) -> dict[str, float]:
+    """What the rule that made the test rows would reach on them, where there is one that tells."""
+    found = rules.truth(dataset.name, dataset.test_x.numpy())
+    if found is None or dataset.name not in rules.SOURCES:
+        return {}
+    if dataset.labels:
+        return figures(np.stack([1 - found, found], axis=1), dataset.test_y.numpy(), np.zeros((len(found), 0)))
+    known = ~np.isnan(found[:, 0])
+    reach = np.tile(rules.NORMAL_REACH, (int(known.sum()), 1))
+    return figures(found[known], dataset.test_y.numpy()[known], reach)
+
+
+def answers_of(folder: Path, manifest: Manifest, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    """The ONNX graph's answers for rows (N, F), and the reach of the intervals, as `figures` takes them."""
+    if manifest.task == "classify":
+        return onnx_model.probabilities(folder, x), np.zeros((len(x), 0))
+    graph = manifest.graphs["regressor"]
+    session, step = onnx_model.open_graph(folder, graph), manifest.max_rows
+    name = graph.inputs[0].name
+    parts = [session.run(["value", "scale"], {name: x[i : i + step]}) for i in range(0, len(x), step)]
+    answers = np.concatenate([np.stack(part, axis=1) for part in parts])
+    assert manifest.conformal is not None
+    return answers, np.tile([manifest.conformal.quantile(c) for c in COVERAGES], (len(x), 1))
+
+
+def unit_of(name: str, dataset: TableDataset) -> str:
+    own = dataset.target.unit if dataset.target is not None else ""
+    return own[:20] if name in ("rmse", "mae", "width_90") else ""

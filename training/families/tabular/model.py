@@ -1,0 +1,98 @@
+"""From a table to an ensemble that can be published: learnt, chosen, calibrated; and what it makes of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from training.data.table import TableDataset
+from training.families.tabular.crossfit import Calibrated, Fitted, Folds, calibrate, fit_grid, mix, mix_moments
+from training.families.tabular.ensemble import Nets, Setting, Task
+from training.families.tabular.nested import Plan
+from training.networks.dense import Layout
+
+GRID: Final = tuple(
+    Setting(widths=widths, decay=decay) for widths in ((), (16,), (16, 16)) for decay in (1.0, 5.0, 20.0)
+)
+PLAN: Final = Plan(grid=GRID)
+
+
+class Classifier(nn.Module):
+    """Rows (B, F) float32, NaN where missing -> probabilities (B, K): the nets' mean, sharpened by the temperature."""
+
+    def __init__(self, members: list[Nets], temperature: float) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.temperature = temperature
+
+    def forward(self, row: Tensor) -> Tensor:
+        answers = torch.cat([nets(row) for nets in self.members])
+        return torch.softmax(mix(answers) / self.temperature, dim=-1)
+
+
+class Regressor(nn.Module):
+    """Rows (B, F) float32, NaN where missing -> value (B,) and scale (B,), in the target's unit: the moments of the
+    nets' mixture."""
+
+    def __init__(self, members: list[Nets]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, row: Tensor) -> tuple[Tensor, Tensor]:
+        answers = mix_moments(torch.cat([nets(row) for nets in self.members]))
+        return answers[:, 0], answers[:, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """An ensemble and all that the choice of it rests on."""
+
+    fitted: Fitted
+    folds: Folds
+    folds_count: int
+    calibrated: Calibrated
+    seconds: float
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Those that were kept."""
+        return [self.fitted.grid[place] for place in self.calibrated.kept]
+
+    def members(self) -> list[Nets]:
+        """The nets of each kept setting, one for each fold."""
+        members = []
+        for setting in self.settings:
+            settings, nets, _ = next(group for group in self.fitted.groups if setting in group[0])
+            members.append(nets.take(settings.index(setting) * len(self.folds), len(self.folds)))
+        return members
+
+    def module(self) -> Classifier | Regressor:
+        """What is exported."""
+        if self.fitted.task.classes:
+            return Classifier(self.members(), self.calibrated.temperature)
+        return Regressor(self.members())
+
+
+def task_of(dataset: TableDataset) -> Task:
+    return Task(layout=Layout.of(dataset.table), classes=len(dataset.labels))
+
+
+def learn_table(dataset: TableDataset, plan: Plan, *, seed: int) -> Learned:
+    """Learn the whole grid on folds of the training rows, choose and calibrate."""
+    started = perf_counter()
+    x, y, task = dataset.train_x, dataset.train_y, task_of(dataset)
+    rows = torch.arange(len(y))
+    folds = Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=seed)
+    fitted = fit_grid(x, y, folds.learns, plan.grid, task, seed=seed)
+    calibrated = calibrate(fitted.answers(x), y, folds, rows, classes=task.classes)
+    return Learned(
+        fitted=fitted,
+        folds=folds,
+        folds_count=plan.folds,
+        calibrated=calibrated,
+        seconds=perf_counter() - started,
+    )

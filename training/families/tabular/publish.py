@@ -1,0 +1,109 @@
+"""From a learnt ensemble to a published model of a table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from app.core.manifest import Calibration, Manifest, Measure
+from app.core.manifest.table import Conformal
+from training.data.table import TableDataset
+from training.export import Export
+from training.families.tabular import report as page
+from training.families.tabular.evidence import Evidence
+from training.families.tabular.metrics import nested_measures, test_measures, truth_figures
+from training.families.tabular.model import Learned
+from training.families.tabular.nested import Repetition
+from training.image_classification import PARITY_ROWS, spread_rows
+from training.publish import Draft, publish
+from training.reporting.page import write
+
+MAX_ROWS: Final = 1024
+MOST_SCORES: Final = 5000  # that a manifest holds; a random part of more promises the same coverage
+
+
+def finish(
+    dataset: TableDataset, learned: Learned, rounds: Sequence[Repetition], *, options: argparse.Namespace, seed: int
+) -> Path:
+    """Publish the ensemble; measured by the nested rounds where there are any, else on the test rows.
+
+    Returns: the published folder. Raises: PublishError.
+    """
+    module = learned.module()
+    calibrated, regression = learned.calibrated, dataset.task == "regress"
+    fields: dict[str, Any] = {"table": dataset.table}
+    if regression:
+        scores = calibrated.scores
+        if len(scores) > MOST_SCORES:
+            scores = np.sort(np.random.default_rng(seed).choice(scores, MOST_SCORES, replace=False))
+        fields |= {"target": dataset.target, "conformal": Conformal(method="cross", scores=tuple(scores.tolist()))}
+    else:
+        rows = len(dataset.train_y)
+        calibration = Calibration(method="temperature", temperature=calibrated.temperature, rows=rows)
+        fields |= {"labels": dataset.labels, "calibration": calibration}
+
+    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
+        if rounds:
+            return nested_measures(rounds, dataset)
+        return test_measures(folder, manifest, dataset, seed=seed, truth=truth_figures(dataset))
+
+    def reported(folder: Path, manifest: Manifest) -> None:
+        Evidence.of(dataset, learned, rounds).write(folder)
+        write_report(folder, manifest, dataset)
+
+    return publish(
+        Draft(
+            task=dataset.task,
+            modality="table",
+            title=dataset.title,
+            summary=summary(dataset, learned),
+            data=dataset.data_source.model_copy(update={"spec": options.data}),
+            max_rows=MAX_ROWS,
+            train_s=learned.seconds,
+            parameters=sum(p.numel() for p in module.parameters()),
+            precision="fp32",
+            fields=fields,
+        ),
+        [
+            Export(
+                graph="regressor" if regression else "classifier",
+                module=module,
+                inputs={"row": _golden_rows(dataset)},
+                outputs=("value", "scale") if regression else ("probabilities",),
+            )
+        ],
+        options=options,
+        measure=measured,
+        report=reported,
+    )
+
+
+def write_report(folder: Path, manifest: Manifest, dataset: TableDataset) -> None:
+    """(Re)make the report of the model in `folder` from its graph, its evidence and its rows."""
+    write(page.page(folder, manifest, dataset, Evidence.read(folder)), folder)
+
+
+def summary(dataset: TableDataset, learned: Learned) -> str:
+    """One sentence on what it does, one on what it is."""
+    names = [column.name for column in dataset.table.columns]
+    some = ", ".join(names) if len(names) <= 6 else f"{len(names)} columns"
+    unit = f" in {dataset.target.unit}" if dataset.target is not None and dataset.target.unit else ""
+    what = f"{dataset.foretold}{unit}" if not dataset.labels else f"{dataset.foretold} ({', '.join(dataset.labels[:5])}"
+    what += "" if not dataset.labels else ", ...)" if len(dataset.labels) > 5 else ")"
+    nets = len(learned.folds) * len(learned.settings)
+    return f"Foretells {what} from {some}. {nets} dense nets, each learnt without one of {learned.folds_count} folds."
+
+
+def _golden_rows(dataset: TableDataset) -> torch.Tensor:
+    """Real rows: of every label in turn, or spread over the target."""
+    x, y = dataset.everything() if len(dataset.train_y) < PARITY_ROWS else (dataset.train_x, dataset.train_y)
+    if dataset.labels:
+        return spread_rows(x, y.numpy())
+    order = np.argsort(y.numpy(), kind="stable")
+    spread = np.argsort(np.arange(len(y)) * 0.6180339887498949 % 1, kind="stable")  # far apart from the start
+    return x[torch.from_numpy(order[spread][:PARITY_ROWS])]

@@ -1,0 +1,189 @@
+"""Dense nets: tables by name or from a CSV file, for labels and for numbers; and pictures without convolutions."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, get_args
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from app.core.manifest import Manifest
+from training import image_classification as classifier
+from training.data import DataError, csv_table, load, tables
+from training.data.csv_table import Task
+from training.data.table import TableDataset
+from training.export import check_can_publish
+from training.families.tabular.ensemble import Schedule
+from training.families.tabular.image_network import FlatClassifier, FlatHyperparameters, flat_for
+from training.families.tabular.image_report import decided
+from training.families.tabular.metrics import WORDS, answers_of, figures
+from training.families.tabular.model import PLAN, learn_table, task_of
+from training.families.tabular.nested import OUTER, REPETITIONS, Plan, Repetition, nested
+from training.families.tabular.publish import finish, write_report
+from training.image_classification import Candidate
+from training.loop import Interrupted, Run, fit, run_folder
+from training.options import add_flags, given, positive
+from training.recipe import Command, Evaluation
+
+GOALS: Final = {"mnist": {"accuracy": 0.992}}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, help="a table or pictures of `python -m training list`, or a CSV file")
+    table = parser.add_argument_group("tables")
+    table.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be foretold")
+    table.add_argument("--task", choices=get_args(Task), help="default: regress where the target has many numbers")
+    table.add_argument(
+        "--repetitions",
+        type=positive,
+        default=REPETITIONS,
+        metavar="N",
+        help=f"of the nested cross-validation that measures small tables (default {REPETITIONS})",
+    )
+    add_flags(parser.add_argument_group("pictures (these defaults are for MNIST)"), FlatHyperparameters)
+
+
+def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
+    """Learn and publish. None in the processes that only helped. Raises: DataError, PublishError, Interrupted."""
+    if not tables.is_table(options.data):
+        return _pictures(options, accelerator)
+    if not accelerator.is_main_process:
+        return None
+    dataset = tables.load(options.data, foretold=options.target, task=options.task)
+    options.name = options.name or f"mlp-{dataset.name}"
+    check_can_publish(Path(options.models), options.name, options.model_version)
+    print(_plan(dataset))
+    seed = options.seeds[0]
+    learned = learn_table(dataset, PLAN, seed=seed)
+    rounds = [] if len(dataset.test_y) else _measure(dataset, PLAN, options, accelerator)
+    return finish(dataset, learned, rounds, options=options, seed=seed)
+
+
+def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
+    """`Family.evaluate`. Raises: DataError, LoadRefused."""
+    if manifest.table is None:
+        return classifier.evaluate(folder, manifest, data=data, rows=rows)
+    dataset = _dataset(manifest)
+    tested = data is None and len(dataset.test_y) > 0
+    if data is not None and data != manifest.data.spec and Path(data).is_file():
+        x, y = csv_table.load_for(data, manifest.table, foretold=dataset.foretold, labels=manifest.labels)
+    else:
+        x, y = (dataset.test_x, dataset.test_y) if tested else dataset.everything()
+    x, y = x[:rows], y[:rows]
+    seen = data is None and not tested
+    answers, reach = answers_of(folder, manifest, x.numpy())
+    return Evaluation(
+        rows=len(y),
+        of=f"rows of {dataset.title}" + (", which it has learnt from: better than on new ones" if seen else ""),
+        figures=figures(answers, y.numpy(), reach),
+        protocols=WORDS,
+        claimed=tested and len(y) == len(dataset.test_y),
+    )
+
+
+def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
+    """`Family.report`. Raises: DataError, LoadRefused."""
+    if manifest.table is None:
+        classifier.report(folder, manifest, data=data, extra=decided)
+    else:
+        write_report(folder, manifest, _dataset(manifest))
+
+
+def _dataset(manifest: Manifest) -> TableDataset:
+    """The table that the model was made from, as its command names it."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_options(parser)
+    made, _ = parser.parse_known_args(shlex.split(manifest.made.command)[4:])
+    dataset = tables.load(made.data, foretold=made.target, task=made.task)
+    if dataset.table != manifest.table or dataset.labels != manifest.labels:
+        raise DataError(f"{made.data}: is no longer the table that {manifest.name} was made from")
+    return dataset
+
+
+def _plan(dataset: TableDataset) -> str:
+    """What is about to happen, for the person who waits."""
+    columns = len(dataset.table.columns)
+    if dataset.labels:
+        labels = ", ".join(dataset.labels[:8]) + (", ..." if len(dataset.labels) > 8 else "")
+        what = f"one of {len(dataset.labels)} labels ({labels})"
+    else:
+        assert dataset.target is not None
+        unit = f" {dataset.target.unit}" if dataset.target.unit else ""
+        what = f"a number, {dataset.target.low:g} to {dataset.target.high:g}{unit}"
+    test = f", {len(dataset.test_y):,} to test" if len(dataset.test_y) else ""
+    lines = [
+        f"{dataset.title}: {len(dataset.train_y):,} rows to learn from{test}, {columns} column{'s' * (columns > 1)}",
+        f"{dataset.foretold}: {what}",
+    ]
+    return "\n".join([*lines, dataset.note] if dataset.note else lines)
+
+
+def _measure(
+    dataset: TableDataset, plan: Plan, options: argparse.Namespace, accelerator: Accelerator
+) -> list[Repetition]:
+    """The nested rounds, from where an interrupted run left off. Raises: Interrupted."""
+    digest = hashlib.sha256(dataset.train_x.numpy().tobytes() + dataset.train_y.numpy().tobytes()).hexdigest()
+    schedule = asdict(Schedule.for_rows(len(dataset.train_y)))
+    settings = {"recipe": "mlp", "data": digest, "seed": 0, **asdict(plan), **schedule}
+    folder = run_folder(options, settings, accelerator)
+    x, y, task = dataset.train_x, dataset.train_y, task_of(dataset)
+    title = f"{options.name}: nested cross-validation, {OUTER} folds"
+    try:
+        return list(
+            tqdm(nested(x, y, task, plan, folder=folder, repetitions=options.repetitions), title, options.repetitions)
+        )
+    except KeyboardInterrupt:
+        raise Interrupted(folder) from None
+
+
+def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
+    dataset = load(options.data)
+    options.name = options.name or f"mlp-{dataset.name}"
+    check_can_publish(Path(options.models), options.name, options.model_version)
+    h = given(options, flat_for(dataset))
+    accelerator.print(
+        f"{dataset.title}: {dataset.classes} classes, {len(dataset.train_y):,} rows to learn from, layers of "
+        f"{', '.join(map(str, h.widths))} units, {h.epochs} epochs"
+    )
+    x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
+    candidates = []
+    for seed in options.seeds:
+        recipe = FlatClassifier(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
+        settings = {"recipe": "mlp", "data": dataset.name, "seed": seed, **asdict(h)}
+        run = Run(
+            folder=run_folder(options, settings, accelerator),
+            epochs=h.epochs,
+            batch_size=h.batch_size,
+            seed=seed,
+            title=f"{options.name}, seed {seed}",
+        )
+        history = fit(recipe, x, y, run=run, accelerator=accelerator)
+        candidates.append(Candidate(seed=seed, network=recipe.served(), history=history))
+    if not accelerator.is_main_process:
+        return None
+    return classifier.finish(
+        candidates,
+        dataset,
+        options=options,
+        precision=accelerator.mixed_precision,
+        title=f"Dense net, {dataset.title}",
+        goals=GOALS.get(options.data, {}),
+        extra=decided,
+    )
+
+
+COMMANDS: Final = {
+    "mlp": Command(
+        help="Dense nets: tables by name or from a CSV file, for labels and for numbers; and pictures "
+        "without convolutions.",
+        add_options=add_options,
+        train=train,
+        evaluate=evaluate,
+        report=report,
+    )
+}
