@@ -17,14 +17,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import NotFound
 from app.core.manifest import Modality, Task
-from app.core.shared_counters import BLOCK_BYTES, Memory, Tally, read
+from app.core.shared_counters import BLOCK_BYTES, Memory, SharedCounters, read
 from app.engine.model import INLINE_ALONE_S, INLINE_S, Model
 from app.engine.process import cores
 from app.engine.registry import Registry
-from app.engine.shared_weights import Shared
+from app.engine.shared_weights import SharedWeights
 from app.middleware import errors as problems
-from app.middleware.api_keys import Keys
-from app.middleware.shutdown import Closing, refuse
+from app.middleware.api_keys import ApiKeys
+from app.middleware.shutdown import Shutdown, refuse
 from app.middleware.telemetry import Telemetry
 from app.pages import health
 from app.pages import landing as pages
@@ -74,7 +74,7 @@ class Lectern(FastAPI):
 def create_app(
     settings: Settings,
     *,
-    tally: Tally | None = None,
+    shared_counters: SharedCounters | None = None,
     siblings: Callable[[], Iterable[Memory]] | None = None,
     weights: Path | None = None,
 ) -> FastAPI:
@@ -85,22 +85,22 @@ def create_app(
         siblings: the blocks of every process of this server, its own among them, for /metrics to add up.
         weights: a folder of this server alone, where its processes keep the weights that all of them map.
     """
-    if tally is None or siblings is None:
+    if shared_counters is None or siblings is None:
         own = bytearray(BLOCK_BYTES)
-        tally, siblings = Tally(own), lambda: (own,)
-    metrics = Metrics(tally, siblings)
+        shared_counters, siblings = SharedCounters(own), lambda: (own,)
+    metrics = Metrics(shared_counters, siblings)
     registry = Registry(
         settings.models,
         device=settings.device,
         threads=settings.threads,
         inline_s=INLINE_ALONE_S if settings.workers >= cores() else INLINE_S,
         gpu_memory_mb=settings.gpu_memory_mb,
-        shared=None if weights is None else Shared(weights),
+        shared=None if weights is None else SharedWeights(weights),
         max_queued_rows=settings.max_queued_rows,
         only=settings.only,
         defaults=settings.default_models if "default_models" in settings.model_fields_set else None,
         pinned=settings.pinned_versions,
-        tally=tally,
+        shared_counters=shared_counters,
     )
     metrics.watch(registry, version=VERSION)
     traces = Tracing(settings.otlp_endpoint, version=VERSION) if settings.otlp_endpoint else None
@@ -140,10 +140,10 @@ def create_app(
     )  # fmt: skip
     app.state.registry = registry
     app.state.life = life
-    app.state.tally = tally
+    app.state.shared_counters = shared_counters
     app.state.siblings = siblings
     traced = traces.finished if traces else None
-    app.state.closing = Closing(app, refused=Telemetry(refuse, finished=metrics.request, traced=traced))
+    app.state.closing = Shutdown(app, refused=Telemetry(refuse, finished=metrics.request, traced=traced))
     problems.install(app)
     for task in TASKS:
         app.include_router(task.router(context))
@@ -165,7 +165,7 @@ def create_app(
     ways = (*(task.short_way(context) for task in TASKS), oip.short_way(context))
     app.front = Direct(app.front, ways=ways, refused=problems.refused, straight=not settings.cors_origins)
     if settings.api_keys:
-        app.front = Keys(app.front, digests=settings.api_keys)
+        app.front = ApiKeys(app.front, digests=settings.api_keys)
     if settings.cors_origins:
         from starlette.middleware.cors import CORSMiddleware
 

@@ -47,7 +47,8 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "training": (frozenset({"app.core", "app.codecs", "training"}), LEARNING),
     "training.export": (frozenset({"app.core", "app.codecs", "training"}), LEARNING | {"onnxruntime"}),
     "training.metrics": (
-        frozenset({"app.core", "app.codecs", "training.metrics", "training.data", "training.augment"}), LEARNING | ORT
+        frozenset({"app.core", "app.codecs", "training.metrics", "training.data", "training.augment"}),
+        LEARNING | ORT,
     ),
     "training.networks": (frozenset({"app.core", "training.networks"}), LEARNING),
     "training.optim": (frozenset({"training.optim"}), LEARNING),

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 
 from app.core.errors import LoadRefused
-from app.core.example_commands import trials
+from app.core.example_commands import example_commands
 from app.core.manifest import Manifest, Measure
 from app.core.metric_names import is_better_higher
 from training import data, families, lessons
@@ -139,7 +139,7 @@ def _announce(folder: Path) -> None:
     models = folder.parent.parent
     settings = "" if models == Path("models") else f' ARGS="--models {models}"'
     print(f"\nServe it with `make serve{settings}` (restart it if it runs), then try:\n")
-    print("".join(f"  {trial}\n" for trial in trials(manifest, "localhost:8000")))
+    print("".join(f"  {trial}\n" for trial in example_commands(manifest, "localhost:8000")))
 
 
 def _line(measure: Measure) -> str:

@@ -9,7 +9,7 @@ from app.core.manifest import Manifest, Task
 from app.core.manifest.table import Table
 
 
-def trials(manifest: Manifest, address: str) -> list[str]:
+def example_commands(manifest: Manifest, address: str) -> list[str]:
     """Commands that the model answers; `address` is the server's, without a slash at its end."""
     at = f"{address}/v1/{{}}?model={manifest.name}"
     found = []

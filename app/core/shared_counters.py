@@ -40,7 +40,7 @@ class Row(NamedTuple):
     gauge: bool
 
 
-class Tally:
+class SharedCounters:
     """The figures of one process.
 
     Args:

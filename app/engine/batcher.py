@@ -25,7 +25,7 @@ from app.core.manifest import Tensors
 from app.core.sampling.samplers import Sampler
 from app.engine.counters import REQUESTS, ROWS, Counters
 from app.engine.queue import NORMAL, Job, OnStep, Queue, Slice
-from app.engine.rate import NEVER, Pace
+from app.engine.rate import NEVER, Rate
 from app.engine.runner import Answer, Outcomes, Run, Runner, rows_of
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class Batcher:
         self.counters = counters or Counters(max_rows=max_rows)
         self._inline_s = inline_s
         self._queue = Queue(max_rows)
-        self.pace = Pace(max_rows)
-        self._runner = Runner(run, name=name, counters=self.counters, pace=self.pace)
+        self.rate = Rate(max_rows)
+        self._runner = Runner(run, name=name, counters=self.counters, rate=self.rate)
         self._running: list[Slice] = []
         self._busy = False
         self._turn_asked = False
@@ -124,7 +124,7 @@ class Batcher:
             self.counters.rejected += 1
             raise Busy(
                 f"{self.name}: {self._queue.rows} rows are queued, it holds no more",
-                retry_after_s=self.pace.retry_after_s(self._queue.rows),
+                retry_after_s=self.rate.retry_after_s(self._queue.rows),
             )
 
     async def close(self) -> None:
@@ -181,11 +181,11 @@ class Batcher:
             raise Busy(
                 f"{self.name}: {queue.rows} rows are queued, with these {job.rows} it would be more than "
                 f"the {self.max_queued_rows} it holds",
-                retry_after_s=self.pace.retry_after_s(queue.rows),
+                retry_after_s=self.rate.retry_after_s(queue.rows),
             )
         if job.deadline != NEVER:
             now = monotonic()
-            wait_s = self.pace.queue_s(queue.rows_before(job.priority)) + self.pace.least_s(job.rows, now)
+            wait_s = self.rate.queue_s(queue.rows_before(job.priority)) + self.rate.least_s(job.rows, now)
             left_s = job.deadline - now
             if wait_s > left_s or left_s <= 0:
                 counters.late_foreseen += 1
@@ -267,7 +267,7 @@ class Batcher:
     # Runs on the event loop.
 
     def _is_short(self) -> bool:
-        return self.pace.run_s(min(self._queue.rows, self.max_rows)) < self._inline_s
+        return self.rate.run_s(min(self._queue.rows, self.max_rows)) < self._inline_s
 
     def _ask_for_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._turn_asked:
@@ -334,7 +334,7 @@ class Batcher:
             job = part.job
             if job.deadline != NEVER:
                 now = now or monotonic()
-                if now + self.pace.least_s(part.end - part.begin, now) > job.deadline:
+                if now + self.rate.least_s(part.end - part.begin, now) > job.deadline:
                     self._queue.drop(job)
                     outcomes.ended.append((job, self._too_late(job)))
                     continue

@@ -57,7 +57,7 @@ class Entry:
     busy: State | None = None
 
 
-class Shelf:
+class Catalog:
     """Used on the event loop alone, where each of its changes is seen whole or not at all.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from app.core.shared_counters import HISTOGRAM_CELLS, Labels, Tally
+from app.core.shared_counters import HISTOGRAM_CELLS, Labels, SharedCounters
 
 TOTALS: Final = {
     "requests": "Requests taken into the queue.",
@@ -74,13 +74,15 @@ class Counters:
 
     __slots__ = ("queued", "runs_of_rows", "seconds_of_rows", "step_seconds", "totals")
 
-    def __init__(self, tally: Tally | None = None, labels: Labels = (), *, max_rows: int = 1) -> None:
-        tally = tally or Tally()
-        self.totals = tally.cells(TOTALS_ROW, labels, size=len(_CELL))
-        self.runs_of_rows = tally.cells(RUNS_OF_ROWS, labels, size=max_rows + 1)
-        self.seconds_of_rows = tally.cells(SECONDS_OF_ROWS, labels, size=max_rows + 1)
-        self.step_seconds = tally.cells(STEP_SECONDS, labels, size=HISTOGRAM_CELLS)
-        self.queued = tally.cells(GAUGES_ROW, labels, gauge=True)
+    def __init__(
+        self, shared_counters: SharedCounters | None = None, labels: Labels = (), *, max_rows: int = 1
+    ) -> None:
+        shared_counters = shared_counters or SharedCounters()
+        self.totals = shared_counters.cells(TOTALS_ROW, labels, size=len(_CELL))
+        self.runs_of_rows = shared_counters.cells(RUNS_OF_ROWS, labels, size=max_rows + 1)
+        self.seconds_of_rows = shared_counters.cells(SECONDS_OF_ROWS, labels, size=max_rows + 1)
+        self.step_seconds = shared_counters.cells(STEP_SECONDS, labels, size=HISTOGRAM_CELLS)
+        self.queued = shared_counters.cells(GAUGES_ROW, labels, gauge=True)
 
     requests = _Cell()
     rows = _Cell()

@@ -25,7 +25,7 @@ from app.core.errors import LoadRefused, shown
 from app.core.manifest import MANIFEST_FILE, SCHEMA_VERSION, Golden, Graph, Manifest, TensorSpec, numpy_dtype
 from app.engine.process import give_back_memory, resident_bytes
 from app.engine.session import Device, Session, choose_device
-from app.engine.shared_weights import Shared
+from app.engine.shared_weights import SharedWeights
 
 MANIFEST_BYTES = 2**20
 FILE_BYTES = 2**31
@@ -59,7 +59,7 @@ def load_model(
     device: Device,
     threads: int,
     gpu_memory_mb: int = 0,
-    shared: Shared | None = None,
+    shared: SharedWeights | None = None,
 ) -> Loaded:
     """Load `<root>/<name>/<version>/`.
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from app.core.errors import Unavailable
 from app.core.manifest import Manifest, Tensors
 from app.core.sampling.samplers import Sampler
-from app.core.shared_counters import Tally
+from app.core.shared_counters import SharedCounters
 from app.engine.batcher import Batcher
 from app.engine.counters import Counters
 from app.engine.loading import Loaded
@@ -35,7 +35,7 @@ INLINE_S: Final = 0.0005
 INLINE_ALONE_S: Final = 0.012
 
 
-class Hold:
+class Lease:
     """How many still want a model. One object for all holders, entered on the event loop: it costs an addition."""
 
     __slots__ = ("_idle", "count")
@@ -79,7 +79,9 @@ class Model:
         prepared: what others work out once from the manifest, under names of their own.
     """
 
-    def __init__(self, loaded: Loaded, *, max_queued_rows: int, tally: Tally, inline_s: float = INLINE_S) -> None:
+    def __init__(
+        self, loaded: Loaded, *, max_queued_rows: int, shared_counters: SharedCounters, inline_s: float = INLINE_S
+    ) -> None:
         self.manifest: Manifest = loaded.manifest
         self.name: str = loaded.manifest.name
         self.version: str = loaded.manifest.version
@@ -91,7 +93,7 @@ class Model:
         self.nodes: dict[str, dict[str, int]] = {graph: s.nodes for graph, s in loaded.sessions.items()}
         self.weight_bytes: dict[str, int] = {graph: s.weight_bytes for graph, s in loaded.sessions.items()}
         self.counters: dict[str, Counters] = {
-            graph: Counters(tally, (self.name, self.version, graph), max_rows=self.manifest.max_rows)
+            graph: Counters(shared_counters, (self.name, self.version, graph), max_rows=self.manifest.max_rows)
             for graph in loaded.sessions
         }
         self.prepared: dict[str, object] = {}
@@ -99,7 +101,7 @@ class Model:
         self._inline_s = inline_s if self.device == "cpu" else INLINE_S
         self._sessions = loaded.sessions
         self._batchers: dict[str, Batcher] = {}
-        self._hold = Hold()
+        self._hold = Lease()
 
     def start(self) -> None:
         """Make the batchers, each with its thread; where one cannot be had, `close` ends those that could."""
@@ -113,7 +115,7 @@ class Model:
                 counters=self.counters[graph],
             )
 
-    def hold(self) -> Hold:
+    def lease(self) -> Lease:
         """`with model.hold():` from choosing it to its last run: one that is replaced or unloaded meanwhile goes on
         answering until then. Choose and hold without an `await` between."""
         return self._hold

@@ -14,7 +14,7 @@ FORGETTING: Final = 1.05  # per run, of the shortest time that was seen
 NEVER: Final = float("inf")
 
 
-class Pace:
+class Rate:
     """Measured from the runs themselves, the latest counting most. Written by whoever runs, read by anybody.
 
     Args:

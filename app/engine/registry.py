@@ -17,14 +17,14 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from app.core.errors import LecternError, LoadRefused, Unavailable
-from app.core.shared_counters import Tally
-from app.engine.catalog import BY_HAND, GONE, Default, Entry, Indexed, Shelf, State, not_found
+from app.core.shared_counters import SharedCounters
+from app.engine.catalog import BY_HAND, GONE, Catalog, Default, Entry, Indexed, State, not_found
 from app.engine.folders import Key, Look, Refused, Signature, in_order, look, signature
 from app.engine.loading import Loaded, load_model
 from app.engine.model import INLINE_S, Model
 from app.engine.process import return_large_blocks
 from app.engine.session import Device, DeviceRefused, choose_device
-from app.engine.shared_weights import Shared
+from app.engine.shared_weights import SharedWeights
 
 __all__ = ["Default", "Indexed", "Model", "Refused", "Registry", "State", "verify"]
 
@@ -36,7 +36,7 @@ OnControl = Callable[[Control, str], Awaitable[Sequence[str]]]
 Drains = list[asyncio.Task[None]]
 
 
-class Registry(Shelf):
+class Registry(Catalog):
     """An async context manager: loads every model on entry, drains and closes them on exit.
 
     Args:
@@ -67,12 +67,12 @@ class Registry(Shelf):
         device: Device = "auto",
         threads: int = 0,
         gpu_memory_mb: int = 0,
-        shared: Shared | None = None,
+        shared: SharedWeights | None = None,
         max_queued_rows: int = 4096,
         only: tuple[str, ...] = (),
         defaults: Mapping[str, str] | None = None,
         pinned: Mapping[str, str] | None = None,
-        tally: Tally | None = None,
+        shared_counters: SharedCounters | None = None,
         inline_s: float = INLINE_S,
         on_control: OnControl | None = None,
     ) -> None:
@@ -85,7 +85,7 @@ class Registry(Shelf):
         )
         self._max_queued_rows = max_queued_rows
         self._only = only
-        self._tally = tally or Tally()
+        self._tally = shared_counters or SharedCounters()
         self._inline_s = inline_s
         self.on_control = on_control
         self._last = Look()
@@ -300,7 +300,9 @@ class Registry(Shelf):
         return before, result, signature(folder)
 
     async def _started(self, loaded: Loaded) -> Model:
-        model = Model(loaded, max_queued_rows=self._max_queued_rows, tally=self._tally, inline_s=self._inline_s)
+        model = Model(
+            loaded, max_queued_rows=self._max_queued_rows, shared_counters=self._tally, inline_s=self._inline_s
+        )
         try:
             model.start()
         except BaseException:

@@ -15,7 +15,7 @@ from app.core.manifest import Tensors
 from app.core.shared_counters import observe
 from app.engine.counters import STEPS, Counters
 from app.engine.queue import Job, OnStep, Slice, joined, stack
-from app.engine.rate import Pace
+from app.engine.rate import Rate
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +57,14 @@ class Runner:
         run: the work; gets and gives named arrays whose axis 0 is rows.
         name: what is run, for messages.
         counters: where to count the runs.
-        pace: where to measure them.
+        rate: where to measure them.
     """
 
-    def __init__(self, run: Run, *, name: str, counters: Counters, pace: Pace) -> None:
+    def __init__(self, run: Run, *, name: str, counters: Counters, rate: Rate) -> None:
         self.run = run
         self._name = name
         self._counters = counters
-        self._pace = pace
+        self._rate = rate
 
     def serve(self, batch: list[Slice], outcomes: Outcomes) -> None:
         """Run the batch; every job of it ends, or is fed with its next step, or has rows left. Raises nothing."""
@@ -99,7 +99,7 @@ class Runner:
             return
         ended_at = perf_counter()
         run_s = ended_at - started_at
-        self._pace.observe(rows, run_s, monotonic())
+        self._rate.observe(rows, run_s, monotonic())
         counters.runs_of_rows[rows] += 1
         counters.seconds_of_rows[rows] += run_s
         offset = 0

@@ -25,7 +25,7 @@ from app.core.errors import LoadRefused
 from app.core.manifest import Graph
 from app.engine.buckets import Buckets
 from app.engine.process import cores
-from app.engine.shared_weights import Shared
+from app.engine.shared_weights import SharedWeights
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -96,7 +96,7 @@ def _why_no_cuda() -> str | None:
 
 
 def create(
-    data: bytes, *, where: str, cuda: dict[str, str] | None, threads: int, shared: Shared | None = None
+    data: bytes, *, where: str, cuda: dict[str, str] | None, threads: int, shared: SharedWeights | None = None
 ) -> tuple[onnxruntime.InferenceSession, dict[str, int]]:
     """A session on CUDA with these options of its provider, or on the CPU.
 
@@ -150,7 +150,7 @@ def _from_bytes(
 
 
 def _from_map(
-    data: bytes, where: str, threads: int, shared: Shared
+    data: bytes, where: str, threads: int, shared: SharedWeights
 ) -> tuple[onnxruntime.InferenceSession, dict[str, int]] | None:
     """A session whose weights lie in a file that all processes of the server map; None where that cannot be.
 

@@ -25,7 +25,7 @@ from app.engine.runtime import (
     cuda_buckets,
     cuda_options,
 )
-from app.engine.shared_weights import Shared
+from app.engine.shared_weights import SharedWeights
 
 __all__ = ["Device", "DeviceRefused", "Session", "choose_device"]
 
@@ -65,7 +65,7 @@ class Session:
         device: Device,
         threads: int,
         gpu_memory_mb: int = 0,
-        shared: Shared | None = None,
+        shared: SharedWeights | None = None,
     ) -> None:
         if not data:
             raise LoadRefused(f"{where}: the file is empty, expected an ONNX graph", subject=where)

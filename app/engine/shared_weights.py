@@ -29,7 +29,7 @@ class Mapped:
         os.close(self._descriptor)
 
 
-class Shared:
+class SharedWeights:
     """A folder of such files, each called `<key>.<note>`.
 
     Args:

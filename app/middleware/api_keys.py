@@ -42,7 +42,7 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return key
 
 
-class Keys:
+class ApiKeys:
     """Pure ASGI: answers 401 before routing and before a body is read."""
 
     def __init__(self, app: ASGIApp, *, digests: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ HEALTH: Final = ("/health/", "/v2/health/")
 DISCARDED_S: Final = 1.0
 
 
-class Closing:
+class Shutdown:
     """Pure ASGI.
 
     Args:

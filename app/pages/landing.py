@@ -18,7 +18,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.core.errors import NotFound
-from app.core.example_commands import trials
+from app.core.example_commands import example_commands
 from app.core.manifest import Measure, Task
 from app.core.metric_names import figure, goal_of, title_of, verdict
 from app.engine.registry import Model
@@ -185,7 +185,7 @@ def _model(model: Model, address: str, default_for: Sequence[str]) -> str:
         f'<section class="model"><h3>{html.escape(m.name)} <small>version {m.version}, {html.escape(model.device)}'
         f"{default}</small></h3><p>{html.escape(m.summary)}</p>"
         f'<div class="pictures">{pictures}</div><dl>{_figures(m.quality)}</dl>'
-        f"<pre>{html.escape(chr(10).join(trials(m, address)))}</pre><nav>{_links(links)}</nav></section>"
+        f"<pre>{html.escape(chr(10).join(example_commands(m, address)))}</pre><nav>{_links(links)}</nav></section>"
     )
 
 

@@ -20,7 +20,7 @@ from app.protocols import open_inference as oip
 from app.tasks import TASKS
 from app.web.context import Context
 from app.web.openapi.operation import Documented, named
-from app.web.request import deadline as urgency
+from app.web.request import deadline
 from app.web.request.model_choice import default_models
 from app.web.request.payload import JSON
 
@@ -168,8 +168,8 @@ def _complete_task(
         }
         for name, schema in task.options.items()
     ]
-    operation["parameters"].append(urgency.PARAMETER)
-    operation["description"] = urgency.DOCUMENTED.format(late=504)
+    operation["parameters"].append(deadline.PARAMETER)
+    operation["description"] = deadline.DOCUMENTED.format(late=504)
     schemas[task.body] = {
         "title": task.body,
         "type": "object",

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.core.errors import ClientError
-from app.core.shared_counters import Tally
+from app.core.shared_counters import SharedCounters
 from app.middleware.errors import MEDIA_TYPE
 from app.web.context import new_request_id
 from app.web.disconnect import LINE
@@ -45,11 +45,11 @@ class HeadTooLarge(ClientError):
 class State(ServerState):
     """What the connections of one server share: uvicorn's part, and what is counted of them."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, shared_counters: SharedCounters) -> None:
         super().__init__()
-        self.opened = tally.cells("lectern_connections")
-        self.open = tally.cells("lectern_open_connections", gauge=True)
-        self.closed = tally.cells("lectern_closed_connections")
+        self.opened = shared_counters.cells("lectern_connections")
+        self.open = shared_counters.cells("lectern_open_connections", gauge=True)
+        self.closed = shared_counters.cells("lectern_closed_connections")
 
 
 class Connection(HttpToolsProtocol):

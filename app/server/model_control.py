@@ -12,40 +12,40 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.server.worker_slot import Place
+from app.server.worker_slot import WorkerSlot
 
 
 @dataclass
 class _Open:
     """One that is being done: who asked, the asker's own number for it, who has not done it yet, what went wrong."""
 
-    asker: Place | None
+    asker: WorkerSlot | None
     asked: int
-    left: set[Place]
+    left: set[WorkerSlot]
     why: list[str] = field(default_factory=list)
 
 
-class Controls:
+class ModelControl:
     """The parent's part.
 
     Args:
         places: of all workers.
     """
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, places: Iterable[WorkerSlot]) -> None:
         self._places = tuple(places)
         self._last: dict[str, str] = {}  # what was done last, by the name of the model
-        self._askers: dict[str, set[Place]] = {}
+        self._askers: dict[str, set[WorkerSlot]] = {}
         self._open: dict[int, _Open] = {}
         self._number = 0
 
-    def started(self, place: Place) -> bool:
+    def started(self, place: WorkerSlot) -> bool:
         """Tell a new worker all that was done before it came; whether it has nothing to do."""
         for name, control in self._last.items():
             self._begin(control, name, {place}, None, 0)
         return not self._last
 
-    def asked(self, place: Place, told: dict[str, Any]) -> None:
+    def asked(self, place: WorkerSlot, told: dict[str, Any]) -> None:
         """A worker was asked, and has done it."""
         control, name = told["control"], told["name"]
         self._last[name] = control
@@ -55,26 +55,26 @@ class Controls:
         others = {other for other in self._places if other.told and other.is_taken}
         self._begin(control, name, others if askers != {place} else others - {place}, place, told["number"])
 
-    def done(self, place: Place, told: dict[str, Any]) -> bool:
+    def done(self, place: WorkerSlot, told: dict[str, Any]) -> bool:
         """A worker did what it was told; whether it has nothing left to do."""
         self._end(told["number"], place, told["why"])
         return not any(place in one.left for one in self._open.values())
 
-    def died(self, place: Place) -> None:
+    def died(self, place: WorkerSlot) -> None:
         """Nobody waits for it any more."""
         for number, one in list(self._open.items()):
             if one.asker is place:
                 one.asker = None
             self._end(number, place, "")
 
-    def _begin(self, control: str, name: str, left: set[Place], asker: Place | None, asked: int) -> None:
+    def _begin(self, control: str, name: str, left: set[WorkerSlot], asker: WorkerSlot | None, asked: int) -> None:
         self._number += 1
         self._open[self._number] = _Open(asker, asked, left)
         for place in left:
             place.say(line(control=control, name=name, number=self._number))
         self._answer(self._number)
 
-    def _end(self, number: int, place: Place, why: str) -> None:
+    def _end(self, number: int, place: WorkerSlot, why: str) -> None:
         one = self._open.get(number)
         if one is None:
             return

@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self.app = app
-        self.server_state = State(app.state.tally)
+        self.server_state = State(app.state.shared_counters)
         self.was_cut = False
         self._closing = False
 

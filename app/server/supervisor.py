@@ -30,11 +30,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from app.core.shared_counters import BLOCK_BYTES, Tally
+from app.core.shared_counters import BLOCK_BYTES, SharedCounters
 from app.engine.process import cores
 from app.server.listen_socket import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind_or_say_why, shut_gate
-from app.server.model_control import Controls
-from app.server.worker_slot import CLOSE, LAST, NO_FILE, Place, new_block, shared_folder
+from app.server.model_control import ModelControl
+from app.server.worker_slot import CLOSE, LAST, NO_FILE, WorkerSlot, new_block, shared_folder
 from app.settings import Settings
 from app.telemetry import logs
 
@@ -59,11 +59,11 @@ class Parent:
         self._settings = settings.model_copy(update={"threads": threads})
         self._listening = listening
         self._weights = weights
-        self._places = [Place(number) for number in range(1, settings.workers + 1)]
-        self._controls = Controls(self._places)
+        self._places = [WorkerSlot(number) for number in range(1, settings.workers + 1)]
+        self._controls = ModelControl(self._places)
         own = new_block()
         self._blocks = [own, *(place.block for place in self._places)]
-        self._restarts = Tally(mmap.mmap(own, BLOCK_BYTES)).cells("lectern_worker_restarts")
+        self._restarts = SharedCounters(mmap.mmap(own, BLOCK_BYTES)).cells("lectern_worker_restarts")
         self._waiting: deque[socket.socket] = deque()
         self._changed = asyncio.Event()
         self._signals = 0
@@ -118,7 +118,7 @@ class Parent:
 
     # One worker after the other in one place.
 
-    async def _keep(self, place: Place) -> None:
+    async def _keep(self, place: WorkerSlot) -> None:
         def heard(told: dict[str, Any]) -> None:
             match told["what"]:
                 case "ready":
@@ -158,7 +158,7 @@ class Parent:
 
     # Connections.
 
-    def _takers(self) -> list[Place]:
+    def _takers(self) -> list[WorkerSlot]:
         """Those that are ready; at the end of all, those that close answer whoever still comes."""
         return [place for place in self._places if place.is_ready or (self._signals and place.told and place.is_taken)]
 
@@ -210,7 +210,7 @@ class Parent:
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._settings.grace_s + MARGIN_S
 
-        def left() -> list[Place]:
+        def left() -> list[WorkerSlot]:
             return [place for place in self._places if place.is_taken]
 
         def at_once() -> bool:

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from uvicorn import Config
 
 from app.core.errors import LecternError, LoadRefused, NotFound, Unavailable
-from app.core.shared_counters import BLOCK_BYTES, Tally
+from app.core.shared_counters import BLOCK_BYTES, SharedCounters
 from app.engine.registry import Control, Registry
 from app.main import create_app
 from app.server.connection import Connection
@@ -171,7 +171,9 @@ def main(numbers: Sequence[int]) -> int:
     allow_many_files()
     blocks = {file: mmap.mmap(file, BLOCK_BYTES) for file in files}
     folder = None if weights == NO_FILE else Path(f"/proc/self/fd/{weights}")
-    app = create_app(settings, tally=Tally(blocks[own]), siblings=lambda: blocks.values(), weights=folder)
+    app = create_app(
+        settings, shared_counters=SharedCounters(blocks[own]), siblings=lambda: blocks.values(), weights=folder
+    )
     with socket.socket(fileno=channel_file) as channel:
         channel.setblocking(False)
         try:

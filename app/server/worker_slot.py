@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from app.core.shared_counters import BLOCK_BYTES, Tally
+from app.core.shared_counters import BLOCK_BYTES, SharedCounters
 from app.settings import Settings
 
 with suppress(ImportError):  # Windows, where one process serves
@@ -40,7 +40,7 @@ FOLDERS: Final = "lectern-weights-"
 Heard = Callable[[dict[str, Any]], None]
 
 
-class Place:
+class WorkerSlot:
     """One worker's place.
 
     Attributes:
@@ -61,7 +61,7 @@ class Place:
         self.told: dict[str, Any] = {}
         self.why = ""
         # The row is there before the worker is: two processes that add rows would overwrite each other's.
-        self._figures = Tally(mmap.mmap(self.block, BLOCK_BYTES))
+        self._figures = SharedCounters(mmap.mmap(self.block, BLOCK_BYTES))
         self._closed = self._figures.cells("lectern_closed_connections")
         self._given = 0
         self._heard = b""

@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from app.core.shared_counters import HISTOGRAM_CELLS, SECONDS, Labels, Memory, Tally, observe, read
+from app.core.shared_counters import HISTOGRAM_CELLS, SECONDS, Labels, Memory, SharedCounters, observe, read
 from app.engine import counters as engine
 from app.engine.model import Model
 from app.engine.registry import Registry
@@ -61,8 +61,8 @@ class Metrics:
         blocks: those of all processes, this one's among them.
     """
 
-    def __init__(self, tally: Tally, blocks: Callable[[], Iterable[Memory]]) -> None:
-        self._tally = tally
+    def __init__(self, shared_counters: SharedCounters, blocks: Callable[[], Iterable[Memory]]) -> None:
+        self._tally = shared_counters
         self._blocks = blocks
         self._registry = CollectorRegistry(auto_describe=False)
         self._requests: dict[tuple[str, str, int], tuple[memoryview[float], memoryview[float]]] = {}

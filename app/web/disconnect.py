@@ -41,7 +41,7 @@ class Line(Protocol):
     waiting: asyncio.Task[Any] | None
 
 
-class WhileConnected:
+class CancelOnDisconnect:
     """`with WhileConnected(request):` around waiting, once the whole body is read.
 
     When the client hangs up, what is being awaited is cancelled, so that rows leave the queue before they are run.

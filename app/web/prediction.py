@@ -21,15 +21,15 @@ from app.core.errors import InferenceFailed, Unprocessable, UnsupportedMedia
 from app.core.manifest import Task, Tensors
 from app.engine.model import Model
 from app.web.context import Context, Trace
-from app.web.disconnect import WhileConnected
+from app.web.disconnect import CancelOnDisconnect
 from app.web.request import rows, tables
 from app.web.request.accept import choose
 from app.web.request.body import header, media_type, read_body
-from app.web.request.deadline import urgency
+from app.web.request.deadline import deadline_and_priority
 from app.web.request.model_choice import choose_model
 from app.web.request.options import Known, from_query
 from app.web.request.payload import INSTANCES, NPY, Payload
-from app.web.response.encoded import Answered
+from app.web.response.encoded import EncodedResponse
 from app.web.timing import Took
 
 MOST_WRITTEN: Final = 10_000  # values and notes that are written down on the event loop
@@ -98,7 +98,7 @@ async def read(request: Request, context: Context, kind: Kind) -> Asked:
     form = choose(header(request, b"accept"), kind.offers)
     query = from_query(request.scope["query_string"], kind.options)
     media, parameters = media_type(request, kind.takes)
-    deadline, priority = urgency(request, context.limits)
+    deadline, priority = deadline_and_priority(request, context.limits)
     body = await read_body(request, context.limits)
 
     began = perf_counter()
@@ -128,7 +128,7 @@ async def run(asked: Asked) -> Ran:
     """
     model, graph = asked.model, asked.kind.graph
     model.check_room(graph)
-    with model.hold(), WhileConnected(asked.request):
+    with model.lease(), CancelOnDisconnect(asked.request):
         try:
             given, notes = await _decoded(asked)
         except Unprocessable as error:
@@ -156,7 +156,7 @@ async def written(asked: Asked, ran: Ran, write: Callable[[], bytes]) -> Respons
     took = ran.took
     took.encode_s = perf_counter() - began
     took.observe(asked.context, ran.trace, asked.model, asked.kind.graph)
-    return Answered(content, took.headers(asked.form, asked.model))
+    return EncodedResponse(content, took.headers(asked.form, asked.model))
 
 
 def csv_of(header: Sequence[str], rows: Iterable[Sequence[float | str]], notes: Notes) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.app.live import House, Reply
+from tests.app.live import LiveServer, Reply
 from tests.made_models import PHOTO, make_classifier_folder, make_coder_folder
 
 JSON, PNG, NPY = "application/json", "image/png", "application/x-npy"
@@ -48,7 +48,7 @@ def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def ask(house: House, path: str, value: Any = None, query: str = "", *, kind: str = JSON, **headers: str) -> Reply:
+def ask(house: LiveServer, path: str, value: Any = None, query: str = "", *, kind: str = JSON, **headers: str) -> Reply:
     """POST a JSON value, or bytes of some other kind, or nothing."""
     body = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
     named = {name.replace("_", "-"): header for name, header in headers.items()}
@@ -81,7 +81,7 @@ def rows_of(reply: Reply) -> NDArray[Any]:
     return rows
 
 
-def runs(house: House, model: str, graph: str) -> int:
+def runs(house: LiveServer, model: str, graph: str) -> int:
     """How many runs that graph has made."""
     return int(house.app.state.registry.get(model).counters[graph].runs)
 

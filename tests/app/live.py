@@ -93,7 +93,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class House:
+class LiveServer:
     """A server that runs, and ways to talk to it."""
 
     port: int
@@ -171,7 +171,7 @@ class _Server(Server):
 
 
 @contextmanager
-def open_house(models: Path, **settings: Any) -> Iterator[House]:
+def open_server(models: Path, **settings: Any) -> Iterator[LiveServer]:
     """Serve a folder from a thread until the block ends."""
     chosen = Settings(models=models, device="cpu", threads=1, port=0, **settings)
     app = create_app(chosen)
@@ -196,7 +196,7 @@ def open_house(models: Path, **settings: Any) -> Iterator[House]:
     try:
         assert opened.wait(60)
         if not failed:
-            yield House(listening.getsockname()[1], app)
+            yield LiveServer(listening.getsockname()[1], app)
     finally:
         server.should_exit = True
         thread.join(30)

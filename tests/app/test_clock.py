@@ -19,7 +19,7 @@ from app.core.errors import Busy
 from app.core.manifest import Tensors
 from app.engine.batcher import Batcher
 from tests.app.engine.lives import publish
-from tests.app.live import House, open_house
+from tests.app.live import LiveServer, open_server
 from tests.app.load import request_of
 from tests.app.server.test_shutdown import Line
 from tests.app.test_swaps import asked, labels_served, until
@@ -44,14 +44,14 @@ def put(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path) -> Iterator[LiveServer]:
     publish(tmp_path, 3)
-    with open_house(tmp_path, poll_s=0.02, max_queued_rows=512, keep_alive_s=2) as opened:
+    with open_server(tmp_path, poll_s=0.02, max_queued_rows=512, keep_alive_s=2) as opened:
         yield opened
 
 
 def test_requests_deadlines_kept_connections_and_polls_go_on_as_ever(
-    house: House, tmp_path: Path, put: Callable[[float], None]
+    house: LiveServer, tmp_path: Path, put: Callable[[float], None]
 ) -> None:
     urgent = request_of("/v1/classify?model=tiny", ROW, "application/x-npy").replace(
         b"\r\n\r\n", b"\r\nX-Request-Deadline-Ms: 5000\r\n\r\n", 1
@@ -75,24 +75,24 @@ def test_requests_deadlines_kept_connections_and_polls_go_on_as_ever(
 @in_loop
 async def test_retry_after_is_measured_by_no_clock_that_is_put(put: Callable[[float], None]) -> None:
     hours = cycle(HOURS)
-    hold, running = threading.Event(), threading.Event()
+    lease, running = threading.Event(), threading.Event()
 
     def run(tensors: Tensors) -> dict[str, NDArray[Any]]:
         put(next(hours))
         running.set()
-        assert hold.wait(5)
+        assert lease.wait(5)
         return {"y": tensors["x"]}
 
     row = {"x": np.zeros((1, 1), np.float32)}
     batcher = Batcher(run, name="m/1/g", max_rows=1, max_queued_rows=2)
-    hold.set()
+    lease.set()
     for _ in HOURS:
         await batcher.submit(row)
-    hold.clear()
+    lease.clear()
     running.clear()
     waiting = [asyncio.create_task(batcher.submit(row)) for _ in range(8)]
     await asyncio.to_thread(running.wait, 5)
-    hold.set()
+    lease.set()
     refused = [one for one in await asyncio.gather(*waiting, return_exceptions=True) if isinstance(one, Exception)]
     assert refused
     for one in refused:

@@ -18,19 +18,19 @@ from app.codecs.npy import encode_npy
 from app.core.errors import Busy, InferenceFailed, Unavailable
 from app.core.manifest import Tensors
 from app.engine.runner import Answer
-from tests.app.live import House, grey, open_house
+from tests.app.live import LiveServer, grey, open_server
 
 PNG = encode_png(grey(100))
 
 
 @pytest.fixture(scope="module")
-def fragile(models: Path) -> Iterator[House]:
-    with open_house(models, only=("shades",), request_timeout_s=0.1, docs=False) as opened:
+def fragile(models: Path) -> Iterator[LiveServer]:
+    with open_server(models, only=("shades",), request_timeout_s=0.1, docs=False) as opened:
         yield opened
 
 
 @pytest.fixture
-def run(fragile: House, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[Answer]]], None]:
+def run(fragile: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[Answer]]], None]:
     """Sets what happens to a request that reaches the model."""
     (model,) = fragile.app.state.registry.models
 
@@ -53,20 +53,20 @@ def raising(error: Exception) -> Callable[[], Awaitable[Answer]]:
 Set = Callable[[Callable[[], Awaitable[Answer]]], None]
 
 
-def test_a_full_queue_answers_429_and_says_when_to_come_back(fragile: House, run: Set) -> None:
+def test_a_full_queue_answers_429_and_says_when_to_come_back(fragile: LiveServer, run: Set) -> None:
     run(raising(Busy("the queue is full", retry_after_s=2.6)))
     reply = fragile.send("image/png", PNG)
     assert reply.problem(429)["type"] == "/errors/busy"
     assert reply.header("retry-after") == "3"
 
 
-def test_a_house_that_closes_answers_503(fragile: House, run: Set) -> None:
+def test_a_house_that_closes_answers_503(fragile: LiveServer, run: Set) -> None:
     run(raising(Unavailable("model 'shades' is shutting down")))
     assert fragile.send("image/png", PNG).problem(503)["detail"] == "model 'shades' is shutting down"
 
 
 def test_a_model_that_does_not_answer_in_time_is_given_up_with_504(
-    fragile: House, monkeypatch: pytest.MonkeyPatch
+    fragile: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (model,) = fragile.app.state.registry.models
     batcher = model._batchers["classifier"]
@@ -87,13 +87,13 @@ def test_a_model_that_does_not_answer_in_time_is_given_up_with_504(
     assert (model.counters["classifier"].late_running, model.counters["classifier"].late_queued) == (1, 1)
 
 
-def test_a_run_that_fails_is_a_500_that_names_the_model(fragile: House, run: Set) -> None:
+def test_a_run_that_fails_is_a_500_that_names_the_model(fragile: LiveServer, run: Set) -> None:
     run(raising(InferenceFailed("model 'shades' could not be run")))
     told = fragile.send("image/png", PNG).problem(500)
     assert (told["type"], told["detail"]) == ("/errors/inference-failed", "model 'shades' could not be run")
 
 
-def test_probabilities_that_are_not_numbers_are_never_sent(fragile: House, run: Set) -> None:
+def test_probabilities_that_are_not_numbers_are_never_sent(fragile: LiveServer, run: Set) -> None:
     async def poisoned() -> Answer:
         wrong = np.full((1, 10), np.nan, np.float32)
         return Answer(tensors={"probabilities": wrong}, queue_s=0.0, run_s=0.0, batch_rows=1)
@@ -103,7 +103,7 @@ def test_probabilities_that_are_not_numbers_are_never_sent(fragile: House, run: 
         assert "not numbers" in fragile.send("image/png", PNG, accept=accept).problem(500)["detail"]
 
 
-def test_it_answers_again_afterwards(fragile: House) -> None:
+def test_it_answers_again_afterwards(fragile: LiveServer) -> None:
     assert fragile.send("image/png", PNG).status == 200
 
 
@@ -112,7 +112,7 @@ def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
     models: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     began, go_on, ran = threading.Event(), threading.Event(), []
-    with open_house(models, only=("shades",)) as house:
+    with open_server(models, only=("shades",)) as house:
         (model,) = house.app.state.registry.models
         batcher = model._batchers["classifier"]
         original = batcher._runner.run

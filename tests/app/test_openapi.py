@@ -16,12 +16,12 @@ from PIL import Image
 
 from app.middleware.errors import Problem
 from app.tasks.classify.endpoint import ClassifyAnswer, ClassifyRequest
-from tests.app.live import House, open_house, strokes
+from tests.app.live import LiveServer, open_server, strokes
 from tests.made_models import brightness_probabilities
 
 
 @pytest.fixture(scope="module")
-def document(house: House) -> dict[str, Any]:
+def document(house: LiveServer) -> dict[str, Any]:
     read: dict[str, Any] = house.get("/openapi.json").json()
     return read
 
@@ -107,7 +107,7 @@ def validator(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     return jsonschema_rs.validator_for({"$schema": draft, **schema, "components": document["components"]})
 
 
-def test_every_example_answers_200_as_it_stands(house: House, document: dict[str, Any]) -> None:
+def test_every_example_answers_200_as_it_stands(house: LiveServer, document: dict[str, Any]) -> None:
     sent = examples(document)
     assert {value["model"] for value in classify_examples(document)} == {"digits", "shades"}
     assert {path for path, _, _, _ in sent} == {
@@ -125,7 +125,7 @@ def test_every_example_answers_200_as_it_stands(house: House, document: dict[str
         validator(document, content["schema"]).validate(reply.json())
 
 
-def test_every_page_of_the_protocol_can_be_tried_as_it_stands(house: House, document: dict[str, Any]) -> None:
+def test_every_page_of_the_protocol_can_be_tried_as_it_stands(house: LiveServer, document: dict[str, Any]) -> None:
     found = [(path, op) for path, method, op in operations(document) if path.startswith("/v2") and method == "get"]
     assert len(found) >= 14
     for path, operation in found:
@@ -153,7 +153,7 @@ def test_a_body_that_is_no_request_is_none_in_the_schema(document: dict[str, Any
         assert not tensors.is_valid(wrong)
 
 
-def test_an_example_shows_a_row_of_the_model_s_own_folder(house: House, document: dict[str, Any]) -> None:
+def test_an_example_shows_a_row_of_the_model_s_own_folder(house: LiveServer, document: dict[str, Any]) -> None:
     shown = next(v for v in classify_examples(document) if "image" in v and v["model"] == "digits")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["image"]))))
     np.testing.assert_array_equal(pixels, strokes()[0, :, :, 0])
@@ -163,7 +163,7 @@ def test_an_example_shows_a_row_of_the_model_s_own_folder(house: House, document
 
 
 def test_the_default_s_examples_come_first_and_of_other_models_there_are_few(
-    house: House, document: dict[str, Any]
+    house: LiveServer, document: dict[str, Any]
 ) -> None:
     models = [value["model"] for value in classify_examples(document)]
     assert house.get("/health/ready").json()["defaults"] == {"classify": "shades"}
@@ -174,7 +174,7 @@ def test_a_model_whose_golden_rows_cannot_be_pictures_shows_a_drawn_one(tmp_path
     from tests.made_models import make_classifier_folder
 
     make_classifier_folder(tmp_path, "blank")  # uniform pictures: no digit to be seen
-    with open_house(tmp_path) as house:
+    with open_server(tmp_path) as house:
         sent = classify_examples(house.get("/openapi.json").json())
         assert len(sent) == 3
         for value in sent:
@@ -182,7 +182,7 @@ def test_a_model_whose_golden_rows_cannot_be_pictures_shows_a_drawn_one(tmp_path
 
 
 def test_a_house_without_models_still_shows_either_image_or_images(tmp_path: Path) -> None:
-    with open_house(tmp_path) as house:
+    with open_server(tmp_path) as house:
         document = house.get("/openapi.json").json()
         (value,) = classify_examples(document)
         assert list(value) == ["image"]
@@ -197,7 +197,7 @@ def test_the_answers_shown_are_answers_to_golden_rows(document: dict[str, Any]) 
     np.testing.assert_allclose(list(shown.results[0].probabilities.values()), known, atol=1e-5)
 
 
-def test_answers_are_what_the_document_says(house: House, document: dict[str, Any]) -> None:
+def test_answers_are_what_the_document_says(house: LiveServer, document: dict[str, Any]) -> None:
     def answer(path: str, method: str) -> Any:
         schema = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
         return validator(document, schema)
@@ -235,7 +235,7 @@ def test_errors_of_the_protocol_have_its_own_form_in_the_document(document: dict
 @pytest.mark.parametrize(
     "path", ["/v1/classify", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
 )
-def test_urgency_is_documented_where_it_is_taken(house: House, document: dict[str, Any], path: str) -> None:
+def test_urgency_is_documented_where_it_is_taken(house: LiveServer, document: dict[str, Any], path: str) -> None:
     operation = document["paths"][path]["post"]
     (priority,) = [p for p in operation["parameters"] if p["name"] == "X-Request-Priority"]
     assert (priority["in"], priority["schema"]["enum"]) == ("header", [1, 2, 3])
@@ -261,13 +261,13 @@ def test_loading_is_in_the_document_where_it_is_allowed(document: dict[str, Any]
     assert not [path for path in document["paths"] if path.endswith("load")]
 
 
-def test_every_form_that_is_documented_is_taken_and_no_other(house: House, document: dict[str, Any]) -> None:
+def test_every_form_that_is_documented_is_taken_and_no_other(house: LiveServer, document: dict[str, Any]) -> None:
     kinds = set(document["paths"]["/v1/classify"]["post"]["requestBody"]["content"])
     told = house.send("text/plain", b"x").problem(415)
     assert set(told["expected"].split(", ")) == kinds
 
 
-def test_the_document_is_made_once_for_what_is_loaded(house: House) -> None:
+def test_the_document_is_made_once_for_what_is_loaded(house: LiveServer) -> None:
     assert house.app.openapi() is house.app.openapi()
     before = house.app.openapi()
     house.app.state.registry.generation += 1

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.app.live import House, open_house
+from tests.app.live import LiveServer, open_server
 from tests.made_models import make_classifier_folder
 
 CHECKS: list[Any] = [
@@ -35,7 +35,7 @@ BOUNDED = settings(
 )
 
 
-def drive(house: House, mode: GenerationMode, examples: int, *, below: str = "/") -> dict[str, set[int]]:
+def drive(house: LiveServer, mode: GenerationMode, examples: int, *, below: str = "/") -> dict[str, set[int]]:
     """Send what the document allows (or forbids) to the paths below one; the statuses that came, by path."""
     schema = schemathesis.openapi.from_dict(house.app.openapi())
     seen: dict[str, set[int]] = {}
@@ -58,7 +58,7 @@ def drive(house: House, mode: GenerationMode, examples: int, *, below: str = "/"
 
 
 @pytest.mark.filterwarnings("default")  # of the tools that make the requests
-def test_what_the_document_allows_is_answered_as_it_says(house: House) -> None:
+def test_what_the_document_allows_is_answered_as_it_says(house: LiveServer) -> None:
     seen = drive(house, GenerationMode.POSITIVE, 40)
     assert set(seen) == set(house.app.openapi()["paths"])
     assert seen["/v1/models/{name}"] <= {200, 404}
@@ -68,7 +68,7 @@ def test_what_the_document_allows_is_answered_as_it_says(house: House) -> None:
 
 
 @pytest.mark.filterwarnings("default")
-def test_what_the_document_forbids_is_refused_as_it_says(house: House) -> None:
+def test_what_the_document_forbids_is_refused_as_it_says(house: LiveServer) -> None:
     seen = drive(house, GenerationMode.NEGATIVE, 40)
     assert 422 in seen["/v1/classify"]
     assert 400 in seen["/v2/models/{name}/infer"]
@@ -78,7 +78,7 @@ def test_what_the_document_forbids_is_refused_as_it_says(house: House) -> None:
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_loading_and_unloading_answer_as_the_document_says(tmp_path: Path, mode: GenerationMode) -> None:
     make_classifier_folder(tmp_path, "one")
-    with open_house(tmp_path, model_control=True, poll_s=0) as house:
+    with open_server(tmp_path, model_control=True, poll_s=0) as house:
         seen = drive(house, mode, 15, below="/v2/repository/models")
         assert len(seen) == 2
         assert all(statuses <= {200, 400, 404} for statuses in seen.values())
@@ -89,21 +89,21 @@ def test_loading_and_unloading_answer_as_the_document_says(tmp_path: Path, mode:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("path", ["/v1/classify", "/v1/regress"])
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_tables_are_answered_as_the_document_says(tables: House, mode: GenerationMode, path: str) -> None:
+def test_tables_are_answered_as_the_document_says(tables: LiveServer, mode: GenerationMode, path: str) -> None:
     assert 422 in drive(tables, mode, 100, below=path)[path]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("path", ["/v1/reconstruct", "/v1/generate"])
-def test_models_that_code_answer_as_the_document_says(coders: House, path: str) -> None:
+def test_models_that_code_answer_as_the_document_says(coders: LiveServer, path: str) -> None:
     assert drive(coders, GenerationMode.POSITIVE, 100, below=path)[path] == {200, 422}
     assert 200 not in drive(coders, GenerationMode.NEGATIVE, 100, below=path)[path]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_models_that_draw_answer_as_the_document_says(drawers: House) -> None:
+def test_models_that_draw_answer_as_the_document_says(drawers: LiveServer) -> None:
     path = "/v1/generate"
     assert drive(drawers, GenerationMode.POSITIVE, 60, below=path)[path] <= {200, 413, 415, 422}
     assert 200 not in drive(drawers, GenerationMode.NEGATIVE, 60, below=path)[path]
@@ -111,7 +111,7 @@ def test_models_that_draw_answer_as_the_document_says(drawers: House) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_models_that_translate_answer_as_the_document_says(translators: House) -> None:
+def test_models_that_translate_answer_as_the_document_says(translators: LiveServer) -> None:
     path = "/v1/translate"
     assert drive(translators, GenerationMode.POSITIVE, 100, below=path)[path] <= {200, 413, 415, 422}
     assert 200 not in drive(translators, GenerationMode.NEGATIVE, 100, below=path)[path]
@@ -119,7 +119,7 @@ def test_models_that_translate_answer_as_the_document_says(translators: House) -
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_models_that_denoise_answer_as_the_document_says(denoisers: House) -> None:
+def test_models_that_denoise_answer_as_the_document_says(denoisers: LiveServer) -> None:
     path = "/v1/denoise"
     assert drive(denoisers, GenerationMode.POSITIVE, 100, below=path)[path] <= {200, 413, 415, 422}
     assert 200 not in drive(denoisers, GenerationMode.NEGATIVE, 100, below=path)[path]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.app.live import open_house
+from tests.app.live import open_server
 from tests.app.test_openapi import as_shown, examples
 
 MODELS = Path(__file__).parents[2] / "models"
 
 
 def test_every_example_of_the_shipped_models_answers_200() -> None:
-    with open_house(MODELS) as house:
+    with open_server(MODELS) as house:
         document = house.get("/openapi.json").json()
         sent = [one for one in examples(document) if one[0].startswith("/v1")]
         assert {value["model"] for _, _, _, value in sent} >= {"vae-mnist", "diffusion-mnist", "photo-denoiser"}

@@ -20,7 +20,7 @@ from app.core.sampling.samplers import Sampler
 from app.engine.batcher import Batcher
 from app.web.response.event_stream import EventStream, OnStep
 from tests.app.engine.denoisers import LABELS, alone, denoiser_session, sampler
-from tests.app.live import House, open_house
+from tests.app.live import LiveServer, open_server
 from tests.app.web.test_event_stream import parsed
 
 PATIENCE_S = 20
@@ -80,15 +80,15 @@ def studio() -> Studio:
 
 
 @pytest.fixture(scope="module")
-def studio_house(models: Path, studio: Studio) -> Iterator[House]:
-    with open_house(models) as house:
+def studio_house(models: Path, studio: Studio) -> Iterator[LiveServer]:
+    with open_server(models) as house:
         house.app.add_api_route("/sample", studio.answer, methods=["POST"], response_model=None)
         house.app.add_api_route("/end", studio.batcher.close, methods=["POST"])
         yield house
         assert house.ask("POST", "/end").status == 200
 
 
-def begin(house: House, query: str, *, receive_bytes: int = 0) -> tuple[http.client.HTTPResponse, socket.socket]:
+def begin(house: LiveServer, query: str, *, receive_bytes: int = 0) -> tuple[http.client.HTTPResponse, socket.socket]:
     """The answer's head has come; nothing more is read until the test reads it."""
     line = socket.socket()
     if receive_bytes:
@@ -101,7 +101,7 @@ def begin(house: House, query: str, *, receive_bytes: int = 0) -> tuple[http.cli
     return response, line
 
 
-def test_a_stream_comes_through_the_whole_house(studio_house: House) -> None:
+def test_a_stream_comes_through_the_whole_house(studio_house: LiveServer) -> None:
     reply = studio_house.ask("POST", "/sample?who=1&steps=5&rows=2")
     assert reply.status == 200
     assert (reply.header("content-type") or "").startswith("text/event-stream")
@@ -118,7 +118,7 @@ def test_a_stream_comes_through_the_whole_house(studio_house: House) -> None:
 
 
 def test_a_reader_that_stops_reading_holds_up_nobody_and_still_gets_its_result(
-    studio_house: House, studio: Studio
+    studio_house: LiveServer, studio: Studio
 ) -> None:
     response, line = begin(studio_house, f"who=2&steps=2000&wide={WIDE}", receive_bytes=4096)
     with line, response:
@@ -136,7 +136,7 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_still_gets_its_result(
 
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_client_that_hangs_up_in_the_stream_stops_at_its_next_step(
-    studio_house: House, studio: Studio, reads: bool
+    studio_house: LiveServer, studio: Studio, reads: bool
 ) -> None:
     who = 4 + reads
     before = studio.batcher.counters.cancelled_queued + studio.batcher.counters.cancelled_running
@@ -153,12 +153,12 @@ def test_a_client_that_hangs_up_in_the_stream_stops_at_its_next_step(
     assert after == before + 1
 
 
-def test_what_fails_before_its_first_step_is_answered_with_its_status(studio_house: House) -> None:
+def test_what_fails_before_its_first_step_is_answered_with_its_status(studio_house: LiveServer) -> None:
     assert "101 rows" in studio_house.ask("POST", "/sample?who=7&steps=4&rows=101").problem(413)["detail"]
     assert studio_house.ask("POST", "/sample?who=7&steps=4&late=true").problem(504)["type"] == "/errors/too-late"
 
 
-def test_what_fails_later_is_told_in_the_stream(studio_house: House) -> None:
+def test_what_fails_later_is_told_in_the_stream(studio_house: LiveServer) -> None:
     reply = studio_house.ask("POST", "/sample?who=8&steps=3&spoilt=true")
     assert reply.status == 200
     events = parsed(reply.body)

@@ -18,7 +18,7 @@ import pytest
 
 from app.codecs.npy import encode_npy
 from tests.app.engine.lives import publish, spoil_one_bit
-from tests.app.live import House, open_house
+from tests.app.live import LiveServer, open_server
 from tests.made_models import make_classifier_folder
 
 POLL_S = 0.02
@@ -33,12 +33,12 @@ def until(so: Callable[[], bool]) -> None:
         sleep(POLL_S)
 
 
-def labels_served(house: House) -> int:
+def labels_served(house: LiveServer) -> int:
     return len(house.get("/v1/models/tiny").json()["labels"])
 
 
 @contextmanager
-def asked(house: House, clients: int) -> Iterator[Counter[tuple[int, int]]]:
+def asked(house: LiveServer, clients: int) -> Iterator[Counter[tuple[int, int]]]:
     """Ask all the while, each client on one connection; (status, number of labels) of every answer, counted."""
     counted: Counter[tuple[int, int]] = Counter()
     stop = threading.Event()
@@ -68,7 +68,7 @@ def asked(house: House, clients: int) -> Iterator[Counter[tuple[int, int]]]:
 def test_no_request_fails_while_a_model_is_swapped_ten_times(how: str, tmp_path: Path) -> None:
     publish(tmp_path, 3)
     swaps = range(4, 14)
-    with open_house(tmp_path, poll_s=POLL_S) as house:
+    with open_server(tmp_path, poll_s=POLL_S) as house:
         with asked(house, clients=4) as answered:
             for labels in swaps:
                 publish(tmp_path, labels, version="1" if how == "in place" else str(labels))
@@ -83,7 +83,7 @@ def test_no_request_fails_while_a_model_is_swapped_ten_times(how: str, tmp_path:
 
 def test_a_spoilt_file_is_told_everywhere_and_changes_nothing_for_requests(tmp_path: Path) -> None:
     folder = publish(tmp_path, 3)
-    with open_house(tmp_path, poll_s=POLL_S) as house:
+    with open_server(tmp_path, poll_s=POLL_S) as house:
         with asked(house, clients=2) as answered:
             spoil_one_bit(folder)
             until(lambda: bool(house.get("/health/ready").json()["refused"]))
@@ -103,7 +103,7 @@ def test_a_spoilt_file_is_told_everywhere_and_changes_nothing_for_requests(tmp_p
 
 def test_the_default_version_is_shown_with_the_time_since_when(tmp_path: Path) -> None:
     publish(tmp_path, 3)
-    with open_house(tmp_path, poll_s=POLL_S) as house:
+    with open_server(tmp_path, poll_s=POLL_S) as house:
         first = house.get("/v1/models/tiny").json()
         assert (first["default_version"], first["default_version_since"]) == ("1", first["loaded_at"])
         publish(tmp_path, 4, version="2")
@@ -119,7 +119,7 @@ def test_the_default_version_is_shown_with_the_time_since_when(tmp_path: Path) -
 def test_a_pinned_version_answers_and_is_in_the_examples(tmp_path: Path) -> None:
     for version, labels in (("1", 3), ("2", 4)):
         publish(tmp_path, labels, version=version)
-    with open_house(tmp_path, pinned_versions={"tiny": "1"}) as house:
+    with open_server(tmp_path, pinned_versions={"tiny": "1"}) as house:
         assert house.send("application/x-npy", ROW).json()["version"] == "1"
         assert house.send("application/x-npy", ROW, "version=2").json()["version"] == "2"
         document = house.get("/openapi.json").json()
@@ -131,7 +131,7 @@ def test_a_pinned_version_that_is_not_there_is_told_at_the_start_and_to_who_asks
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_classifier_folder(tmp_path)
-    with open_house(tmp_path, pinned_versions={"tiny": "2"}) as house:
+    with open_server(tmp_path, pinned_versions={"tiny": "2"}) as house:
         told = "model 'tiny' is pinned to version 2, which is not loaded, there is 1: there is no folder tiny/2"
         assert told in caplog.text
         assert house.send("application/x-npy", ROW, "model=tiny").problem(404)["detail"] == told

@@ -31,7 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass
-class Tally:
+class SharedCounters:
     right: Counter[str] = field(default_factory=Counter)  # kind of request -> answers of the right status
     wrong: Counter[str] = field(default_factory=Counter)  # "kind: what came" -> how often
     hung_up: int = 0
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace, settings: Sequence[str], work: Path) -> tup
     seconds = options.soak * 60
     sends = mixture(options.models)
     print(f"{len(sends)} requests in turn, {CLIENTS} clients, {seconds / 60:g} minutes", flush=True)
-    tally = Tally()
+    tally = SharedCounters()
     with lectern(options.models, work / "server.log", settings) as server:
         uvloop.run(soak(server, sends, seconds, tally))
         last = server.tree.memory()
@@ -81,12 +81,12 @@ def growth(samples: Sequence[tuple[float, int, int]], seconds: float, column: in
     return statistics.median(last) / statistics.median(first) - 1 if first and last else 0.0
 
 
-async def soak(server: Running, sends: Sequence[Send], seconds: float, tally: Tally) -> None:
+async def soak(server: Running, sends: Sequence[Send], seconds: float, tally: SharedCounters) -> None:
     clients = [client(server, sends, seconds, tally, random.Random(i)) for i in range(CLIENTS)]
     await asyncio.gather(watch(server, seconds, tally), *clients)
 
 
-async def watch(server: Running, seconds: float, tally: Tally) -> None:
+async def watch(server: Running, seconds: float, tally: SharedCounters) -> None:
     """A sample each SAMPLE_S, a line each minute."""
     began, before = time.monotonic(), 0
     every = min(SAMPLE_S, seconds / 30)
@@ -104,7 +104,9 @@ async def watch(server: Running, seconds: float, tally: Tally) -> None:
             )
 
 
-async def client(server: Running, sends: Sequence[Send], seconds: float, tally: Tally, chance: random.Random) -> None:
+async def client(
+    server: Running, sends: Sequence[Send], seconds: float, tally: SharedCounters, chance: random.Random
+) -> None:
     """One request after the other, any of them, until the time is over."""
     end = time.monotonic() + seconds
     streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None

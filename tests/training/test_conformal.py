@@ -31,12 +31,12 @@ def test_the_quantile_is_the_smallest_score_that_enough_reach(scores: list[float
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
 def test_exchangeable_scores_keep_the_promise(coverage: float) -> None:
     rng = np.random.default_rng(0)
-    n, trials = 39, 20_000
-    scores = rng.exponential(size=(trials, n + 1))
+    n, example_commands = 39, 20_000
+    scores = rng.exponential(size=(example_commands, n + 1))
     k = np.ceil((n + 1) * coverage - 1e-9).astype(int)
     covered = scores[:, -1] <= np.sort(scores[:, :-1], axis=1)[:, k - 1]
     expected = k / (n + 1)  # exactly, for scores without ties
-    assert abs(covered.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / trials)
+    assert abs(covered.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / example_commands)
     some = [Conformal(method="split", scores=tuple(np.sort(row[:-1]))).quantile(coverage) for row in scores[:50]]
     assert np.allclose(some, np.sort(scores[:50, :-1], axis=1)[:, k - 1])
 

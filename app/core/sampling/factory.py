@@ -45,7 +45,7 @@ def level(declared: Sampling, strength: float) -> float:
 def levels(declared: Sampling, steps: int, strength: float = 1.0) -> list[float]:
     """Noise levels, falling, the last one 0: (steps + 1,), or only that 0 at strength 0: nothing is to be drawn anew.
 
-    Where a picture is begun with, `midway` of it at the first of these levels is where (SDEdit: Meng et al. 2022,
+    Where a picture is begun with, `add_noise` to it at the first of these levels is where (SDEdit: Meng et al. 2022,
     arXiv:2108.01073).
     """
     return levels_from(declared, steps, level(declared, strength)) if strength > 0 else [0.0]
@@ -72,7 +72,7 @@ def _rungs(ladder: Sequence[float], done: NDArray[np.float64]) -> NDArray[np.flo
     return found
 
 
-def begun(name: SamplerName, x: X, sigmas: Sequence[float], noise: Iterator[X]) -> Steps[X]:
+def make_sampler(name: SamplerName, x: X, sigmas: Sequence[float], noise: Iterator[X]) -> Steps[X]:
     """The sampler of that name, from x at the first of the levels."""
     if name == "ancestral":
         return sampling.ddim(x, sigmas, eta=1.0, noise=noise)
@@ -108,7 +108,7 @@ def guided(steps: Steps[X], weight: float, *, join: Callable[[list[Any]], Any] =
     return _twice(steps, weight, join)
 
 
-def weighed(both: X, weight: float) -> X:
+def combine_guidance(both: X, weight: float) -> X:
     """Answers with the label (n, ...), then as many without: the guided ones, D + weight (D(label) - D)."""
     n = len(both) // 2
     told, plain = both[:n], both[n:]
@@ -116,7 +116,7 @@ def weighed(both: X, weight: float) -> X:
     return mixed
 
 
-def midway(known: X, sigma: float, noise: X) -> X:
+def add_noise(known: X, sigma: float, noise: X) -> X:
     """A picture under noise of that level: x = x0 + sigma * noise."""
     x: X = known + sigma * noise
     return x
@@ -125,7 +125,7 @@ def midway(known: X, sigma: float, noise: X) -> X:
 def forward(known: X, sigmas: Sequence[float], noise: Iterator[X]) -> list[X]:
     """The chain that samplers go back: the picture at each of the rising levels, noise added to noise.
 
-    q(x' | x) = N(x, sigma'^2 - sigma^2), so that each is distributed as `midway` (Ho et al. 2020, arXiv:2006.11239,
+    q(x' | x) = N(x, sigma'^2 - sigma^2), so that each is distributed as `add_noise` (Ho et al. 2020, arXiv:2006.11239,
     equations 2 and 4, in coordinates where the signal is not scaled). The first level is that of `known` itself.
     """
     chain = [known]
@@ -138,7 +138,7 @@ def _twice(steps: Steps[X], weight: float, join: Callable[[list[Any]], Any]) -> 
     try:
         x, t = next(steps)
         while True:
-            x, t = steps.send(weighed((yield join([x, x]), t), weight))
+            x, t = steps.send(combine_guidance((yield join([x, x]), t), weight))
     except StopIteration as end:
         last: X = end.value
         return last

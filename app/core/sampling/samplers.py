@@ -69,7 +69,7 @@ def cosine(steps: int, *, start: float = 80.0) -> list[float]:
     return [start, *(tan(top * (steps - k) / steps) for k in range(1, steps)), 0.0]
 
 
-def travels(sigmas: Sequence[float], visits: int) -> list[float]:
+def resampling_steps(sigmas: Sequence[float], visits: int) -> list[float]:
     """Every level but the last is come back to, so that each step above 0 is taken `visits` times: for `ddim`.
 
     Resampling of RePaint, with a jump length of 1: Lugmayr et al. 2022, arXiv:2201.09865, algorithm 1.

@@ -17,12 +17,12 @@ from app.core.manifest import Graph, Manifest, Tensors
 from app.engine.model import Model
 from app.engine.queue import LAST
 from app.web.context import Context, Limits, Trace
-from app.web.disconnect import WhileConnected
+from app.web.disconnect import CancelOnDisconnect
 from app.web.endpoint import Find, Short
 from app.web.request.body import header, read_body
-from app.web.request.deadline import urgency
+from app.web.request.deadline import deadline_and_priority
 from app.web.request.json_size import check_json, parsing
-from app.web.response.encoded import Answered
+from app.web.response.encoded import EncodedResponse
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -80,8 +80,8 @@ async def answer(request: Request, context: Context, name: str, version: str | N
     model, graph = find(context, name, version)
     limits = context.limits
     spec = model.manifest.graphs[graph]
-    with model.hold():
-        deadline, priority = urgency(request, limits)
+    with model.lease():
+        deadline, priority = deadline_and_priority(request, limits)
         body = await read_body(request, limits, compressed=True)
         model.check_room(graph)
         began = perf_counter()
@@ -102,7 +102,7 @@ async def answer(request: Request, context: Context, name: str, version: str | N
         decode_s = perf_counter() - began
         trace = Trace.of(request.scope)
         trace.model, trace.rows = model.name, rows
-        with WhileConnected(request):
+        with CancelOnDisconnect(request):
             got = await model.run(graph, asked.inputs, deadline=deadline, priority=priority)
     began = perf_counter()
     json_bytes: int | None
@@ -128,7 +128,7 @@ async def answer(request: Request, context: Context, name: str, version: str | N
     context.stages.observe(
         trace, model, graph, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s
     )
-    return Answered(content, headers)
+    return EncodedResponse(content, headers)
 
 
 async def quickly(context: Context, size: int, work: Callable[[*Args], T], *args: *Args) -> T:

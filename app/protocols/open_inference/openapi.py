@@ -13,7 +13,7 @@ from app.protocols.open_inference.documents import ControlRequest, IndexRequest,
 from app.protocols.open_inference.errors import REASONS, is_mine
 from app.protocols.open_inference.infer import HEADER_LENGTH
 from app.protocols.open_inference.models import graph_names
-from app.web.request import deadline as urgency
+from app.web.request import deadline
 
 TAG: Final = "open inference protocol"
 DESCRIPTION: Final = 'For `tritonclient[http]` and the clients of KServe. Errors are `{"error": ...}`.'
@@ -88,9 +88,9 @@ def _complete(
 
 
 def _complete_infer(operation: dict[str, Any], shown: Shown | None) -> None:
-    operation["description"] = f"{INFER}\n\n{urgency.DOCUMENTED.format(late=503)} So says `timeout`, in microseconds."
+    operation["description"] = f"{INFER}\n\n{deadline.DOCUMENTED.format(late=503)} So says `timeout`, in microseconds."
     operation["parameters"] += [
-        urgency.PARAMETER,
+        deadline.PARAMETER,
         {
             "name": HEADER_LENGTH,
             "in": "header",

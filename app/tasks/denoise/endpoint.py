@@ -29,20 +29,20 @@ from app.tasks.denoise.outcome import Made
 from app.tasks.denoise.runs import DENOISER, Runs
 from app.tasks.denoise.schema import LAYOUTS, DenoiseAnswer, DenoiseRequest
 from app.web.context import Context, Trace
-from app.web.disconnect import WhileConnected
+from app.web.disconnect import CancelOnDisconnect
 from app.web.endpoint import Find, Short
 from app.web.openapi.operation import Documented
 from app.web.request import rows
 from app.web.request.accept import choose
 from app.web.request.body import header, media_type, read_body
-from app.web.request.deadline import urgency
+from app.web.request.deadline import deadline_and_priority
 from app.web.request.layout import arranged
 from app.web.request.model_choice import choose_model
 from app.web.request.options import Known, from_query
 from app.web.request.payload import JSON, NPY, taken
 from app.web.request.pixels import Pixels
 from app.web.response import images as painted
-from app.web.response.encoded import Answered
+from app.web.response.encoded import EncodedResponse
 from app.web.response.event_stream import MEDIA_TYPE, EventStream, OnStep
 
 PATH: Final = "/v1/denoise"
@@ -84,7 +84,7 @@ async def answer(request: Request, context: Context) -> Response:
     form = choose(header(request, b"accept"), ANSWERS)
     query = from_query(request.scope["query_string"], OPTIONS)
     kind, parameters = media_type(request, TAKEN)
-    deadline, priority = urgency(request, context.limits)
+    deadline, priority = deadline_and_priority(request, context.limits)
     body = await read_body(request, context.limits)
 
     began = perf_counter()
@@ -102,7 +102,7 @@ async def answer(request: Request, context: Context) -> Response:
     runs = Runs(model, context, deadline, priority)
     trace = Trace.of(request.scope)
     trace.model = model.name
-    with model.hold(), WhileConnected(request):
+    with model.lease(), CancelOnDisconnect(request):
         inputs = await asked.inputs(payload, model, context, form, draw, deadline)
         sigmas = told(options.get("sigma_255"), len(inputs), model.manifest)
         runs.took.decode_s = perf_counter() - began
@@ -132,7 +132,7 @@ async def answer(request: Request, context: Context) -> Response:
     headers.append((b"x-sigma-255", ", ".join(f"{sigma:.6g}" for sigma in result.sigmas_255).encode("ascii")))
     if draw is not None:
         headers.append((b"x-seed", b"%d" % draw.seed))
-    return Answered(content, headers)
+    return EncodedResponse(content, headers)
 
 
 def _streamed(runs: Runs, trace: Trace, inputs: list[Pixels], sigmas: Sigmas | None, draw: Draw) -> Response:
@@ -152,4 +152,4 @@ def _streamed(runs: Runs, trace: Trace, inputs: list[Pixels], sigmas: Sigmas | N
         page = await runs.aside(lambda: encode_png(grids.grid(seen, draw.samples)), seen.size)
         return base64.b64encode(page).decode("ascii")
 
-    return EventStream(work, steps=draw.steps, preview=preview, held=runs.model.hold())
+    return EventStream(work, steps=draw.steps, preview=preview, held=runs.model.lease())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Tensors
 from app.core.manifest.sampling import Sampling
-from app.core.sampling.factory import begun, levels_from, noises
+from app.core.sampling.factory import levels_from, make_sampler, noises
 from app.core.sampling.samplers import Sampler, on_graph
 from app.tasks.denoise.noise_level import Sigmas
 from app.tasks.denoise.runs import Rows
@@ -33,7 +33,7 @@ def chains(
     each = []
     for row, sigma in zip(x, sigmas.tolist(), strict=True):
         noise = noises(samples, row.shape, seed)
-        chain = begun("ancestral", np.stack([row] * samples), levels_from(declared, steps, sigma), noise)
+        chain = make_sampler("ancestral", np.stack([row] * samples), levels_from(declared, steps, sigma), noise)
         each.append(on_graph(chain, t="sigma", answer="denoised", result=IMAGE, given=label))
     return together(each)
 

@@ -27,20 +27,20 @@ from app.tasks.generate import plans
 from app.tasks.generate.plans import Images, Made, Plan, Runs
 from app.tasks.generate.schema import GenerateAnswer, GenerateRequest
 from app.web.context import Context, Limits, Trace
-from app.web.disconnect import WhileConnected
+from app.web.disconnect import CancelOnDisconnect
 from app.web.endpoint import Find, Short
 from app.web.openapi.operation import Documented
 from app.web.request import rows
 from app.web.request.accept import choose
 from app.web.request.body import header, media_type, read_body
-from app.web.request.deadline import urgency
+from app.web.request.deadline import deadline_and_priority
 from app.web.request.json_body import read_json
 from app.web.request.json_size import MAX_FIELDS, check_json
 from app.web.request.model_choice import check_within, choose_model
 from app.web.request.options import Known, Option, from_query, merged
 from app.web.request.payload import JSON, NPY, SMALL_BYTES
 from app.web.response import images as painted
-from app.web.response.encoded import Answered
+from app.web.response.encoded import EncodedResponse
 from app.web.response.event_stream import MEDIA_TYPE, EventStream, OnStep
 
 PATH: Final = "/v1/generate"
@@ -83,7 +83,7 @@ async def answer(request: Request, context: Context) -> Response:
     """
     form = choose(header(request, b"accept"), ANSWERS)
     query = from_query(request.scope["query_string"], OPTIONS)
-    deadline, priority = urgency(request, context.limits)
+    deadline, priority = deadline_and_priority(request, context.limits)
     body = await read_body(request, context.limits)
 
     began = perf_counter()
@@ -100,7 +100,7 @@ async def answer(request: Request, context: Context) -> Response:
     trace.model, trace.rows = model.name, plan.n
     if form == MEDIA_TYPE:
         return _streamed(plan, runs, trace)
-    with model.hold(), WhileConnected(request):
+    with model.lease(), CancelOnDisconnect(request):
         made = await plan.make(runs)
 
     def write() -> bytes:
@@ -115,7 +115,7 @@ async def answer(request: Request, context: Context) -> Response:
     headers = runs.took.headers(form, model)
     if "seed" in plan.told:
         headers.append((b"x-seed", b"%d" % plan.told["seed"]))
-    return Answered(content, headers)
+    return EncodedResponse(content, headers)
 
 
 def _streamed(plan: Plan, runs: Runs, trace: Trace) -> Response:
@@ -139,7 +139,7 @@ def _streamed(plan: Plan, runs: Runs, trace: Trace) -> Response:
 
         return (await painted.written(write, painted.size(outputs), runs.context)).decode("ascii")
 
-    return EventStream(work, steps=max(1, plan.evaluations), preview=preview, held=runs.model.hold())
+    return EventStream(work, steps=max(1, plan.evaluations), preview=preview, held=runs.model.lease())
 
 
 async def _written(

@@ -133,7 +133,7 @@ def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     pixels = drawn(picture.height, picture.width, picture.channels)
     below = np.zeros((picture.height, picture.width), np.uint8)
     below[picture.height // 2 :] = 255
-    begun = {"init_image": as_base64(pixels), "seed": SEED}
+    make_sampler = {"init_image": as_base64(pixels), "seed": SEED}
     asked: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, limits.max_rows), "seed": SEED}}
     if label:
         asked["one of each label"] = {"labels": list(manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
@@ -141,9 +141,12 @@ def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     guided = {"guidance": sampling.guidance.weight} if sampling.guidance else {}
     chosen = {"sampler": last.name, "steps": last.steps, **label, **guided}
     asked["sampler, steps and label chosen"] = {"n": 1, "seed": SEED, **chosen}
-    asked["another picture like this one"] = {**begun, "strength": 0.5, **label}
-    asked["the lower half drawn anew"] = {**begun, "mask": as_base64(below), **label}
-    asked["the picture under more and more noise"] = {**begun, "forward": max(1, min(LEVELS, limits.max_rows - 1))}
+    asked["another picture like this one"] = {**make_sampler, "strength": 0.5, **label}
+    asked["the lower half drawn anew"] = {**make_sampler, "mask": as_base64(below), **label}
+    asked["the picture under more and more noise"] = {
+        **make_sampler,
+        "forward": max(1, min(LEVELS, limits.max_rows - 1)),
+    }
     return asked
 
 

@@ -21,20 +21,20 @@ from app.tasks.reconstruct import openapi as documents
 from app.tasks.reconstruct.outcome import Made, page, to_json
 from app.tasks.reconstruct.schema import LAYOUTS, Perturb, ReconstructAnswer, ReconstructRequest
 from app.web.context import Context, Limits, Trace
-from app.web.disconnect import WhileConnected
+from app.web.disconnect import CancelOnDisconnect
 from app.web.endpoint import Find, Short
 from app.web.openapi.operation import Documented
 from app.web.request import rows
 from app.web.request.accept import choose
 from app.web.request.body import header, media_type, read_body
-from app.web.request.deadline import urgency
+from app.web.request.deadline import deadline_and_priority
 from app.web.request.json_body import read_value
 from app.web.request.layout import arranged
 from app.web.request.model_choice import check_dimension, check_made, choose_model, latent_of
 from app.web.request.options import Known, Option, from_query
 from app.web.request.payload import JSON, NPY, taken
 from app.web.response import images as painted
-from app.web.response.encoded import Answered
+from app.web.response.encoded import EncodedResponse
 from app.web.timing import Took
 
 PATH: Final = "/v1/reconstruct"
@@ -79,7 +79,7 @@ async def answer(request: Request, context: Context) -> Response:
     form = choose(header(request, b"accept"), ANSWERS)
     query = from_query(request.scope["query_string"], OPTIONS)
     kind, parameters = media_type(request, TAKEN)
-    deadline, priority = urgency(request, context.limits)
+    deadline, priority = deadline_and_priority(request, context.limits)
     body = await read_body(request, context.limits)
 
     began = perf_counter()
@@ -101,7 +101,7 @@ async def answer(request: Request, context: Context) -> Response:
         check_dimension("perturb.dimension", perturb.dimension, model)
     for graph in (ENCODER, DECODER):
         model.check_room(graph)
-    with model.hold(), WhileConnected(request):
+    with model.lease(), CancelOnDisconnect(request):
         inputs = await rows.decode(payload, model, ENCODER, context)
         _check_decodings(perturb, len(inputs), model, context.limits)
         took = Took(decode_s=perf_counter() - began)
@@ -123,7 +123,7 @@ async def answer(request: Request, context: Context) -> Response:
     content = await painted.written(write, painted.size(decoded), context, bare=form == NPY)
     took.encode_s = perf_counter() - began
     took.observe(context, trace, model, DECODER)
-    return Answered(content, took.headers(form, model))
+    return EncodedResponse(content, took.headers(form, model))
 
 
 def _perturb(options: dict[str, Option]) -> Perturb | None:

@@ -19,19 +19,19 @@ from app.tasks.translate import openapi as documents
 from app.tasks.translate.outcome import Made, page, to_json
 from app.tasks.translate.schema import LAYOUTS, TranslateAnswer, TranslateRequest
 from app.web.context import Context, Trace
-from app.web.disconnect import WhileConnected, until
+from app.web.disconnect import CancelOnDisconnect, until
 from app.web.endpoint import Find, Short
 from app.web.openapi.operation import Documented
 from app.web.request import rows
 from app.web.request.accept import choose
 from app.web.request.body import header, media_type, read_body
-from app.web.request.deadline import urgency
+from app.web.request.deadline import deadline_and_priority
 from app.web.request.layout import arranged
 from app.web.request.model_choice import check_made
 from app.web.request.options import Known, from_query
 from app.web.request.payload import JSON, NPY, taken
 from app.web.response import images as painted
-from app.web.response.encoded import Answered
+from app.web.response.encoded import EncodedResponse
 from app.web.timing import Took
 
 PATH: Final = "/v1/translate"
@@ -82,7 +82,7 @@ async def answer(request: Request, context: Context) -> Response:
     form = choose(header(request, b"accept"), ANSWERS)
     query = from_query(request.scope["query_string"], OPTIONS)
     kind, parameters = media_type(request, TAKEN)
-    deadline, priority = urgency(request, context.limits)
+    deadline, priority = deadline_and_priority(request, context.limits)
     body = await read_body(request, context.limits)
 
     began = perf_counter()
@@ -101,7 +101,7 @@ async def answer(request: Request, context: Context) -> Response:
         )
     model, way = ways.choose(options, context)
     model.check_room(way.there)
-    with model.hold(), WhileConnected(request):
+    with model.lease(), CancelOnDisconnect(request):
         async with until(deadline, "pictures were being read"):
             inputs = await rows.decode(payload, model, way.there, context, way.source.picture)
         check_made(len(inputs), model, context.limits, subject="images", picture=way.target.picture)
@@ -126,4 +126,4 @@ async def answer(request: Request, context: Context) -> Response:
     content = await painted.written(write, painted.size(decoded), context, bare=form == NPY)
     took.encode_s = perf_counter() - began
     took.observe(context, trace, model, way.there)
-    return Answered(content, took.headers(form, model) + (made.headers() if form != JSON else []))
+    return EncodedResponse(content, took.headers(form, model) + (made.headers() if form != JSON else []))

@@ -29,7 +29,7 @@ PARAMETER: Final[dict[str, Any]] = {
 _PRIORITIES: Final = {None: NORMAL, "1": FIRST, "2": NORMAL, "3": LAST}
 
 
-def urgency(request: Request, limits: Limits) -> tuple[float, int]:
+def deadline_and_priority(request: Request, limits: Limits) -> tuple[float, int]:
     """The `time.monotonic()` after which the answer is of no use, at most the server's own limit away; the priority.
 
     Raises:

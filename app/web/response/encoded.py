@@ -27,7 +27,7 @@ class Line(Protocol):
     def reply(self, scope: Scope, status: int, headers: bytes, body: bytes) -> bool: ...
 
 
-class Answered(Response):
+class EncodedResponse(Response):
     """200 with a whole body.
 
     Args:

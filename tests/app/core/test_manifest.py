@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.core.example_commands import middle_row, trials
+from app.core.example_commands import example_commands, middle_row
 from app.core.manifest import Made, Manifest
 from app.core.manifest.latent import Anomaly, Latent
 from app.core.manifest.table import CategoryColumn, Conformal, NumberColumn, Table
@@ -184,12 +184,12 @@ def test_the_recipe_is_the_commands_word(command: str, recipe: str) -> None:
 
 def test_a_first_request_is_a_row_that_training_spans() -> None:
     assert middle_row(TABLE) == {"age": 40, "place": "north"}
-    (line,) = trials(read(regressor()), "localhost:8000")
+    (line,) = example_commands(read(regressor()), "localhost:8000")
     assert line == (
         'curl -H \'Content-Type: application/json\' -d \'{"instances": [{"age": 40, "place": "north"}]}\' '
         "'localhost:8000/v1/regress?model=net'"
     )
-    assert [line.partition("?")[0].rpartition("/")[2] for line in trials(read(coder()), "x")] == [
+    assert [line.partition("?")[0].rpartition("/")[2] for line in example_commands(read(coder()), "x")] == [
         "reconstruct",
         "generate",
     ]

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from app.core.manifest.sampling import SamplerName, SamplerSpec, Sampling
 from app.core.sampling.factory import (
-    begun,
+    add_noise,
+    combine_guidance,
     evaluations,
     forward,
     guided,
     level,
     levels,
     levels_from,
-    midway,
+    make_sampler,
     noises,
-    weighed,
 )
 from app.core.sampling.samplers import Steps, karras, on_graph
 
@@ -143,13 +143,13 @@ def test_every_name_of_a_manifest_draws_the_distribution(name: SamplerName) -> N
     x = sigmas[0] * next(noise)
     if name == "consistency":
         # of a net that lands where the flow leads: D(x, sigma) scaled to keep the spread
-        steps = begun(name, x, sigmas, noise)
+        steps = make_sampler(name, x, sigmas, noise)
         asked, sigma = next(steps)
         with pytest.raises(StopIteration) as end:
             steps.send(MEANS[0] + (asked - MEANS[0]) * SD / sqrt(SD**2 + sigma**2))
         drawn = end.value.value
     else:
-        drawn = drive(begun(name, x, sigmas, noise), 0)
+        drawn = drive(make_sampler(name, x, sigmas, noise), 0)
     assert float(drawn.mean()) == pytest.approx(MEANS[0], abs=0.03)
     assert float(drawn.std()) == pytest.approx(SD, abs=0.03)
 
@@ -157,7 +157,7 @@ def test_every_name_of_a_manifest_draws_the_distribution(name: SamplerName) -> N
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_the_evaluations_told_are_those_asked(name: SamplerName, steps: int) -> None:
-    walk = begun(name, np.ones(3), levels(DECLARED, steps), iter([np.ones(3)] * 9))
+    walk = make_sampler(name, np.ones(3), levels(DECLARED, steps), iter([np.ones(3)] * 9))
     asked = 0
     try:
         x, _ = next(walk)
@@ -182,17 +182,17 @@ def both(n: int, label: int) -> NDArray[Any]:
 @pytest.mark.parametrize("name", ["ddim", "heun", "multistep", "ancestral"])
 def test_weight_1_is_the_plain_model_asked_once(name: SamplerName) -> None:
     x, sigmas = 20 * np.random.default_rng(0).normal(size=6), levels(DECLARED, 9)
-    plain = begun(name, x, sigmas, iter(np.ones((20, 6))))
+    plain = make_sampler(name, x, sigmas, iter(np.ones((20, 6))))
     assert guided(plain, 1.0) is plain
-    nearly = drive(guided(begun(name, x, sigmas, iter(np.ones((20, 6)))), 1 + 1e-9), both(6, 0))
+    nearly = drive(guided(make_sampler(name, x, sigmas, iter(np.ones((20, 6)))), 1 + 1e-9), both(6, 0))
     np.testing.assert_allclose(nearly, drive(plain, 0), rtol=1e-6)
 
 
 def test_weight_0_is_the_model_without_labels() -> None:
     x, sigmas = 20 * np.random.default_rng(1).normal(size=6), levels(DECLARED, 9)
     none: Iterator[Any] = iter(())
-    got = drive(guided(begun("heun", x, sigmas, none), 0.0), both(6, 1))
-    np.testing.assert_allclose(got, drive(begun("heun", x, sigmas, none), 2), rtol=1e-12)
+    got = drive(guided(make_sampler("heun", x, sigmas, none), 0.0), both(6, 1))
+    np.testing.assert_allclose(got, drive(make_sampler("heun", x, sigmas, none), 2), rtol=1e-12)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 2.0, 4.0])
@@ -209,7 +209,7 @@ def test_guided_gaussians_go_where_the_closed_form_leads(weight: float) -> None:
     pull = s * ((1 - weight) * m / (v + s**2) + weight * m1 / (v1 + s**2)) / scale(s)
     exact = scale(0.0) * (x / scale(top) + np.trapezoid(pull, s))
     for name, within in (("heun", 2e-3), ("multistep", 2e-3), ("ddim", 0.05)):
-        got = drive(guided(begun(name, x, levels(DECLARED, 400), iter(())), weight), both(3, 1))  # type: ignore[arg-type]
+        got = drive(guided(make_sampler(name, x, levels(DECLARED, 400), iter(())), weight), both(3, 1))  # type: ignore[arg-type]
         np.testing.assert_allclose(got, exact, atol=within)
 
 
@@ -219,14 +219,14 @@ def test_where_classes_differ_in_mean_alone_the_weight_moves_the_mean() -> None:
     sigmas = levels(DECLARED, 300)
     x = sigmas[0] * next(noise)
     labels = np.repeat([1, 0], len(x))  # class 0 in the place of "no label": both have the spread 0.5
-    drawn = drive(guided(begun("ancestral", x, sigmas, noise), 3.0), labels)
+    drawn = drive(guided(make_sampler("ancestral", x, sigmas, noise), 3.0), labels)
     assert float(drawn.mean()) == pytest.approx(MEANS[0] + 3 * (MEANS[1] - MEANS[0]), abs=0.1)
     assert float(drawn.std()) == pytest.approx(SD, abs=0.03)
 
 
 def test_guided_rows_of_a_graph_come_twice_with_their_levels() -> None:
     label = np.array([1, 0, 2, 2], np.int64)
-    steps = guided(begun("ddim", np.array([3.0, -3.0]), levels(DECLARED, 3), iter(())), 2.0)
+    steps = guided(make_sampler("ddim", np.array([3.0, -3.0]), levels(DECLARED, 3), iter(())), 2.0)
     sampler = on_graph(steps, t="sigma", answer="denoised", result="image", given={"label": label})
     fed = next(sampler)
     try:
@@ -239,7 +239,7 @@ def test_guided_rows_of_a_graph_come_twice_with_their_levels() -> None:
 
 
 def test_answers_are_weighed_row_by_row() -> None:
-    np.testing.assert_array_equal(weighed(np.array([[1.0], [2.0], [0.0], [1.0]]), 2.0), [[2.0], [3.0]])
+    np.testing.assert_array_equal(combine_guidance(np.array([[1.0], [2.0], [0.0], [1.0]]), 2.0), [[2.0], [3.0]])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -258,8 +258,8 @@ def test_guided_tensors_and_arrays_get_the_same_numbers(name: SamplerName) -> No
         except StopIteration as end:
             return end.value
 
-    ours = through(guided(begun(name, x, levels(DECLARED, 6), iter(noise)), 2.5))
-    tensors = begun(name, torch.from_numpy(x), levels(DECLARED, 6), iter(torch.from_numpy(noise)))
+    ours = through(guided(make_sampler(name, x, levels(DECLARED, 6), iter(noise)), 2.5))
+    tensors = make_sampler(name, torch.from_numpy(x), levels(DECLARED, 6), iter(torch.from_numpy(noise)))
     theirs = through(guided(tensors, 2.5, join=torch.cat))
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
@@ -283,7 +283,7 @@ def test_every_picture_of_the_chain_is_distributed_as_q_says() -> None:
 def test_midway_and_the_chain_have_the_same_marginals() -> None:
     rng = np.random.default_rng(4)
     noise = rng.normal(size=100_000)
-    x = midway(np.full(100_000, 0.6), 2.0, noise)
+    x = add_noise(np.full(100_000, 0.6), 2.0, noise)
     end = forward(np.full(100_000, 0.6), [0.0, 0.5, 2.0], iter(rng.normal(size=(2, 100_000))))[-1]
     quantiles = np.linspace(0.02, 0.98, 25)
     np.testing.assert_allclose(np.quantile(x, quantiles), np.quantile(end, quantiles), atol=0.05)
@@ -294,7 +294,9 @@ def test_from_a_noisy_picture_the_ancestral_chain_draws_the_posterior(sigma: flo
     """y = x0 + sigma noise: x0 | y is N(m + k (y - m), (1 - k) sd^2) with k = sd^2 / (sd^2 + sigma^2)."""
     rng = np.random.default_rng(5)
     y = np.full(40_000, 0.4)
-    steps = begun("ancestral", y, levels_from(DECLARED, 100, sigma), (rng.normal(size=y.shape) for _ in range(100)))
+    steps = make_sampler(
+        "ancestral", y, levels_from(DECLARED, 100, sigma), (rng.normal(size=y.shape) for _ in range(100))
+    )
     drawn = drive(steps, 1)
     share = SD**2 / (SD**2 + sigma**2)
     assert float(drawn.mean()) == pytest.approx(MEANS[1] + share * (0.4 - MEANS[1]), abs=0.01)
@@ -307,7 +309,7 @@ def test_a_picture_begun_midway_keeps_what_the_noise_left_of_it(strength: float)
     noise = (a[:, 0] for a in noises(50_000, (1,), 8))
     sigmas = levels(DECLARED, 64, strength)
     start = sigmas[0]
-    drawn = drive(begun("multistep", midway(np.full(50_000, -2.0), start, next(noise)), sigmas, noise), 1)
+    drawn = drive(make_sampler("multistep", add_noise(np.full(50_000, -2.0), start, next(noise)), sigmas, noise), 1)
     shrink = SD / sqrt(SD**2 + start**2)
     assert float(drawn.mean()) == pytest.approx(MEANS[1] + (-2.0 - MEANS[1]) * shrink, abs=0.02)
     assert float(drawn.std()) == pytest.approx(start * shrink, rel=0.03)

@@ -30,8 +30,8 @@ from app.core.sampling.samplers import (
     multistep,
     on_graph,
     once,
+    resampling_steps,
     slopes,
-    travels,
     uniform,
 )
 
@@ -376,7 +376,7 @@ def test_going_back_and_forth_brings_inpainting_to_the_conditional_distribution(
     def share(visits: int) -> float:
         rng = np.random.default_rng(9)
         x = 40.0 * rng.normal(size=(3_000, 2))
-        steps = ddim(x, travels(karras(24, start=40.0), visits), eta=1.0, noise=normals(rng, x.shape))
+        steps = ddim(x, resampling_steps(karras(24, start=40.0), visits), eta=1.0, noise=normals(rng, x.shape))
         drawn = drive(inpaint(steps, np.array([[0.0, float(point)]]), np.array([[0.0, 1.0]])), lattice)
         assert (drawn[:, 1] == point).all()
         return float(np.round(drawn[:, 0]).mean())
@@ -388,16 +388,16 @@ def test_going_back_and_forth_brings_inpainting_to_the_conditional_distribution(
 
 
 def test_travels_go_back_to_every_level_but_the_last() -> None:
-    assert travels([8.0, 4.0, 2.0, 0.0], 1) == [8.0, 4.0, 2.0, 0.0]
-    assert travels([8.0, 4.0, 2.0, 0.0], 2) == [8.0, 4.0, 8.0, 4.0, 2.0, 4.0, 2.0, 0.0]
-    assert travels([8.0, 0.0], 5) == [8.0, 0.0]
+    assert resampling_steps([8.0, 4.0, 2.0, 0.0], 1) == [8.0, 4.0, 2.0, 0.0]
+    assert resampling_steps([8.0, 4.0, 2.0, 0.0], 2) == [8.0, 4.0, 8.0, 4.0, 2.0, 4.0, 2.0, 0.0]
+    assert resampling_steps([8.0, 0.0], 5) == [8.0, 0.0]
 
 
 def test_going_back_changes_nothing_where_all_is_drawn() -> None:
     """Noise added and taken away again: still the distribution of the data, its mean and variance at first order."""
 
     def error(steps: int) -> float:
-        sigmas = travels([*geometric(steps - 1, TOP, 1e-3), 0.0], 3)
+        sigmas = resampling_steps([*geometric(steps - 1, TOP, 1e-3), 0.0], 3)
         mean, variance = moments(lambda x, noise: ddim(x, sigmas, eta=1.0, noise=noise), len(sigmas))
         assert mean == pytest.approx(MEAN, abs=1e-9)
         return abs(variance - SD**2)

@@ -57,7 +57,7 @@ async def swap(folder: Path, swaps: int) -> None:
         async def ask() -> None:
             nonlocal answered
             model = registry.get("tiny")
-            with model.hold():
+            with model.lease():
                 answer = await model.run("classifier", {"image": np.zeros((1, *DIGIT.shape), np.uint8)})
             assert answer.tensors["probabilities"].shape == (1, len(LABELS))
             answered += 1

@@ -21,7 +21,7 @@ from app.engine import runner as module
 from app.engine.batcher import Batcher
 from app.engine.counters import Counters
 from app.engine.queue import FIRST, LAST
-from app.engine.rate import Pace
+from app.engine.rate import Rate
 from app.engine.runner import Answer
 from tests.in_loop import in_loop
 
@@ -557,13 +557,13 @@ async def test_one_slow_run_does_not_refuse_what_comes_after_it() -> None:
 
 
 def test_few_runs_or_runs_of_long_ago_refuse_nobody() -> None:
-    pace = Pace(8)
-    pace.observe(1, 9.0, 100.0)
-    pace.observe(1, 5.0, 100.0)
-    assert pace.least_s(1, 100.5) == 0.0  # only two
-    pace.observe(1, 7.0, 100.0)
-    assert 5.0 <= pace.least_s(1, 100.5) < 6.0
-    assert pace.least_s(1, 102.0) == 0.0
+    rate = Rate(8)
+    rate.observe(1, 9.0, 100.0)
+    rate.observe(1, 5.0, 100.0)
+    assert rate.least_s(1, 100.5) == 0.0  # only two
+    rate.observe(1, 7.0, 100.0)
+    assert 5.0 <= rate.least_s(1, 100.5) < 6.0
+    assert rate.least_s(1, 102.0) == 0.0
 
 
 @in_loop

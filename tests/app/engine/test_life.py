@@ -115,8 +115,8 @@ async def test_what_is_held_goes_on_answering_after_it_was_replaced(tmp_path: Pa
     publish(tmp_path, 3)
     async with Registry(tmp_path, device="cpu") as registry:
         old = registry.get("tiny")
-        with old.hold():
-            with old.hold():
+        with old.lease():
+            with old.lease():
                 publish(tmp_path, 4)
                 loading = asyncio.create_task(registry.load("tiny"))
                 await turns(lambda: registry.get("tiny") is not old)
@@ -134,7 +134,7 @@ async def test_what_is_held_is_unloading_and_one_that_takes_long_holds_up_no_oth
     for name in ("a", "b"):
         publish(tmp_path, 3, name)
     async with Registry(tmp_path, device="cpu") as registry:
-        with registry.get("a").hold():
+        with registry.get("a").lease():
             unloading = asyncio.create_task(registry.unload("a"))
             await turns(lambda: states(registry)["a/1"] == "UNLOADING")
             await registry.unload("b")
@@ -385,8 +385,8 @@ async def test_leaving_waits_for_no_holder_and_leaves_no_thread(tmp_path: Path) 
         publish(tmp_path, 3, name)
     before = set(threading.enumerate())
     async with Registry(tmp_path, device="cpu") as registry:
-        registry.get("a").hold().__enter__()
-        registry.get("b").hold().__enter__()
+        registry.get("a").lease().__enter__()
+        registry.get("b").lease().__enter__()
         unloading = asyncio.create_task(registry.unload("a"))
         await turns(lambda: states(registry)["a/1"] == "UNLOADING")
     await unloading

@@ -239,7 +239,7 @@ async def test_a_folder_that_comes_back_while_it_is_unloading_is_loaded(tmp_path
     publish(tmp_path, 3)
     async with Registry(tmp_path, device="cpu") as registry:
         watching = asyncio.create_task(registry.watch(0))
-        with registry.get("tiny").hold():
+        with registry.get("tiny").lease():
             (tmp_path / "tiny").rename(tmp_path / ".away")
             await turns(lambda: states(registry) == {"tiny/1": "UNLOADING"})
             (tmp_path / ".away").rename(tmp_path / "tiny")  # the very same files
@@ -281,7 +281,7 @@ async def test_a_slow_drain_does_not_hold_up_the_next_look(tmp_path: Path) -> No
     publish(tmp_path, 3)
     async with Registry(tmp_path, device="cpu") as registry:
         watching = asyncio.create_task(registry.watch(0))
-        with registry.get("tiny").hold():
+        with registry.get("tiny").lease():
             for labels in (4, 5):
                 publish(tmp_path, labels)
                 await turns(lambda wanted=labels: len(registry.get("tiny").manifest.labels) == wanted)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from app.core.errors import NotFound, Unavailable
-from app.core.shared_counters import Tally
+from app.core.shared_counters import SharedCounters
 from app.engine import registry as module
 from app.engine.registry import Registry, verify
 from app.engine.session import DeviceRefused, choose_device
@@ -412,10 +412,10 @@ def test_verify_tells_of_each_folder_whether_it_would_be_served(tmp_path: Path) 
 @in_loop
 async def test_runs_are_counted_in_the_tally_by_model_version_and_graph(tmp_path: Path) -> None:
     make_classifier_folder(tmp_path)
-    tally = Tally()
-    async with Registry(tmp_path, device="cpu", tally=tally) as registry:
+    shared_counters = SharedCounters()
+    async with Registry(tmp_path, device="cpu", shared_counters=shared_counters) as registry:
         await registry.get("tiny").run("classifier", {"image": pictures(10)})
-    counted = {row.name: list(row.cells) for row in tally.rows() if row.labels == ("tiny", "1", "classifier")}
+    counted = {row.name: list(row.cells) for row in shared_counters.rows() if row.labels == ("tiny", "1", "classifier")}
     assert counted["engine_runs_of_rows"] == [0, 0, 1, 0, 0, 0, 0, 0, 1]
 
 

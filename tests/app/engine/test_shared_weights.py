@@ -15,7 +15,7 @@ from app.core.errors import LoadRefused
 from app.core.manifest import Graph
 from app.engine.runtime import CPU
 from app.engine.session import Session
-from app.engine.shared_weights import Shared
+from app.engine.shared_weights import SharedWeights
 from tests.made_models import onnx_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are shared on Linux only")
@@ -39,7 +39,7 @@ def graph(channels: int = CHANNELS) -> Graph:
     )
 
 
-def load(data: bytes, shared: Shared | None, channels: int = CHANNELS) -> Session:
+def load(data: bytes, shared: SharedWeights | None, channels: int = CHANNELS) -> Session:
     return Session(data, graph(channels), where="m/1/g.onnx", device="cpu", threads=1, shared=shared)
 
 
@@ -60,14 +60,14 @@ def mapped_bytes(name: str) -> int:
 
 def test_a_session_from_a_mapped_file_answers_as_one_from_the_bytes(tmp_path: Path) -> None:
     x = np.random.default_rng(1).normal(size=(ROWS, CHANNELS, 4, 4)).astype(np.float32)
-    plain, mapped = load(convolution(), None), load(convolution(), Shared(tmp_path))
+    plain, mapped = load(convolution(), None), load(convolution(), SharedWeights(tmp_path))
     np.testing.assert_array_equal(mapped.run({"x": x})["y"], plain.run({"x": x})["y"])
     assert mapped.nodes == plain.nodes == {CPU: 1}
     assert mapped.weight_bytes == len(convolution())
 
 
 def test_the_weights_that_run_are_those_of_the_map_and_of_one_file_for_all(tmp_path: Path) -> None:
-    shared = Shared(tmp_path)
+    shared = SharedWeights(tmp_path)
     sessions = [load(convolution(), shared) for _ in range(3)]
     (name,) = made_in(tmp_path)
     for session in sessions:
@@ -80,12 +80,12 @@ def test_another_process_maps_the_file_and_makes_none(tmp_path: Path) -> None:
     data.write_bytes(convolution())
     folder = tmp_path / "shared"
     folder.mkdir()
-    first = load(convolution(), Shared(folder))
+    first = load(convolution(), SharedWeights(folder))
     (name,) = made_in(folder)
     inode = (folder / name).stat().st_ino
     code = (
         "import sys; from pathlib import Path; from tests.app.engine.test_shared_weights import *\n"
-        "s = load(Path(sys.argv[1]).read_bytes(), Shared(Path(sys.argv[2]))); s.warm(1)\n"
+        "s = load(Path(sys.argv[1]).read_bytes(), SharedWeights(Path(sys.argv[2]))); s.warm(1)\n"
         "print(mapped_bytes(sys.argv[2]), s.nodes)"
     )
     told = subprocess.run(
@@ -97,7 +97,7 @@ def test_another_process_maps_the_file_and_makes_none(tmp_path: Path) -> None:
 
 
 def test_what_nobody_maps_any_more_is_removed_when_the_next_is_made(tmp_path: Path) -> None:
-    shared = Shared(tmp_path)
+    shared = SharedWeights(tmp_path)
     old, kept = load(convolution(seed=1), shared), load(convolution(seed=2), shared)
     (both,) = {len(made_in(tmp_path))}
     assert both == 2
@@ -109,7 +109,7 @@ def test_what_nobody_maps_any_more_is_removed_when_the_next_is_made(tmp_path: Pa
 
 
 def test_a_file_whose_name_is_taken_away_goes_on_answering(tmp_path: Path) -> None:
-    session = load(convolution(), Shared(tmp_path))
+    session = load(convolution(), SharedWeights(tmp_path))
     x = np.ones((1, CHANNELS, 4, 4), np.float32)
     before = session.run({"x": x})["y"]
     for path in tmp_path.iterdir():
@@ -121,7 +121,7 @@ def test_where_nothing_can_be_shared_the_model_is_served_all_the_same_and_the_lo
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        session = load(convolution(), Shared(tmp_path / "not-there"))
+        session = load(convolution(), SharedWeights(tmp_path / "not-there"))
     session.warm(1)
     assert "m/1/g.onnx: its memory is not shared with other workers" in caplog.text
     assert "not-there" in caplog.text
@@ -132,24 +132,24 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind_and_the_model_is_se
 ) -> None:
     (tmp_path / "part").mkdir()  # where the file would be made
     with caplog.at_level(logging.WARNING):
-        load(convolution(), Shared(tmp_path)).warm(1)
+        load(convolution(), SharedWeights(tmp_path)).warm(1)
     assert "its memory is not shared" in caplog.text
     assert made_in(tmp_path) == ["part"]
 
 
 def test_bytes_that_are_no_graph_are_refused_as_ever(tmp_path: Path) -> None:
     with pytest.raises(LoadRefused, match=r"m/1/g\.onnx: expected an ONNX graph"):
-        load(b"garbage" * 100, Shared(tmp_path))
+        load(b"garbage" * 100, SharedWeights(tmp_path))
     assert made_in(tmp_path) == []
 
 
 def test_only_one_process_builds_while_the_others_wait(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from app.engine.shared_weights import Shared\n"
+        "import os, sys; from pathlib import Path; from app.engine.shared_weights import SharedWeights\n"
         "def build(path):\n"
         "    with open(sys.argv[2], 'a') as log: log.write('built\\n')\n"
         "    path.write_bytes(b'x' * 100); return '7'\n"
-        "file = Shared(Path(sys.argv[1])).file('key', build)\n"
+        "file = SharedWeights(Path(sys.argv[1])).file('key', build)\n"
         "print(file.note, len(open(file.path, 'rb').read()))"
     )
     folder = tmp_path / "shared"

@@ -77,8 +77,8 @@ async def _whoever_shares(session: Session, asked_for: list[Request], max_rows: 
     async def arrive(run: int) -> None:
         who, request = waiting.pop(0)
         arrived_in[who] = run
-        begun = sampler(who, steps=request.steps, rows=request.rows, method=request.method)
-        tasks[who] = await asked(batcher.sample(begun))
+        make_sampler = sampler(who, steps=request.steps, rows=request.rows, method=request.method)
+        tasks[who] = await asked(batcher.sample(make_sampler))
 
     while waiting:  # the batcher is idle
         await arrive(run=0)

@@ -11,9 +11,9 @@ from unittest.mock import patch
 import pytest
 
 from app.codecs.images.files import encode_png
-from app.middleware.api_keys import Keys, is_protected, make_key, presented
+from app.middleware.api_keys import ApiKeys, is_protected, make_key, presented
 from app.settings import Settings
-from tests.app.live import House, grey, open_house
+from tests.app.live import LiveServer, grey, open_server
 
 PNG = encode_png(grey(100))
 KEY, DIGEST = make_key()
@@ -21,8 +21,8 @@ OTHER, OTHER_DIGEST = make_key()
 
 
 @pytest.fixture(scope="module")
-def locked(models: Path) -> Iterator[House]:
-    with open_house(models, only=("shades",), api_keys=(OTHER_DIGEST, DIGEST)) as opened:
+def locked(models: Path) -> Iterator[LiveServer]:
+    with open_server(models, only=("shades",), api_keys=(OTHER_DIGEST, DIGEST)) as opened:
         yield opened
 
 
@@ -34,7 +34,7 @@ def locked(models: Path) -> Iterator[House]:
         {"x_api_key": KEY},
     ],
 )
-def test_a_known_key_opens(locked: House, headers: dict[str, str]) -> None:
+def test_a_known_key_opens(locked: LiveServer, headers: dict[str, str]) -> None:
     assert locked.send("image/png", PNG, **headers).status == 200
     assert locked.get("/metrics", **headers).status == 200
 
@@ -52,7 +52,7 @@ def test_a_known_key_opens(locked: House, headers: dict[str, str]) -> None:
         {"x_api_key": ""},
     ],
 )
-def test_a_missing_and_a_wrong_key_get_the_same_answer(locked: House, headers: dict[str, str]) -> None:
+def test_a_missing_and_a_wrong_key_get_the_same_answer(locked: LiveServer, headers: dict[str, str]) -> None:
     for reply in (locked.send("image/png", PNG, **headers), locked.get("/v1/nowhere", **headers)):
         told = reply.problem(401)
         assert reply.header("www-authenticate") == "Bearer"
@@ -67,7 +67,7 @@ def test_a_missing_and_a_wrong_key_get_the_same_answer(locked: House, headers: d
         }
 
 
-def test_under_the_open_inference_protocol_the_refusal_has_its_form(locked: House) -> None:
+def test_under_the_open_inference_protocol_the_refusal_has_its_form(locked: LiveServer) -> None:
     reply = locked.get("/v2/models/shades")
     assert reply.status == 401
     assert reply.header("www-authenticate") == "Bearer"
@@ -75,7 +75,7 @@ def test_under_the_open_inference_protocol_the_refusal_has_its_form(locked: Hous
     assert locked.get("/v2/models/shades", x_api_key=KEY).status == 200
 
 
-def test_health_and_the_pages_stay_open(locked: House) -> None:
+def test_health_and_the_pages_stay_open(locked: LiveServer) -> None:
     for path in ("/", "/docs", "/openapi.json", "/health/live", "/health/ready"):
         assert locked.get(path).status == 200
 
@@ -94,7 +94,7 @@ def test_what_needs_none(path: str) -> None:
 def test_every_key_is_compared_with_every_digest_in_constant_time(key: bytes) -> None:
     async def nothing(*_: object) -> None: ...
 
-    keys = Keys(nothing, digests=[DIGEST, OTHER_DIGEST])
+    keys = ApiKeys(nothing, digests=[DIGEST, OTHER_DIGEST])
     with patch("app.middleware.api_keys.hmac.compare_digest", wraps=hmac.compare_digest) as compare:
         known = keys.knows(key)
     assert compare.call_count == 2
@@ -112,7 +112,7 @@ def test_the_last_header_does_not_hide_a_missing_key() -> None:
     assert presented([(b"authorization", b"Basic abc"), (b"host", b"a")]) == b""
 
 
-def test_the_document_says_what_needs_a_key(locked: House) -> None:
+def test_the_document_says_what_needs_a_key(locked: LiveServer) -> None:
     document = locked.get("/openapi.json").json()
     assert document["paths"]["/v1/classify"]["post"]["security"] == [{"bearer": []}, {"header": []}]
     assert "401" in document["paths"]["/v1/models"]["get"]["responses"]
@@ -123,6 +123,6 @@ def test_the_document_says_what_needs_a_key(locked: House) -> None:
 @pytest.mark.parametrize(
     "path", ["/metrics%0A", "/v2%0A", "/v1/models%0A", "/metrics%0a%0A", "//metrics", "/v2%0A?a=b"]
 )
-def test_no_spelling_of_a_path_opens_it_without_a_key(locked: House, path: str) -> None:
+def test_no_spelling_of_a_path_opens_it_without_a_key(locked: LiveServer, path: str) -> None:
     assert locked.get(path).status in (401, 404)
     assert b"lectern_requests" not in locked.get(path).body

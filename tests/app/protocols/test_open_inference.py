@@ -13,7 +13,7 @@ from tritonclient import http as client
 from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
-from tests.app.live import House, Reply
+from tests.app.live import LiveServer, Reply
 from tests.made_models import brightness_probabilities, grey_of
 
 MODEL = "shades"
@@ -21,17 +21,17 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def rows(house: House) -> NDArray[np.uint8]:
+def rows(house: LiveServer) -> NDArray[np.uint8]:
     shape = inputs(house)[0]["shape"][1:]
     return np.random.default_rng(0).integers(0, 256, (5, *shape), dtype=np.uint8)
 
 
-def inputs(house: House) -> list[dict[str, Any]]:
+def inputs(house: LiveServer) -> list[dict[str, Any]]:
     return list(json.loads(house.get(f"/v2/models/{MODEL}").body)["inputs"])
 
 
 @pytest.fixture
-def triton(house: House) -> client.InferenceServerClient:
+def triton(house: LiveServer) -> client.InferenceServerClient:
     return client.InferenceServerClient(f"127.0.0.1:{house.port}")
 
 
@@ -41,7 +41,7 @@ def asked(rows: NDArray[np.uint8], *, binary: bool) -> tuple[list[Any], list[Any
     return [tensor], [client.InferRequestedOutput("probabilities", binary_data=binary)]
 
 
-def expected(house: House, rows: NDArray[np.uint8]) -> NDArray[np.float64]:
+def expected(house: LiveServer, rows: NDArray[np.uint8]) -> NDArray[np.float64]:
     labels = json.loads(house.get(f"/v2/models/{MODEL}").body)["outputs"][0]["shape"][1]
     return brightness_probabilities(rows, labels)
 
@@ -49,7 +49,7 @@ def expected(house: House, rows: NDArray[np.uint8]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("squeezed", [None, "gzip", "deflate"])
 def test_tritons_client_gets_the_right_answer_in_every_form(
-    house: House, triton: client.InferenceServerClient, rows: NDArray[np.uint8], binary: bool, squeezed: str | None
+    house: LiveServer, triton: client.InferenceServerClient, rows: NDArray[np.uint8], binary: bool, squeezed: str | None
 ) -> None:
     tensors, outputs = asked(rows, binary=binary)
     got = triton.infer(
@@ -63,7 +63,9 @@ def test_tritons_client_gets_the_right_answer_in_every_form(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("binary", [True, False])
-async def test_tritons_aio_client_gets_the_right_answer(house: House, rows: NDArray[np.uint8], binary: bool) -> None:
+async def test_tritons_aio_client_gets_the_right_answer(
+    house: LiveServer, rows: NDArray[np.uint8], binary: bool
+) -> None:
     tensors, outputs = asked(rows, binary=binary)
     async with aio.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
         assert await triton.is_server_ready()
@@ -84,7 +86,7 @@ def test_triton_client_sees_what_is_there(triton: client.InferenceServerClient) 
 
 
 def test_without_named_outputs_all_are_returned(
-    house: House, triton: client.InferenceServerClient, rows: NDArray[np.uint8]
+    house: LiveServer, triton: client.InferenceServerClient, rows: NDArray[np.uint8]
 ) -> None:
     got = triton.infer(MODEL, asked(rows, binary=True)[0])
     assert np.allclose(got.as_numpy("probabilities"), expected(house, rows), atol=1e-4)
@@ -113,7 +115,7 @@ def test_an_error_reaches_tritons_client_as_a_sentence(triton: client.InferenceS
         triton.infer("nobody", [wrong])
 
 
-def test_a_raw_row_without_json_is_taken(house: House, rows: NDArray[np.uint8]) -> None:
+def test_a_raw_row_without_json_is_taken(house: LiveServer, rows: NDArray[np.uint8]) -> None:
     reply = house.ask("POST", f"/v2/models/{MODEL}/infer", rows[:1].tobytes(), {"inference-header-content-length": "0"})
     assert reply.status == 200, reply.body
     at = int(reply.header("inference-header-content-length") or "0")
@@ -126,11 +128,11 @@ def request(rows: NDArray[np.uint8], **changed: Any) -> dict[str, Any]:
     return {"inputs": [{**tensor, **changed}]}
 
 
-def send(house: House, body: object) -> Reply:
+def send(house: LiveServer, body: object) -> Reply:
     return house.ask("POST", f"/v2/models/{MODEL}/infer", json.dumps(body).encode(), JSON)
 
 
-def test_nested_and_flat_data_are_the_same(house: House, rows: NDArray[np.uint8]) -> None:
+def test_nested_and_flat_data_are_the_same(house: LiveServer, rows: NDArray[np.uint8]) -> None:
     flat, nested = send(house, request(rows)), send(house, request(rows, data=rows.tolist()))
     assert flat.status == nested.status == 200
     assert flat.body == nested.body
@@ -152,7 +154,7 @@ def test_nested_and_flat_data_are_the_same(house: House, rows: NDArray[np.uint8]
     ],
 )
 def test_what_is_wrong_with_a_tensor_is_named(
-    house: House, rows: NDArray[np.uint8], changed: dict[str, Any], says: str
+    house: LiveServer, rows: NDArray[np.uint8], changed: dict[str, Any], says: str
 ) -> None:
     reply = send(house, request(rows, **changed))
     assert reply.status == 400
@@ -160,7 +162,9 @@ def test_what_is_wrong_with_a_tensor_is_named(
 
 
 @pytest.mark.parametrize("value", [256, -1, 0.5, "1", None, 10**30, [1]])
-def test_values_that_the_type_cannot_hold_are_refused(house: House, rows: NDArray[np.uint8], value: object) -> None:
+def test_values_that_the_type_cannot_hold_are_refused(
+    house: LiveServer, rows: NDArray[np.uint8], value: object
+) -> None:
     data: list[Any] = rows.ravel().tolist()
     data[7] = value
     reply = send(house, request(rows, data=data))
@@ -171,14 +175,14 @@ def test_values_that_the_type_cannot_hold_are_refused(house: House, rows: NDArra
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"inputs": []}', b'{"inputs": [1]}', b"\xff\xfe"]
 )
-def test_what_is_no_request_is_refused(house: House, body: bytes) -> None:
+def test_what_is_no_request_is_refused(house: LiveServer, body: bytes) -> None:
     reply = house.ask("POST", f"/v2/models/{MODEL}/infer", body, JSON)
     assert reply.status == 400
     assert set(json.loads(reply.body)) == {"error"}
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "99999999", "x", ""])
-def test_a_header_length_that_cannot_be_is_refused(house: House, rows: NDArray[np.uint8], length: str) -> None:
+def test_a_header_length_that_cannot_be_is_refused(house: LiveServer, rows: NDArray[np.uint8], length: str) -> None:
     body = json.dumps(request(rows)).encode()
     reply = house.ask("POST", f"/v2/models/{MODEL}/infer", body, JSON | {"inference-header-content-length": length})
     assert reply.status == 400
@@ -186,7 +190,7 @@ def test_a_header_length_that_cannot_be_is_refused(house: House, rows: NDArray[n
 
 
 @pytest.mark.parametrize("extra", [b"", b"1234"])
-def test_binary_data_of_another_length_is_refused(house: House, rows: NDArray[np.uint8], extra: bytes) -> None:
+def test_binary_data_of_another_length_is_refused(house: LiveServer, rows: NDArray[np.uint8], extra: bytes) -> None:
     tensor = request(rows)["inputs"][0]
     del tensor["data"]
     tensor["parameters"] = {"binary_data_size": rows.nbytes}
@@ -197,14 +201,14 @@ def test_binary_data_of_another_length_is_refused(house: House, rows: NDArray[np
     assert "bytes" in json.loads(reply.body)["error"]
 
 
-def test_a_compressed_bomb_is_refused(house: House) -> None:
+def test_a_compressed_bomb_is_refused(house: LiveServer) -> None:
     bomb = gzip.compress(b"[" * (8 << 20))
     reply = house.ask("POST", f"/v2/models/{MODEL}/infer", bomb, JSON | {"content-encoding": "gzip"})
     assert reply.status == 400
     assert "unpacks to more than" in json.loads(reply.body)["error"]
 
 
-def test_more_rows_than_the_limit_are_refused(house: House, rows: NDArray[np.uint8]) -> None:
+def test_more_rows_than_the_limit_are_refused(house: LiveServer, rows: NDArray[np.uint8]) -> None:
     many = np.repeat(rows, 5, axis=0)
     reply = send(house, request(many))
     assert reply.status == 400
@@ -214,19 +218,19 @@ def test_more_rows_than_the_limit_are_refused(house: House, rows: NDArray[np.uin
 @pytest.mark.parametrize(
     "path", ["/v2/nowhere", "/v2/models", f"/v2/models/{MODEL}/versions/9/ready", "/v2/models/../x"]
 )
-def test_what_is_not_there_is_404_in_this_protocols_form(house: House, path: str) -> None:
+def test_what_is_not_there_is_404_in_this_protocols_form(house: LiveServer, path: str) -> None:
     reply = house.get(path)
     assert reply.status == 404
     assert "error" in json.loads(reply.body)
 
 
-def test_a_timeout_too_short_answers_503(house: House, rows: NDArray[np.uint8]) -> None:
+def test_a_timeout_too_short_answers_503(house: LiveServer, rows: NDArray[np.uint8]) -> None:
     reply = send(house, {**request(rows), "parameters": {"timeout": 1}})
     assert reply.status == 503
     assert "the deadline is" in json.loads(reply.body)["error"]
 
 
-def test_known_levels_get_their_labels(house: House) -> None:
+def test_known_levels_get_their_labels(house: LiveServer) -> None:
     shape = inputs(house)[0]["shape"][1:]
     labels = json.loads(house.get(f"/v1/models/{MODEL}").body)["labels"]
     levels = np.stack([np.full(shape, grey_of(k, len(labels)), np.uint8) for k in range(len(labels))])
@@ -237,7 +241,7 @@ def test_known_levels_get_their_labels(house: House) -> None:
     assert best == labels
 
 
-def test_a_body_of_thousands_of_fields_is_refused_before_it_is_parsed(house: House) -> None:
+def test_a_body_of_thousands_of_fields_is_refused_before_it_is_parsed(house: LiveServer) -> None:
     fields = b"{" + b",".join(b'"a%d":1' % i for i in range(2000)) + b"}"
     reply = house.ask("POST", "/v2/models/shades/infer", fields, {"Content-Type": "application/json"})
     assert 400 <= reply.status < 500

@@ -14,7 +14,7 @@ from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
 from app.core.manifest import MANIFEST_FILE, Golden, Manifest
-from tests.app.live import House, open_house, strokes
+from tests.app.live import LiveServer, open_server, strokes
 from tests.made_models import brightness_probabilities
 
 SHIPPED = Path(__file__).parents[3] / "models"
@@ -33,13 +33,13 @@ def known() -> NDArray[np.float64]:
 
 
 @pytest.fixture
-def triton(house: House) -> Iterator[client.InferenceServerClient]:
+def triton(house: LiveServer) -> Iterator[client.InferenceServerClient]:
     with client.InferenceServerClient(f"127.0.0.1:{house.port}") as opened:
         yield opened
 
 
 @pytest.mark.anyio
-async def test_the_aio_client_sees_what_is_there(house: House) -> None:
+async def test_the_aio_client_sees_what_is_there(house: LiveServer) -> None:
     async with aio.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
         assert await triton.is_server_live()
         assert await triton.is_server_ready()
@@ -64,7 +64,7 @@ async def test_the_aio_client_sees_what_is_there(house: House) -> None:
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("squeezed", [None, "gzip", "deflate"])
 async def test_the_aio_client_gets_the_right_answer_in_every_form(
-    house: House, binary: bool, squeezed: str | None
+    house: LiveServer, binary: bool, squeezed: str | None
 ) -> None:
     async with aio.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
         got = await triton.infer(
@@ -99,7 +99,7 @@ def test_a_timeout_in_microseconds_that_cannot_be_kept_is_503(triton: client.Inf
         triton.infer("digits", asked(), timeout=1)
 
 
-def test_several_requests_at_once_get_each_its_own_answer(house: House) -> None:
+def test_several_requests_at_once_get_each_its_own_answer(house: LiveServer) -> None:
     with client.InferenceServerClient(f"127.0.0.1:{house.port}", concurrency=4) as triton:
         tensors, rows = [], []
         for level in range(12):
@@ -113,13 +113,13 @@ def test_several_requests_at_once_get_each_its_own_answer(house: House) -> None:
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Iterator[Callable[[str], House]]:
+def shipped() -> Iterator[Callable[[str], LiveServer]]:
     """Opens a house with one model of the checkout."""
-    opened: dict[str, tuple[Any, House]] = {}
+    opened: dict[str, tuple[Any, LiveServer]] = {}
 
-    def house_of(name: str) -> House:
+    def house_of(name: str) -> LiveServer:
         if name not in opened:
-            context = open_house(SHIPPED, only=(name,), default_models={}, poll_s=0)
+            context = open_server(SHIPPED, only=(name,), default_models={}, poll_s=0)
             opened[name] = (context, context.__enter__())
         return opened[name][1]
 
@@ -131,7 +131,9 @@ def shipped() -> Iterator[Callable[[str], House]]:
 @pytest.mark.skipif(not MANIFESTS, reason="no model in the checkout")
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: "/".join(path.parts[-3:-1]))
 @pytest.mark.parametrize("binary", [True, False])
-def test_every_shipped_model_gives_its_golden_answer(shipped: Callable[[str], House], path: Path, binary: bool) -> None:
+def test_every_shipped_model_gives_its_golden_answer(
+    shipped: Callable[[str], LiveServer], path: Path, binary: bool
+) -> None:
     manifest = Manifest.model_validate_json(path.read_bytes())
     if sum(file.stat().st_size for file in path.parent.glob("*.onnx")) > SMALL_BYTES:
         pytest.skip("too large for a test of everybody's")
@@ -146,7 +148,7 @@ def test_every_shipped_model_gives_its_golden_answer(shipped: Callable[[str], Ho
 
 
 def check_golden(
-    house: House, manifest: Manifest, golden: Golden, rows: dict[str, NDArray[Any]], *, binary: bool
+    house: LiveServer, manifest: Manifest, golden: Golden, rows: dict[str, NDArray[Any]], *, binary: bool
 ) -> None:
     graph = manifest.graphs[golden.graph]
     name = manifest.name if len(manifest.graphs) == 1 else f"{manifest.name}.{golden.graph}"

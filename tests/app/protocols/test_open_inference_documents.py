@@ -26,13 +26,13 @@ from app.core.errors import (
 from app.core.manifest import MANIFEST_FILE
 from app.protocols.open_inference.errors import refusal
 from tests import made_models as models_made
-from tests.app.live import House, open_house
+from tests.app.live import LiveServer, open_server
 
 OFF = {"trace_level": ["OFF"], "trace_rate": "0", "trace_count": "0", "log_frequency": "0", "trace_file": ""}
 
 
 @pytest.fixture
-def triton(house: House) -> Iterator[client.InferenceServerClient]:
+def triton(house: LiveServer) -> Iterator[client.InferenceServerClient]:
     with client.InferenceServerClient(f"127.0.0.1:{house.port}") as opened:
         yield opened
 
@@ -70,7 +70,7 @@ def test_the_configuration_is_tritons_as_far_as_it_is_true(triton: client.Infere
         triton.get_model_config("digits", "3")
 
 
-def test_a_batch_of_the_configured_size_is_one_that_a_request_may_have(house: House) -> None:
+def test_a_batch_of_the_configured_size_is_one_that_a_request_may_have(house: LiveServer) -> None:
     # The house takes 20 rows a request; its models would run more at once.
     assert house.get("/v2/models/digits/config").json()["max_batch_size"] <= 20
 
@@ -101,7 +101,7 @@ def test_tritons_traces_are_off_and_stay_off(triton: client.InferenceServerClien
 
 @pytest.mark.parametrize("path", ["/v2/trace/setting", "/v2/repository/index"])
 @pytest.mark.parametrize("body", [b"{", b"[]", b"1", b'{"ready": "yes", "trace_rate": 5}', b"\xff", b"[" * 50_000])
-def test_a_body_that_is_none_is_refused_in_a_sentence(house: House, path: str, body: bytes) -> None:
+def test_a_body_that_is_none_is_refused_in_a_sentence(house: LiveServer, path: str, body: bytes) -> None:
     reply = house.ask("POST", path, body)
     assert reply.status == 400
     assert list(reply.json()) == ["error"]
@@ -120,7 +120,7 @@ def test_a_body_that_is_none_is_refused_in_a_sentence(house: House, path: str, b
     ],
 )
 def test_another_method_is_told_in_this_protocols_form_which_there_are(
-    house: House, method: str, path: str, allow: str
+    house: LiveServer, method: str, path: str, allow: str
 ) -> None:
     reply = house.ask(method, path)
     assert reply.status == 405
@@ -131,18 +131,18 @@ def test_another_method_is_told_in_this_protocols_form_which_there_are(
 @pytest.mark.parametrize(
     "path", ["/v2/", "/v2/models/", "/v2/models/shades/", "/v2/systemsharedmemory/status", "/v2//"]
 )
-def test_an_unknown_page_is_told_in_this_protocols_form(house: House, path: str) -> None:
+def test_an_unknown_page_is_told_in_this_protocols_form(house: LiveServer, path: str) -> None:
     reply = house.get(path)
     assert reply.status == 404
     assert path in reply.json()["error"]
 
 
-def test_a_page_that_only_begins_alike_is_none_of_this_protocols(house: House) -> None:
+def test_a_page_that_only_begins_alike_is_none_of_this_protocols(house: LiveServer) -> None:
     assert house.get("/v20").problem(404)
 
 
 def test_what_nobody_foresaw_is_told_in_this_protocols_form_too(models: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with open_house(models, only=("shades",)) as house:
+    with open_server(models, only=("shades",)) as house:
 
         @house.app.get("/v2/broken")
         async def broken() -> None:
@@ -182,17 +182,17 @@ def test_what_cannot_be_written_is_told_all_the_same() -> None:
 
 
 @pytest.fixture(scope="module")
-def two_graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def two_graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """One model of two graphs, each a classifier."""
     root = tmp_path_factory.mktemp("two")
     folder = models_made.make_classifier_folder(root, "pair")
     (graph,) = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["graphs"].values()
     models_made.change_manifest(folder, graphs={"classifier": graph, "second": graph})
-    with open_house(root, model_control=True, poll_s=0) as opened:
+    with open_server(root, model_control=True, poll_s=0) as opened:
         yield opened
 
 
-def test_each_graph_of_a_model_is_a_model_of_its_own(two_graphs: House) -> None:
+def test_each_graph_of_a_model_is_a_model_of_its_own(two_graphs: LiveServer) -> None:
     stats = two_graphs.get("/v2/models/stats").json()["model_stats"]
     assert [entry["name"] for entry in stats] == ["pair.classifier", "pair.second"]
     for entry in stats:
@@ -203,7 +203,7 @@ def test_each_graph_of_a_model_is_a_model_of_its_own(two_graphs: House) -> None:
     assert "pair.classifier, pair.second" in reply.json()["error"]
 
 
-def test_the_document_names_each_graph_of_a_model_and_its_folder_once(two_graphs: House) -> None:
+def test_the_document_names_each_graph_of_a_model_and_its_folder_once(two_graphs: LiveServer) -> None:
     paths = two_graphs.get("/openapi.json").json()["paths"]
     name, *_ = paths["/v2/models/{name}/versions/{version}/infer"]["post"]["parameters"]
     assert name["schema"]["enum"] == ["pair.classifier", "pair.second"]

@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 from app.core.errors import Unprocessable
 from app.protocols.open_inference.repository import check_load, check_unload
 from tests import made_models as models_made
-from tests.app.live import House, open_house
+from tests.app.live import LiveServer, open_server
 
 
 @pytest.fixture
@@ -28,13 +28,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_to_all(folder: Path) -> Iterator[House]:
-    with open_house(folder, model_control=True, poll_s=0) as opened:
+def open_to_all(folder: Path) -> Iterator[LiveServer]:
+    with open_server(folder, model_control=True, poll_s=0) as opened:
         yield opened
 
 
 @pytest.fixture
-def triton(open_to_all: House) -> Iterator[client.InferenceServerClient]:
+def triton(open_to_all: LiveServer) -> Iterator[client.InferenceServerClient]:
     with client.InferenceServerClient(f"127.0.0.1:{open_to_all.port}") as opened:
         yield opened
 
@@ -49,7 +49,7 @@ def ask(triton: client.InferenceServerClient, name: str) -> Any:
     return triton.infer(name, [image]).as_numpy("probabilities")
 
 
-def test_the_index_names_what_is_served_and_what_was_refused_with_its_reason(house: House) -> None:
+def test_the_index_names_what_is_served_and_what_was_refused_with_its_reason(house: LiveServer) -> None:
     with client.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
         entries = {(m["name"], m["version"]): m for m in triton.get_model_repository_index()}
     assert set(entries) == {("broken", "1"), ("digits", "1"), ("digits", "2"), ("shades", "1")}
@@ -58,14 +58,14 @@ def test_the_index_names_what_is_served_and_what_was_refused_with_its_reason(hou
     assert "surprise" in entries["broken", "1"]["reason"]
 
 
-def test_the_index_of_what_is_ready_leaves_the_others_out(house: House) -> None:
+def test_the_index_of_what_is_ready_leaves_the_others_out(house: LiveServer) -> None:
     reply = house.ask("POST", "/v2/repository/index", b'{"ready": true}')
     assert {entry["name"] for entry in reply.json()} == {"digits", "shades"}
     assert len(house.ask("POST", "/v2/repository/index", b'{"ready": false}').json()) == 4
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])
-def test_without_the_setting_nothing_is_loaded_or_unloaded(house: House, action: str) -> None:
+def test_without_the_setting_nothing_is_loaded_or_unloaded(house: LiveServer, action: str) -> None:
     with client.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
         with pytest.raises(InferenceServerException, match=r"\[403\].*LECTERN_MODEL_CONTROL=true"):
             getattr(triton, f"{action}_model")("shades")
@@ -122,7 +122,7 @@ def test_dependents_are_none_and_may_be_unloaded_with_it(triton: client.Inferenc
 
 
 @pytest.mark.anyio
-async def test_the_aio_client_loads_and_unloads(open_to_all: House, folder: Path) -> None:
+async def test_the_aio_client_loads_and_unloads(open_to_all: LiveServer, folder: Path) -> None:
     async with aio.InferenceServerClient(f"127.0.0.1:{open_to_all.port}") as triton:
         await triton.unload_model("two")
         assert not await triton.is_model_ready("two")
@@ -133,7 +133,7 @@ async def test_the_aio_client_loads_and_unloads(open_to_all: House, folder: Path
             await triton.load_model("two")
 
 
-def test_loading_is_in_the_document_where_it_is_allowed_and_answers_its_example(open_to_all: House) -> None:
+def test_loading_is_in_the_document_where_it_is_allowed_and_answers_its_example(open_to_all: LiveServer) -> None:
     paths = open_to_all.get("/openapi.json").json()["paths"]
     for action in ("load", "unload"):
         operation = paths[f"/v2/repository/models/{{name}}/{action}"]["post"]

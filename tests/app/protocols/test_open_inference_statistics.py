@@ -9,17 +9,17 @@ import pytest
 from tritonclient import http as client
 from tritonclient.utils import InferenceServerException
 
-from app.core.shared_counters import BLOCK_BYTES, Row, Tally, read
+from app.core.shared_counters import BLOCK_BYTES, Row, SharedCounters, read
 from app.engine.counters import Counters
 from app.protocols.open_inference.statistics import Figures, statistics, summed
-from tests.app.live import House
+from tests.app.live import LiveServer
 
 GRAPH = ("digits", "2", "classifier")
 
 
 def counted(**values: float) -> tuple[bytearray, Counters]:
     memory = bytearray(BLOCK_BYTES)
-    counters = Counters(Tally(memory), GRAPH, max_rows=4)
+    counters = Counters(SharedCounters(memory), GRAPH, max_rows=4)
     for name, value in values.items():
         setattr(counters, name, value)
     return memory, counters
@@ -103,14 +103,14 @@ def test_a_process_that_ran_larger_batches_loses_none_of_them() -> None:
     one, first = counted()
     first.runs_of_rows[4] = 1.0
     other = bytearray(BLOCK_BYTES)
-    second = Counters(Tally(other), GRAPH, max_rows=6)
+    second = Counters(SharedCounters(other), GRAPH, max_rows=6)
     second.runs_of_rows[6] = 2.0
     for memories in ((one, other), (other, one)):
         assert summed(rows_of(*memories))[GRAPH].runs == [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 2.0]
 
 
 @pytest.fixture
-def triton(house: House) -> Iterator[client.InferenceServerClient]:
+def triton(house: LiveServer) -> Iterator[client.InferenceServerClient]:
     with client.InferenceServerClient(f"127.0.0.1:{house.port}") as opened:
         yield opened
 

@@ -15,7 +15,7 @@ import pytest
 
 from app.codecs.images.files import encode_png
 from app.server import connection
-from tests.app.live import House, grey, open_house
+from tests.app.live import LiveServer, grey, open_server
 
 PNG = encode_png(grey(100))
 
@@ -50,13 +50,13 @@ POST = b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
     ],
     ids=["words", "TLS", "HTTP/2", "two framings", "two lengths", "gzip", "folded", "a null byte", "a space"],
 )
-def test_what_is_not_http_answers_400_as_a_problem(house: House, request_: bytes) -> None:
+def test_what_is_not_http_answers_400_as_a_problem(house: LiveServer, request_: bytes) -> None:
     told = as_problem(house.raw(request_, close=False), 400)
     assert told["type"] == "/errors/bad-http"
     assert house.get(told["type"]).json()["status"] == 400
 
 
-def send_until_answered(house: House, head: bytes, piece: bytes) -> bytes:
+def send_until_answered(house: LiveServer, head: bytes, piece: bytes) -> bytes:
     """What comes back when the pieces never end; fails after 2 MB."""
     with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
         line.sendall(head)
@@ -74,7 +74,7 @@ def send_until_answered(house: House, head: bytes, piece: bytes) -> bytes:
     raise AssertionError("nobody minded")
 
 
-def test_a_head_without_an_end_answers_431(house: House) -> None:
+def test_a_head_without_an_end_answers_431(house: LiveServer) -> None:
     for head in (b"GET /", b"GET / HTTP/1.1\r\nHost: a\r\nX: "):
         told = as_problem(send_until_answered(house, head, b"a" * 8192), 431)
         assert told["expected"] == "at most 65536 bytes"
@@ -82,19 +82,19 @@ def test_a_head_without_an_end_answers_431(house: House) -> None:
 
 
 @pytest.mark.parametrize("piece", [b"X: aaaaa\r\n" * 800, b"a" * 8000], ids=["many", "one"])
-def test_trailers_without_an_end_close_the_line(house: House, piece: bytes) -> None:
+def test_trailers_without_an_end_close_the_line(house: LiveServer, piece: bytes) -> None:
     head = POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: "
     assert not send_until_answered(house, head, piece).startswith(b"HTTP/1.1 2")
 
 
-def test_a_head_of_half_the_limit_and_a_body_of_many_times_it_are_taken(house: House) -> None:
+def test_a_head_of_half_the_limit_and_a_body_of_many_times_it_are_taken(house: LiveServer) -> None:
     padding = "a" * (connection.MAX_HEAD_BYTES // 2)
     for _ in range(2):
         assert house.send("image/png", PNG, x_padding=padding).status == 200
     assert house.send("image/png", PNG + bytes(500_000)).status == 200
 
 
-def test_requests_one_after_the_other_are_not_added_up(house: House) -> None:
+def test_requests_one_after_the_other_are_not_added_up(house: LiveServer) -> None:
     one = b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 30_000 + b"\r\n\r\n"
     last = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     assert house.raw(one * 5 + last, close=False).count(b"HTTP/1.1 200 OK") == 6
@@ -102,13 +102,13 @@ def test_requests_one_after_the_other_are_not_added_up(house: House) -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT"])
 def test_a_client_that_never_ends_its_head_is_let_go(
-    house: House, monkeypatch: pytest.MonkeyPatch, begun: bytes
+    house: LiveServer, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
     monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.05)
     assert house.raw(begun, close=False) == b""
 
 
-def test_nor_is_a_second_head_waited_for_without_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_is_a_second_head_waited_for_without_end(house: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.05)
     with socket.create_connection(("127.0.0.1", house.port), timeout=10) as line:
         line.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -129,13 +129,15 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def open_connections(house: House) -> int:
+def open_connections(house: LiveServer) -> int:
     lines = house.get("/metrics").body.decode().splitlines()
     (line,) = [line for line in lines if line.startswith("lectern_open_connections ")]
     return int(float(line.split()[1])) - 1  # the one that asks
 
 
-def test_a_reader_that_takes_nothing_of_its_answers_is_cut_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_takes_nothing_of_its_answers_is_cut_off(
+    house: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "READER_TIMEOUT_S", 0.1)
     asks = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
     with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
@@ -148,7 +150,7 @@ def test_a_reader_that_takes_nothing_of_its_answers_is_cut_off(house: House, mon
     assert received < 400 * len(house.get("/openapi.json").body)
 
 
-def test_a_slow_reader_that_takes_something_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_reader_that_takes_something_is_waited_for(house: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "READER_TIMEOUT_S", 0.2)
     size = len(house.get("/openapi.json").body)
     asks = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 39
@@ -165,7 +167,7 @@ def test_a_slow_reader_that_takes_something_is_waited_for(house: House, monkeypa
 def test_an_idle_connection_is_closed_when_its_time_is_over_and_not_while_it_is_used(models: Path) -> None:
     ask = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
     with (
-        open_house(models, only=("shades",), keep_alive_s=1) as house,
+        open_server(models, only=("shades",), keep_alive_s=1) as house,
         socket.create_connection(("127.0.0.1", house.port), timeout=20) as line,
     ):
         began = time.monotonic()
@@ -187,7 +189,7 @@ BODY = b"GET /health/live HTTP/1.1\r\nHost: smuggled\r\n\r\n"
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["in one piece", "head and body apart"])
-def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(house: House, apart: bool) -> None:
+def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(house: LiveServer, apart: bool) -> None:
     head = (
         b"POST /v2/models/shades/infer HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
     )
@@ -207,12 +209,14 @@ def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(house: Ho
     assert b'"status":"ready"' in received
 
 
-def test_a_good_request_that_offers_another_protocol_is_answered(house: House) -> None:
+def test_a_good_request_that_offers_another_protocol_is_answered(house: LiveServer) -> None:
     reply = house.send("image/png", PNG, "model=shades", Upgrade="h2c", Connection="Upgrade")
     assert reply.status == 200
 
 
-def test_thousands_of_offers_in_one_packet_are_so_many_requests(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_thousands_of_offers_in_one_packet_are_so_many_requests(
+    house: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
     ask = b"GET /health/live HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
     last = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     received = house.raw(ask * 3000 + last, close=False)
@@ -220,11 +224,11 @@ def test_thousands_of_offers_in_one_packet_are_so_many_requests(house: House, ca
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_connect_is_refused(house: House) -> None:
+def test_connect_is_refused(house: LiveServer) -> None:
     as_problem(house.raw(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", close=False), 400)
 
 
-def test_pipelined_requests_go_with_their_client(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_pipelined_requests_go_with_their_client(house: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
     body = bytes(32 * 32 * 3)
     ask = b"POST /v2/models/shades/infer HTTP/1.1\r\nHost: a\r\nInference-Header-Content-Length: 0\r\n"
     ask += b"Content-Length: %d\r\n\r\n" % len(body) + body

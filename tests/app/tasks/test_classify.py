@@ -14,7 +14,7 @@ from PIL import Image
 
 from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
-from tests.app.live import DIGITS, SHADES, House, Reply, grey, strokes
+from tests.app.live import DIGITS, SHADES, LiveServer, Reply, grey, strokes
 from tests.made_models import brightness_probabilities
 
 LEVEL = 170
@@ -22,7 +22,7 @@ PICTURE = grey(LEVEL)
 PNG = encode_png(PICTURE)
 KNOWN = brightness_probabilities(PICTURE[None], len(SHADES))[0]
 
-FORMS: dict[str, Callable[[House], Reply]] = {
+FORMS: dict[str, Callable[[LiveServer], Reply]] = {
     "raw png": lambda house: house.send("image/png", PNG),
     "raw png with a parameter and capitals": lambda house: house.send("Image/PNG; charset=binary", PNG),
     "a png that says it is a jpeg": lambda house: house.send("image/jpeg", PNG),
@@ -51,7 +51,9 @@ def text(data: bytes) -> str:
 
 
 @pytest.mark.parametrize("ask", FORMS.values(), ids=FORMS.keys())
-def test_the_same_picture_gets_the_same_answer_in_every_form(house: House, ask: Callable[[House], Reply]) -> None:
+def test_the_same_picture_gets_the_same_answer_in_every_form(
+    house: LiveServer, ask: Callable[[LiveServer], Reply]
+) -> None:
     reply = ask(house)
     assert reply.status == 200, reply.body
     answer = reply.json()
@@ -65,7 +67,7 @@ def test_the_same_picture_gets_the_same_answer_in_every_form(house: House, ask: 
     assert [score["index"] for score in result["top_k"]] == np.argsort(-KNOWN, kind="stable")[:5].tolist()
 
 
-def test_several_pictures_are_answered_in_their_order(house: House) -> None:
+def test_several_pictures_are_answered_in_their_order(house: LiveServer) -> None:
     levels = [13, 242, 115]
     pngs = [encode_png(grey(level)) for level in levels]
     want = [int(brightness_probabilities(grey(level)[None], 10)[0].argmax()) for level in levels]
@@ -77,7 +79,7 @@ def test_several_pictures_are_answered_in_their_order(house: House) -> None:
         assert [result["index"] for result in reply.json()["results"]] == want
 
 
-def test_more_rows_than_one_run_takes_are_split_and_joined(house: House) -> None:
+def test_more_rows_than_one_run_takes_are_split_and_joined(house: LiveServer) -> None:
     levels = np.linspace(0, 255, 20).astype(np.uint8)  # the model runs 8 at a time
     rows = np.stack([grey(int(level)) for level in levels])
     reply = house.send("application/x-npy", encode_npy(rows), accept="application/x-npy")
@@ -86,7 +88,7 @@ def test_more_rows_than_one_run_takes_are_split_and_joined(house: House) -> None
     np.testing.assert_allclose(got, brightness_probabilities(rows, 10), atol=1e-4)
 
 
-def test_a_digit_is_classified_by_the_model_that_is_named(house: House) -> None:
+def test_a_digit_is_classified_by_the_model_that_is_named(house: LiveServer) -> None:
     rows = strokes()
     for version, labels in (("1", ("paper", "ink")), ("2", DIGITS)):
         known = brightness_probabilities(rows, len(labels))
@@ -96,11 +98,11 @@ def test_a_digit_is_classified_by_the_model_that_is_named(house: House) -> None:
         assert [result["label"] for result in answer["results"]] == [labels[k] for k in known.argmax(axis=1)]
 
 
-def test_the_latest_version_answers_where_none_is_named(house: House) -> None:
+def test_the_latest_version_answers_where_none_is_named(house: LiveServer) -> None:
     assert house.send("application/x-npy", encode_npy(strokes()), "model=digits").json()["version"] == "2"
 
 
-def test_options_are_taken_from_the_query_from_json_and_from_a_form(house: House) -> None:
+def test_options_are_taken_from_the_query_from_json_and_from_a_form(house: LiveServer) -> None:
     pixels = strokes()[0, :, :, 0].tolist()
     png = encode_png(strokes()[0])
     replies = [
@@ -117,7 +119,7 @@ def test_options_are_taken_from_the_query_from_json_and_from_a_form(house: House
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 10])
-def test_top_k_lists_that_many_labels_best_first(house: House, top_k: int) -> None:
+def test_top_k_lists_that_many_labels_best_first(house: LiveServer, top_k: int) -> None:
     scores = house.send("image/png", PNG, f"top_k={top_k}").json()["results"][0]["top_k"]
     assert len(scores) == top_k
     values = [score["probability"] for score in scores]
@@ -136,12 +138,12 @@ def test_top_k_lists_that_many_labels_best_first(house: House, top_k: int) -> No
         ("application/json;q=0, */*", "application/x-npy"),
     ],
 )
-def test_accept_chooses_the_form_of_the_answer(house: House, accept: str, kind: str) -> None:
+def test_accept_chooses_the_form_of_the_answer(house: LiveServer, accept: str, kind: str) -> None:
     reply = house.send("image/png", PNG, accept=accept)
     assert (reply.status, reply.header("content-type")) == (200, kind)
 
 
-def test_the_answer_tells_where_the_time_went_and_who_answered(house: House) -> None:
+def test_the_answer_tells_where_the_time_went_and_who_answered(house: LiveServer) -> None:
     reply = house.send("image/png", PNG)
     metric = r"[a-z]+(;dur=[0-9]+\.[0-9]+|;desc=\"batch of [0-9]+\")"
     timing = reply.header("server-timing") or ""
@@ -151,20 +153,20 @@ def test_the_answer_tells_where_the_time_went_and_who_answered(house: House) -> 
     assert reply.header("x-device") == "cpu"
 
 
-def test_a_large_photo_is_read_too(house: House) -> None:
+def test_a_large_photo_is_read_too(house: LiveServer) -> None:
     out = io.BytesIO()
     Image.fromarray(np.full((1500, 2000, 3), LEVEL, np.uint8)).save(out, "JPEG", quality=95)
     result = house.send("image/jpeg", out.getvalue()).json()["results"][0]
     assert result["index"] == int(KNOWN.argmax())
 
 
-def test_pixels_need_not_be_as_many_as_the_bytes(house: House) -> None:
+def test_pixels_need_not_be_as_many_as_the_bytes(house: LiveServer) -> None:
     png = encode_png(np.full((600, 800, 3), LEVEL, np.uint8))
     assert len(png) < 32 << 10 < 600 * 800
     assert house.send("image/png", png).json()["results"][0]["index"] == int(KNOWN.argmax())
 
 
-def test_requests_at_once_get_each_their_own_answer(house: House) -> None:
+def test_requests_at_once_get_each_their_own_answer(house: LiveServer) -> None:
     levels = [int(level) for level in np.linspace(0, 255, 40)]
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda level: house.send("image/png", encode_png(grey(level))), levels))

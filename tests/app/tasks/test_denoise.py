@@ -25,7 +25,7 @@ from tests.app.denoisers import (
     posterior,
 )
 from tests.app.gate import Gate, post
-from tests.app.live import House, Reply, form
+from tests.app.live import LiveServer, Reply, form
 from tests.app.web.test_event_stream import parsed
 
 PATH = "/v1/denoise"
@@ -33,7 +33,7 @@ STREAM = "text/event-stream"
 SIGMA_255 = 25.5
 
 
-def send(house: House, x: NDArray[Any], query: str = "", **headers: str) -> Reply:
+def send(house: LiveServer, x: NDArray[Any], query: str = "", **headers: str) -> Reply:
     return ask(house, PATH, encode_npy(x), query, kind=NPY, **headers)
 
 
@@ -41,7 +41,7 @@ def eight_bits(x: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(np.clip(x, 0, 1) * 255), np.uint8)
 
 
-def test_what_is_to_be_expected_is_the_posterior_mean(denoisers: House) -> None:
+def test_what_is_to_be_expected_is_the_posterior_mean(denoisers: LiveServer) -> None:
     x = noisy(3, 0.1)
     reply = send(denoisers, x, f"sigma_255={SIGMA_255}", accept=NPY)
     np.testing.assert_allclose(rows_of(reply), posterior(x, 0.1)[0], atol=1e-6)
@@ -56,7 +56,7 @@ def test_what_is_to_be_expected_is_the_posterior_mean(denoisers: House) -> None:
         assert not {"samples", "spread"} & result.keys()
 
 
-def test_the_noise_is_estimated_where_it_is_not_told(denoisers: House) -> None:
+def test_the_noise_is_estimated_where_it_is_not_told(denoisers: LiveServer) -> None:
     x = np.concatenate([noisy(1, sigma) for sigma in (0.05, 0.2, 1.0)])
     for query in ("", "sigma_255=auto"):
         results = answered(send(denoisers, x, query))["results"]
@@ -67,7 +67,7 @@ def test_the_noise_is_estimated_where_it_is_not_told(denoisers: House) -> None:
         np.testing.assert_allclose(row, np.clip(posterior(one, float(sigma))[0], 0, 1), atol=1e-5)
 
 
-def test_noise_beyond_black_and_white_is_not_cut_off(denoisers: House) -> None:
+def test_noise_beyond_black_and_white_is_not_cut_off(denoisers: LiveServer) -> None:
     x = noisy(2, 1.0)
     assert x.min() < -1
     assert x.max() > 2
@@ -75,7 +75,7 @@ def test_noise_beyond_black_and_white_is_not_cut_off(denoisers: House) -> None:
     np.testing.assert_allclose(rows, posterior(x, 1.0)[0], atol=1e-6)
 
 
-def test_the_noise_may_be_told_for_each_picture(denoisers: House) -> None:
+def test_the_noise_may_be_told_for_each_picture(denoisers: LiveServer) -> None:
     x = np.repeat(noisy(1, 0.1), 3, axis=0)
     levels = [5.0, 25.5, 250.0]
     in_query = rows_of(send(denoisers, x, "sigma_255=5,25.5,250", accept=NPY))
@@ -88,7 +88,7 @@ def test_the_noise_may_be_told_for_each_picture(denoisers: House) -> None:
         assert result["sigma_255"] == level
 
 
-def test_every_form_of_body_is_read_as_it_is(denoisers: House) -> None:
+def test_every_form_of_body_is_read_as_it_is(denoisers: LiveServer) -> None:
     sent = eight_bits(noisy(2, 0.1))
     body = {"sigma_255": SIGMA_255, "images": [text(encode_png(row)) for row in sent]}
     whole = answered(ask(denoisers, PATH, body))
@@ -104,7 +104,7 @@ def test_every_form_of_body_is_read_as_it_is(denoisers: House) -> None:
     assert alone["results"] == whole["results"][:1]
 
 
-def test_a_model_with_labels_is_told_that_none_is_known(denoisers: House) -> None:
+def test_a_model_with_labels_is_told_that_none_is_known(denoisers: LiveServer) -> None:
     x = noisy(2, 0.1, picture=COLOURED)  # channels first
     sent = x.transpose(0, 2, 3, 1)
     rows = rows_of(send(denoisers, sent, "model=coloured&sigma_255=25.5", accept=NPY))
@@ -114,7 +114,7 @@ def test_a_model_with_labels_is_told_that_none_is_known(denoisers: House) -> Non
     assert drawn.min() > 0.1  # black is what another label would have made
 
 
-def test_samples_have_the_posteriors_mean_and_spread(denoisers: House) -> None:
+def test_samples_have_the_posteriors_mean_and_spread(denoisers: LiveServer) -> None:
     x = noisy(2, 0.1)
     query = f"sigma_255=25.5&samples=64&steps={MAX_STEPS}&seed=5"
     drawn = rows_of(send(denoisers, x, query, accept=NPY))
@@ -126,7 +126,7 @@ def test_samples_have_the_posteriors_mean_and_spread(denoisers: House) -> None:
     assert drawn.std(axis=1, ddof=1).mean() == pytest.approx(deviation, rel=0.04)
 
 
-def test_what_is_uncertain_is_shown(denoisers: House) -> None:
+def test_what_is_uncertain_is_shown(denoisers: LiveServer) -> None:
     x = noisy(2, 0.1)
     query = "sigma_255=25.5&samples=5&seed=3"
     answer = answered(send(denoisers, x, query))
@@ -143,7 +143,7 @@ def test_what_is_uncertain_is_shown(denoisers: House) -> None:
 
 
 @pytest.mark.parametrize("accept", [JSON, PNG, NPY])
-def test_a_seed_repeats_every_byte(denoisers: House, accept: str) -> None:
+def test_a_seed_repeats_every_byte(denoisers: LiveServer, accept: str) -> None:
     x = noisy(2, 0.1)
     first, again, other = (send(denoisers, x, f"samples=3&seed={seed}", accept=accept) for seed in (1, 1, 2))
     assert first.status == 200
@@ -151,7 +151,7 @@ def test_a_seed_repeats_every_byte(denoisers: House, accept: str) -> None:
     assert first.body != other.body
 
 
-def test_a_seed_that_was_chosen_is_told(denoisers: House) -> None:
+def test_a_seed_that_was_chosen_is_told(denoisers: LiveServer) -> None:
     x = noisy(1, 0.1)
     chosen = send(denoisers, x, "samples=2", accept=PNG)
     seed = chosen.header("x-seed")
@@ -159,7 +159,7 @@ def test_a_seed_that_was_chosen_is_told(denoisers: House) -> None:
     assert send(denoisers, x, accept=PNG).header("x-seed") is None
 
 
-def test_samples_are_a_pictures_own_whatever_is_beside_it(denoisers: House) -> None:
+def test_samples_are_a_pictures_own_whatever_is_beside_it(denoisers: LiveServer) -> None:
     x = noisy(3, 0.1)
     together = rows_of(send(denoisers, x, "sigma_255=5,50,100&samples=4&seed=9", accept=NPY))
     for i, level in enumerate((5, 50, 100)):
@@ -167,7 +167,7 @@ def test_samples_are_a_pictures_own_whatever_is_beside_it(denoisers: House) -> N
         assert np.abs(together[i, :2] - alone[0]).max() <= 1 / 255
 
 
-def test_a_page_shows_the_noisy_the_expected_the_drawn_and_the_spread(denoisers: House) -> None:
+def test_a_page_shows_the_noisy_the_expected_the_drawn_and_the_spread(denoisers: LiveServer) -> None:
     x = noisy(2, 0.1)
     answer = answered(send(denoisers, x, "samples=3&seed=4"))
     page = opened(send(denoisers, x, "samples=3&seed=4", accept=PNG).body)
@@ -182,7 +182,7 @@ def test_a_page_shows_the_noisy_the_expected_the_drawn_and_the_spread(denoisers:
             np.testing.assert_array_equal(picture, opened(png))
 
 
-def test_pictures_come_as_a_grid_or_as_pairs(denoisers: House) -> None:
+def test_pictures_come_as_a_grid_or_as_pairs(denoisers: LiveServer) -> None:
     x = noisy(4, 0.1)
     clean = eight_bits(posterior(x, 0.1)[0])[..., 0]
     page = opened(send(denoisers, x, "sigma_255=25.5", accept=PNG).body)
@@ -194,7 +194,7 @@ def test_pictures_come_as_a_grid_or_as_pairs(denoisers: House) -> None:
     np.testing.assert_array_equal(pairs[-SIDE:, -SIDE:], clean[3])
 
 
-def test_the_steps_of_samples_are_streamed(denoisers: House) -> None:
+def test_the_steps_of_samples_are_streamed(denoisers: LiveServer) -> None:
     x = noisy(2, 0.1)
     query = "samples=3&seed=4&steps=9"
     reply = send(denoisers, x, query, accept=STREAM)
@@ -211,7 +211,7 @@ def test_the_steps_of_samples_are_streamed(denoisers: House) -> None:
 
 
 def test_a_stream_that_nobody_reads_any_more_stops_at_its_next_step(
-    denoisers: House, monkeypatch: pytest.MonkeyPatch
+    denoisers: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(denoisers, "gauss", monkeypatch)
     path = f"{PATH}?model=gauss&sigma_255=25.5&samples=2&steps={MAX_STEPS}"
@@ -223,7 +223,7 @@ def test_a_stream_that_nobody_reads_any_more_stops_at_its_next_step(
             head = line.recv(1 << 16)
     assert head.startswith(b"HTTP/1.1 200")
     line.close()
-    gate.on_loop(denoisers.app.state.registry.get("gauss").hold().ended())
+    gate.on_loop(denoisers.app.state.registry.get("gauss").lease().ended())
     gate.open()
     assert len(gate.rows) < 10
 
@@ -346,7 +346,7 @@ FAULTS: dict[str, tuple[Any, str, str, int, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("value", "query", "accept", "status", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())
 def test_what_is_wrong_is_named(
-    denoisers: House, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
+    denoisers: LiveServer, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
 ) -> None:
     told = ask(denoisers, PATH, value, query, accept=accept).problem(status)
     assert told["subject"] == subject
@@ -355,30 +355,30 @@ def test_what_is_wrong_is_named(
         assert word in everything
 
 
-def test_a_list_of_levels_that_is_none_is_named(denoisers: House) -> None:
+def test_a_list_of_levels_that_is_none_is_named(denoisers: LiveServer) -> None:
     for query in ("sigma_255=5,", "sigma_255=5;6", "sigma_255=,5", "sigma_255="):
         assert send(denoisers, noisy(2, 0.1), query).problem(422)["subject"] == "sigma_255"
 
 
-def test_floats_that_are_grey_levels_are_told_so(denoisers: House) -> None:
+def test_floats_that_are_grey_levels_are_told_so(denoisers: LiveServer) -> None:
     told = send(denoisers, 255 * noisy(1, 0.1), "model=blur").problem(422)
     assert "pixels from 0 to 1" in told["expected"]
     assert "uint8" in told["expected"]
 
 
-def test_rows_have_the_models_size(denoisers: House) -> None:
+def test_rows_have_the_models_size(denoisers: LiveServer) -> None:
     told = send(denoisers, np.zeros((2, SIDE, SIDE, 3), np.float32)).problem(422)
     assert (told["expected"], told["got"]) == ("(rows, 8, 8, 1)", "shape (2, 8, 8, 3)")
     told = send(denoisers, np.full((1, SIDE, SIDE), np.nan, np.float32)).problem(422)
     assert told["got"] == "nan"
 
 
-def test_a_deadline_that_cannot_be_kept_is_told(denoisers: House) -> None:
+def test_a_deadline_that_cannot_be_kept_is_told(denoisers: LiveServer) -> None:
     for query in ("", "samples=2", "model=still"):
         send(denoisers, noisy(1, 0.1), query, x_request_deadline_ms="0").problem(504)
 
 
-def test_a_full_queue_is_told_before_anything_is_read(denoisers: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_is_told_before_anything_is_read(denoisers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     batcher = denoisers.app.state.registry.get("gauss")._batchers["denoiser"]
     monkeypatch.setattr(batcher, "max_queued_rows", 0)
     told = ask(denoisers, PATH, b"no picture", kind=PNG)
@@ -386,7 +386,7 @@ def test_a_full_queue_is_told_before_anything_is_read(denoisers: House, monkeypa
     assert told.header("retry-after")
 
 
-def test_every_example_answers_200_as_it_stands(denoisers: House) -> None:
+def test_every_example_answers_200_as_it_stands(denoisers: LiveServer) -> None:
     document = denoisers.get("/openapi.json").json()
     operation = document["paths"][PATH]["post"]
     shown = operation["requestBody"]["content"][JSON]["examples"]
@@ -399,7 +399,7 @@ def test_every_example_answers_200_as_it_stands(denoisers: House) -> None:
     assert "quick: what may be under the noise" not in shown
 
 
-def test_the_landing_page_has_a_command_to_paste(denoisers: House) -> None:
+def test_the_landing_page_has_a_command_to_paste(denoisers: LiveServer) -> None:
     page = denoisers.get("/").body.decode()
     assert f"{PATH}?model=blur" in page
     assert f"{PATH}?model=gauss" in page

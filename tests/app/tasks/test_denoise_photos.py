@@ -26,7 +26,7 @@ from app.tasks.denoise.tiled_photo import Photo
 from tests.app.coders import JSON, NPY, PNG, answered, ask, opened, rows_of, text
 from tests.app.denoisers import MAX_ROWS, OVERLAP, PIXELS, TILE, blurred
 from tests.app.gate import Gate, post, received
-from tests.app.live import House, form
+from tests.app.live import LiveServer, form
 from tests.app.tasks.test_denoise import PATH, eight_bits, send
 
 
@@ -48,7 +48,7 @@ def test_a_photo_that_nothing_is_done_to_comes_out_as_it_went_in(
 
 
 @pytest.mark.parametrize("shape", [(70, 101, 3), (33, 150, 1), (TILE, 90, 3), (TILE, TILE, 1), (150, 200, 3)])
-def test_a_blur_by_tiles_is_the_blur_in_one_piece(denoisers: House, shape: tuple[int, int, int]) -> None:
+def test_a_blur_by_tiles_is_the_blur_in_one_piece(denoisers: LiveServer, shape: tuple[int, int, int]) -> None:
     sent = photo(*shape)
     wanted = blurred(sent / 255)
     np.testing.assert_allclose(rows_of(send(denoisers, sent, "model=blur", accept=NPY))[0], wanted, atol=1e-5)
@@ -56,7 +56,7 @@ def test_a_blur_by_tiles_is_the_blur_in_one_piece(denoisers: House, shape: tuple
     assert np.abs(page.reshape(shape) - 255 * wanted).max() <= 0.51
 
 
-def test_the_colours_are_told_their_own_share_of_the_noise(denoisers: House) -> None:
+def test_the_colours_are_told_their_own_share_of_the_noise(denoisers: LiveServer) -> None:
     sent = photo(40, 50)
     planes = opponent.to_planes(np.float32(sent / 255)) - 0.1 * opponent.noise(3)[:, None, None]
     wanted = np.clip(opponent.to_picture(planes), 0, 1)
@@ -69,21 +69,21 @@ def test_the_colours_are_told_their_own_share_of_the_noise(denoisers: House) -> 
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_white_noise_is_found_as_strong_as_it_is(denoisers: House, channels: int) -> None:
+def test_white_noise_is_found_as_strong_as_it_is(denoisers: LiveServer, channels: int) -> None:
     flat = 0.5 + 0.1 * np.random.default_rng(1).normal(size=(1, 140, 160, channels))
     result = answered(send(denoisers, flat.astype(np.float32), "model=still"))["results"][0]
     assert result["estimated"]
     assert result["sigma_255"] == pytest.approx(25.5, rel=0.03)
 
 
-def test_a_grey_photo_in_three_equal_colours_has_the_noise_of_its_brightness(denoisers: House) -> None:
+def test_a_grey_photo_in_three_equal_colours_has_the_noise_of_its_brightness(denoisers: LiveServer) -> None:
     flat = 0.5 + 0.1 * np.random.default_rng(1).normal(size=(1, 140, 160, 1)).repeat(3, axis=3)
     reply = send(denoisers, flat.astype(np.float32), "model=darker", accept=NPY)
     assert float(str(reply.header("x-sigma-255"))) == pytest.approx(25.5, rel=0.03)
     np.testing.assert_allclose(rows_of(reply), np.clip(flat - 0.1, 0, 1), atol=0.01)
 
 
-def test_the_noise_may_be_told_of_each_photo(denoisers: House) -> None:
+def test_the_noise_may_be_told_of_each_photo(denoisers: LiveServer) -> None:
     sent = [photo(40, 50, 1), photo(20, 90, 1)]
     body = {"images": [text(encode_png(one)) for one in sent], "model": "darker", "sigma_255": [51, 0]}
     results = answered(ask(denoisers, PATH, body))["results"]
@@ -92,7 +92,7 @@ def test_the_noise_may_be_told_of_each_photo(denoisers: House) -> None:
     assert [(result["sigma_255"], result["estimated"]) for result in results] == [(51, False), (0, False)]
 
 
-def test_every_form_of_body_is_read_the_same(denoisers: House) -> None:
+def test_every_form_of_body_is_read_the_same(denoisers: LiveServer) -> None:
     sent = photo(33, 40)
     whole = answered(ask(denoisers, PATH, {"image": text(encode_png(sent)), "model": "blur"}))
     nested = answered(ask(denoisers, PATH, {"image": sent.tolist(), "model": "blur"}))
@@ -106,7 +106,7 @@ def test_every_form_of_body_is_read_the_same(denoisers: House) -> None:
     np.testing.assert_array_equal(opened(in_lists["results"][0]["image"]), grey[..., 0])
 
 
-def test_a_photo_is_turned_upright_and_laid_on_white(denoisers: House) -> None:
+def test_a_photo_is_turned_upright_and_laid_on_white(denoisers: LiveServer) -> None:
     sent = photo(20, 30)
     file = io.BytesIO()
     exif = Image.Exif()
@@ -124,7 +124,7 @@ def test_a_photo_is_turned_upright_and_laid_on_white(denoisers: House) -> None:
     assert (page[:, 15:] == 255).all()
 
 
-def test_photos_of_several_sizes_stand_on_one_page_and_not_in_one_array(denoisers: House) -> None:
+def test_photos_of_several_sizes_stand_on_one_page_and_not_in_one_array(denoisers: LiveServer) -> None:
     sent = [photo(20, 30), photo(30, 20, 1)]
     body = {"images": [text(encode_png(one)) for one in sent], "model": "still"}
     page = opened(ask(denoisers, PATH, body, "columns=2", accept=PNG).body)
@@ -138,13 +138,13 @@ def test_photos_of_several_sizes_stand_on_one_page_and_not_in_one_array(denoiser
 
 
 @pytest.mark.parametrize("accept", [JSON, PNG, NPY])
-def test_a_photo_gives_the_same_bytes_again(denoisers: House, accept: str) -> None:
+def test_a_photo_gives_the_same_bytes_again(denoisers: LiveServer, accept: str) -> None:
     first, again = (send(denoisers, photo(70, 90), "model=blur", accept=accept) for _ in range(2))
     assert first.status == 200
     assert first.body == again.body
 
 
-def test_photos_of_more_pixels_than_the_limit_are_refused(denoisers: House) -> None:
+def test_photos_of_more_pixels_than_the_limit_are_refused(denoisers: LiveServer) -> None:
     answered(ask(denoisers, PATH, encode_png(np.zeros((150, 200), np.uint8)), "model=still", kind=PNG))
     for value, kind, subject in (
         (encode_png(np.zeros((151, 200), np.uint8)), PNG, "body"),
@@ -157,25 +157,25 @@ def test_photos_of_more_pixels_than_the_limit_are_refused(denoisers: House) -> N
 
 
 @pytest.mark.parametrize("shape", [(3, 50), (2, 3, 50, 1), (2, 50, 50, 2), (2, 2, 9, 9, 1), (50,)])
-def test_rows_that_are_no_photos_are_told_so(denoisers: House, shape: tuple[int, ...]) -> None:
+def test_rows_that_are_no_photos_are_told_so(denoisers: LiveServer, shape: tuple[int, ...]) -> None:
     told = ask(denoisers, PATH, encode_npy(np.zeros(shape, np.uint8)), "model=still", kind=NPY).problem(422)
     assert told["expected"] == "(rows, height, width, 1 or 3), at least 4x4"
     assert told["got"] == f"shape {shape}"
 
 
 @pytest.mark.parametrize("pixels", [[[0] * 9] * 3, [[]], [], [[0, 1], [2]], [[0] * 5000] * 4])
-def test_nested_pixels_that_are_no_photo_are_told_so(denoisers: House, pixels: Any) -> None:
+def test_nested_pixels_that_are_no_photo_are_told_so(denoisers: LiveServer, pixels: Any) -> None:
     told = ask(denoisers, PATH, {"image": pixels, "model": "still"}).problem(422)
     assert told["subject"] == "body.image"
     assert "4 to 4096 rows" in told["expected"]
 
 
-def later(house: House, body: bytes, query: str) -> socket.socket:
+def later(house: LiveServer, body: bytes, query: str) -> socket.socket:
     return post(house, f"{PATH}?{query}", body, kind=NPY)
 
 
 @pytest.fixture
-def gate(denoisers: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+def gate(denoisers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made = Gate(denoisers, "still", monkeypatch)
     yield made
     made.open()
@@ -186,7 +186,7 @@ TILES = len(Photo(LARGE, Plane(tile=TILE, overlap=OVERLAP)))
 RUNS = -(-TILES // (MAX_ROWS // 3))
 
 
-def test_of_a_large_photo_a_few_tiles_wait_at_any_time(denoisers: House, gate: Gate) -> None:
+def test_of_a_large_photo_a_few_tiles_wait_at_any_time(denoisers: LiveServer, gate: Gate) -> None:
     line = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.open()
     assert received(line).startswith(b"HTTP/1.1 200")
@@ -195,7 +195,7 @@ def test_of_a_large_photo_a_few_tiles_wait_at_any_time(denoisers: House, gate: G
     assert max(gate.waiting) <= (photos.AHEAD - 1) * MAX_ROWS
 
 
-def test_a_small_photo_does_not_wait_for_a_large_one(denoisers: House, gate: Gate) -> None:
+def test_a_small_photo_does_not_wait_for_a_large_one(denoisers: LiveServer, gate: Gate) -> None:
     large = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.wait()
     small = later(denoisers, encode_npy(photo(9, 9, 1)), "model=still&sigma_255=99")
@@ -212,11 +212,11 @@ def test_a_small_photo_does_not_wait_for_a_large_one(denoisers: House, gate: Gat
     assert len(gate.levels) >= RUNS
 
 
-def test_for_a_client_that_hung_up_nothing_more_is_run(denoisers: House, gate: Gate) -> None:
+def test_for_a_client_that_hung_up_nothing_more_is_run(denoisers: LiveServer, gate: Gate) -> None:
     line = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.wait()
     line.close()
-    gate.on_loop(denoisers.app.state.registry.get("still").hold().ended())  # before the run has ended
+    gate.on_loop(denoisers.app.state.registry.get("still").lease().ended())  # before the run has ended
     gate.open()
     send(denoisers, photo(9, 9, 1), "model=still&sigma_255=5")
     assert len(gate.rows) <= 3
@@ -233,12 +233,14 @@ def test_a_deadline_that_shows_to_be_out_of_reach_is_told_at_once(monkeypatch: p
         photos._check_pace(began=90.0, done=20, of=100, deadline=139.0)
 
 
-def test_between_its_tiles_a_photos_deadline_counts(denoisers: House, gate: Gate) -> None:
+def test_between_its_tiles_a_photos_deadline_counts(denoisers: LiveServer, gate: Gate) -> None:
     reply = send(denoisers, LARGE, "model=still&sigma_255=5", x_request_deadline_ms="300")
     assert reply.problem(504)["subject"] == "deadline"
 
 
-def test_of_large_photos_few_are_held_as_floats(denoisers: House, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_large_photos_few_are_held_as_floats(
+    denoisers: LiveServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(photos, "LARGE", 1000)
     monkeypatch.setattr(photos, "LARGE_AT_ONCE", 1)
     denoisers.app.state.registry.get("still").prepared.pop("photos", None)
@@ -255,7 +257,7 @@ def test_of_large_photos_few_are_held_as_floats(denoisers: House, gate: Gate, mo
 
 
 def test_of_pixels_that_few_bytes_have_brought_no_more_wait_than_there_is_room_for(
-    denoisers: House, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    denoisers: LiveServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(photos, "HELD", 2 * 60 * 60 - 1)
     line = later(denoisers, encode_npy(photo(60, 60)), "model=still")
@@ -268,7 +270,7 @@ def test_of_pixels_that_few_bytes_have_brought_no_more_wait_than_there_is_room_f
     answered(ask(denoisers, PATH, encode_png(photo(60, 60)), "model=still", kind=PNG))
 
 
-def test_beside_strangers_a_photo_stays_its_own(denoisers: House) -> None:
+def test_beside_strangers_a_photo_stays_its_own(denoisers: LiveServer) -> None:
     sent = [photo(60 + 3 * i, 70, 3, seed=i) for i in range(6)]
     alone = [rows_of(send(denoisers, one, "model=blur", accept=NPY)) for one in sent]
     lines = [later(denoisers, encode_npy(one), "model=blur") for one in sent]

@@ -20,7 +20,7 @@ from app.tasks.denoise.tiled_photo import Photo
 from app.tasks.denoise.unclipped import CELL, Part, unclipped
 from tests.app.coders import PNG, ask
 from tests.app.denoisers import OVERLAP, TILE
-from tests.app.live import House
+from tests.app.live import LiveServer
 from tests.app.tasks.test_denoise import PATH, send
 
 SIGMA = 25.0
@@ -39,17 +39,17 @@ def half(level: float) -> NDArray[np.float64]:
     return np.where(np.arange(SHAPE[1]) < 55, 128.0, level) * np.ones((SHAPE[0], 1))
 
 
-def found(house: House, body: bytes) -> float:
+def found(house: LiveServer, body: bytes) -> float:
     return float(str(ask(house, PATH, body, "model=still", kind=PNG, accept=PNG).header("x-sigma-255")))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("level", [0, 255, -200, 400])
-def test_on_black_or_white_the_noise_is_not_taken_for_less(denoisers: House, level: float, channels: int) -> None:
+def test_on_black_or_white_the_noise_is_not_taken_for_less(denoisers: LiveServer, level: float, channels: int) -> None:
     assert found(denoisers, encode_png(noisy(half(level), channels))) == pytest.approx(SIGMA, rel=0.03)
 
 
-def test_a_transparent_part_does_not_count(denoisers: House) -> None:
+def test_a_transparent_part_does_not_count(denoisers: LiveServer) -> None:
     opaque = np.where(np.hypot(*np.mgrid[-70:70, -80:80]) < 65, 255, 0).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(np.dstack([noisy(128, 3), opaque])).save(file, "PNG")
@@ -57,23 +57,23 @@ def test_a_transparent_part_does_not_count(denoisers: House) -> None:
 
 
 @pytest.mark.parametrize("level", [20, 30, 230])
-def test_what_is_clipped_of_noise_near_black_or_white_is_made_up_for(denoisers: House, level: float) -> None:
+def test_what_is_clipped_of_noise_near_black_or_white_is_made_up_for(denoisers: LiveServer, level: float) -> None:
     sent = noisy(level)
     assert sent.std() < 0.94 * SIGMA
     assert found(denoisers, encode_png(sent)) == pytest.approx(SIGMA, rel=0.02)
 
 
-def test_where_all_is_clipped_the_noise_that_is_left_is_told(denoisers: House) -> None:
+def test_where_all_is_clipped_the_noise_that_is_left_is_told(denoisers: LiveServer) -> None:
     left = SIGMA * sqrt(1 / 2 - 1 / (2 * pi))  # of normal noise whose upper half is gone
     assert found(denoisers, encode_png(noisy(255))) == pytest.approx(left, rel=0.03)
 
 
 @pytest.mark.parametrize("graphic", [np.full(SHAPE, 255), np.full(SHAPE, 90), np.where(half(255) > 200, 255, 0)])
-def test_a_picture_without_noise_has_none(denoisers: House, graphic: NDArray[np.int64]) -> None:
+def test_a_picture_without_noise_has_none(denoisers: LiveServer, graphic: NDArray[np.int64]) -> None:
     assert found(denoisers, encode_png(graphic.astype(np.uint8))) == pytest.approx(0, abs=1e-3)
 
 
-def test_floats_beyond_black_are_not_clipped(denoisers: House) -> None:
+def test_floats_beyond_black_are_not_clipped(denoisers: LiveServer) -> None:
     noise = SIGMA / 255 * np.random.default_rng(0).normal(size=(1, *SHAPE, 1))
     for x, wanted in ((noise, SIGMA), (half(300)[None, ..., None] / 255 + noise, SIGMA)):
         sent = x if x is noise else np.clip(x, 0, 1)

@@ -29,7 +29,7 @@ from tests.app.coders import (
     runs,
     text,
 )
-from tests.app.live import House
+from tests.app.live import LiveServer
 from tests.made_models import HIGH, LOW
 
 PATH = "/v1/generate"
@@ -39,7 +39,7 @@ def pictures_of(codes: Any, *, prior: bool = True) -> Any:
     return np.stack([banded(*levels) for levels in levels_of(codes, prior=prior)])
 
 
-def test_latents_are_decoded(coders: House) -> None:
+def test_latents_are_decoded(coders: LiveServer) -> None:
     codes = [[0.0, 1.0], [-1.5, 0.5], [2.0, -2.0]]
     answer = answered(ask(coders, PATH, {"latents": codes}))
     GenerateAnswer.model_validate(answer, strict=True)
@@ -49,12 +49,12 @@ def test_latents_are_decoded(coders: House) -> None:
     assert not {"seed", "interpolation", "grid"} & answer.keys()
 
 
-def test_whole_numbers_are_latents_too(coders: House) -> None:
+def test_whole_numbers_are_latents_too(coders: LiveServer) -> None:
     assert answered(ask(coders, PATH, {"latents": [[0, 1]]}))["results"][0]["latent"] == [0, 1]
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**53 - 1])
-def test_draws_are_of_the_seed_and_of_nothing_else(coders: House, seed: int) -> None:
+def test_draws_are_of_the_seed_and_of_nothing_else(coders: LiveServer, seed: int) -> None:
     answer = answered(ask(coders, PATH, {"n": 5, "seed": seed}))
     assert answer["seed"] == seed
     codes = np.float32([result["latent"] for result in answer["results"]])
@@ -65,7 +65,7 @@ def test_draws_are_of_the_seed_and_of_nothing_else(coders: House, seed: int) -> 
 
 
 @pytest.mark.parametrize("accept", [JSON, PNG, NPY])
-def test_the_same_seed_gives_the_same_bytes(coders: House, accept: str) -> None:
+def test_the_same_seed_gives_the_same_bytes(coders: LiveServer, accept: str) -> None:
     first, again, other = (
         ask(coders, PATH, {"n": 3, "seed": seed, "model": "five"}, accept=accept) for seed in (3, 3, 4)
     )
@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_bytes(coders: House, accept: str) -> None:
     assert first.body != other.body
 
 
-def test_a_seed_that_was_chosen_for_the_client_is_told_and_can_be_asked_for(coders: House) -> None:
+def test_a_seed_that_was_chosen_for_the_client_is_told_and_can_be_asked_for(coders: LiveServer) -> None:
     chosen = ask(coders, PATH, None, "n=2", accept=PNG)
     seed = chosen.header("x-seed")
     assert seed != ask(coders, PATH, None, "n=2", accept=PNG).header("x-seed")
@@ -83,7 +83,7 @@ def test_a_seed_that_was_chosen_for_the_client_is_told_and_can_be_asked_for(code
     assert answered(ask(coders, PATH, {"n": 2, "seed": answer["seed"]})) == answer
 
 
-def test_everything_may_stand_in_the_query(coders: House) -> None:
+def test_everything_may_stand_in_the_query(coders: LiveServer) -> None:
     whole = answered(ask(coders, PATH, {"n": 2, "seed": 5, "model": "five", "version": "1"}))
     assert answered(ask(coders, PATH, None, "n=2&seed=5&model=five&version=1")) == whole
     assert answered(ask(coders, PATH, {"n": 2, "seed": None}, "seed=5&model=five")) == whole
@@ -91,7 +91,7 @@ def test_everything_may_stand_in_the_query(coders: House) -> None:
     assert answered(empty) == whole  # there is nothing that could be of that type
 
 
-def test_the_way_between_two_latents_is_straight_without_a_prior(coders: House) -> None:
+def test_the_way_between_two_latents_is_straight_without_a_prior(coders: LiveServer) -> None:
     answer = answered(ask(coders, PATH, {"model": "plain", "between": [[0, 1], [1, 0.5]], "frames": 5}))
     assert answer["interpolation"] == "linear"
     codes = [[0, 1], [0.25, 0.875], [0.5, 0.75], [0.75, 0.625], [1, 0.5]]
@@ -99,7 +99,7 @@ def test_the_way_between_two_latents_is_straight_without_a_prior(coders: House) 
     np.testing.assert_array_equal(images(answer["results"]), pictures_of(codes, prior=False))
 
 
-def test_with_a_normal_prior_it_is_an_arc(coders: House) -> None:
+def test_with_a_normal_prior_it_is_an_arc(coders: LiveServer) -> None:
     answer = answered(ask(coders, PATH, {"between": [[2, 0], [0, 2]], "frames": 3}))
     assert answer["interpolation"] == "spherical"
     codes = [[2, 0], [math.sqrt(2), math.sqrt(2)], [0, 2]]
@@ -108,7 +108,7 @@ def test_with_a_normal_prior_it_is_an_arc(coders: House) -> None:
 
 
 @pytest.mark.parametrize("model", ["plain", "normal"])
-def test_the_way_between_two_pictures_begins_and_ends_with_them(coders: House, model: str) -> None:
+def test_the_way_between_two_pictures_begins_and_ends_with_them(coders: LiveServer, model: str) -> None:
     ends = [banded(51, 204), banded(255, 0)]
     body = {"model": model, "between": [text(encode_png(end)) for end in ends], "frames": 4}
     answer = answered(ask(coders, PATH, body))
@@ -119,7 +119,7 @@ def test_the_way_between_two_pictures_begins_and_ends_with_them(coders: House, m
         np.testing.assert_allclose([result["latent"] for result in answer["results"]], codes, atol=1e-6)
 
 
-def test_a_plane_shows_the_quantiles_of_the_prior_like_axes(coders: House) -> None:
+def test_a_plane_shows_the_quantiles_of_the_prior_like_axes(coders: LiveServer) -> None:
     answer = answered(ask(coders, PATH, {"grid": {"side": 4}}))
     assert answer["grid"] == {"side": 4, "dimensions": [0, 1]}
     codes = np.array([result["latent"] for result in answer["results"]]).reshape(4, 4, 2)
@@ -130,14 +130,14 @@ def test_a_plane_shows_the_quantiles_of_the_prior_like_axes(coders: House) -> No
     np.testing.assert_array_equal(images(answer["results"]), pictures_of(codes.reshape(16, 2)))
 
 
-def test_without_a_prior_it_goes_over_what_held_out_rows_have(coders: House) -> None:
+def test_without_a_prior_it_goes_over_what_held_out_rows_have(coders: LiveServer) -> None:
     answer = answered(ask(coders, PATH, {"model": "plain", "grid": {"side": 3}}))
     codes = np.array([result["latent"] for result in answer["results"]]).reshape(3, 3, 2)
     np.testing.assert_array_equal(codes[0, :, 0], [LOW, 0.5, HIGH])
     np.testing.assert_array_equal(codes[:, 0, 1], [HIGH, 0.5, LOW])
 
 
-def test_of_larger_latents_two_dimensions_are_shown_and_the_others_rest(coders: House) -> None:
+def test_of_larger_latents_two_dimensions_are_shown_and_the_others_rest(coders: LiveServer) -> None:
     answer = answered(ask(coders, PATH, {"model": "five", "grid": {"side": 2, "dimensions": [4, 1]}}))
     codes = np.array([result["latent"] for result in answer["results"]])
     z = 0.6744898  # the upper quartile of the normal distribution
@@ -145,7 +145,7 @@ def test_of_larger_latents_two_dimensions_are_shown_and_the_others_rest(coders: 
     np.testing.assert_allclose(codes, wanted, atol=1e-6)
 
 
-def test_pictures_come_as_a_grid_near_a_square_or_as_wide_as_asked(coders: House) -> None:
+def test_pictures_come_as_a_grid_near_a_square_or_as_wide_as_asked(coders: LiveServer) -> None:
     def shape(body: dict[str, Any], query: str = "") -> tuple[int, ...]:
         page = opened(ask(coders, PATH, body, query, accept=PNG).body)
         return (page.shape[1] + 2) // (SIDE + 2), (page.shape[0] + 2) // (SIDE + 2)
@@ -159,7 +159,7 @@ def test_pictures_come_as_a_grid_near_a_square_or_as_wide_as_asked(coders: House
     assert shape({"between": [[0, 0], [1, 1]], "frames": 7}) == (7, 1)
 
 
-def test_a_page_has_the_pictures_in_their_order(coders: House) -> None:
+def test_a_page_has_the_pictures_in_their_order(coders: LiveServer) -> None:
     codes = [[-2.0, -2.0], [-1.0, 1.0], [0.0, 0.0], [1.0, 2.0]]
     page = opened(ask(coders, PATH, {"latents": codes}, accept=PNG).body)
     made = pictures_of(codes)
@@ -168,13 +168,13 @@ def test_a_page_has_the_pictures_in_their_order(coders: House) -> None:
     assert (page[SIDE : SIDE + 2] == 255).all()
 
 
-def test_rows_are_the_pictures_before_rounding(coders: House) -> None:
+def test_rows_are_the_pictures_before_rounding(coders: LiveServer) -> None:
     rows = rows_of(ask(coders, PATH, {"latents": [[0.1, -0.1, 0, 1, 9]], "model": "five"}, accept=NPY))
     assert (rows.dtype, rows.shape) == (np.float32, (1, SIDE, SIDE, 3))
     np.testing.assert_allclose(rows[0, [0, 8, 15, 20, 31], 5, 2], [0.525, 0.475, 0.5, 0.75, 1], atol=1e-6)
 
 
-def test_the_encoder_runs_for_pictures_alone(coders: House) -> None:
+def test_the_encoder_runs_for_pictures_alone(coders: LiveServer) -> None:
     before = runs(coders, "five", "encoder"), runs(coders, "five", "decoder")
     for body in (
         {"n": 3},
@@ -190,7 +190,7 @@ def test_the_encoder_runs_for_pictures_alone(coders: House) -> None:
     assert runs(coders, "five", "encoder") == before[0] + 1
 
 
-def test_beside_strangers_pictures_stay_their_own(coders: House) -> None:
+def test_beside_strangers_pictures_stay_their_own(coders: LiveServer) -> None:
     alone = {seed: rows_of(ask(coders, PATH, {"n": 2, "seed": seed}, accept=NPY)) for seed in range(24)}
     shared = 0
     for _ in range(20):  # all of them are sent before any is answered; how many share a run is for the batcher to say
@@ -203,7 +203,7 @@ def test_beside_strangers_pictures_stay_their_own(coders: House) -> None:
     assert shared
 
 
-def _at_once(house: House, bodies: list[dict[str, Any]]) -> list[tuple[bytes, bytes]]:
+def _at_once(house: LiveServer, bodies: list[dict[str, Any]]) -> list[tuple[bytes, bytes]]:
     """(head, body) of an answer as rows to each, sent from as many connections before the first is read."""
     lines = [socket.create_connection(("127.0.0.1", house.port), timeout=20) for _ in bodies]
     try:
@@ -362,7 +362,7 @@ FAULTS: dict[str, tuple[Any, str, str, int, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("value", "query", "accept", "status", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())
 def test_what_is_wrong_is_named(
-    coders: House, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
+    coders: LiveServer, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
 ) -> None:
     told = ask(coders, PATH, value, query, accept=accept).problem(status)
     assert told["subject"] == subject
@@ -372,18 +372,18 @@ def test_what_is_wrong_is_named(
 
 
 @pytest.mark.parametrize("kind", ["image/png", "application/x-www-form-urlencoded", ""])
-def test_a_body_is_json(coders: House, kind: str) -> None:
+def test_a_body_is_json(coders: LiveServer, kind: str) -> None:
     told = coders.ask("POST", PATH, b'{"n": 1}', {"Content-Type": kind} if kind else {}).problem(415)
     assert told["subject"] == "header.content-type"
     assert told["expected"] == JSON
     assert "image/png" not in told["detail"].replace(repr(kind), "")
 
 
-def test_a_deadline_that_cannot_be_kept_is_told(coders: House) -> None:
+def test_a_deadline_that_cannot_be_kept_is_told(coders: LiveServer) -> None:
     ask(coders, PATH, {"n": 1}, x_request_deadline_ms="0").problem(504)
 
 
-def test_every_example_answers_200_as_it_stands(coders: House) -> None:
+def test_every_example_answers_200_as_it_stands(coders: LiveServer) -> None:
     document = coders.get("/openapi.json").json()
     shown = {}
     for path in ("/v1/reconstruct", PATH):
@@ -395,7 +395,7 @@ def test_every_example_answers_200_as_it_stands(coders: House) -> None:
     assert "plain: three draws from the prior" not in shown
 
 
-def test_a_full_queue_refuses_only_what_would_wait_in_it(coders: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_refuses_only_what_would_wait_in_it(coders: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = coders.app.state.registry.get("normal")._batchers["encoder"]
     monkeypatch.setattr(encoder, "max_queued_rows", 0)
     told = ask(coders, PATH, {"between": [PICTURE, PICTURE]})

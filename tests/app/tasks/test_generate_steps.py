@@ -12,34 +12,34 @@ import pytest
 from numpy.typing import NDArray
 
 from app.codecs.images.files import encode_png
-from app.core.example_commands import trials
+from app.core.example_commands import example_commands
 from app.tasks.generate.schema import GenerateAnswer
 from tests.app.coders import JSON, NPY, PNG, answered, ask, images, opened, rows_of, text
 from tests.app.drawers import COLOUR, HIGHEST, LOWEST, MEANS, SHADES, SMALL, SPREADS, arrived, denoised
-from tests.app.live import House
+from tests.app.live import LiveServer
 
 PATH = "/v1/generate"
 NOTHING = len(SHADES)  # stands for no label
 SIDES = (SMALL.height, SMALL.width)
 
 
-def drawn(house: House, **body: Any) -> NDArray[Any]:
+def drawn(house: LiveServer, **body: Any) -> NDArray[Any]:
     """The pictures as numbers, (n, H, W, C)."""
     return rows_of(ask(house, PATH, body, accept=NPY))
 
 
-def noise(house: House, n: int, seed: int) -> NDArray[np.float64]:
+def noise(house: LiveServer, n: int, seed: int) -> NDArray[np.float64]:
     """The noise that a seed begins with, read off one step without any spread to speak of: D(x) is affine in x."""
     one = np.float64(drawn(house, n=n, seed=seed, steps=1, sampler="ddim", guidance=0))
     mean, spread = MEANS[NOTHING], SPREADS[NOTHING]
     return (one - mean) * (spread**2 + HIGHEST**2) / spread**2 / HIGHEST + mean / HIGHEST
 
 
-def model_counters(house: House, model: str = "shades") -> Any:
+def model_counters(house: LiveServer, model: str = "shades") -> Any:
     return house.app.state.registry.get(model).counters["denoiser"]
 
 
-def test_the_noise_of_a_seed_is_standard_normal_and_its_own_for_each_picture(drawers: House) -> None:
+def test_the_noise_of_a_seed_is_standard_normal_and_its_own_for_each_picture(drawers: LiveServer) -> None:
     found = noise(drawers, 30, 5)
     assert abs(found.mean()) < 0.05
     assert abs(found.std() - 1) < 0.05
@@ -48,7 +48,7 @@ def test_the_noise_of_a_seed_is_standard_normal_and_its_own_for_each_picture(dra
 
 
 @pytest.mark.parametrize("sampler", ["heun", "multistep", "euler", "ddim"])
-def test_every_exact_sampler_arrives_where_the_flow_leads(drawers: House, sampler: str) -> None:
+def test_every_exact_sampler_arrives_where_the_flow_leads(drawers: LiveServer, sampler: str) -> None:
     """dx/dsigma = (x - D(x, sigma)) / sigma has a known solution for a normal distribution."""
     start = HIGHEST * noise(drawers, 4, 9)
     steps, close = {"heun": (200, 2e-3), "multistep": (32, 0.02), "euler": (64, 0.05), "ddim": (64, 0.05)}[sampler]
@@ -59,14 +59,14 @@ def test_every_exact_sampler_arrives_where_the_flow_leads(drawers: House, sample
 
 @pytest.mark.parametrize("sampler", ["ancestral", "heun", "multistep"])
 @pytest.mark.parametrize("label", range(len(SHADES)))
-def test_pictures_have_the_moments_of_their_label(drawers: House, sampler: str, label: int) -> None:
+def test_pictures_have_the_moments_of_their_label(drawers: LiveServer, sampler: str, label: int) -> None:
     steps = 400 if sampler == "ancestral" else 30  # of first order, and only in distribution
     got = drawn(drawers, n=20, label=SHADES[label], guidance=1, sampler=sampler, steps=steps, seed=1)
     assert abs(got.mean() - MEANS[label]) < 0.01
     assert abs(got.std() / SPREADS[label] - 1) < 0.1
 
 
-def test_guidance_goes_on_from_the_plain_answer_past_that_of_the_label(drawers: House) -> None:
+def test_guidance_goes_on_from_the_plain_answer_past_that_of_the_label(drawers: LiveServer) -> None:
     start = HIGHEST * noise(drawers, 2, 3)
     plain = denoised(start, HIGHEST, MEANS[NOTHING], SPREADS[NOTHING])
     told = denoised(start, HIGHEST, MEANS[0], SPREADS[0])
@@ -77,7 +77,7 @@ def test_guidance_goes_on_from_the_plain_answer_past_that_of_the_label(drawers: 
     np.testing.assert_array_equal(default, got)
 
 
-def test_labels_that_are_not_named_are_drawn_by_the_seed_and_told(drawers: House) -> None:
+def test_labels_that_are_not_named_are_drawn_by_the_seed_and_told(drawers: LiveServer) -> None:
     answer = answered(ask(drawers, PATH, {"n": 40, "seed": 5, "guidance": 1}))
     told = [result["label"] for result in answer["results"]]
     assert (
@@ -89,13 +89,13 @@ def test_labels_that_are_not_named_are_drawn_by_the_seed_and_told(drawers: House
     assert named["results"] == answer["results"]
 
 
-def test_guidance_of_0_draws_without_a_label_and_says_so(drawers: House) -> None:
+def test_guidance_of_0_draws_without_a_label_and_says_so(drawers: LiveServer) -> None:
     for asked in ({}, {"label": "dark"}):
         answer = answered(ask(drawers, PATH, {"n": 2, "seed": 3, "steps": 1, "guidance": 0, **asked}))
         assert [result["label"] for result in answer["results"]] == [None, None]
 
 
-def test_guidance_asks_for_every_row_twice_and_without_a_label_once(drawers: House) -> None:
+def test_guidance_asks_for_every_row_twice_and_without_a_label_once(drawers: LiveServer) -> None:
     counters = model_counters(drawers)
     for asked, rows in (({"label": 1}, 2), ({"label": 1, "guidance": 1}, 1), ({}, 2), ({"label": 1, "guidance": 0}, 1)):
         runs, before = counters.runs, sum(rows * runs for rows, runs in enumerate(counters.runs_of_rows))
@@ -105,7 +105,7 @@ def test_guidance_asks_for_every_row_twice_and_without_a_label_once(drawers: Hou
         assert sum(rows * runs for rows, runs in enumerate(counters.runs_of_rows)) - before == 6 * 3 * rows
 
 
-def test_the_answer_says_how_it_was_drawn(drawers: House) -> None:
+def test_the_answer_says_how_it_was_drawn(drawers: LiveServer) -> None:
     answer = answered(ask(drawers, PATH, {"labels": ["dark", 2], "seed": 8}))
     GenerateAnswer.model_validate(answer, strict=True)
     told = {name: answer[name] for name in ("seed", "sampler", "steps", "evaluations", "guidance")}
@@ -121,7 +121,7 @@ def test_the_answer_says_how_it_was_drawn(drawers: House) -> None:
     )
 
 
-def test_a_model_without_labels_and_with_its_channels_first(drawers: House) -> None:
+def test_a_model_without_labels_and_with_its_channels_first(drawers: LiveServer) -> None:
     answer = answered(ask(drawers, PATH, {"model": "colours", "n": 2, "seed": 4}))
     assert (answer["sampler"], answer["steps"], answer["guidance"]) == ("ddim", 5, None)
     assert "label" not in answer["results"][0]
@@ -130,7 +130,7 @@ def test_a_model_without_labels_and_with_its_channels_first(drawers: House) -> N
 
 @pytest.mark.parametrize("sampler", ["ancestral", "heun", "multistep", "consistency"])
 @pytest.mark.parametrize("accept", [JSON, PNG, NPY])
-def test_the_same_seed_gives_the_same_bytes(drawers: House, accept: str, sampler: str) -> None:
+def test_the_same_seed_gives_the_same_bytes(drawers: LiveServer, accept: str, sampler: str) -> None:
     body = {"n": 3, "sampler": sampler, "steps": 4, "label": "middle"}
     first, again, other = (ask(drawers, PATH, {**body, "seed": seed}, accept=accept) for seed in (3, 3, 4))
     assert first.status == 200
@@ -140,12 +140,12 @@ def test_the_same_seed_gives_the_same_bytes(drawers: House, accept: str, sampler
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "consistency", "multistep"])
-def test_a_picture_of_a_seed_does_not_depend_on_how_many_there_are(drawers: House, sampler: str) -> None:
+def test_a_picture_of_a_seed_does_not_depend_on_how_many_there_are(drawers: LiveServer, sampler: str) -> None:
     many, few = (drawn(drawers, n=n, seed=21, sampler=sampler, steps=4) for n in (7, 3))
     np.testing.assert_allclose(many[:3], few, atol=1e-6)
 
 
-def test_beside_strangers_pictures_stay_their_own(drawers: House) -> None:
+def test_beside_strangers_pictures_stay_their_own(drawers: LiveServer) -> None:
     asked = [{"n": 2, "seed": s, "label": s % 3, "steps": 4 + s % 5, "sampler": "ancestral"} for s in range(12)]
     alone = [drawn(drawers, **body) for body in asked]
     counters = model_counters(drawers)
@@ -159,7 +159,7 @@ def test_beside_strangers_pictures_stay_their_own(drawers: House) -> None:
     pytest.fail("no run was ever shared")
 
 
-def at_once(house: House, bodies: list[dict[str, Any]]) -> list[bytes]:
+def at_once(house: LiveServer, bodies: list[dict[str, Any]]) -> list[bytes]:
     """Answers as rows, to requests of which all are sent before any answer is read."""
     lines = [socket.create_connection(("127.0.0.1", house.port), timeout=20) for _ in bodies]
     try:
@@ -193,7 +193,7 @@ def as_text(pixels: NDArray[np.uint8]) -> str:
     return text(encode_png(pixels))
 
 
-def test_without_strength_a_picture_stays_as_it_is_to_the_byte(drawers: House) -> None:
+def test_without_strength_a_picture_stays_as_it_is_to_the_byte(drawers: LiveServer) -> None:
     answer = answered(ask(drawers, PATH, {"init_image": as_text(CORNER), "strength": 0}))
     assert (answer["strength"], answer["evaluations"]) == (0, 0)
     np.testing.assert_array_equal(opened(answer["results"][0]["image"]), CORNER)
@@ -201,7 +201,7 @@ def test_without_strength_a_picture_stays_as_it_is_to_the_byte(drawers: House) -
     np.testing.assert_array_equal(opened(nested["image"]), CORNER)
 
 
-def test_a_picture_of_another_size_is_read_as_the_model_reads_any(drawers: House) -> None:
+def test_a_picture_of_another_size_is_read_as_the_model_reads_any(drawers: LiveServer) -> None:
     large = np.zeros((50, 40), np.uint8)
     large[5:35, 5:15] = 255  # an upright stroke, to be brought into the box and its middle
     (read,) = answered(ask(drawers, PATH, {"init_image": as_text(large), "strength": 0}))["results"]
@@ -212,7 +212,7 @@ def test_a_picture_of_another_size_is_read_as_the_model_reads_any(drawers: House
 
 
 @pytest.mark.parametrize("strength", [0.3, 0.7])
-def test_with_strength_the_flow_begins_at_the_picture_under_noise(drawers: House, strength: float) -> None:
+def test_with_strength_the_flow_begins_at_the_picture_under_noise(drawers: LiveServer, strength: float) -> None:
     sigma = (LOWEST ** (1 / 7) + strength * (HIGHEST ** (1 / 7) - LOWEST ** (1 / 7))) ** 7
     start = CORNER[None, :, :, None] / 255 + sigma * noise(drawers, 3, 6)
     got = drawn(drawers, n=3, seed=6, init_image=as_text(CORNER), strength=strength, sampler="heun", steps=200)
@@ -222,7 +222,7 @@ def test_with_strength_the_flow_begins_at_the_picture_under_noise(drawers: House
 
 @pytest.mark.parametrize("sampler", ["ancestral", "heun", "multistep", "consistency"])
 @pytest.mark.parametrize("strength", [0.5, 1])
-def test_what_the_mask_leaves_black_is_kept_to_the_byte(drawers: House, sampler: str, strength: float) -> None:
+def test_what_the_mask_leaves_black_is_kept_to_the_byte(drawers: LiveServer, sampler: str, strength: float) -> None:
     body = {"init_image": as_text(CORNER), "mask": as_text(BELOW), "seed": 2, "n": 3, "strength": strength}
     body |= {"sampler": sampler, "steps": 4, "label": "light"}
     known = BELOW == 0
@@ -235,7 +235,7 @@ def test_what_the_mask_leaves_black_is_kept_to_the_byte(drawers: House, sampler:
     np.testing.assert_array_equal(alone[known], CORNER[known])
 
 
-def test_beside_a_mask_levels_are_come_back_to(drawers: House) -> None:
+def test_beside_a_mask_levels_are_come_back_to(drawers: LiveServer) -> None:
     body = {"init_image": as_text(CORNER), "mask": as_text(BELOW), "seed": 2}
     counters = model_counters(drawers)
     for asked, sampler, visits, evaluations in (
@@ -252,7 +252,7 @@ def test_beside_a_mask_levels_are_come_back_to(drawers: House) -> None:
     assert "visits" not in answered(ask(drawers, PATH, {"init_image": as_text(CORNER)}))
 
 
-def test_a_mask_has_its_channels_where_the_model_has_them(drawers: House) -> None:
+def test_a_mask_has_its_channels_where_the_model_has_them(drawers: LiveServer) -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (COLOUR.height, COLOUR.width, 3), np.uint8)
     mask = np.zeros((COLOUR.height, COLOUR.width), np.uint8)
@@ -263,7 +263,7 @@ def test_a_mask_has_its_channels_where_the_model_has_them(drawers: House) -> Non
     assert (made[:, 2:] != picture[:, 2:]).mean() > 0.9
 
 
-def test_the_forward_chain_begins_with_the_picture_and_ends_in_noise(drawers: House) -> None:
+def test_the_forward_chain_begins_with_the_picture_and_ends_in_noise(drawers: LiveServer) -> None:
     runs = model_counters(drawers, "colours").runs
     grey = np.full((COLOUR.height, COLOUR.width, 3), 128, np.uint8)
     body = {"model": "colours", "init_image": as_text(grey), "forward": 6, "seed": 1}
@@ -375,7 +375,7 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("body", "status", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())
 def test_what_is_wrong_is_named(
-    drawers: House, body: dict[str, Any], status: int, subject: str, words: tuple[str, ...]
+    drawers: LiveServer, body: dict[str, Any], status: int, subject: str, words: tuple[str, ...]
 ) -> None:
     told = ask(drawers, PATH, body).problem(status)
     assert told["subject"] == subject
@@ -384,7 +384,7 @@ def test_what_is_wrong_is_named(
         assert word in everything
 
 
-def test_every_example_answers_200_as_it_stands(drawers: House) -> None:
+def test_every_example_answers_200_as_it_stands(drawers: LiveServer) -> None:
     document = drawers.get("/openapi.json").json()
     shown = document["paths"][PATH]["post"]["requestBody"]["content"][JSON]["examples"]
     for name, example in shown.items():
@@ -394,7 +394,7 @@ def test_every_example_answers_200_as_it_stands(drawers: House) -> None:
     assert {name.partition(":")[0] for name in shown} == {"shades", "colours", "waves", "kinds"}
 
 
-def test_the_document_has_the_limits_of_the_models(drawers: House) -> None:
+def test_the_document_has_the_limits_of_the_models(drawers: LiveServer) -> None:
     document = drawers.get("/openapi.json").json()
     body = document["components"]["schemas"]["GenerateRequest"]["properties"]
     assert set(body["sampler"]["enum"]) == {"multistep", "heun", "ancestral", "consistency", "euler", "ddim"}
@@ -406,7 +406,7 @@ def test_the_document_has_the_limits_of_the_models(drawers: House) -> None:
     ]
 
 
-def test_the_card_tells_of_labels_samplers_and_guidance(drawers: House) -> None:
+def test_the_card_tells_of_labels_samplers_and_guidance(drawers: LiveServer) -> None:
     card = drawers.get("/v1/models/shades").json()
     assert card["labels"] == list(SHADES)
     assert card["sampling"]["guidance"] == {"weight": 1.5, "max_weight": 8.0}
@@ -416,9 +416,9 @@ def test_the_card_tells_of_labels_samplers_and_guidance(drawers: House) -> None:
 
 
 @pytest.mark.parametrize("model", ["shades", "colours", "waves", "kinds"])
-def test_the_first_requests_that_are_shown_are_answered(drawers: House, model: str) -> None:
+def test_the_first_requests_that_are_shown_are_answered(drawers: LiveServer, model: str) -> None:
     manifest = drawers.app.state.registry.get(model).manifest
-    lines = trials(manifest, "")
+    lines = example_commands(manifest, "")
     kinds = [PNG] if model in ("waves", "kinds") else [PNG, "text/event-stream"]
     for line, kind in zip(lines, kinds, strict=True):
         accept, path = re.fullmatch(r"curl (?:-N )?-X POST -H 'Accept: (.*?)' '(.*?)'.*", line).groups()  # type: ignore[union-attr]

@@ -20,7 +20,7 @@ from app.core.manifest import Tensors
 from app.engine.batcher import Batcher
 from tests.app.coders import JSON, answered, ask, opened
 from tests.app.drawers import HIGHEST, MEANS, SHADES, SMALL, SPREADS, denoised, make_denoiser_folder
-from tests.app.live import House, open_house
+from tests.app.live import LiveServer, open_server
 from tests.app.tasks.test_generate_steps import BELOW, CORNER, PATH, as_text, noise
 from tests.app.web.test_event_stream import parsed
 
@@ -56,7 +56,7 @@ class Gate:
 
 
 @pytest.fixture
-def gate(drawers: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+def gate(drawers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     batcher = drawers.app.state.registry.get("shades")._batchers["denoiser"]
     made = Gate(batcher)
     monkeypatch.setattr(batcher, "_inline_s", 0.0)  # in its thread: a gate would hold up the event loop
@@ -73,7 +73,7 @@ def until(condition: Callable[[], bool]) -> None:
         sleep(0)  # gives the other thread its turn
 
 
-def begin(house: House, body: dict[str, Any], accept: str = EVENTS) -> socket.socket:
+def begin(house: LiveServer, body: dict[str, Any], accept: str = EVENTS) -> socket.socket:
     line = socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE_S)
     content = json.dumps(body).encode()
     head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\nContent-Type: {JSON}\r\n"
@@ -90,7 +90,7 @@ def read_event(response: http.client.HTTPResponse) -> tuple[str, Any]:
 
 
 def test_every_step_shows_what_is_seen_through_the_noise_and_the_result_is_the_answer(
-    drawers: House, gate: Gate
+    drawers: LiveServer, gate: Gate
 ) -> None:
     body = {"seed": 5, "n": 2, "steps": 3, "sampler": "ddim", "label": "dark"}
     with begin(drawers, body) as line, http.client.HTTPResponse(line) as response:
@@ -119,12 +119,12 @@ def test_every_step_shows_what_is_seen_through_the_noise_and_the_result_is_the_a
     np.testing.assert_array_equal(last[:, : SMALL.width], opened(result["results"][0]["image"]))
 
 
-def noise_of(house: House, gate: Gate, n: int, seed: int) -> NDArray[np.float64]:
+def noise_of(house: LiveServer, gate: Gate, n: int, seed: int) -> NDArray[np.float64]:
     gate.let(1)
     return noise(house, n, seed)
 
 
-def test_a_preview_has_the_known_pixels(drawers: House, gate: Gate) -> None:
+def test_a_preview_has_the_known_pixels(drawers: LiveServer, gate: Gate) -> None:
     gate.open()
     body = {"init_image": as_text(CORNER), "mask": as_text(BELOW), "steps": 2}
     events = parsed(ask(drawers, PATH, body, accept=EVENTS).body)
@@ -141,7 +141,7 @@ def test_a_preview_has_the_known_pixels(drawers: House, gate: Gate) -> None:
         {"init_image": as_text(CORNER), "forward": 4, "seed": 1},
     ],
 )
-def test_without_steps_there_is_the_result_alone(drawers: House, body: dict[str, Any]) -> None:
+def test_without_steps_there_is_the_result_alone(drawers: LiveServer, body: dict[str, Any]) -> None:
     reply = ask(drawers, PATH, body, accept=EVENTS)
     assert (reply.header("content-type") or "").startswith(EVENTS)
     ((name, result),) = parsed(reply.body)
@@ -149,7 +149,7 @@ def test_without_steps_there_is_the_result_alone(drawers: House, body: dict[str,
     assert result == answered(ask(drawers, PATH, body))
 
 
-def test_bad_input_and_deadlines_have_their_status_in_a_stream_too(drawers: House) -> None:
+def test_bad_input_and_deadlines_have_their_status_in_a_stream_too(drawers: LiveServer) -> None:
     assert ask(drawers, PATH, {"n": 1, "steps": 99}, accept=EVENTS).problem(422)["subject"] == "steps"
     mask = {"init_image": as_text(CORNER), "mask": as_text(BELOW[:8])}
     assert ask(drawers, PATH, mask, accept=EVENTS).problem(422)["subject"] == "mask"
@@ -158,7 +158,7 @@ def test_bad_input_and_deadlines_have_their_status_in_a_stream_too(drawers: Hous
 
 
 @pytest.mark.parametrize("accept", [EVENTS, JSON])
-def test_a_client_that_hangs_up_stops_at_its_next_step(drawers: House, gate: Gate, accept: str) -> None:
+def test_a_client_that_hangs_up_stops_at_its_next_step(drawers: LiveServer, gate: Gate, accept: str) -> None:
     counters = drawers.app.state.registry.get("shades").counters["denoiser"]
     before = counters.cancelled_running + counters.cancelled_queued
     with begin(drawers, {"n": 1, "sampler": "ancestral", "steps": 1000, "guidance": 0}, accept):
@@ -175,7 +175,7 @@ def test_a_client_that_hangs_up_stops_at_its_next_step(drawers: House, gate: Gat
     assert gate.rows == [1, 1, 1, 1, 2, 2]
 
 
-def test_a_deadline_that_passes_ends_it_at_its_next_step(drawers: House, gate: Gate) -> None:
+def test_a_deadline_that_passes_ends_it_at_its_next_step(drawers: LiveServer, gate: Gate) -> None:
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(
             ask,
@@ -194,7 +194,7 @@ def test_a_deadline_that_passes_ends_it_at_its_next_step(drawers: House, gate: G
     assert gate.rows == [1, 2]
 
 
-def test_steps_of_two_requests_share_runs(drawers: House, gate: Gate) -> None:
+def test_steps_of_two_requests_share_runs(drawers: LiveServer, gate: Gate) -> None:
     """One has come first; the other joins at the next step, at its own level of noise."""
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, drawers, PATH, {"n": 1, "steps": 6, "seed": 1, "guidance": 0})
@@ -216,7 +216,7 @@ def test_steps_of_two_requests_share_runs(drawers: House, gate: Gate) -> None:
             assert np.abs(opened(result["image"]).astype(int) - opened(wanted["image"])).max() <= 1
 
 
-def test_a_full_queue_answers_429_in_a_stream_too(drawers: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_answers_429_in_a_stream_too(drawers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     batcher = drawers.app.state.registry.get("shades")._batchers["denoiser"]
     monkeypatch.setattr(batcher, "max_queued_rows", 0)
     told = ask(drawers, PATH, {"n": 1}, accept=EVENTS)
@@ -224,7 +224,7 @@ def test_a_full_queue_answers_429_in_a_stream_too(drawers: House, monkeypatch: p
     assert told.header("retry-after")
 
 
-def test_a_picture_under_a_stream_may_be_base64_or_nested(drawers: House) -> None:
+def test_a_picture_under_a_stream_may_be_base64_or_nested(drawers: LiveServer) -> None:
     for picture in (as_text(CORNER), CORNER.tolist()):
         events = parsed(ask(drawers, PATH, {"init_image": picture, "strength": 0.2}, accept=EVENTS).body)
         assert events[-1][0] == "result"
@@ -234,7 +234,7 @@ def test_a_model_that_is_unloaded_goes_on_to_the_end_of_its_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_denoiser_folder(tmp_path, "shades")
-    with open_house(tmp_path, model_control=True, poll_s=0) as house:
+    with open_server(tmp_path, model_control=True, poll_s=0) as house:
         batcher = house.app.state.registry.get("shades")._batchers["denoiser"]
         gate = Gate(batcher)
         monkeypatch.setattr(batcher, "_inline_s", 0.0)

@@ -11,7 +11,7 @@ from app.core.sampling.latents import between, draw, plane
 from app.tasks.generate.schema import GenerateAnswer
 from tests.app.coders import NPY, answered, ask, images, rows_of, runs
 from tests.app.drawers import LATENT, SHADES, SMALL, generated
-from tests.app.live import House
+from tests.app.live import LiveServer
 
 PATH = "/v1/generate"
 
@@ -27,7 +27,7 @@ def near(got: Any, wanted: Any) -> None:
     assert np.abs(np.int16(got) - np.int16(wanted)).max() <= 1
 
 
-def test_a_generator_draws_from_the_seed(drawers: House) -> None:
+def test_a_generator_draws_from_the_seed(drawers: LiveServer) -> None:
     answer = answered(ask(drawers, PATH, {"model": "waves", "n": 5, "seed": 7}))
     GenerateAnswer.model_validate(answer, strict=True)
     latents = draw(5, LATENT, 7)
@@ -38,13 +38,13 @@ def test_a_generator_draws_from_the_seed(drawers: House) -> None:
     assert not {"sampler", "steps", "guidance"} & answer.keys()
 
 
-def test_it_is_asked_once_for_all_pictures(drawers: House) -> None:
+def test_it_is_asked_once_for_all_pictures(drawers: LiveServer) -> None:
     before = runs(drawers, "waves", "generator")
     answered(ask(drawers, PATH, {"model": "waves", "n": 9}))
     assert runs(drawers, "waves", "generator") == before + 1
 
 
-def test_a_label_is_named_or_numbered_for_all_or_for_each(drawers: House) -> None:
+def test_a_label_is_named_or_numbered_for_all_or_for_each(drawers: LiveServer) -> None:
     latents = draw(3, LATENT, 4)
     for asked, labels in (
         ({"label": "light", "n": 3}, [2, 2, 2]),
@@ -57,14 +57,14 @@ def test_a_label_is_named_or_numbered_for_all_or_for_each(drawers: House) -> Non
         near(images(answer["results"]), pictures(latents, labels))
 
 
-def test_a_label_alone_asks_for_one_picture(drawers: House) -> None:
+def test_a_label_alone_asks_for_one_picture(drawers: LiveServer) -> None:
     (one,) = answered(ask(drawers, PATH, {"model": "kinds", "label": "dark"}))["results"]
     assert one["label"] == "dark"
     (same,) = answered(ask(drawers, PATH, None, "model=kinds&label=dark"))["results"]
     assert same["label"] == "dark"
 
 
-def test_without_a_label_it_is_drawn_of_the_seed_and_told(drawers: House) -> None:
+def test_without_a_label_it_is_drawn_of_the_seed_and_told(drawers: LiveServer) -> None:
     answer = answered(ask(drawers, PATH, {"model": "kinds", "n": 40, "seed": 11}))
     labels = [result["label"] for result in answer["results"]]
     assert set(labels) == set(SHADES)
@@ -76,7 +76,7 @@ def test_without_a_label_it_is_drawn_of_the_seed_and_told(drawers: House) -> Non
 
 
 @pytest.mark.parametrize("accept", ["application/json", "image/png", NPY])
-def test_the_same_seed_gives_the_same_bytes(drawers: House, accept: str) -> None:
+def test_the_same_seed_gives_the_same_bytes(drawers: LiveServer, accept: str) -> None:
     body = {"model": "kinds", "n": 3}
     first, again, other = (ask(drawers, PATH, {**body, "seed": seed}, accept=accept) for seed in (3, 3, 4))
     assert first.status == 200
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_bytes(drawers: House, accept: str) -> None
     assert first.body != other.body
 
 
-def test_latents_are_given_with_their_labels(drawers: House) -> None:
+def test_latents_are_given_with_their_labels(drawers: LiveServer) -> None:
     latents = [[0.5, 0, 0, 0], [0, -1, 0, 2]]
     rows = rows_of(ask(drawers, PATH, {"model": "kinds", "latents": latents, "labels": [2, 0]}, accept=NPY))
     np.testing.assert_allclose(rows, np.clip(generated(latents, SMALL, [2, 0]), 0, 1), atol=1e-6)
@@ -92,7 +92,7 @@ def test_latents_are_given_with_their_labels(drawers: House) -> None:
     np.testing.assert_allclose(rows, np.clip(generated(latents, SMALL), 0, 1), atol=1e-6)
 
 
-def test_the_way_between_two_latents_is_an_arc_and_a_plane_shows_quantiles(drawers: House) -> None:
+def test_the_way_between_two_latents_is_an_arc_and_a_plane_shows_quantiles(drawers: LiveServer) -> None:
     a, b = np.array([2, 0, 0, 0], np.float32), np.array([0, 2, 0, 0], np.float32)
     body = {"model": "kinds", "between": [a.tolist(), b.tolist()], "frames": 3, "label": "light"}
     answer = answered(ask(drawers, PATH, body))
@@ -147,14 +147,16 @@ FAULTS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 }
 
 
-def test_more_labels_than_pictures_are_made_are_told(drawers: House) -> None:
+def test_more_labels_than_pictures_are_made_are_told(drawers: LiveServer) -> None:
     told = ask(drawers, PATH, {"model": "kinds", "labels": [0] * 41}).problem(413)
     assert told["subject"] == "labels"
     assert "41 pictures, at most 40" in told["detail"]
 
 
 @pytest.mark.parametrize(("body", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_what_is_wrong_is_named(drawers: House, body: dict[str, Any], subject: str, words: tuple[str, ...]) -> None:
+def test_what_is_wrong_is_named(
+    drawers: LiveServer, body: dict[str, Any], subject: str, words: tuple[str, ...]
+) -> None:
     told = ask(drawers, PATH, body).problem(422)
     assert told["subject"] == subject
     everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
@@ -162,7 +164,7 @@ def test_what_is_wrong_is_named(drawers: House, body: dict[str, Any], subject: s
         assert word in everything
 
 
-def test_a_label_that_there_is_not_is_refused_in_the_other_protocol_too(drawers: House) -> None:
+def test_a_label_that_there_is_not_is_refused_in_the_other_protocol_too(drawers: LiveServer) -> None:
     latent = {"name": "latent", "datatype": "FP32", "shape": [1, LATENT], "data": [0.0] * LATENT}
     most = len(SHADES) - 1
     for label, status in ((0, 200), (most, 200), (most + 1, 400), (-1, 400)):

@@ -30,14 +30,14 @@ from tests.app.coders import (
     striped,
     text,
 )
-from tests.app.live import House, Reply, form
+from tests.app.live import LiveServer, Reply, form
 from tests.made_models import HIGH, LOGVAR, LOW
 
 PATH = "/v1/reconstruct"
 PICTURE = banded(51, 204)
 DATA = encode_png(PICTURE)
 
-FORMS: dict[str, Callable[[House], Reply]] = {
+FORMS: dict[str, Callable[[LiveServer], Reply]] = {
     "raw png": lambda house: ask(house, PATH, DATA, kind=PNG),
     "a file of a form": lambda house: _form(house, ("image", DATA, "a.png")),
     "base64": lambda house: ask(house, PATH, {"image": text(DATA)}),
@@ -47,13 +47,15 @@ FORMS: dict[str, Callable[[House], Reply]] = {
 }
 
 
-def _form(house: House, *parts: tuple[str, bytes] | tuple[str, bytes, str], **headers: str) -> Reply:
+def _form(house: LiveServer, *parts: tuple[str, bytes] | tuple[str, bytes, str], **headers: str) -> Reply:
     kind, body = form(*parts)
     return ask(house, PATH, body, kind=kind, **headers)
 
 
 @pytest.mark.parametrize("send", FORMS.values(), ids=FORMS.keys())
-def test_the_same_picture_gets_the_same_answer_in_every_form(coders: House, send: Callable[[House], Reply]) -> None:
+def test_the_same_picture_gets_the_same_answer_in_every_form(
+    coders: LiveServer, send: Callable[[LiveServer], Reply]
+) -> None:
     answer = answered(send(coders))
     ReconstructAnswer.model_validate(answer, strict=True)
     assert (answer["model"], answer["version"], answer["device"]) == ("plain", "1", "cpu")
@@ -64,7 +66,7 @@ def test_the_same_picture_gets_the_same_answer_in_every_form(coders: House, send
     assert "perturbed" not in result
 
 
-def test_several_pictures_are_answered_in_their_order(coders: House) -> None:
+def test_several_pictures_are_answered_in_their_order(coders: LiveServer) -> None:
     pictures = [banded(level, 255 - level) for level in (17, 34, 51)]
     pngs = [encode_png(picture) for picture in pictures]
     by_form = _form(coders, *(("image", png, f"{i}.png") for i, png in enumerate(pngs)))
@@ -74,7 +76,7 @@ def test_several_pictures_are_answered_in_their_order(coders: House) -> None:
         np.testing.assert_array_equal(images(answered(reply)["results"]), np.stack(pictures))
 
 
-def test_the_error_is_that_of_what_the_code_cannot_hold(coders: House) -> None:
+def test_the_error_is_that_of_what_the_code_cannot_hold(coders: LiveServer) -> None:
     picture = striped()
     result = answered(ask(coders, PATH, encode_png(picture), kind=PNG))["results"][0]
     np.testing.assert_allclose(result["latent"], [0.5, 0], atol=1e-6)
@@ -82,7 +84,7 @@ def test_the_error_is_that_of_what_the_code_cannot_hold(coders: House) -> None:
     assert result["error"]["psnr_db"] == pytest.approx(10 * np.log10(8), abs=1e-3)
 
 
-def test_a_perfect_reconstruction_has_no_psnr(coders: House) -> None:
+def test_a_perfect_reconstruction_has_no_psnr(coders: LiveServer) -> None:
     result = answered(ask(coders, PATH, encode_png(banded(0, 255)), kind=PNG))["results"][0]
     assert result["error"] == {"mse": 0.0, "psnr_db": None}
 
@@ -92,19 +94,19 @@ def test_a_perfect_reconstruction_has_no_psnr(coders: House) -> None:
     [(banded(0, 255), 40), (striped(), 20), (np.maximum(striped(), striped()[::-1]), 0)],
     ids=["no error", "0.125", "0.25"],
 )
-def test_an_error_is_as_unusual_as_held_out_errors_say(coders: House, picture: Any, at_least_as_bad: int) -> None:
+def test_an_error_is_as_unusual_as_held_out_errors_say(coders: LiveServer, picture: Any, at_least_as_bad: int) -> None:
     result = answered(ask(coders, PATH, encode_png(picture), kind=PNG))["results"][0]
     assert sum(error >= result["error"]["mse"] for error in ERRORS) == at_least_as_bad
     assert result["anomaly"]["p_value"] == pytest.approx((1 + at_least_as_bad) / 41)
     assert result["anomaly"]["held_out_rows"] == 40
 
 
-def test_a_model_without_held_out_errors_does_not_judge(coders: House) -> None:
+def test_a_model_without_held_out_errors_does_not_judge(coders: LiveServer) -> None:
     result = answered(ask(coders, PATH, DATA, "model=normal", kind=PNG))["results"][0]
     assert result["anomaly"] is None
 
 
-def test_a_variational_model_tells_mean_and_variance_and_decodes_the_mean(coders: House) -> None:
+def test_a_variational_model_tells_mean_and_variance_and_decodes_the_mean(coders: LiveServer) -> None:
     result = answered(ask(coders, PATH, DATA, "model=normal", kind=PNG))["results"][0]
     assert "latent" not in result
     np.testing.assert_allclose(result["mu"], [-1.2, 1.2], rtol=1e-6)
@@ -112,7 +114,7 @@ def test_a_variational_model_tells_mean_and_variance_and_decodes_the_mean(coders
     np.testing.assert_array_equal(opened(result["image"]), PICTURE)
 
 
-def test_channels_come_last_in_the_answer_wherever_the_graph_has_them(coders: House) -> None:
+def test_channels_come_last_in_the_answer_wherever_the_graph_has_them(coders: LiveServer) -> None:
     picture = banded(10, 60, 110, 160, 210)
     answer = answered(ask(coders, PATH, encode_png(picture), "model=five", kind=PNG))
     np.testing.assert_array_equal(images(answer["results"])[0], picture)
@@ -121,7 +123,7 @@ def test_channels_come_last_in_the_answer_wherever_the_graph_has_them(coders: Ho
     np.testing.assert_allclose(rows[0], picture / 255, atol=1e-6)
 
 
-def test_rows_are_the_reconstructions_before_rounding(coders: House) -> None:
+def test_rows_are_the_reconstructions_before_rounding(coders: LiveServer) -> None:
     pictures = np.stack([striped(), banded(0, 51)])
     rows = rows_of(ask(coders, PATH, encode_npy(pictures), kind=NPY, accept=NPY))
     assert (rows.dtype, rows.shape) == (np.float32, (2, SIDE, SIDE, 3))
@@ -129,7 +131,7 @@ def test_rows_are_the_reconstructions_before_rounding(coders: House) -> None:
     np.testing.assert_allclose(rows[1, -1], 0.2, atol=1e-6)
 
 
-def test_one_picture_comes_back_as_itself_and_several_as_a_grid(coders: House) -> None:
+def test_one_picture_comes_back_as_itself_and_several_as_a_grid(coders: LiveServer) -> None:
     reply = ask(coders, PATH, DATA, kind=PNG, accept=PNG)
     assert (reply.status, reply.header("content-type")) == (200, PNG)
     np.testing.assert_array_equal(opened(reply.body), PICTURE)
@@ -142,7 +144,7 @@ def test_one_picture_comes_back_as_itself_and_several_as_a_grid(coders: House) -
     assert page.shape == (SIDE, 3 * SIDE + 4, 3)
 
 
-def test_pairs_show_each_input_above_its_output(coders: House) -> None:
+def test_pairs_show_each_input_above_its_output(coders: LiveServer) -> None:
     page = opened(ask(coders, PATH, encode_png(striped()), "layout=pairs", kind=PNG, accept=PNG).body)
     assert page.shape == (2 * SIDE + 2, SIDE, 3)
     np.testing.assert_array_equal(page[:SIDE], striped())
@@ -153,7 +155,7 @@ def test_pairs_show_each_input_above_its_output(coders: House) -> None:
 
 
 @pytest.mark.parametrize("model", ["plain", "normal"])
-def test_one_number_of_the_code_can_be_moved(coders: House, model: str) -> None:
+def test_one_number_of_the_code_can_be_moved(coders: LiveServer, model: str) -> None:
     by = [-1.0, 0.0, 2.0]
     body = {"image": text(DATA), "model": model, "perturb": {"dimension": 1, "by": by}}
     result = answered(ask(coders, PATH, body))["results"][0]
@@ -166,7 +168,7 @@ def test_one_number_of_the_code_can_be_moved(coders: House, model: str) -> None:
         np.testing.assert_array_equal(opened(png), banded(upper, lower))
 
 
-def test_moved_codes_are_a_row_of_each_picture(coders: House) -> None:
+def test_moved_codes_are_a_row_of_each_picture(coders: LiveServer) -> None:
     pictures = [banded(51, 51), banded(102, 102)]
     pngs = [text(encode_png(picture)) for picture in pictures]
     body = {"images": pngs, "perturb": {"dimension": 0, "by": [0, 1, -1, 2]}}
@@ -181,13 +183,13 @@ def test_moved_codes_are_a_row_of_each_picture(coders: House) -> None:
     np.testing.assert_allclose(rows[:, :, -1, 0, 0], [[0.2] * 4, [0.4] * 4], rtol=1e-6)
 
 
-def test_a_code_that_was_told_decodes_to_the_same_bytes(coders: House) -> None:
+def test_a_code_that_was_told_decodes_to_the_same_bytes(coders: LiveServer) -> None:
     result = answered(ask(coders, PATH, encode_png(banded(77, 131)), kind=PNG))["results"][0]
     again = answered(ask(coders, "/v1/generate", {"latents": [result["latent"]], "model": "plain"}))
     assert again["results"][0] == {"image": result["image"], "latent": result["latent"]}
 
 
-def test_both_graphs_run_once_and_their_time_is_told(coders: House) -> None:
+def test_both_graphs_run_once_and_their_time_is_told(coders: LiveServer) -> None:
     before = [runs(coders, "plain", graph) for graph in ("encoder", "decoder")]
     reply = ask(coders, PATH, encode_npy(np.stack([PICTURE] * 3)), kind=NPY)
     assert [runs(coders, "plain", graph) for graph in ("encoder", "decoder")] == [n + 1 for n in before]
@@ -197,7 +199,7 @@ def test_both_graphs_run_once_and_their_time_is_told(coders: House) -> None:
     assert timing.endswith('"batch of 3"')
 
 
-def test_more_pictures_than_one_run_takes_are_split_and_joined(coders: House) -> None:
+def test_more_pictures_than_one_run_takes_are_split_and_joined(coders: LiveServer) -> None:
     levels = np.linspace(0, 255, MOST).astype(np.uint8)  # the model runs 8 at a time
     rows = rows_of(ask(coders, PATH, encode_npy(np.stack([banded(k, 255 - k) for k in levels])), kind=NPY, accept=NPY))
     np.testing.assert_allclose(rows[:, 0, 0, 0], levels / 255, atol=1e-6)
@@ -295,7 +297,7 @@ FAULTS: dict[str, tuple[Any, str, str, int, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("value", "query", "accept", "status", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())
 def test_what_is_wrong_is_named(
-    coders: House, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
+    coders: LiveServer, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
 ) -> None:
     kind = PNG if isinstance(value, bytes) else JSON
     told = ask(coders, PATH, value, query, kind=kind, accept=accept).problem(status)
@@ -305,12 +307,12 @@ def test_what_is_wrong_is_named(
         assert word in everything
 
 
-def test_nothing_is_run_for_a_request_that_is_refused(coders: House) -> None:
+def test_nothing_is_run_for_a_request_that_is_refused(coders: LiveServer) -> None:
     before = [runs(coders, "plain", graph) for graph in ("encoder", "decoder")]
     ask(coders, PATH, {"image": TEXT, "perturb": {"dimension": 2, "by": [1]}}).problem(422)
     ask(coders, PATH, {"images": [TEXT] * 8, "perturb": {"dimension": 0, "by": [0] * 5}}).problem(413)
     assert [runs(coders, "plain", graph) for graph in ("encoder", "decoder")] == before
 
 
-def test_a_deadline_that_cannot_be_kept_is_told(coders: House) -> None:
+def test_a_deadline_that_cannot_be_kept_is_told(coders: LiveServer) -> None:
     ask(coders, PATH, DATA, kind=PNG, x_request_deadline_ms="0").problem(504)

@@ -12,7 +12,7 @@ import pytest
 
 from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
-from tests.app.live import House, Reply, form, grey
+from tests.app.live import LiveServer, Reply, form, grey
 from tests.made_tables import GRADE, ROWS, SCORES, grades
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
@@ -24,12 +24,12 @@ RECORDS: list[dict[str, Any]] = [
 LINES = b"lectures;course;hours (h)\n4;morning;5\n12;online;20\n1;evening;NA\n"
 
 
-def ask(house: House, value: Any, query: str = "", kind: str = JSON, **headers: str) -> Reply:
+def ask(house: LiveServer, value: Any, query: str = "", kind: str = JSON, **headers: str) -> Reply:
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
     return house.ask("POST", "/v1/regress" + (f"?{query}" if query else ""), body, {"Content-Type": kind, **headers})
 
 
-def test_values_come_with_their_unit_and_the_interval_that_is_counted_by_hand(tables: House) -> None:
+def test_values_come_with_their_unit_and_the_interval_that_is_counted_by_hand(tables: LiveServer) -> None:
     answer = ask(tables, {"instances": RECORDS, "model": "grade"}).json()
     assert (answer["model"], answer["version"], answer["target"]) == ("grade", "1", GRADE.name)
     value, scale = grades(ROWS)
@@ -47,7 +47,9 @@ def test_values_come_with_their_unit_and_the_interval_that_is_counted_by_hand(ta
 @pytest.mark.parametrize(
     ("coverage", "place"), [(0.5, 10), (0.51, 11), (0.55, 11), (0.75, 15), (0.9, 18), (0.94, 19), (0.95, 19)]
 )
-def test_an_interval_takes_the_score_that_its_coverage_asks_for(tables: House, coverage: float, place: int) -> None:
+def test_an_interval_takes_the_score_that_its_coverage_asks_for(
+    tables: LiveServer, coverage: float, place: int
+) -> None:
     (value,), (scale,) = grades(ROWS[:1])
     for query, body in ((f"coverage={coverage}", {}), ("", {"coverage": coverage})):
         (result,) = ask(tables, {"instances": RECORDS[:1], "model": "grade", **body}, query).json()["results"]
@@ -57,7 +59,7 @@ def test_an_interval_takes_the_score_that_its_coverage_asks_for(tables: House, c
         assert result["value"] == pytest.approx(value, rel=1e-6)
 
 
-def test_few_scores_promise_less_by_themselves(tables: House) -> None:
+def test_few_scores_promise_less_by_themselves(tables: LiveServer) -> None:
     (result,) = ask(tables, {"instances": RECORDS[:1], "model": "unsure"}).json()["results"]
     assert result["interval"]["coverage"] == pytest.approx(2 / 3)
     assert result["interval"]["high"] == pytest.approx(sum(grades(ROWS[:1])[i][0] * (1, 2.0)[i] for i in (0, 1)))
@@ -66,7 +68,7 @@ def test_few_scores_promise_less_by_themselves(tables: House) -> None:
     assert ask(tables, {"instances": RECORDS[:1], "model": "unsure", "coverage": 0.6666}).status == 200
 
 
-def test_a_model_without_scores_gives_values_alone(tables: House) -> None:
+def test_a_model_without_scores_gives_values_alone(tables: LiveServer) -> None:
     (result,) = ask(tables, {"instances": RECORDS[:1], "model": "bare"}).json()["results"]
     assert result["interval"] is None
     assert result["value"] == pytest.approx(grades(ROWS[:1])[0][0])
@@ -75,21 +77,21 @@ def test_a_model_without_scores_gives_values_alone(tables: House) -> None:
     assert "no held-out scores" in told["detail"]
 
 
-def test_values_of_rows_that_training_never_saw_are_told(tables: House) -> None:
+def test_values_of_rows_that_training_never_saw_are_told(tables: LiveServer) -> None:
     rows = [{"lectures": 4, "hours": "1e3 h", "course": "morning"}]
     (result,) = ask(tables, {"instances": rows, "model": "grade"}).json()["results"]
     assert result["value"] == pytest.approx(104)
     assert result["outside"] == [{"feature": "hours", "value": 1000.0, "low": 0.0, "high": 20.0, "unit": "h"}]
 
 
-def test_csv_and_npy_are_answered_as_json_is(tables: House) -> None:
+def test_csv_and_npy_are_answered_as_json_is(tables: LiveServer) -> None:
     results = ask(tables, {"instances": RECORDS, "model": "grade"}).json()["results"]
     by_csv = ask(tables, LINES, "model=grade", CSV)
     by_npy = ask(tables, encode_npy(ROWS), "model=grade", NPY)
     assert by_csv.json()["results"] == by_npy.json()["results"] == results
 
 
-def test_answers_come_as_csv(tables: House) -> None:
+def test_answers_come_as_csv(tables: LiveServer) -> None:
     reply = ask(tables, LINES + b"4;morning;99\n", "model=grade&coverage=0.5", CSV, Accept=CSV)
     assert (reply.status, reply.header("content-type")) == (200, CSV)
     rows = list(csv.DictReader(io.StringIO(reply.body.decode(), newline="")))
@@ -102,7 +104,7 @@ def test_answers_come_as_csv(tables: House) -> None:
     assert [row["low [points]"] for row in csv.DictReader(io.StringIO(alone.body.decode()))] == ["", "", ""]
 
 
-def test_answers_come_as_rows_of_value_low_and_high(tables: House) -> None:
+def test_answers_come_as_rows_of_value_low_and_high(tables: LiveServer) -> None:
     got = np.load(io.BytesIO(ask(tables, LINES, "model=grade&coverage=0.95", CSV, Accept=NPY).body))
     value, scale = grades(ROWS)
     assert (got.dtype, got.shape) == (np.float32, (3, 3))
@@ -112,7 +114,7 @@ def test_answers_come_as_rows_of_value_low_and_high(tables: House) -> None:
     np.testing.assert_allclose(alone[:, 0], value, rtol=1e-6)
 
 
-def test_pictures_are_answered_by_a_model_of_pictures(tables: House) -> None:
+def test_pictures_are_answered_by_a_model_of_pictures(tables: LiveServer) -> None:
     pngs = [encode_png(grey(level)) for level in (17, 200)]
     kind, parts = form(*(("image", png, "a.png") for png in pngs))
     nested = {"images": [grey(level).tolist() for level in (17, 200)]}
@@ -149,7 +151,9 @@ WRONG: dict[str, tuple[Any, str, tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize(("value", "query", "words", "subject"), WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_is_named(tables: House, value: Any, query: str, words: tuple[str, ...], subject: str) -> None:
+def test_what_is_wrong_is_named(
+    tables: LiveServer, value: Any, query: str, words: tuple[str, ...], subject: str
+) -> None:
     told = ask(tables, value, query).problem(422)
     everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
     for word in words:
@@ -157,14 +161,14 @@ def test_what_is_wrong_is_named(tables: House, value: Any, query: str, words: tu
     assert told["subject"] == subject
 
 
-def test_a_row_too_far_outside_for_an_answer_is_named(tables: House) -> None:
+def test_a_row_too_far_outside_for_an_answer_is_named(tables: LiveServer) -> None:
     told = ask(tables, {"instances": [[4, 5, "online"], [-3e38, 21, "online"]], "model": "steep"}).problem(422)
     assert told["subject"] == "body.instances[1].lectures"
     assert told["detail"].startswith("body.instances[1].lectures is -3e+38, for which model 'steep' has no answer")
     assert "0.0 to 12.0" in told["expected"]
 
 
-def test_the_answer_says_where_the_time_went_and_who_answered(tables: House) -> None:
+def test_the_answer_says_where_the_time_went_and_who_answered(tables: LiveServer) -> None:
     reply = ask(tables, ONE)
     timing = reply.header("server-timing") or ""
     assert [part.split(";")[0] for part in timing.split(", ")] == ["decode", "queue", "run", "rows"]

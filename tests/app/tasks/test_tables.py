@@ -13,7 +13,7 @@ import pytest
 
 from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
-from tests.app.live import House, Reply, form, grey
+from tests.app.live import LiveServer, Reply, form, grey
 from tests.made_tables import PASS, ROWS, chances
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
@@ -28,7 +28,7 @@ PNG = encode_png(grey(170))
 # Of the largest model: 100 rows of 32 x 32 x 3 pixels, each of a table's three columns with a name, a value and a unit.
 MOST_VALUES, MOST_FIELDS = 100 * 32 * 32 * 3 + 1000, 1000 + 100 + 100 * 3 * 3
 
-FORMS: dict[str, Callable[[House], Reply]] = {
+FORMS: dict[str, Callable[[LiveServer], Reply]] = {
     "records": lambda house: house.send_json({"instances": RECORDS}),
     "lists": lambda house: house.send_json({"instances": LISTS}),
     "both": lambda house: house.send_json({"instances": [RECORDS[0], [12, "20 h", "online"], RECORDS[2]]}),
@@ -44,7 +44,9 @@ FORMS: dict[str, Callable[[House], Reply]] = {
 
 
 @pytest.mark.parametrize("ask", FORMS.values(), ids=FORMS.keys())
-def test_the_same_rows_get_the_same_answer_in_every_form(tables: House, ask: Callable[[House], Reply]) -> None:
+def test_the_same_rows_get_the_same_answer_in_every_form(
+    tables: LiveServer, ask: Callable[[LiveServer], Reply]
+) -> None:
     reply = ask(tables)
     assert reply.status == 200, reply.body
     answer = reply.json()
@@ -56,12 +58,12 @@ def test_the_same_rows_get_the_same_answer_in_every_form(tables: House, ask: Cal
     assert all("outside" not in result for result in answer["results"])
 
 
-def test_rows_without_a_model_go_to_a_table_model_and_pictures_to_one_of_pictures(tables: House) -> None:
+def test_rows_without_a_model_go_to_a_table_model_and_pictures_to_one_of_pictures(tables: LiveServer) -> None:
     assert tables.send_json({"instances": RECORDS}).json()["model"] == "pass"
     assert tables.send("image/png", PNG).json()["model"] == "shades"
 
 
-def test_what_training_never_saw_is_answered_and_said_of_its_row(tables: House) -> None:
+def test_what_training_never_saw_is_answered_and_said_of_its_row(tables: LiveServer) -> None:
     rows = [RECORDS[0], {"lectures": 13, "hours": "40 h", "course": "morning"}, RECORDS[2]]
     results = tables.send_json({"instances": rows, "top_k": 1}).json()["results"]
     assert results[1]["outside"] == [
@@ -73,7 +75,7 @@ def test_what_training_never_saw_is_answered_and_said_of_its_row(tables: House) 
     assert results[2]["imputed"] == ["hours"]
 
 
-def test_answers_come_as_csv(tables: House) -> None:
+def test_answers_come_as_csv(tables: LiveServer) -> None:
     reply = tables.send(CSV, LINES.encode() + b"online,99,12\n", accept=CSV)
     assert (reply.status, reply.header("content-type")) == (200, CSV)
     rows = list(csv.DictReader(io.StringIO(reply.body.decode(), newline="")))
@@ -86,7 +88,7 @@ def test_answers_come_as_csv(tables: House) -> None:
     assert told["subject"] == "top_k"
 
 
-def test_more_rows_than_one_run_takes_are_joined_in_their_order(tables: House) -> None:
+def test_more_rows_than_one_run_takes_are_joined_in_their_order(tables: LiveServer) -> None:
     rng = np.random.default_rng(0)
     rows = np.stack([rng.integers(0, 13, 100), rng.uniform(0, 20, 100), rng.integers(0, 3, 100)], axis=1)
     text = "lectures,hours,course\n" + "\n".join(
@@ -96,7 +98,7 @@ def test_more_rows_than_one_run_takes_are_joined_in_their_order(tables: House) -
     np.testing.assert_allclose(np.load(io.BytesIO(reply.body)), chances(rows.astype(np.float32)), atol=1e-6)
 
 
-def test_many_rows_are_read_beside_the_event_loop_with_the_same_answer(tables: House) -> None:
+def test_many_rows_are_read_beside_the_event_loop_with_the_same_answer(tables: LiveServer) -> None:
     spaces = b" " * (64 << 10)
     body = json.dumps({"instances": RECORDS}).encode()
     small, large = (tables.send(JSON, text).json() for text in (body, body + spaces))
@@ -180,7 +182,7 @@ CASES: dict[str, tuple[str, bytes, str, int, tuple[str, ...], str | None]] = {
 
 @pytest.mark.parametrize(("kind", "body", "query", "status", "words", "subject"), CASES.values(), ids=CASES.keys())
 def test_what_cannot_be_read_is_told_apart_and_named(
-    tables: House, kind: str, body: bytes, query: str, status: int, words: tuple[str, ...], subject: str | None
+    tables: LiveServer, kind: str, body: bytes, query: str, status: int, words: tuple[str, ...], subject: str | None
 ) -> None:
     told = tables.send(kind, body, query).problem(status)
     everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
@@ -189,14 +191,14 @@ def test_what_cannot_be_read_is_told_apart_and_named(
     assert told["subject"] == subject
 
 
-def test_rows_of_as_many_fields_as_the_limit_allows_are_taken(tables: House) -> None:
+def test_rows_of_as_many_fields_as_the_limit_allows_are_taken(tables: LiveServer) -> None:
     row = {"lectures": {"value": 4, "unit": ""}, "hours": {"value": 5, "unit": "h"}, "course": "online"}
     reply = tables.send_json({"instances": [row | {"hours": {"value": 5.000000001, "unit": "h"}}] * 100, "top_k": 2})
     assert reply.status == 200, reply.body
     assert len(reply.json()["results"]) == 100
 
 
-def test_the_document_names_the_features_and_its_examples_are_answered(tables: House) -> None:
+def test_the_document_names_the_features_and_its_examples_are_answered(tables: LiveServer) -> None:
     document = tables.app.openapi()
     for path, schema in (("/v1/classify", "ClassifyRequest"), ("/v1/regress", "RegressRequest")):
         rows = document["components"]["schemas"][schema]["properties"]["instances"]["items"]["anyOf"]
@@ -212,7 +214,7 @@ def test_the_document_names_the_features_and_its_examples_are_answered(tables: H
             assert reply.json()["model"] == body["model"]
 
 
-def test_who_names_no_model_is_told_which_one_did_not_know_the_row(tables: House) -> None:
+def test_who_names_no_model_is_told_which_one_did_not_know_the_row(tables: LiveServer) -> None:
     row = {"instances": [{"petal length": 4}]}
     assert "no model was named, so 'pass' was asked" in tables.send_json(row).problem(422)["detail"]
     assert "was asked" not in tables.send_json(row | {"model": "pass"}).problem(422)["detail"]

@@ -13,7 +13,7 @@ from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
 from app.tasks.translate.schema import TranslateAnswer
 from tests.app.coders import JSON, NPY, PNG, answered, ask, images, opened, rows_of, runs, text
-from tests.app.live import House, form
+from tests.app.live import LiveServer, form
 from tests.app.translators import ERRORS, MOST, PIXELS, SIDE, enlarged, inverted, printed, ramps
 
 PATH = "/v1/translate"
@@ -31,7 +31,7 @@ def p_value(error: float) -> float:
     return (1 + sum(held >= error for held in ERRORS)) / (1 + len(ERRORS))
 
 
-def test_a_picture_is_translated_and_comes_back_as_it_was(translators: House) -> None:
+def test_a_picture_is_translated_and_comes_back_as_it_was(translators: LiveServer) -> None:
     answer = answered(ask(translators, PATH, {"images": pictures(3), "to": "negative"}))
     TranslateAnswer.model_validate(answer, strict=True)
     told = {key: answer[key] for key in ("model", "version", "device", "from", "to")}
@@ -44,7 +44,7 @@ def test_a_picture_is_translated_and_comes_back_as_it_was(translators: House) ->
         assert (cycle["p_value"], cycle["held_out_rows"]) == (1.0, len(ERRORS))
 
 
-def test_what_is_lost_on_the_way_is_told_with_how_usual_it_is(translators: House) -> None:
+def test_what_is_lost_on_the_way_is_told_with_how_usual_it_is(translators: LiveServer) -> None:
     sent = photo()
     answer = answered(ask(translators, PATH, {"image": text(encode_png(sent)), "from": "photo"}))
     (result,) = answer["results"]
@@ -56,7 +56,7 @@ def test_what_is_lost_on_the_way_is_told_with_how_usual_it_is(translators: House
     np.testing.assert_array_equal(opened(result["cycle"]["image"]), printed(sent))
 
 
-def test_of_the_way_back_the_other_direction_is_the_cycle(translators: House) -> None:
+def test_of_the_way_back_the_other_direction_is_the_cycle(translators: LiveServer) -> None:
     sent = printed(photo())
     answer = answered(ask(translators, PATH, {"image": text(encode_png(sent)), "to": "photo"}))
     assert (answer["from"], answer["to"]) == ("print", "photo")
@@ -64,7 +64,7 @@ def test_of_the_way_back_the_other_direction_is_the_cycle(translators: House) ->
     assert answer["results"][0]["cycle"]["error"] < 1e-6
 
 
-def test_domains_may_differ_in_size_and_colours_and_order_of_axes(translators: House) -> None:
+def test_domains_may_differ_in_size_and_colours_and_order_of_axes(translators: LiveServer) -> None:
     answer = answered(ask(translators, PATH, {"images": pictures(2), "from": "small", "to": "large"}))
     np.testing.assert_array_equal(images(answer["results"]), enlarged(ramps(2)))
     assert all(result["cycle"]["error"] < 1e-6 for result in answer["results"])
@@ -72,7 +72,7 @@ def test_domains_may_differ_in_size_and_colours_and_order_of_axes(translators: H
     np.testing.assert_array_equal(opened(back["results"][0]["image"]), ramps(2)[1, :, :, 0])
 
 
-def test_the_translation_is_rounded_before_it_is_sent_back(translators: House) -> None:
+def test_the_translation_is_rounded_before_it_is_sent_back(translators: LiveServer) -> None:
     # A coloured picture's mean of twelve numbers is no grey level: what comes back is that of the rounded one.
     large = np.zeros((2 * SIDE, 2 * SIDE, 3), np.uint8)
     large[::2] = 1
@@ -83,7 +83,7 @@ def test_the_translation_is_rounded_before_it_is_sent_back(translators: House) -
     assert answer["results"][0]["cycle"]["error"] == pytest.approx(np.abs(large / 255 - returned / 255).mean())
 
 
-def test_without_the_cycle_the_way_back_is_not_run(translators: House) -> None:
+def test_without_the_cycle_the_way_back_is_not_run(translators: LiveServer) -> None:
     before = runs(translators, "inverter", "negative_to_positive")
     answer = answered(ask(translators, PATH, {"images": pictures(2), "to": "negative", "cycle": False}))
     assert [result["cycle"] for result in answer["results"]] == [None, None]
@@ -96,12 +96,12 @@ def test_without_the_cycle_the_way_back_is_not_run(translators: House) -> None:
 
 
 @pytest.mark.parametrize("options", [{"from": "positive"}, {"to": "negative"}, {"from": "positive", "to": "negative"}])
-def test_of_two_domains_one_is_enough(translators: House, options: dict[str, str]) -> None:
+def test_of_two_domains_one_is_enough(translators: LiveServer, options: dict[str, str]) -> None:
     answer = answered(ask(translators, PATH, {"image": pictures(1)[0], **options}))
     assert (answer["from"], answer["to"]) == ("positive", "negative")
 
 
-def test_a_domain_finds_its_model_where_none_is_named(translators: House) -> None:
+def test_a_domain_finds_its_model_where_none_is_named(translators: LiveServer) -> None:
     found = {
         domain: answered(ask(translators, PATH, {"image": text(encode_png(photo())), "to": domain}))["model"]
         for domain in ("negative", "print", "large")
@@ -109,7 +109,7 @@ def test_a_domain_finds_its_model_where_none_is_named(translators: House) -> Non
     assert found == {"negative": "inverter", "print": "printer", "large": "enlarger"}
 
 
-def test_every_form_of_body_is_read_the_same(translators: House) -> None:
+def test_every_form_of_body_is_read_the_same(translators: LiveServer) -> None:
     sent = ramps(2)
     whole = answered(ask(translators, PATH, {"images": [text(encode_png(row)) for row in sent], "to": "negative"}))
     nested = answered(ask(translators, PATH, {"images": sent.tolist(), "to": "negative"}))
@@ -121,7 +121,7 @@ def test_every_form_of_body_is_read_the_same(translators: House) -> None:
     assert alone["results"] == whole["results"][:1]
 
 
-def test_pictures_come_as_one_picture_a_grid_or_rows(translators: House) -> None:
+def test_pictures_come_as_one_picture_a_grid_or_rows(translators: LiveServer) -> None:
     body = {"images": pictures(4), "to": "negative"}
     one = ask(translators, PATH, {"image": pictures(1)[0], "to": "negative"}, accept=PNG)
     np.testing.assert_array_equal(opened(one.body), 255 - ramps(1)[0, :, :, 0])
@@ -134,7 +134,7 @@ def test_pictures_come_as_one_picture_a_grid_or_rows(translators: House) -> None
     np.testing.assert_allclose(rows, inverted(ramps(4)), atol=1e-6)
 
 
-def test_a_cycle_is_shown_from_left_to_right(translators: House) -> None:
+def test_a_cycle_is_shown_from_left_to_right(translators: LiveServer) -> None:
     body = {"images": pictures(2), "to": "large", "layout": "cycle", "columns": 1}
     page = opened(ask(translators, PATH, body, accept=PNG).body)
     assert page.shape == (4 * SIDE + 2, 4 * SIDE + 4, 3)  # a row each; grey beside coloured
@@ -145,14 +145,14 @@ def test_a_cycle_is_shown_from_left_to_right(translators: House) -> None:
     assert (page[: SIDE // 2, :SIDE] == 255).all()
 
 
-def test_pairs_stand_above_each_other(translators: House) -> None:
+def test_pairs_stand_above_each_other(translators: LiveServer) -> None:
     page = opened(ask(translators, PATH, {"images": pictures(2), "to": "negative", "layout": "pairs"}, accept=PNG).body)
     assert page.shape == (2 * SIDE + 2, 2 * SIDE + 2)
     np.testing.assert_array_equal(page[:SIDE, -SIDE:], ramps(2)[1, :, :, 0])
     np.testing.assert_array_equal(page[-SIDE:, -SIDE:], 255 - ramps(2)[1, :, :, 0])
 
 
-def test_headers_tell_how_much_to_trust_each_picture_of_an_answer_without_json(translators: House) -> None:
+def test_headers_tell_how_much_to_trust_each_picture_of_an_answer_without_json(translators: LiveServer) -> None:
     sent = [photo(1), printed(photo(2))]
     body = {"images": [text(encode_png(picture)) for picture in sent], "to": "print"}
     results = answered(ask(translators, PATH, body))["results"]
@@ -167,7 +167,7 @@ def test_headers_tell_how_much_to_trust_each_picture_of_an_answer_without_json(t
     assert b"x-cycle" not in json.dumps(ask(translators, PATH, body).headers).encode()
 
 
-def test_other_pictures_beside_it_change_nothing(translators: House) -> None:
+def test_other_pictures_beside_it_change_nothing(translators: LiveServer) -> None:
     many = answered(ask(translators, PATH, {"images": pictures(MOST), "to": "negative"}))["results"]
     for i in (0, 11, MOST - 1):
         assert answered(ask(translators, PATH, {"image": pictures(MOST)[i], "to": "negative"}))["results"] == [many[i]]
@@ -285,7 +285,7 @@ FAULTS: dict[str, tuple[Any, str, str, int, str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize(("value", "query", "accept", "status", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())
 def test_what_is_wrong_is_named(
-    translators: House, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
+    translators: LiveServer, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
 ) -> None:
     told = ask(translators, PATH, value, query, accept=accept).problem(status)
     assert told["subject"] == subject
@@ -294,22 +294,22 @@ def test_what_is_wrong_is_named(
         assert word in everything
 
 
-def test_what_counts_are_the_pixels_that_are_made(translators: House) -> None:
+def test_what_counts_are_the_pixels_that_are_made(translators: LiveServer) -> None:
     answered(ask(translators, PATH, {"images": pictures(20), "to": "large"}))
     told = ask(translators, PATH, {"images": pictures(21), "to": "large"}).problem(413)
     assert (told["subject"], told["expected"]) == ("images", f"at most {PIXELS} pixels")
 
 
-def test_rows_have_the_shape_of_the_domain(translators: House) -> None:
+def test_rows_have_the_shape_of_the_domain(translators: LiveServer) -> None:
     told = ask(translators, PATH, encode_npy(ramps(2)), "to=print", kind=NPY).problem(422)
     assert (told["expected"], told["got"]) == ("(rows, 8, 8, 3)", "shape (2, 8, 8, 1)")
 
 
-def test_a_deadline_that_cannot_be_kept_is_told(translators: House) -> None:
+def test_a_deadline_that_cannot_be_kept_is_told(translators: LiveServer) -> None:
     ask(translators, PATH, {"image": IMAGE, "to": "print"}, x_request_deadline_ms="0").problem(504)
 
 
-def test_every_example_answers_200_as_it_stands(translators: House) -> None:
+def test_every_example_answers_200_as_it_stands(translators: LiveServer) -> None:
     document = translators.get("/openapi.json").json()
     operation = document["paths"][PATH]["post"]
     shown = operation["requestBody"]["content"][JSON]["examples"]
@@ -321,6 +321,6 @@ def test_every_example_answers_200_as_it_stands(translators: House) -> None:
     assert domains == ["large", "negative", "photo", "positive", "print", "small"]
 
 
-def test_the_first_commands_on_the_landing_page_name_a_domain(translators: House) -> None:
+def test_the_first_commands_on_the_landing_page_name_a_domain(translators: LiveServer) -> None:
     page = translators.get("/").body.decode()
     assert "translate?model=printer&amp;to=print" in page

@@ -12,7 +12,7 @@ import pytest
 from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
 from app.web.fast_path import Direct
-from tests.app.live import House, Reply, grey, open_house
+from tests.app.live import LiveServer, Reply, grey, open_server
 
 PNG = encode_png(grey(100))
 ROWS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -56,7 +56,7 @@ ASKED = {
 }  # fmt: skip
 
 
-def direct(house: House) -> Direct:
+def direct(house: LiveServer) -> Direct:
     layer = house.app.front  # type: ignore[attr-defined]
     while not isinstance(layer, Direct):
         layer = layer.app
@@ -64,15 +64,15 @@ def direct(house: House) -> Direct:
 
 
 @pytest.fixture(scope="module")
-def short_way(models: Path) -> Iterator[House]:
-    with open_house(models, only=("shades",)) as house:
+def short_way(models: Path) -> Iterator[LiveServer]:
+    with open_server(models, only=("shades",)) as house:
         yield house
         assert direct(house)._known  # it was taken
 
 
 @pytest.fixture(scope="module")
-def long_way(models: Path) -> Iterator[House]:
-    with open_house(models, only=("shades",)) as house:
+def long_way(models: Path) -> Iterator[LiveServer]:
+    with open_server(models, only=("shades",)) as house:
         direct(house)._ways = ()
         yield house
         assert not direct(house)._known
@@ -91,14 +91,14 @@ def comparable(reply: Reply) -> object:
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_both_ways_answer_alike(short_way: House, long_way: House, asked: str) -> None:
+def test_both_ways_answer_alike(short_way: LiveServer, long_way: LiveServer, asked: str) -> None:
     path, body, headers = ASKED[asked]
     assert comparable(short_way.ask("POST", path, body, headers)) == comparable(
         long_way.ask("POST", path, body, headers)
     )
 
 
-def test_both_ways_are_counted_alike(short_way: House, long_way: House) -> None:
+def test_both_ways_are_counted_alike(short_way: LiveServer, long_way: LiveServer) -> None:
     counted = []
     for house in (short_way, long_way):
         for path, body, headers in ASKED.values():
@@ -109,13 +109,13 @@ def test_both_ways_are_counted_alike(short_way: House, long_way: House) -> None:
     assert any('path="/v2/models/{name}/infer"' in line for line in counted[0])
 
 
-def test_a_deadline_at_once_is_504_and_503_where_triton_says_so(short_way: House) -> None:
+def test_a_deadline_at_once_is_504_and_503_where_triton_says_so(short_way: LiveServer) -> None:
     told = short_way.send("image/png", PNG, "model=shades", x_request_deadline_ms="0").problem(504)
     assert (told["type"], told["subject"]) == ("/errors/too-late", "deadline")
     assert short_way.ask("POST", INFER, ROWS[0].tobytes(), {**RAW, "X-Request-Deadline-Ms": "0"}).status == 503
 
 
-def test_a_kept_connection_takes_answer_after_answer_and_pipelined_ones_in_order(short_way: House) -> None:
+def test_a_kept_connection_takes_answer_after_answer_and_pipelined_ones_in_order(short_way: LiveServer) -> None:
     def request(level: int, connection: str) -> bytes:
         body = np.full((1, 32, 32, 3), level, np.uint8).tobytes()
         head = f"POST {INFER} HTTP/1.1\r\nHost: a\r\nInference-Header-Content-Length: 0\r\nConnection: {connection}\r\n"

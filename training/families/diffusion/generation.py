@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.core.manifest.sampling import SamplerName, Sampling
-from app.core.sampling.factory import begun, levels, noises, weighed
+from app.core.sampling.factory import combine_guidance, levels, make_sampler, noises
 from app.core.sampling.samplers import Steps
 
 Array = NDArray[np.float32]
@@ -48,7 +48,7 @@ def guided(ask: Ask, weight: float, nothing: int) -> Ask:
 
     def both(x: Array, sigma: Levels, label: Labels) -> Array:
         plain = ask(x, sigma, np.full_like(label, nothing))
-        return weighed(np.concatenate([ask(x, sigma, label), plain]), weight)
+        return combine_guidance(np.concatenate([ask(x, sigma, label), plain]), weight)
 
     return both
 
@@ -66,7 +66,7 @@ def chain(
     """Draw one picture per label: (x, sigma, denoised) at each evaluation, then (picture, 0, picture)."""
     noise = noises(len(labels), shape, seed)
     sigmas = levels(declared, steps)
-    yield from walked(begun(sampler, np.float32(sigmas[0]) * next(noise), sigmas, noise), ask, labels)
+    yield from walked(make_sampler(sampler, np.float32(sigmas[0]) * next(noise), sigmas, noise), ask, labels)
 
 
 def walked(walk: Steps[Array], ask: Ask, labels: Labels) -> Iterator[tuple[Array, float, Array]]:
@@ -104,7 +104,7 @@ def ladder(ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling,
     """
     fine = np.geomspace(declared.sigma_max, declared.sigma_min, FINE)
     noise = noises(len(labels), shape, 0)
-    walk = begun("multistep", np.float32(fine[0]) * next(noise), [*fine.tolist(), 0.0], noise)
+    walk = make_sampler("multistep", np.float32(fine[0]) * next(noise), [*fine.tolist(), 0.0], noise)
     answers = [denoised for _, sigma, denoised in walked(walk, ask, labels) if sigma]
     changes = [float(np.sqrt(np.square(b - a).mean(tuple(range(1, a.ndim)))).mean()) for a, b in pairwise(answers)]
     passed = np.concatenate([[0.0], np.cumsum(np.sqrt(changes))])

@@ -275,7 +275,7 @@ class DiffusionReport:
             noise = way.reshape(FRAMES, *self._model.shape)
             fresh = samplers.noises(FRAMES, self._model.shape, SEED)
             label = np.full(FRAMES, 2 * k % max(1, self._model.classes), np.int64)
-            walk = samplers.begun(name, np.float32(levels[0]) * noise, levels, fresh)
+            walk = samplers.make_sampler(name, np.float32(levels[0]) * noise, levels, fresh)
             rows.append(np.clip(drawing.ended(walk, self._model.ask, label), 0, 1))
         return drawn.note(
             "Noise that turns from one seed's into another's along a great circle, the label kept: what is drawn turns "

@@ -13,7 +13,7 @@ from app.core.errors import Unprocessable, shown
 from app.core.manifest import Picture, Tensors
 from app.core.manifest.sampling import SamplerSpec, Sampling
 from app.core.sampling import factory as samplers
-from app.core.sampling.samplers import Sampler, inpaint, on_graph, travels
+from app.core.sampling.samplers import Sampler, inpaint, on_graph, resampling_steps
 from app.core.text import did_you_mean
 from app.engine.model import Model
 from app.tasks.generate.plans import labels
@@ -88,7 +88,7 @@ class Steps:
     def preview(self, outputs: Tensors) -> Images:
         seen = outputs["denoised"]
         if self._both:
-            seen = samplers.weighed(seen, self.guidance or 0.0)
+            seen = samplers.combine_guidance(seen, self.guidance or 0.0)
         if self.start is not None and self.start.known is not None:
             seen = self.start.known * self.start.image + (1 - self.start.known) * seen
         return painted.images(self.model, {"image": seen})
@@ -103,8 +103,8 @@ class Steps:
         sigmas = samplers.levels(self.declared, self.steps, self.strength)
         noise = samplers.noises(self.n, _picture_of(self.model).shape, self.seed)
         known: Any = 0.0 if self.start is None else self.start.image
-        x = samplers.midway(known, sigmas[0], next(noise))
-        steps = samplers.begun(self.spec.name, x, travels(sigmas, self.visits), noise)
+        x = samplers.add_noise(known, sigmas[0], next(noise))
+        steps = samplers.make_sampler(self.spec.name, x, resampling_steps(sigmas, self.visits), noise)
         if self.start is not None and self.start.known is not None:
             steps = inpaint(steps, self.start.image, self.start.known)
         given = self.labels
