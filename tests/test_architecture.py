@@ -20,7 +20,7 @@ BELOW_WEB = frozenset({"app.core", "app.engine", "app.codecs"})
 ORT = frozenset({"onnxruntime"})
 LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "tqdm", "numpy", "PIL", "pydantic", "scipy"}
 
-# Of this house (by prefix) and of others (by top-level name; the standard library goes without saying).
+# Of this server (by prefix) and of others (by top-level name; the standard library goes without saying).
 # A module may always import its own package.
 RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "app.core": (frozenset(), frozenset({"numpy", "pydantic"})),
@@ -98,7 +98,7 @@ def within(name: str, prefix: str) -> bool:
 def offences(module: str, source: str, *, is_package: bool = False) -> list[str]:
     """What `module` imports and may not, one sentence each."""
     rule = max((prefix for prefix in RULES if within(module, prefix)), key=len)
-    houses, others = RULES[rule]
+    ours, others = RULES[rule]
     package = module if is_package else module.rpartition(".")[0]
     stranger = next((prefix for prefix in STRANGERS if within(module, prefix)), None)
     found = []
@@ -106,7 +106,7 @@ def offences(module: str, source: str, *, is_package: bool = False) -> list[str]
         top = name.partition(".")[0]
         if top in ("app", "training"):
             own = within(name, rule) or name == top
-            allowed = own or any(within(name, house) for house in houses)
+            allowed = own or any(within(name, prefix) for prefix in ours)
             if stranger and module != stranger and within(name, stranger):
                 mine, theirs = (full.removeprefix(stranger + ".").partition(".")[0] for full in (module, name))
                 allowed = name == stranger or theirs == mine or theirs.startswith("_")

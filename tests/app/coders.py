@@ -48,12 +48,14 @@ def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def ask(house: LiveServer, path: str, value: Any = None, query: str = "", *, kind: str = JSON, **headers: str) -> Reply:
+def ask(
+    server: LiveServer, path: str, value: Any = None, query: str = "", *, kind: str = JSON, **headers: str
+) -> Reply:
     """POST a JSON value, or bytes of some other kind, or nothing."""
     body = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
     named = {name.replace("_", "-"): header for name, header in headers.items()}
     declared = {} if body is None else {"Content-Type": kind}
-    return house.ask("POST", path + (f"?{query}" if query else ""), body, {**declared, **named})
+    return server.ask("POST", path + (f"?{query}" if query else ""), body, {**declared, **named})
 
 
 def answered(reply: Reply) -> dict[str, Any]:
@@ -81,9 +83,9 @@ def rows_of(reply: Reply) -> NDArray[Any]:
     return rows
 
 
-def runs(house: LiveServer, model: str, graph: str) -> int:
+def runs(server: LiveServer, model: str, graph: str) -> int:
     """How many runs that graph has made."""
-    return int(house.app.state.registry.get(model).counters[graph].runs)
+    return int(server.app.state.registry.get(model).counters[graph].runs)
 
 
 def levels_of(codes: Any, *, prior: bool = False) -> NDArray[np.uint8]:

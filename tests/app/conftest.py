@@ -26,7 +26,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def house(models: Path) -> Iterator[LiveServer]:
+def server(models: Path) -> Iterator[LiveServer]:
     with open_server(
         models,
         default_models={"classify": "shades"},

@@ -19,8 +19,8 @@ PATIENCE_S = 20
 class Gate:
     """Before the runs of a model's denoiser: each waits to be let through, and is written down."""
 
-    def __init__(self, house: LiveServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.batcher = house.app.state.registry.get(model)._batchers["denoiser"]
+    def __init__(self, server: LiveServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.batcher = server.app.state.registry.get(model)._batchers["denoiser"]
         self.run = self.batcher._runner.run
         self.entered = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
@@ -49,9 +49,9 @@ class Gate:
         asyncio.run_coroutine_threadsafe(work, self.batcher._loop).result(PATIENCE_S)
 
 
-def post(house: LiveServer, path: str, body: bytes, *, kind: str, accept: str = "*/*") -> socket.socket:
+def post(server: LiveServer, path: str, body: bytes, *, kind: str, accept: str = "*/*") -> socket.socket:
     """A request that is sent and not waited for."""
-    line = socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE_S)
+    line = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
     head = f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: {accept}\r\nContent-Type: {kind}\r\n"
     line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return line

@@ -191,7 +191,7 @@ def open_server(models: Path, **settings: Any) -> Iterator[LiveServer]:
             failed.append(error)
             opened.set()
 
-    thread = threading.Thread(target=run, name="house")
+    thread = threading.Thread(target=run, name="server")
     thread.start()
     try:
         assert opened.wait(60)

@@ -254,9 +254,9 @@ CASES: dict[str, tuple[str, bytes, int, tuple[str, ...], str | None]] = {
 
 @pytest.mark.parametrize(("kind", "body", "status", "words", "subject"), CASES.values(), ids=CASES.keys())
 def test_what_cannot_be_read_is_told_apart_and_named(
-    house: LiveServer, kind: str, body: bytes, status: int, words: tuple[str, ...], subject: str | None
+    server: LiveServer, kind: str, body: bytes, status: int, words: tuple[str, ...], subject: str | None
 ) -> None:
-    reply = house.ask("POST", "/v1/classify", body, {"Content-Type": kind} if kind else {})
+    reply = server.ask("POST", "/v1/classify", body, {"Content-Type": kind} if kind else {})
     told = reply.problem(status)
     everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
     for word in words:
@@ -288,72 +288,72 @@ QUERIES = {
 
 @pytest.mark.parametrize(("query", "status", "subject", "word"), QUERIES.values(), ids=QUERIES.keys())
 def test_a_wrong_query_is_named_with_what_exists(
-    house: LiveServer, query: str, status: int, subject: str, word: str
+    server: LiveServer, query: str, status: int, subject: str, word: str
 ) -> None:
-    told = house.send("image/png", PNG, query).problem(status)
+    told = server.send("image/png", PNG, query).problem(status)
     assert told["subject"] == subject
     assert word in told["detail"]
 
 
-def test_an_option_in_two_places_is_one_too_many(house: LiveServer) -> None:
-    assert house.send_json({"image": TEXT, "top_k": 1}, "top_k=1").problem(422)["subject"] == "body.top_k"
+def test_an_option_in_two_places_is_one_too_many(server: LiveServer) -> None:
+    assert server.send_json({"image": TEXT, "top_k": 1}, "top_k=1").problem(422)["subject"] == "body.top_k"
     assert (
-        house.send_form(("image", PNG, "a"), ("top_k", b"1"), query="top_k=1").problem(422)["subject"] == "form.top_k"
+        server.send_form(("image", PNG, "a"), ("top_k", b"1"), query="top_k=1").problem(422)["subject"] == "form.top_k"
     )
 
 
-def test_top_k_has_no_meaning_for_rows_of_probabilities(house: LiveServer) -> None:
-    told = house.send("image/png", PNG, "top_k=1", accept="application/x-npy").problem(422)
+def test_top_k_has_no_meaning_for_rows_of_probabilities(server: LiveServer) -> None:
+    told = server.send("image/png", PNG, "top_k=1", accept="application/x-npy").problem(422)
     assert told["subject"] == "top_k"
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "application/json;q=0", "nonsense"])
-def test_an_answer_of_another_form_is_not_given(house: LiveServer, accept: str) -> None:
-    told = house.send("image/png", PNG, accept=accept).problem(406)
+def test_an_answer_of_another_form_is_not_given(server: LiveServer, accept: str) -> None:
+    told = server.send("image/png", PNG, accept=accept).problem(406)
     assert "application/x-npy" in told["expected"]
 
 
-def test_a_compressed_body_is_not_taken(house: LiveServer) -> None:
-    told = house.send("image/png", zlib.compress(PNG), content_encoding="gzip").problem(415)
+def test_a_compressed_body_is_not_taken(server: LiveServer) -> None:
+    told = server.send("image/png", zlib.compress(PNG), content_encoding="gzip").problem(415)
     assert told["expected"] == "identity"
 
 
-def test_a_body_in_pieces_is_counted_while_it_comes(house: LiveServer) -> None:
+def test_a_body_in_pieces_is_counted_while_it_comes(server: LiveServer) -> None:
     pieces = itertools.repeat(bytes(64 << 10), 17)
-    told = house.ask("POST", "/v1/classify", pieces, {"Content-Type": "image/png"}).problem(413)
+    told = server.ask("POST", "/v1/classify", pieces, {"Content-Type": "image/png"}).problem(413)
     assert told["expected"] == f"at most {1 << 20} bytes"
 
 
-def test_a_client_that_sends_far_too_much_still_reads_its_answer(house: LiveServer) -> None:
-    told = house.ask("POST", "/v1/classify", bytes(20 << 20), {"Content-Type": "image/png"}).problem(413)
+def test_a_client_that_sends_far_too_much_still_reads_its_answer(server: LiveServer) -> None:
+    told = server.ask("POST", "/v1/classify", bytes(20 << 20), {"Content-Type": "image/png"}).problem(413)
     assert told["got"] == f"{20 << 20} bytes"
 
 
-def test_a_small_body_in_pieces_is_read(house: LiveServer) -> None:
+def test_a_small_body_in_pieces_is_read(server: LiveServer) -> None:
     pieces = iter([PNG[:10], PNG[10:]])
-    assert house.ask("POST", "/v1/classify", pieces, {"Content-Type": "image/png"}).status == 200
+    assert server.ask("POST", "/v1/classify", pieces, {"Content-Type": "image/png"}).status == 200
 
 
-def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_read(house: LiveServer) -> None:
+def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_read(server: LiveServer) -> None:
     head = b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99999999999\r\n\r\n"
-    reply = house.raw(head, close=False)
+    reply = server.raw(head, close=False)
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert b"99999999999 bytes" in reply
 
 
-def test_a_body_that_stops_half_way_is_told_so_in_time(house: LiveServer) -> None:
+def test_a_body_that_stops_half_way_is_told_so_in_time(server: LiveServer) -> None:
     head = b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nhalf"
-    reply = house.raw(head, close=False)
+    reply = server.raw(head, close=False)
     assert reply.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in reply
 
 
-def test_a_header_given_twice_is_refused(house: LiveServer) -> None:
+def test_a_header_given_twice_is_refused(server: LiveServer) -> None:
     head = (
         b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: image/png\r\n"
         b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
     )
-    reply = house.raw(head)
+    reply = server.raw(head)
     assert reply.startswith(b"HTTP/1.1 422 ")
     assert b"header.content-type" in reply
 
@@ -368,11 +368,11 @@ def test_a_header_given_twice_is_refused(house: LiveServer) -> None:
     ],
     ids=["no HTTP", "a length below 0", "a length of no number", "chunks of no number"],
 )
-def test_what_is_not_http_ends_in_a_400_or_a_closed_line(house: LiveServer, request_: bytes) -> None:
-    reply = house.raw(request_)
+def test_what_is_not_http_ends_in_a_400_or_a_closed_line(server: LiveServer, request_: bytes) -> None:
+    reply = server.raw(request_)
     assert reply == b"" or reply.startswith(b"HTTP/1.1 400 ")
     assert b"Traceback" not in reply
-    assert house.get("/health/live").status == 200
+    assert server.get("/health/live").status == 200
 
 
 @pytest.mark.parametrize(
@@ -393,20 +393,20 @@ def test_what_is_not_http_ends_in_a_400_or_a_closed_line(house: LiveServer, requ
         "POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Type: ;;;\xff",
     ],
 )
-def test_strange_heads_are_never_our_failure(house: LiveServer, line: str) -> None:
+def test_strange_heads_are_never_our_failure(server: LiveServer, line: str) -> None:
     close = "" if "upgrade" in line.lower() else "Connection: close\r\n"
-    reply = house.raw(f"{line}\r\n{close}\r\n".encode("latin-1"), close="upgrade" in line.lower())
+    reply = server.raw(f"{line}\r\n{close}\r\n".encode("latin-1"), close="upgrade" in line.lower())
     assert not reply.startswith(b"HTTP/1.1 5")
     assert b"<script>" not in reply
     assert b"Traceback" not in reply
 
 
-def test_clients_that_hang_up_in_the_middle_leave_the_server_well(house: LiveServer) -> None:
+def test_clients_that_hang_up_in_the_middle_leave_the_server_well(server: LiveServer) -> None:
     head = b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nhalf"
     for _ in range(5):
-        house.raw(head)
-    assert house.send("image/png", PNG).status == 200
+        server.raw(head)
+    assert server.send("image/png", PNG).status == 200
 
 
-def test_as_many_pictures_as_the_limit_are_taken(house: LiveServer) -> None:
-    assert len(house.send_form(*[("image", PNG, "a")] * 20).json()["results"]) == 20
+def test_as_many_pictures_as_the_limit_are_taken(server: LiveServer) -> None:
+    assert len(server.send_form(*[("image", PNG, "a")] * 20).json()["results"]) == 20

@@ -44,29 +44,29 @@ def put(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[LiveServer]:
+def server(tmp_path: Path) -> Iterator[LiveServer]:
     publish(tmp_path, 3)
     with open_server(tmp_path, poll_s=0.02, max_queued_rows=512, keep_alive_s=2) as opened:
         yield opened
 
 
 def test_requests_deadlines_kept_connections_and_polls_go_on_as_ever(
-    house: LiveServer, tmp_path: Path, put: Callable[[float], None]
+    server: LiveServer, tmp_path: Path, put: Callable[[float], None]
 ) -> None:
     urgent = request_of("/v1/classify?model=tiny", ROW, "application/x-npy").replace(
         b"\r\n\r\n", b"\r\nX-Request-Deadline-Ms: 5000\r\n\r\n", 1
     )
     overdue = urgent.replace(b": 5000", b": 0", 1)
-    with Line(house.port) as line, asked(house, clients=2) as answered:
+    with Line(server.port) as line, asked(server, clients=2) as answered:
         for hours in HOURS:
             put(hours)
             status, headers, _ = line.ask(urgent)
             assert (status, headers.get("connection")) == (200, None)
             assert line.ask(overdue)[0] == 504
             publish(tmp_path, wanted := 4 + HOURS.index(hours))
-            until(lambda labels=wanted: labels_served(house) == labels)
+            until(lambda labels=wanted: labels_served(server) == labels)
     assert {status for status, _ in answered} == {200}
-    page = house.get("/metrics").body.decode()
+    page = server.get("/metrics").body.decode()
     seconds = [text for text in page.splitlines() if "_seconds_sum" in text]
     assert seconds
     assert all(0 <= float(text.split()[-1]) < 60 for text in seconds), "no time was measured by the wall's clock"

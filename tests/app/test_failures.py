@@ -1,4 +1,4 @@
-"""When the models cannot answer: a full queue, a passed deadline, a failed run, a house that is closing."""
+"""When the models cannot answer: a full queue, a passed deadline, a failed run, a server that is closing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_full_queue_answers_429_and_says_when_to_come_back(fragile: LiveServer
     assert reply.header("retry-after") == "3"
 
 
-def test_a_house_that_closes_answers_503(fragile: LiveServer, run: Set) -> None:
+def test_a_server_that_closes_answers_503(fragile: LiveServer, run: Set) -> None:
     run(raising(Unavailable("model 'shades' is shutting down")))
     assert fragile.send("image/png", PNG).problem(503)["detail"] == "model 'shades' is shutting down"
 
@@ -112,8 +112,8 @@ def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
     models: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     began, go_on, ran = threading.Event(), threading.Event(), []
-    with open_server(models, only=("shades",)) as house:
-        (model,) = house.app.state.registry.models
+    with open_server(models, only=("shades",)) as server:
+        (model,) = server.app.state.registry.models
         batcher = model._batchers["classifier"]
         original = batcher._runner.run
 
@@ -131,7 +131,7 @@ def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
             body = encode_npy(np.zeros((rows, 32, 32, 3), np.uint8))
             head = "POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-npy\r\n"
             head += f"Content-Length: {len(body)}"
-            connection = socket.create_connection(("127.0.0.1", house.port), timeout=20)
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
             connection.sendall(head.encode() + b"\r\n\r\n" + body)
             return connection
 
@@ -144,9 +144,9 @@ def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
             assert counters.queued_rows == 0
             go_on.set()
             assert first.recv(100).startswith(b"HTTP/1.1 200 ")
-        assert house.send("image/png", PNG).status == 200
+        assert server.send("image/png", PNG).status == 200
         assert ran == [1, 1]
-        assert 'path="/v1/classify",status="499"} 1.0' in house.get("/metrics").body.decode()
+        assert 'path="/v1/classify",status="499"} 1.0' in server.get("/metrics").body.decode()
 
 
 def until(true: Callable[[], bool]) -> None:

@@ -14,12 +14,12 @@ from tests.app.live import DIGITS, LiveServer, grey, open_server, strokes
 from tests.made_models import change_manifest, make_classifier_folder, make_coder_folder
 
 
-def test_a_live_process_says_so(house: LiveServer) -> None:
-    assert house.get("/health/live").json() == {"status": "alive"}
+def test_a_live_process_says_so(server: LiveServer) -> None:
+    assert server.get("/health/live").json() == {"status": "alive"}
 
 
-def test_readiness_names_what_is_served_and_what_was_refused(house: LiveServer) -> None:
-    told = house.get("/health/ready").json()
+def test_readiness_names_what_is_served_and_what_was_refused(server: LiveServer) -> None:
+    told = server.get("/health/ready").json()
     assert (told["status"], told["device"]) == ("ready", "cpu")
     assert told["models"] == ["digits/1", "digits/2", "shades/1"]
     assert told["defaults"] == {"classify": "shades"}
@@ -28,19 +28,19 @@ def test_readiness_names_what_is_served_and_what_was_refused(house: LiveServer) 
     assert "surprise" in refused["reason"]
 
 
-def test_a_house_with_no_model_is_alive_and_not_ready(tmp_path: Path) -> None:
-    with open_server(tmp_path) as house:
-        assert house.get("/health/live").status == 200
-        reply = house.get("/health/ready")
+def test_a_server_with_no_model_is_alive_and_not_ready(tmp_path: Path) -> None:
+    with open_server(tmp_path) as server:
+        assert server.get("/health/live").status == 200
+        reply = server.get("/health/ready")
         assert (reply.status, reply.json()["status"]) == (503, "not ready")
-        assert house.send("image/png", encode_png(grey(1))).problem(404)["subject"] == "model"
-        assert house.get("/v1/models").json()["models"] == []
-        assert house.get("/openapi.json").status == 200
-        assert b"No model is loaded" in house.get("/").body
+        assert server.send("image/png", encode_png(grey(1))).problem(404)["subject"] == "model"
+        assert server.get("/v1/models").json()["models"] == []
+        assert server.get("/openapi.json").status == 200
+        assert b"No model is loaded" in server.get("/").body
 
 
-def test_the_list_of_models_has_each_with_its_device_and_the_refused_with_their_reasons(house: LiveServer) -> None:
-    listed = house.get("/v1/models").json()
+def test_the_list_of_models_has_each_with_its_device_and_the_refused_with_their_reasons(server: LiveServer) -> None:
+    listed = server.get("/v1/models").json()
     assert [(m["name"], m["version"], m["device"], m["default"]) for m in listed["models"]] == [
         ("digits", "1", "cpu", False),
         ("digits", "2", "cpu", False),
@@ -48,41 +48,41 @@ def test_the_list_of_models_has_each_with_its_device_and_the_refused_with_their_
     ]
     assert [refused["folder"] for refused in listed["refused"]] == ["broken/1"]
     for model in listed["models"]:
-        assert house.get(model["card"]).json()["version"] == model["version"]
+        assert server.get(model["card"]).json()["version"] == model["version"]
 
 
 def test_a_default_that_is_not_loaded_is_told_at_the_start_and_to_whoever_names_no_model(
     models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with open_server(models, only=("shades",), default_models={"classify": "absent"}) as house:
+    with open_server(models, only=("shades",), default_models={"classify": "absent"}) as server:
         assert "default model classify=absent is not loaded, there is: shades" in caplog.text
-        told = house.send("image/png", encode_png(grey(1))).problem(404)
+        told = server.send("image/png", encode_png(grey(1))).problem(404)
         assert "absent" in told["detail"]
         assert "shades" in told["detail"]
-        assert [m["default"] for m in house.get("/v1/models").json()["models"]] == [False]
-        assert house.send("image/png", encode_png(grey(1)), "model=shades").status == 200
+        assert [m["default"] for m in server.get("/v1/models").json()["models"]] == [False]
+        assert server.send("image/png", encode_png(grey(1)), "model=shades").status == 200
 
 
 def test_without_a_set_default_the_first_model_of_the_task_answers_and_the_log_says_so(
     models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("INFO"), open_server(models) as house:
-        answer = house.send("application/x-npy", encode_npy(strokes())).json()
+    with caplog.at_level("INFO"), open_server(models) as server:
+        answer = server.send("application/x-npy", encode_npy(strokes())).json()
         assert (answer["model"], answer["version"]) == ("digits", "2")
         assert "requests that name no model go to: classify=digits (not cnn-mnist)" in caplog.text
-        assert house.get("/health/ready").json()["defaults"] == {"classify": "digits"}
-        assert [m["default_for"] for m in house.get("/v1/models").json()["models"]] == [[], ["classify"], []]
-        assert b"answers <b>classify</b> where no model is named" in house.get("/").body
+        assert server.get("/health/ready").json()["defaults"] == {"classify": "digits"}
+        assert [m["default_for"] for m in server.get("/v1/models").json()["models"]] == [[], ["classify"], []]
+        assert b"answers <b>classify</b> where no model is named" in server.get("/").body
 
 
 def test_a_model_without_a_prior_is_no_stand_in_for_one_that_draws(tmp_path: Path) -> None:
     make_coder_folder(tmp_path, "a-plain-one")
     make_coder_folder(tmp_path, "normal", prior=True)
-    with open_server(tmp_path) as house:
-        assert house.get("/health/ready").json()["defaults"] == {"reconstruct": "a-plain-one", "generate": "normal"}
-        assert house.ask("POST", "/v1/generate?n=1").json()["model"] == "normal"
-    with open_server(tmp_path, only=("a-plain-one",)) as house:
-        assert "has no prior" in house.ask("POST", "/v1/generate?n=1").problem(422)["detail"]
+    with open_server(tmp_path) as server:
+        assert server.get("/health/ready").json()["defaults"] == {"reconstruct": "a-plain-one", "generate": "normal"}
+        assert server.ask("POST", "/v1/generate?n=1").json()["model"] == "normal"
+    with open_server(tmp_path, only=("a-plain-one",)) as server:
+        assert "has no prior" in server.ask("POST", "/v1/generate?n=1").problem(422)["detail"]
 
 
 def test_the_landing_page_has_the_figures_that_have_a_goal_in_words(tmp_path: Path) -> None:
@@ -93,17 +93,17 @@ def test_the_landing_page_has_the_figures_that_have_a_goal_in_words(tmp_path: Pa
 
     quality = [measured("fd_ratio_16_pooled", 3.14159, None), measured("fd_ratio_16", 2.29664, 1.4)]
     change_manifest(make_classifier_folder(tmp_path), quality=quality)
-    with open_server(tmp_path) as house:
-        page = house.get("/").body.decode()
+    with open_server(tmp_path) as server:
+        page = server.get("/").body.decode()
     assert "<dt>FD ratio, 16 evaluations</dt><dd>2.30</dd><dd>goal: at most 1.40" in page
     assert "missed by 0.90" in page
     assert "pooled" not in page
 
 
-def test_a_card_tells_what_a_model_is_and_what_it_has_done(house: LiveServer) -> None:
-    before = house.get("/v1/models/shades").json()
-    house.send("image/png", encode_png(grey(1)))
-    card = house.get("/v1/models/shades").json()
+def test_a_card_tells_what_a_model_is_and_what_it_has_done(server: LiveServer) -> None:
+    before = server.get("/v1/models/shades").json()
+    server.send("image/png", encode_png(grey(1)))
+    card = server.get("/v1/models/shades").json()
     assert (card["name"], card["task"], card["device"], card["versions"]) == ("shades", "classify", "cpu", ["1"])
     assert card["picture"] == {
         "kind": "photo", "height": 32, "width": 32, "channels": 3, "layout": "hwc",
@@ -118,9 +118,9 @@ def test_a_card_tells_what_a_model_is_and_what_it_has_done(house: LiveServer) ->
     assert card["report"] is None
 
 
-def test_a_card_of_each_version_can_be_had(house: LiveServer) -> None:
-    assert house.get("/v1/models/digits").json()["labels"] == list(DIGITS)
-    first = house.get("/v1/models/digits?version=1").json()
+def test_a_card_of_each_version_can_be_had(server: LiveServer) -> None:
+    assert server.get("/v1/models/digits").json()["labels"] == list(DIGITS)
+    first = server.get("/v1/models/digits?version=1").json()
     assert (first["labels"], first["versions"]) == (["paper", "ink"], ["1", "2"])
 
 
@@ -138,8 +138,8 @@ def test_a_card_of_each_version_can_be_had(house: LiveServer) -> None:
         ("/v1/models/digits/report?version=1", 404, "no report"),
     ],
 )
-def test_what_there_is_not_is_named_with_what_there_is(house: LiveServer, path: str, status: int, word: str) -> None:
-    assert word in house.get(path).problem(status)["detail"]
+def test_what_there_is_not_is_named_with_what_there_is(server: LiveServer, path: str, status: int, word: str) -> None:
+    assert word in server.get(path).problem(status)["detail"]
 
 
 @pytest.mark.parametrize("linked", ["the file", "its folder"])
@@ -154,13 +154,13 @@ def test_a_report_that_is_a_link_is_not_followed(tmp_path: Path, linked: str) ->
         (folder / "report" / "index.html").symlink_to(outside / "index.html")
     else:
         (folder / "report").symlink_to(outside)
-    with open_server(tmp_path / "models") as house:
-        assert house.get("/v1/models/linked").status == 200
-        assert "no report" in house.get("/v1/models/linked/report").problem(404)["detail"]
+    with open_server(tmp_path / "models") as server:
+        assert server.get("/v1/models/linked").status == 200
+        assert "no report" in server.get("/v1/models/linked/report").problem(404)["detail"]
 
 
-def test_a_report_is_shown_and_can_do_nothing(house: LiveServer) -> None:
-    reply = house.get(house.get("/v1/models/digits").json()["report"])
+def test_a_report_is_shown_and_can_do_nothing(server: LiveServer) -> None:
+    reply = server.get(server.get("/v1/models/digits").json()["report"])
     assert b"a report" in reply.body
     policy = reply.header("content-security-policy") or ""
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
@@ -183,8 +183,8 @@ class Addresses(HTMLParser):
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
-def test_a_page_asks_only_this_server_and_has_no_script_inside(house: LiveServer, path: str) -> None:
-    reply = house.get(path)
+def test_a_page_asks_only_this_server_and_has_no_script_inside(server: LiveServer, path: str) -> None:
+    reply = server.get(path)
     page = Addresses()
     page.feed(reply.body.decode())
     assert not page.inline
@@ -193,27 +193,27 @@ def test_a_page_asks_only_this_server_and_has_no_script_inside(house: LiveServer
         if address.startswith("data:"):
             continue
         assert "//" not in address
-        assert house.get("/" + address).status == 200
+        assert server.get("/" + address).status == 200
     policy = reply.header("content-security-policy") or ""
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
 
 
-def test_the_scripts_of_the_pages_are_served_and_nothing_else(house: LiveServer) -> None:
+def test_the_scripts_of_the_pages_are_served_and_nothing_else(server: LiveServer) -> None:
     for name, least in (
         ("swagger-ui-bundle.js", 1 << 20),
         ("redoc.standalone.js", 1 << 19),
         ("swagger-ui.css", 1 << 16),
     ):
-        reply = house.get(f"/static/{name}")
+        reply = server.get(f"/static/{name}")
         assert len(reply.body) > least
         assert b"cdn.redoc.ly" not in reply.body
     for name in ("", "..%2fmain.py", "docs.html", "%2fetc%2fpasswd", "page.css%00"):
-        house.get(f"/static/{name}").problem(404)
+        server.get(f"/static/{name}").problem(404)
 
 
 def test_the_documentation_can_be_turned_off(models: Path) -> None:
-    with open_server(models, only=("shades",), docs=False) as house:
+    with open_server(models, only=("shades",), docs=False) as server:
         for path in ("/docs", "/redoc", "/openapi.json"):
-            house.get(path).problem(404)
-        assert b"openapi.json" not in house.get("/").body
+            server.get(path).problem(404)
+        assert b"openapi.json" not in server.get("/").body

@@ -19,8 +19,8 @@ PATHS = ("/", "/docs", "/redoc", "/openapi.json", "/v1/models", "/health/live", 
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_answer_has_an_id_and_the_safe_headers_once(house: LiveServer, path: str) -> None:
-    reply = house.get(path)
+def test_every_answer_has_an_id_and_the_safe_headers_once(server: LiveServer, path: str) -> None:
+    reply = server.get(path)
     assert len(reply.header("x-request-id") or "") == 24
     assert reply.header("x-content-type-options") == "nosniff"
     assert reply.header("referrer-policy") == "no-referrer"
@@ -29,37 +29,37 @@ def test_every_answer_has_an_id_and_the_safe_headers_once(house: LiveServer, pat
     assert reply.header("access-control-allow-origin") is None
 
 
-def test_a_sane_request_id_is_given_back(house: LiveServer) -> None:
-    assert house.get("/health/live", x_request_id="trace-1/a.b:c=d").header("x-request-id") == "trace-1/a.b:c=d"
-    assert house.send("image/png", b"x", x_request_id="mine").problem(415)["request_id"] == "mine"
+def test_a_sane_request_id_is_given_back(server: LiveServer) -> None:
+    assert server.get("/health/live", x_request_id="trace-1/a.b:c=d").header("x-request-id") == "trace-1/a.b:c=d"
+    assert server.send("image/png", b"x", x_request_id="mine").problem(415)["request_id"] == "mine"
 
 
 @pytest.mark.parametrize("wrong", ["", "a b", "a" * 129, 'a"b', "a;b", "<script>", "\xe9"])
-def test_a_strange_request_id_is_replaced(house: LiveServer, wrong: str) -> None:
-    assert len(house.get("/health/live", x_request_id=wrong).header("x-request-id") or "") == 24
+def test_a_strange_request_id_is_replaced(server: LiveServer, wrong: str) -> None:
+    assert len(server.get("/health/live", x_request_id=wrong).header("x-request-id") or "") == 24
 
 
-def test_two_requests_have_two_ids(house: LiveServer) -> None:
-    assert house.get("/health/live").header("x-request-id") != house.get("/health/live").header("x-request-id")
+def test_two_requests_have_two_ids(server: LiveServer) -> None:
+    assert server.get("/health/live").header("x-request-id") != server.get("/health/live").header("x-request-id")
 
 
 @pytest.mark.parametrize("path", PATHS[:-1])
-def test_head_is_get_without_its_body(house: LiveServer, path: str) -> None:
-    reply = house.ask("HEAD", path)
+def test_head_is_get_without_its_body(server: LiveServer, path: str) -> None:
+    reply = server.ask("HEAD", path)
     assert (reply.status, reply.body) == (200, b"")
     if path != "/metrics":  # which has counted this very request
-        assert reply.header("content-length") == house.get(path).header("content-length")
+        assert reply.header("content-length") == server.get(path).header("content-length")
 
 
-def test_head_sends_not_a_byte_after_its_head(house: LiveServer) -> None:
-    reply = house.raw(b"HEAD /v1/models HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", close=False)
+def test_head_sends_not_a_byte_after_its_head(server: LiveServer) -> None:
+    reply = server.raw(b"HEAD /v1/models HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", close=False)
     assert reply.endswith(b"\r\n\r\n")
     assert reply.count(b"\r\n\r\n") == 1
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/models/", "/v1/classify/", "/health", "//"])
-def test_an_unknown_page_is_a_problem_and_never_a_redirection(house: LiveServer, path: str) -> None:
-    told = house.get(path).problem(404)
+def test_an_unknown_page_is_a_problem_and_never_a_redirection(server: LiveServer, path: str) -> None:
+    told = server.get(path).problem(404)
     assert path in told["detail"]
 
 
@@ -74,60 +74,60 @@ def test_an_unknown_page_is_a_problem_and_never_a_redirection(house: LiveServer,
         ("BREW", "/v1/classify", "POST"),
     ],
 )
-def test_another_method_is_told_which_ones_there_are(house: LiveServer, method: str, path: str, allow: str) -> None:
-    reply = house.ask(method, path)
+def test_another_method_is_told_which_ones_there_are(server: LiveServer, method: str, path: str, allow: str) -> None:
+    reply = server.ask(method, path)
     if method == "BREW" and reply.status == 400:  # the HTTP parser knew it was none
         return
     assert allow in reply.problem(405)["detail"]
     assert reply.header("allow") == allow
 
 
-def test_requests_one_after_the_other_share_a_connection(house: LiveServer) -> None:
+def test_requests_one_after_the_other_share_a_connection(server: LiveServer) -> None:
     one = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
     last = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    assert house.raw(one + one + last, close=False).count(b"HTTP/1.1 200 OK") == 3
+    assert server.raw(one + one + last, close=False).count(b"HTTP/1.1 200 OK") == 3
 
 
-def test_every_kind_of_problem_is_explained_where_its_type_points(house: LiveServer) -> None:
-    told = house.get("/nowhere").problem(404)
-    assert house.get(told["type"]).json() == {"type": "/errors/not-found", "status": 404, "title": "Not found"}
+def test_every_kind_of_problem_is_explained_where_its_type_points(server: LiveServer) -> None:
+    told = server.get("/nowhere").problem(404)
+    assert server.get(told["type"]).json() == {"type": "/errors/not-found", "status": 404, "title": "Not found"}
     for kind, cls in kinds().items():
-        explained = house.get(f"/errors/{kind}").json()
+        explained = server.get(f"/errors/{kind}").json()
         assert (explained["status"], explained["title"]) == (cls.status, cls.title)
     assert {"busy", "too-large", "unprocessable", "method-not-allowed"} < set(kinds())
-    assert house.get("/errors/nothing").problem(404)
+    assert server.get("/errors/nothing").problem(404)
 
 
 def test_what_nobody_foresaw_is_a_500_that_tells_only_its_id(models: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with open_server(models, only=("shades",)) as house:
+    with open_server(models, only=("shades",)) as server:
 
-        @house.app.get("/broken")
+        @server.app.get("/broken")
         async def broken() -> None:
-            raise ZeroDivisionError("a secret of the house")
+            raise ZeroDivisionError("a secret of the server")
 
         with caplog.at_level(logging.INFO, logger="lectern.access"):
-            reply = house.get("/broken", x_request_id="find-me")
+            reply = server.get("/broken", x_request_id="find-me")
         told = reply.problem(500)
         assert told["request_id"] == "find-me"
         assert b"secret" not in reply.body
         assert b"ZeroDivision" not in reply.body
         trace = next(record for record in caplog.records if record.exc_info)
         assert trace.fields == {"id": "find-me"}  # type: ignore[attr-defined]
-        assert house.get("/health/live").status == 200
+        assert server.get("/health/live").status == 200
 
 
-def logged(house: LiveServer, caplog: pytest.LogCaptureFixture, query: str = "") -> logging.LogRecord:
+def logged(server: LiveServer, caplog: pytest.LogCaptureFixture, query: str = "") -> logging.LogRecord:
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="lectern.access"):
-        house.send("image/png", PNG, query, authorization="Bearer a-key", x_request_id="line-1")
-        house.get("/health/live")  # its line comes after the other's
+        server.send("image/png", PNG, query, authorization="Bearer a-key", x_request_id="line-1")
+        server.get("/health/live")  # its line comes after the other's
     return next(r for r in caplog.records if getattr(r, "fields", {}).get("id") == "line-1")
 
 
 def test_one_line_is_logged_per_request_without_body_or_key(
-    house: LiveServer, caplog: pytest.LogCaptureFixture
+    server: LiveServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record = logged(house, caplog)
+    record = logged(server, caplog)
     line = json.loads(JsonFormatter().format(record))
     assert line.pop("ms") > 0
     assert line.pop("time").endswith("Z")
@@ -140,10 +140,10 @@ def test_one_line_is_logged_per_request_without_body_or_key(
     assert "a-key" not in text
 
 
-def test_a_path_cannot_write_a_log_line_of_its_own(house: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_path_cannot_write_a_log_line_of_its_own(server: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="lectern.access"):
-        house.get("/x%0a2026-01-01T00:00:00.000Z%20INFO%20request%20status=200%1b[2J%e2%80%a8", x_request_id="evil")
-        house.get("/health/live")
+        server.get("/x%0a2026-01-01T00:00:00.000Z%20INFO%20request%20status=200%1b[2J%e2%80%a8", x_request_id="evil")
+        server.get("/health/live")
     record = next(r for r in caplog.records if getattr(r, "fields", {}).get("id") == "evil")
     for formatter in (TextFormatter(), JsonFormatter()):
         line = formatter.format(record)
@@ -159,14 +159,14 @@ def sample(text: str, name: str) -> float:
 
 
 def test_the_metrics_count_what_was_asked(models: Path) -> None:
-    with open_server(models, only=("shades",)) as house:
-        house.send("image/png", PNG)
-        house.send_form(("image", PNG, "a"), ("image", PNG, "b"))
-        house.send("text/plain", PNG)
+    with open_server(models, only=("shades",)) as server:
+        server.send("image/png", PNG)
+        server.send_form(("image", PNG, "a"), ("image", PNG, "b"))
+        server.send("text/plain", PNG)
         for i in range(3):
-            house.get(f"/nowhere/{i}")
-        house.get("/v1/models/shades")
-        reply = house.get("/metrics")
+            server.get(f"/nowhere/{i}")
+        server.get("/v1/models/shades")
+        reply = server.get("/metrics")
     assert (reply.header("content-type") or "").startswith("text/plain")
     text = reply.body.decode()
     requests = 'lectern_requests_total{method="%s",path="%s",status="%d"}'
@@ -186,13 +186,13 @@ def test_the_metrics_count_what_was_asked(models: Path) -> None:
 
 
 def test_other_origins_are_let_in_only_where_they_are_named(models: Path) -> None:
-    with open_server(models, only=("shades",), cors_origins=("https://here.example",)) as house:
+    with open_server(models, only=("shades",), cors_origins=("https://here.example",)) as server:
         asked = {"Origin": "https://here.example", "Access-Control-Request-Method": "POST"}
-        allowed = house.ask("OPTIONS", "/v1/classify", headers=asked)
+        allowed = server.ask("OPTIONS", "/v1/classify", headers=asked)
         assert allowed.header("access-control-allow-origin") == "https://here.example"
-        other = house.ask("OPTIONS", "/v1/classify", headers=asked | {"Origin": "https://there.example"})
+        other = server.ask("OPTIONS", "/v1/classify", headers=asked | {"Origin": "https://there.example"})
         assert other.header("access-control-allow-origin") is None
-        answer = house.send("image/png", PNG, origin="https://here.example")
+        answer = server.send("image/png", PNG, origin="https://here.example")
         assert answer.header("access-control-allow-origin") == "https://here.example"
 
 

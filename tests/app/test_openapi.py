@@ -21,8 +21,8 @@ from tests.made_models import brightness_probabilities
 
 
 @pytest.fixture(scope="module")
-def document(house: LiveServer) -> dict[str, Any]:
-    read: dict[str, Any] = house.get("/openapi.json").json()
+def document(server: LiveServer) -> dict[str, Any]:
+    read: dict[str, Any] = server.get("/openapi.json").json()
     return read
 
 
@@ -107,7 +107,7 @@ def validator(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     return jsonschema_rs.validator_for({"$schema": draft, **schema, "components": document["components"]})
 
 
-def test_every_example_answers_200_as_it_stands(house: LiveServer, document: dict[str, Any]) -> None:
+def test_every_example_answers_200_as_it_stands(server: LiveServer, document: dict[str, Any]) -> None:
     sent = examples(document)
     assert {value["model"] for value in classify_examples(document)} == {"digits", "shades"}
     assert {path for path, _, _, _ in sent} == {
@@ -116,7 +116,7 @@ def test_every_example_answers_200_as_it_stands(house: LiveServer, document: dic
     for path, method, kind, value in sent:
         assert kind == "application/json"
         place = as_shown(path, document["paths"][path][method])
-        reply = house.ask(method.upper(), place, json.dumps(value).encode(), {"Content-Type": kind})
+        reply = server.ask(method.upper(), place, json.dumps(value).encode(), {"Content-Type": kind})
         if path.startswith("/v1") and "model" not in value:  # nothing is loaded that could answer: it shows the form
             assert reply.problem(404)["subject"] == "model"
             continue
@@ -125,11 +125,11 @@ def test_every_example_answers_200_as_it_stands(house: LiveServer, document: dic
         validator(document, content["schema"]).validate(reply.json())
 
 
-def test_every_page_of_the_protocol_can_be_tried_as_it_stands(house: LiveServer, document: dict[str, Any]) -> None:
+def test_every_page_of_the_protocol_can_be_tried_as_it_stands(server: LiveServer, document: dict[str, Any]) -> None:
     found = [(path, op) for path, method, op in operations(document) if path.startswith("/v2") and method == "get"]
     assert len(found) >= 14
     for path, operation in found:
-        reply = house.get(as_shown(path, operation))
+        reply = server.get(as_shown(path, operation))
         assert reply.status == 200, (path, reply.body)
         validator(document, operation["responses"]["200"]["content"]["application/json"]["schema"]).validate(
             reply.json()
@@ -153,20 +153,20 @@ def test_a_body_that_is_no_request_is_none_in_the_schema(document: dict[str, Any
         assert not tensors.is_valid(wrong)
 
 
-def test_an_example_shows_a_row_of_the_model_s_own_folder(house: LiveServer, document: dict[str, Any]) -> None:
+def test_an_example_shows_a_row_of_the_model_s_own_folder(server: LiveServer, document: dict[str, Any]) -> None:
     shown = next(v for v in classify_examples(document) if "image" in v and v["model"] == "digits")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["image"]))))
     np.testing.assert_array_equal(pixels, strokes()[0, :, :, 0])
-    answer = house.send_json({"model": "digits", "image": pixels.tolist()}).json()["results"][0]
+    answer = server.send_json({"model": "digits", "image": pixels.tolist()}).json()["results"][0]
     known = brightness_probabilities(strokes()[:1], 5)[0]
     np.testing.assert_allclose(list(answer["probabilities"].values()), known, atol=1e-5)
 
 
 def test_the_default_s_examples_come_first_and_of_other_models_there_are_few(
-    house: LiveServer, document: dict[str, Any]
+    server: LiveServer, document: dict[str, Any]
 ) -> None:
     models = [value["model"] for value in classify_examples(document)]
-    assert house.get("/health/ready").json()["defaults"] == {"classify": "shades"}
+    assert server.get("/health/ready").json()["defaults"] == {"classify": "shades"}
     assert models == ["shades"] * models.count("shades") + ["digits"] * 2
 
 
@@ -174,19 +174,19 @@ def test_a_model_whose_golden_rows_cannot_be_pictures_shows_a_drawn_one(tmp_path
     from tests.made_models import make_classifier_folder
 
     make_classifier_folder(tmp_path, "blank")  # uniform pictures: no digit to be seen
-    with open_server(tmp_path) as house:
-        sent = classify_examples(house.get("/openapi.json").json())
+    with open_server(tmp_path) as server:
+        sent = classify_examples(server.get("/openapi.json").json())
         assert len(sent) == 3
         for value in sent:
-            assert house.send_json(value).status == 200
+            assert server.send_json(value).status == 200
 
 
-def test_a_house_without_models_still_shows_either_image_or_images(tmp_path: Path) -> None:
-    with open_server(tmp_path) as house:
-        document = house.get("/openapi.json").json()
+def test_a_server_without_models_still_shows_either_image_or_images(tmp_path: Path) -> None:
+    with open_server(tmp_path) as server:
+        document = server.get("/openapi.json").json()
         (value,) = classify_examples(document)
         assert list(value) == ["image"]
-        assert house.send_json(value).problem(404)["subject"]
+        assert server.send_json(value).problem(404)["subject"]
 
 
 def test_the_answers_shown_are_answers_to_golden_rows(document: dict[str, Any]) -> None:
@@ -197,16 +197,16 @@ def test_the_answers_shown_are_answers_to_golden_rows(document: dict[str, Any]) 
     np.testing.assert_allclose(list(shown.results[0].probabilities.values()), known, atol=1e-5)
 
 
-def test_answers_are_what_the_document_says(house: LiveServer, document: dict[str, Any]) -> None:
+def test_answers_are_what_the_document_says(server: LiveServer, document: dict[str, Any]) -> None:
     def answer(path: str, method: str) -> Any:
         schema = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
         return validator(document, schema)
 
     for value in classify_examples(document):
-        answer("/v1/classify", "post").validate(house.send_json(value).json())
+        answer("/v1/classify", "post").validate(server.send_json(value).json())
     for path in ("/v1/models", "/health/live", "/health/ready"):
-        answer(path, "get").validate(house.get(path).json())
-    answer("/v1/models/{name}", "get").validate(house.get("/v1/models/digits").json())
+        answer(path, "get").validate(server.get(path).json())
+    answer("/v1/models/{name}", "get").validate(server.get("/v1/models/digits").json())
 
 
 def test_errors_are_problems_in_the_document_too(document: dict[str, Any]) -> None:
@@ -235,7 +235,7 @@ def test_errors_of_the_protocol_have_its_own_form_in_the_document(document: dict
 @pytest.mark.parametrize(
     "path", ["/v1/classify", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"]
 )
-def test_urgency_is_documented_where_it_is_taken(house: LiveServer, document: dict[str, Any], path: str) -> None:
+def test_urgency_is_documented_where_it_is_taken(server: LiveServer, document: dict[str, Any], path: str) -> None:
     operation = document["paths"][path]["post"]
     (priority,) = [p for p in operation["parameters"] if p["name"] == "X-Request-Priority"]
     assert (priority["in"], priority["schema"]["enum"]) == ("header", [1, 2, 3])
@@ -246,7 +246,7 @@ def test_urgency_is_documented_where_it_is_taken(house: LiveServer, document: di
 
     def status(**headers: str) -> int:
         named = {"Content-Type": kind} | {name.replace("_", "-"): text for name, text in headers.items()}
-        return house.ask("POST", as_shown(path, operation), json.dumps(value).encode(), named).status
+        return server.ask("POST", as_shown(path, operation), json.dumps(value).encode(), named).status
 
     assert [status(X_Request_Priority=str(one)) for one in priority["schema"]["enum"]] == [200] * 3
     assert str(status(X_Request_Deadline_Ms="0")) == late
@@ -261,15 +261,15 @@ def test_loading_is_in_the_document_where_it_is_allowed(document: dict[str, Any]
     assert not [path for path in document["paths"] if path.endswith("load")]
 
 
-def test_every_form_that_is_documented_is_taken_and_no_other(house: LiveServer, document: dict[str, Any]) -> None:
+def test_every_form_that_is_documented_is_taken_and_no_other(server: LiveServer, document: dict[str, Any]) -> None:
     kinds = set(document["paths"]["/v1/classify"]["post"]["requestBody"]["content"])
-    told = house.send("text/plain", b"x").problem(415)
+    told = server.send("text/plain", b"x").problem(415)
     assert set(told["expected"].split(", ")) == kinds
 
 
-def test_the_document_is_made_once_for_what_is_loaded(house: LiveServer) -> None:
-    assert house.app.openapi() is house.app.openapi()
-    before = house.app.openapi()
-    house.app.state.registry.generation += 1
-    assert house.app.openapi() is not before
-    assert house.app.openapi() == before
+def test_the_document_is_made_once_for_what_is_loaded(server: LiveServer) -> None:
+    assert server.app.openapi() is server.app.openapi()
+    before = server.app.openapi()
+    server.app.state.registry.generation += 1
+    assert server.app.openapi() is not before
+    assert server.app.openapi() == before

@@ -35,13 +35,13 @@ BOUNDED = settings(
 )
 
 
-def drive(house: LiveServer, mode: GenerationMode, examples: int, *, below: str = "/") -> dict[str, set[int]]:
+def drive(server: LiveServer, mode: GenerationMode, examples: int, *, below: str = "/") -> dict[str, set[int]]:
     """Send what the document allows (or forbids) to the paths below one; the statuses that came, by path."""
-    schema = schemathesis.openapi.from_dict(house.app.openapi())
+    schema = schemathesis.openapi.from_dict(server.app.openapi())
     seen: dict[str, set[int]] = {}
 
     def ask(case: Case) -> None:
-        response = case.call(base_url=house.url)
+        response = case.call(base_url=server.url)
         case.validate_response(response, checks=CHECKS)
         seen.setdefault(case.path, set()).add(response.status_code)
 
@@ -58,9 +58,9 @@ def drive(house: LiveServer, mode: GenerationMode, examples: int, *, below: str 
 
 
 @pytest.mark.filterwarnings("default")  # of the tools that make the requests
-def test_what_the_document_allows_is_answered_as_it_says(house: LiveServer) -> None:
-    seen = drive(house, GenerationMode.POSITIVE, 40)
-    assert set(seen) == set(house.app.openapi()["paths"])
+def test_what_the_document_allows_is_answered_as_it_says(server: LiveServer) -> None:
+    seen = drive(server, GenerationMode.POSITIVE, 40)
+    assert set(seen) == set(server.app.openapi()["paths"])
     assert seen["/v1/models/{name}"] <= {200, 404}
     for page in ("", "/config", "/stats"):  # names and versions of the document
         assert seen["/v2/models/{name}" + page] == {200}
@@ -68,8 +68,8 @@ def test_what_the_document_allows_is_answered_as_it_says(house: LiveServer) -> N
 
 
 @pytest.mark.filterwarnings("default")
-def test_what_the_document_forbids_is_refused_as_it_says(house: LiveServer) -> None:
-    seen = drive(house, GenerationMode.NEGATIVE, 40)
+def test_what_the_document_forbids_is_refused_as_it_says(server: LiveServer) -> None:
+    seen = drive(server, GenerationMode.NEGATIVE, 40)
     assert 422 in seen["/v1/classify"]
     assert 400 in seen["/v2/models/{name}/infer"]
 
@@ -78,11 +78,11 @@ def test_what_the_document_forbids_is_refused_as_it_says(house: LiveServer) -> N
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_loading_and_unloading_answer_as_the_document_says(tmp_path: Path, mode: GenerationMode) -> None:
     make_classifier_folder(tmp_path, "one")
-    with open_server(tmp_path, model_control=True, poll_s=0) as house:
-        seen = drive(house, mode, 15, below="/v2/repository/models")
+    with open_server(tmp_path, model_control=True, poll_s=0) as server:
+        seen = drive(server, mode, 15, below="/v2/repository/models")
         assert len(seen) == 2
         assert all(statuses <= {200, 400, 404} for statuses in seen.values())
-        assert house.get("/v2/health/live").status == 200
+        assert server.get("/v2/health/live").status == 200
 
 
 @pytest.mark.slow

@@ -12,11 +12,11 @@ MODELS = Path(__file__).parents[2] / "models"
 
 
 def test_every_example_of_the_shipped_models_answers_200() -> None:
-    with open_server(MODELS) as house:
-        document = house.get("/openapi.json").json()
+    with open_server(MODELS) as server:
+        document = server.get("/openapi.json").json()
         sent = [one for one in examples(document) if one[0].startswith("/v1")]
         assert {value["model"] for _, _, _, value in sent} >= {"vae-mnist", "diffusion-mnist", "photo-denoiser"}
         for path, method, kind, value in sent:
             place = as_shown(path, document["paths"][path][method])
-            reply = house.ask(method.upper(), place, json.dumps(value).encode(), {"Content-Type": kind})
+            reply = server.ask(method.upper(), place, json.dumps(value).encode(), {"Content-Type": kind})
             assert reply.status == 200, (path, str(value)[:300], reply.body[:500])

@@ -1,4 +1,4 @@
-"""Streams of events through the whole house: real uvicorn, real sockets, a real denoiser behind a route of the test."""
+"""Streams of events through the whole server: uvicorn, sockets, a denoiser behind a route of the test."""
 
 from __future__ import annotations
 
@@ -80,29 +80,29 @@ def studio() -> Studio:
 
 
 @pytest.fixture(scope="module")
-def studio_house(models: Path, studio: Studio) -> Iterator[LiveServer]:
-    with open_server(models) as house:
-        house.app.add_api_route("/sample", studio.answer, methods=["POST"], response_model=None)
-        house.app.add_api_route("/end", studio.batcher.close, methods=["POST"])
-        yield house
-        assert house.ask("POST", "/end").status == 200
+def studio_server(models: Path, studio: Studio) -> Iterator[LiveServer]:
+    with open_server(models) as server:
+        server.app.add_api_route("/sample", studio.answer, methods=["POST"], response_model=None)
+        server.app.add_api_route("/end", studio.batcher.close, methods=["POST"])
+        yield server
+        assert server.ask("POST", "/end").status == 200
 
 
-def begin(house: LiveServer, query: str, *, receive_bytes: int = 0) -> tuple[http.client.HTTPResponse, socket.socket]:
+def begin(server: LiveServer, query: str, *, receive_bytes: int = 0) -> tuple[http.client.HTTPResponse, socket.socket]:
     """The answer's head has come; nothing more is read until the test reads it."""
     line = socket.socket()
     if receive_bytes:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     line.settimeout(PATIENCE_S)
-    line.connect(("127.0.0.1", house.port))
+    line.connect(("127.0.0.1", server.port))
     line.sendall(f"POST /sample?{query} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
     response = http.client.HTTPResponse(line)
     response.begin()
     return response, line
 
 
-def test_a_stream_comes_through_the_whole_house(studio_house: LiveServer) -> None:
-    reply = studio_house.ask("POST", "/sample?who=1&steps=5&rows=2")
+def test_a_stream_comes_through_the_whole_server(studio_server: LiveServer) -> None:
+    reply = studio_server.ask("POST", "/sample?who=1&steps=5&rows=2")
     assert reply.status == 200
     assert (reply.header("content-type") or "").startswith("text/event-stream")
     assert reply.header("cache-control") == "no-store"
@@ -118,11 +118,11 @@ def test_a_stream_comes_through_the_whole_house(studio_house: LiveServer) -> Non
 
 
 def test_a_reader_that_stops_reading_holds_up_nobody_and_still_gets_its_result(
-    studio_house: LiveServer, studio: Studio
+    studio_server: LiveServer, studio: Studio
 ) -> None:
-    response, line = begin(studio_house, f"who=2&steps=2000&wide={WIDE}", receive_bytes=4096)
+    response, line = begin(studio_server, f"who=2&steps=2000&wide={WIDE}", receive_bytes=4096)
     with line, response:
-        other = studio_house.ask("POST", "/sample?who=3&steps=4")
+        other = studio_server.ask("POST", "/sample?who=3&steps=4")
         assert parsed(other.body)[-1][0] == "result"
         assert studio.finished[2].wait(PATIENCE_S), "nobody has read its events, and it goes on to its end"
         events = parsed(response.read())
@@ -136,30 +136,30 @@ def test_a_reader_that_stops_reading_holds_up_nobody_and_still_gets_its_result(
 
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_client_that_hangs_up_in_the_stream_stops_at_its_next_step(
-    studio_house: LiveServer, studio: Studio, reads: bool
+    studio_server: LiveServer, studio: Studio, reads: bool
 ) -> None:
     who = 4 + reads
     before = studio.batcher.counters.cancelled_queued + studio.batcher.counters.cancelled_running
-    response, line = begin(studio_house, f"who={who}&steps=100000&wide={10 if reads else WIDE}", receive_bytes=4096)
+    response, line = begin(studio_server, f"who={who}&steps=100000&wide={10 if reads else WIDE}", receive_bytes=4096)
     if reads:
         assert response.readline() == b"event: step\n"
     response.close()
     line.close()
     assert studio.closed[who].wait(PATIENCE_S)
     assert not studio.finished[who].is_set()
-    other = studio_house.ask("POST", "/sample?who=6&steps=4")
+    other = studio_server.ask("POST", "/sample?who=6&steps=4")
     assert parsed(other.body)[-1][0] == "result"
     after = studio.batcher.counters.cancelled_queued + studio.batcher.counters.cancelled_running
     assert after == before + 1
 
 
-def test_what_fails_before_its_first_step_is_answered_with_its_status(studio_house: LiveServer) -> None:
-    assert "101 rows" in studio_house.ask("POST", "/sample?who=7&steps=4&rows=101").problem(413)["detail"]
-    assert studio_house.ask("POST", "/sample?who=7&steps=4&late=true").problem(504)["type"] == "/errors/too-late"
+def test_what_fails_before_its_first_step_is_answered_with_its_status(studio_server: LiveServer) -> None:
+    assert "101 rows" in studio_server.ask("POST", "/sample?who=7&steps=4&rows=101").problem(413)["detail"]
+    assert studio_server.ask("POST", "/sample?who=7&steps=4&late=true").problem(504)["type"] == "/errors/too-late"
 
 
-def test_what_fails_later_is_told_in_the_stream(studio_house: LiveServer) -> None:
-    reply = studio_house.ask("POST", "/sample?who=8&steps=3&spoilt=true")
+def test_what_fails_later_is_told_in_the_stream(studio_server: LiveServer) -> None:
+    reply = studio_server.ask("POST", "/sample?who=8&steps=3&spoilt=true")
     assert reply.status == 200
     events = parsed(reply.body)
     assert [name for name, _ in events] == ["step", "error"]

@@ -33,19 +33,19 @@ def until(so: Callable[[], bool]) -> None:
         sleep(POLL_S)
 
 
-def labels_served(house: LiveServer) -> int:
-    return len(house.get("/v1/models/tiny").json()["labels"])
+def labels_served(server: LiveServer) -> int:
+    return len(server.get("/v1/models/tiny").json()["labels"])
 
 
 @contextmanager
-def asked(house: LiveServer, clients: int) -> Iterator[Counter[tuple[int, int]]]:
+def asked(server: LiveServer, clients: int) -> Iterator[Counter[tuple[int, int]]]:
     """Ask all the while, each client on one connection; (status, number of labels) of every answer, counted."""
     counted: Counter[tuple[int, int]] = Counter()
     stop = threading.Event()
 
     def ask() -> Counter[tuple[int, int]]:
         own: Counter[tuple[int, int]] = Counter()
-        connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
         while not stop.is_set():
             connection.request("POST", "/v1/classify?model=tiny", ROW, {"Content-Type": "application/x-npy"})
             response = connection.getresponse()
@@ -68,48 +68,48 @@ def asked(house: LiveServer, clients: int) -> Iterator[Counter[tuple[int, int]]]
 def test_no_request_fails_while_a_model_is_swapped_ten_times(how: str, tmp_path: Path) -> None:
     publish(tmp_path, 3)
     swaps = range(4, 14)
-    with open_server(tmp_path, poll_s=POLL_S) as house:
-        with asked(house, clients=4) as answered:
+    with open_server(tmp_path, poll_s=POLL_S) as server:
+        with asked(server, clients=4) as answered:
             for labels in swaps:
                 publish(tmp_path, labels, version="1" if how == "in place" else str(labels))
-                until(lambda wanted=labels: labels_served(house) == wanted)
+                until(lambda wanted=labels: labels_served(server) == wanted)
         assert {status for status, _ in answered} == {200}
         assert {labels for _, labels in answered} == {3, *swaps}
-        assert house.get("/metrics").status == 200
-        document = house.get("/openapi.json").json()  # made anew: its examples are those of the last one
+        assert server.get("/metrics").status == 200
+        document = server.get("/openapi.json").json()  # made anew: its examples are those of the last one
         shown = document["paths"]["/v1/classify"]["post"]["responses"]["200"]["content"]["application/json"]
         assert len(shown["examples"]["tiny"]["value"]["results"][0]["probabilities"]) == swaps[-1]
 
 
 def test_a_spoilt_file_is_told_everywhere_and_changes_nothing_for_requests(tmp_path: Path) -> None:
     folder = publish(tmp_path, 3)
-    with open_server(tmp_path, poll_s=POLL_S) as house:
-        with asked(house, clients=2) as answered:
+    with open_server(tmp_path, poll_s=POLL_S) as server:
+        with asked(server, clients=2) as answered:
             spoil_one_bit(folder)
-            until(lambda: bool(house.get("/health/ready").json()["refused"]))
+            until(lambda: bool(server.get("/health/ready").json()["refused"]))
             (folder / "golden.npz").write_bytes(b"not one")
             for page in ("/", "/openapi.json", "/docs", "/v1/models/tiny"):
-                assert house.get(page).status == 200
-            (refused,) = house.get("/v1/models").json()["refused"]
+                assert server.get(page).status == 200
+            (refused,) = server.get("/v1/models").json()["refused"]
             assert refused["folder"] == "tiny/1"
             assert "SHA-256" in refused["reason"]
-            ready = house.get("/health/ready")
+            ready = server.get("/health/ready")
             assert (ready.status, ready.json()["models"]) == (200, ["tiny/1"])
             publish(tmp_path, 4)
-            until(lambda: labels_served(house) == 4)
+            until(lambda: labels_served(server) == 4)
         assert {status for status, _ in answered} == {200}
-        assert house.get("/v1/models").json()["refused"] == []
+        assert server.get("/v1/models").json()["refused"] == []
 
 
 def test_the_default_version_is_shown_with_the_time_since_when(tmp_path: Path) -> None:
     publish(tmp_path, 3)
-    with open_server(tmp_path, poll_s=POLL_S) as house:
-        first = house.get("/v1/models/tiny").json()
+    with open_server(tmp_path, poll_s=POLL_S) as server:
+        first = server.get("/v1/models/tiny").json()
         assert (first["default_version"], first["default_version_since"]) == ("1", first["loaded_at"])
         publish(tmp_path, 4, version="2")
-        until(lambda: labels_served(house) == 4)
-        old, new = house.get("/v1/models").json()["models"]
-        card = house.get("/v1/models/tiny?version=1").json()
+        until(lambda: labels_served(server) == 4)
+        old, new = server.get("/v1/models").json()["models"]
+        card = server.get("/v1/models/tiny?version=1").json()
         assert (card["version"], card["default_version"], card["versions"]) == ("1", "2", ["1", "2"])
         assert (old["default"], old["default_version_since"]) == (False, None)
         assert (new["default"], new["default_version_since"]) == (True, card["default_version_since"])
@@ -119,10 +119,10 @@ def test_the_default_version_is_shown_with_the_time_since_when(tmp_path: Path) -
 def test_a_pinned_version_answers_and_is_in_the_examples(tmp_path: Path) -> None:
     for version, labels in (("1", 3), ("2", 4)):
         publish(tmp_path, labels, version=version)
-    with open_server(tmp_path, pinned_versions={"tiny": "1"}) as house:
-        assert house.send("application/x-npy", ROW).json()["version"] == "1"
-        assert house.send("application/x-npy", ROW, "version=2").json()["version"] == "2"
-        document = house.get("/openapi.json").json()
+    with open_server(tmp_path, pinned_versions={"tiny": "1"}) as server:
+        assert server.send("application/x-npy", ROW).json()["version"] == "1"
+        assert server.send("application/x-npy", ROW, "version=2").json()["version"] == "2"
+        document = server.get("/openapi.json").json()
         shown = document["paths"]["/v1/classify"]["post"]["responses"]["200"]["content"]["application/json"]
         assert shown["examples"]["tiny"]["value"]["version"] == "1"
 
@@ -131,11 +131,11 @@ def test_a_pinned_version_that_is_not_there_is_told_at_the_start_and_to_who_asks
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_classifier_folder(tmp_path)
-    with open_server(tmp_path, pinned_versions={"tiny": "2"}) as house:
+    with open_server(tmp_path, pinned_versions={"tiny": "2"}) as server:
         told = "model 'tiny' is pinned to version 2, which is not loaded, there is 1: there is no folder tiny/2"
         assert told in caplog.text
-        assert house.send("application/x-npy", ROW, "model=tiny").problem(404)["detail"] == told
-        assert house.send("application/x-npy", ROW).problem(404)["detail"] == told
-        assert house.send("application/x-npy", ROW, "model=tiny&version=1").status == 200
-        (listed,) = house.get("/v1/models").json()["models"]
+        assert server.send("application/x-npy", ROW, "model=tiny").problem(404)["detail"] == told
+        assert server.send("application/x-npy", ROW).problem(404)["detail"] == told
+        assert server.send("application/x-npy", ROW, "model=tiny&version=1").status == 200
+        (listed,) = server.get("/v1/models").json()["models"]
         assert (listed["default"], listed["default_version_since"]) == (False, None)

@@ -70,8 +70,8 @@ def test_every_form_gets_the_right_answer_and_another_models_answer_is_seen(tmp_
     for weight in other.graph.initializer:
         if weight.name == "f2.weight":
             weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
-    with open_server(tmp_path / "models") as house:
-        server = Running(house.port, Tree("nobody"), 0.0, tmp_path / "log")
+    with open_server(tmp_path / "models") as live:
+        server = Running(live.port, Tree("nobody"), 0.0, tmp_path / "log")
         assert check(server, "mlp", right, list(SHAPES.values())) <= 1e-5
         for shape in SHAPES.values():
             with pytest.raises(WrongAnswer):
@@ -84,9 +84,9 @@ def test_every_request_of_the_mixture_gets_the_status_that_it_expects(
 ) -> None:
     make_classifier_folder(tmp_path, "digits")
     make(tmp_path)
-    with open_server(tmp_path) as house:
+    with open_server(tmp_path) as live:
         for send in mixture(tmp_path, times=1):
-            reply = house.ask(send.method, send.path, send.body, send.headers)
+            reply = live.ask(send.method, send.path, send.body, send.headers)
             assert reply.status // 100 == send.good, (send.kind, send.path, reply.body[:300])
 
 

@@ -1,4 +1,4 @@
-"""Forms: what was put in comes out, and whatever the bytes, only errors of the house leave."""
+"""Forms: what was put in comes out, and whatever the bytes, only errors of the server leave."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def test_what_was_put_in_comes_out_in_order(parts: list[tuple[str, bytes, str | 
 
 
 @given(st.binary(max_size=400), st.text(LATIN_1, max_size=60))
-def test_any_bytes_are_a_form_or_an_error_of_the_house(body: bytes, parameters: str) -> None:
+def test_any_bytes_are_a_form_or_an_error_of_the_server(body: bytes, parameters: str) -> None:
     with suppress(ClientError):
         assert len(parse_form(body, parameters, max_parts=3)) <= 3
 
 
 @given(st.data())
-def test_a_form_with_any_bytes_changed_is_a_form_or_an_error_of_the_house(data: st.DataObject) -> None:
+def test_a_form_with_any_bytes_changed_is_a_form_or_an_error_of_the_server(data: st.DataObject) -> None:
     kind, body = form(("image", b"\r\n--a-line\r\n", "a.png"), ("model", b"x"))
     start = data.draw(st.integers(0, len(body)))
     length = data.draw(st.integers(0, 20))

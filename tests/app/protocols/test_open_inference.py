@@ -21,18 +21,18 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def rows(house: LiveServer) -> NDArray[np.uint8]:
-    shape = inputs(house)[0]["shape"][1:]
+def rows(server: LiveServer) -> NDArray[np.uint8]:
+    shape = inputs(server)[0]["shape"][1:]
     return np.random.default_rng(0).integers(0, 256, (5, *shape), dtype=np.uint8)
 
 
-def inputs(house: LiveServer) -> list[dict[str, Any]]:
-    return list(json.loads(house.get(f"/v2/models/{MODEL}").body)["inputs"])
+def inputs(server: LiveServer) -> list[dict[str, Any]]:
+    return list(json.loads(server.get(f"/v2/models/{MODEL}").body)["inputs"])
 
 
 @pytest.fixture
-def triton(house: LiveServer) -> client.InferenceServerClient:
-    return client.InferenceServerClient(f"127.0.0.1:{house.port}")
+def triton(server: LiveServer) -> client.InferenceServerClient:
+    return client.InferenceServerClient(f"127.0.0.1:{server.port}")
 
 
 def asked(rows: NDArray[np.uint8], *, binary: bool) -> tuple[list[Any], list[Any]]:
@@ -41,22 +41,26 @@ def asked(rows: NDArray[np.uint8], *, binary: bool) -> tuple[list[Any], list[Any
     return [tensor], [client.InferRequestedOutput("probabilities", binary_data=binary)]
 
 
-def expected(house: LiveServer, rows: NDArray[np.uint8]) -> NDArray[np.float64]:
-    labels = json.loads(house.get(f"/v2/models/{MODEL}").body)["outputs"][0]["shape"][1]
+def expected(server: LiveServer, rows: NDArray[np.uint8]) -> NDArray[np.float64]:
+    labels = json.loads(server.get(f"/v2/models/{MODEL}").body)["outputs"][0]["shape"][1]
     return brightness_probabilities(rows, labels)
 
 
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("squeezed", [None, "gzip", "deflate"])
 def test_tritons_client_gets_the_right_answer_in_every_form(
-    house: LiveServer, triton: client.InferenceServerClient, rows: NDArray[np.uint8], binary: bool, squeezed: str | None
+    server: LiveServer,
+    triton: client.InferenceServerClient,
+    rows: NDArray[np.uint8],
+    binary: bool,
+    squeezed: str | None,
 ) -> None:
     tensors, outputs = asked(rows, binary=binary)
     got = triton.infer(
         MODEL, tensors, outputs=outputs, request_id="seven",
         request_compression_algorithm=squeezed, response_compression_algorithm=squeezed,
     )  # fmt: skip
-    assert np.allclose(got.as_numpy("probabilities"), expected(house, rows), atol=1e-4)
+    assert np.allclose(got.as_numpy("probabilities"), expected(server, rows), atol=1e-4)
     assert got.get_response()["id"] == "seven"
     assert got.get_response()["model_name"] == MODEL
 
@@ -64,13 +68,13 @@ def test_tritons_client_gets_the_right_answer_in_every_form(
 @pytest.mark.anyio
 @pytest.mark.parametrize("binary", [True, False])
 async def test_tritons_aio_client_gets_the_right_answer(
-    house: LiveServer, rows: NDArray[np.uint8], binary: bool
+    server: LiveServer, rows: NDArray[np.uint8], binary: bool
 ) -> None:
     tensors, outputs = asked(rows, binary=binary)
-    async with aio.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
+    async with aio.InferenceServerClient(f"127.0.0.1:{server.port}") as triton:
         assert await triton.is_server_ready()
         got = await triton.infer(MODEL, tensors, outputs=outputs)
-    assert np.allclose(got.as_numpy("probabilities"), expected(house, rows), atol=1e-4)
+    assert np.allclose(got.as_numpy("probabilities"), expected(server, rows), atol=1e-4)
 
 
 def test_triton_client_sees_what_is_there(triton: client.InferenceServerClient) -> None:
@@ -86,10 +90,10 @@ def test_triton_client_sees_what_is_there(triton: client.InferenceServerClient) 
 
 
 def test_without_named_outputs_all_are_returned(
-    house: LiveServer, triton: client.InferenceServerClient, rows: NDArray[np.uint8]
+    server: LiveServer, triton: client.InferenceServerClient, rows: NDArray[np.uint8]
 ) -> None:
     got = triton.infer(MODEL, asked(rows, binary=True)[0])
-    assert np.allclose(got.as_numpy("probabilities"), expected(house, rows), atol=1e-4)
+    assert np.allclose(got.as_numpy("probabilities"), expected(server, rows), atol=1e-4)
 
 
 def test_classification_gives_value_index_and_label(
@@ -115,12 +119,14 @@ def test_an_error_reaches_tritons_client_as_a_sentence(triton: client.InferenceS
         triton.infer("nobody", [wrong])
 
 
-def test_a_raw_row_without_json_is_taken(house: LiveServer, rows: NDArray[np.uint8]) -> None:
-    reply = house.ask("POST", f"/v2/models/{MODEL}/infer", rows[:1].tobytes(), {"inference-header-content-length": "0"})
+def test_a_raw_row_without_json_is_taken(server: LiveServer, rows: NDArray[np.uint8]) -> None:
+    reply = server.ask(
+        "POST", f"/v2/models/{MODEL}/infer", rows[:1].tobytes(), {"inference-header-content-length": "0"}
+    )
     assert reply.status == 200, reply.body
     at = int(reply.header("inference-header-content-length") or "0")
     got = np.frombuffer(reply.body[at:], np.float32)
-    assert np.allclose(got, expected(house, rows[:1])[0], atol=1e-4)
+    assert np.allclose(got, expected(server, rows[:1])[0], atol=1e-4)
 
 
 def request(rows: NDArray[np.uint8], **changed: Any) -> dict[str, Any]:
@@ -128,12 +134,12 @@ def request(rows: NDArray[np.uint8], **changed: Any) -> dict[str, Any]:
     return {"inputs": [{**tensor, **changed}]}
 
 
-def send(house: LiveServer, body: object) -> Reply:
-    return house.ask("POST", f"/v2/models/{MODEL}/infer", json.dumps(body).encode(), JSON)
+def send(server: LiveServer, body: object) -> Reply:
+    return server.ask("POST", f"/v2/models/{MODEL}/infer", json.dumps(body).encode(), JSON)
 
 
-def test_nested_and_flat_data_are_the_same(house: LiveServer, rows: NDArray[np.uint8]) -> None:
-    flat, nested = send(house, request(rows)), send(house, request(rows, data=rows.tolist()))
+def test_nested_and_flat_data_are_the_same(server: LiveServer, rows: NDArray[np.uint8]) -> None:
+    flat, nested = send(server, request(rows)), send(server, request(rows, data=rows.tolist()))
     assert flat.status == nested.status == 200
     assert flat.body == nested.body
 
@@ -154,20 +160,20 @@ def test_nested_and_flat_data_are_the_same(house: LiveServer, rows: NDArray[np.u
     ],
 )
 def test_what_is_wrong_with_a_tensor_is_named(
-    house: LiveServer, rows: NDArray[np.uint8], changed: dict[str, Any], says: str
+    server: LiveServer, rows: NDArray[np.uint8], changed: dict[str, Any], says: str
 ) -> None:
-    reply = send(house, request(rows, **changed))
+    reply = send(server, request(rows, **changed))
     assert reply.status == 400
     assert says in json.loads(reply.body)["error"]
 
 
 @pytest.mark.parametrize("value", [256, -1, 0.5, "1", None, 10**30, [1]])
 def test_values_that_the_type_cannot_hold_are_refused(
-    house: LiveServer, rows: NDArray[np.uint8], value: object
+    server: LiveServer, rows: NDArray[np.uint8], value: object
 ) -> None:
     data: list[Any] = rows.ravel().tolist()
     data[7] = value
-    reply = send(house, request(rows, data=data))
+    reply = send(server, request(rows, data=data))
     assert reply.status == 400
     assert "input 'image'.data" in json.loads(reply.body)["error"]
 
@@ -175,42 +181,42 @@ def test_values_that_the_type_cannot_hold_are_refused(
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"inputs": []}', b'{"inputs": [1]}', b"\xff\xfe"]
 )
-def test_what_is_no_request_is_refused(house: LiveServer, body: bytes) -> None:
-    reply = house.ask("POST", f"/v2/models/{MODEL}/infer", body, JSON)
+def test_what_is_no_request_is_refused(server: LiveServer, body: bytes) -> None:
+    reply = server.ask("POST", f"/v2/models/{MODEL}/infer", body, JSON)
     assert reply.status == 400
     assert set(json.loads(reply.body)) == {"error"}
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "99999999", "x", ""])
-def test_a_header_length_that_cannot_be_is_refused(house: LiveServer, rows: NDArray[np.uint8], length: str) -> None:
+def test_a_header_length_that_cannot_be_is_refused(server: LiveServer, rows: NDArray[np.uint8], length: str) -> None:
     body = json.dumps(request(rows)).encode()
-    reply = house.ask("POST", f"/v2/models/{MODEL}/infer", body, JSON | {"inference-header-content-length": length})
+    reply = server.ask("POST", f"/v2/models/{MODEL}/infer", body, JSON | {"inference-header-content-length": length})
     assert reply.status == 400
     assert "inference-header-content-length" in json.loads(reply.body)["error"]
 
 
 @pytest.mark.parametrize("extra", [b"", b"1234"])
-def test_binary_data_of_another_length_is_refused(house: LiveServer, rows: NDArray[np.uint8], extra: bytes) -> None:
+def test_binary_data_of_another_length_is_refused(server: LiveServer, rows: NDArray[np.uint8], extra: bytes) -> None:
     tensor = request(rows)["inputs"][0]
     del tensor["data"]
     tensor["parameters"] = {"binary_data_size": rows.nbytes}
     head = json.dumps({"inputs": [tensor]}).encode()
     body = head + (rows.tobytes() + extra if extra else rows.tobytes()[:-1])
-    reply = house.ask("POST", f"/v2/models/{MODEL}/infer", body, {"inference-header-content-length": str(len(head))})
+    reply = server.ask("POST", f"/v2/models/{MODEL}/infer", body, {"inference-header-content-length": str(len(head))})
     assert reply.status == 400
     assert "bytes" in json.loads(reply.body)["error"]
 
 
-def test_a_compressed_bomb_is_refused(house: LiveServer) -> None:
+def test_a_compressed_bomb_is_refused(server: LiveServer) -> None:
     bomb = gzip.compress(b"[" * (8 << 20))
-    reply = house.ask("POST", f"/v2/models/{MODEL}/infer", bomb, JSON | {"content-encoding": "gzip"})
+    reply = server.ask("POST", f"/v2/models/{MODEL}/infer", bomb, JSON | {"content-encoding": "gzip"})
     assert reply.status == 400
     assert "unpacks to more than" in json.loads(reply.body)["error"]
 
 
-def test_more_rows_than_the_limit_are_refused(house: LiveServer, rows: NDArray[np.uint8]) -> None:
+def test_more_rows_than_the_limit_are_refused(server: LiveServer, rows: NDArray[np.uint8]) -> None:
     many = np.repeat(rows, 5, axis=0)
-    reply = send(house, request(many))
+    reply = send(server, request(many))
     assert reply.status == 400
     assert "at most 20" in json.loads(reply.body)["error"]
 
@@ -218,31 +224,31 @@ def test_more_rows_than_the_limit_are_refused(house: LiveServer, rows: NDArray[n
 @pytest.mark.parametrize(
     "path", ["/v2/nowhere", "/v2/models", f"/v2/models/{MODEL}/versions/9/ready", "/v2/models/../x"]
 )
-def test_what_is_not_there_is_404_in_this_protocols_form(house: LiveServer, path: str) -> None:
-    reply = house.get(path)
+def test_what_is_not_there_is_404_in_this_protocols_form(server: LiveServer, path: str) -> None:
+    reply = server.get(path)
     assert reply.status == 404
     assert "error" in json.loads(reply.body)
 
 
-def test_a_timeout_too_short_answers_503(house: LiveServer, rows: NDArray[np.uint8]) -> None:
-    reply = send(house, {**request(rows), "parameters": {"timeout": 1}})
+def test_a_timeout_too_short_answers_503(server: LiveServer, rows: NDArray[np.uint8]) -> None:
+    reply = send(server, {**request(rows), "parameters": {"timeout": 1}})
     assert reply.status == 503
     assert "the deadline is" in json.loads(reply.body)["error"]
 
 
-def test_known_levels_get_their_labels(house: LiveServer) -> None:
-    shape = inputs(house)[0]["shape"][1:]
-    labels = json.loads(house.get(f"/v1/models/{MODEL}").body)["labels"]
+def test_known_levels_get_their_labels(server: LiveServer) -> None:
+    shape = inputs(server)[0]["shape"][1:]
+    labels = json.loads(server.get(f"/v1/models/{MODEL}").body)["labels"]
     levels = np.stack([np.full(shape, grey_of(k, len(labels)), np.uint8) for k in range(len(labels))])
     reply = send(
-        house, {**request(levels), "outputs": [{"name": "probabilities", "parameters": {"classification": 1}}]}
+        server, {**request(levels), "outputs": [{"name": "probabilities", "parameters": {"classification": 1}}]}
     )
     best = [text.split(":")[2] for text in json.loads(reply.body)["outputs"][0]["data"]]
     assert best == labels
 
 
-def test_a_body_of_thousands_of_fields_is_refused_before_it_is_parsed(house: LiveServer) -> None:
+def test_a_body_of_thousands_of_fields_is_refused_before_it_is_parsed(server: LiveServer) -> None:
     fields = b"{" + b",".join(b'"a%d":1' % i for i in range(2000)) + b"}"
-    reply = house.ask("POST", "/v2/models/shades/infer", fields, {"Content-Type": "application/json"})
+    reply = server.ask("POST", "/v2/models/shades/infer", fields, {"Content-Type": "application/json"})
     assert 400 <= reply.status < 500
     assert "at most 1000" in reply.json()["error"]

@@ -33,14 +33,14 @@ def known() -> NDArray[np.float64]:
 
 
 @pytest.fixture
-def triton(house: LiveServer) -> Iterator[client.InferenceServerClient]:
-    with client.InferenceServerClient(f"127.0.0.1:{house.port}") as opened:
+def triton(server: LiveServer) -> Iterator[client.InferenceServerClient]:
+    with client.InferenceServerClient(f"127.0.0.1:{server.port}") as opened:
         yield opened
 
 
 @pytest.mark.anyio
-async def test_the_aio_client_sees_what_is_there(house: LiveServer) -> None:
-    async with aio.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
+async def test_the_aio_client_sees_what_is_there(server: LiveServer) -> None:
+    async with aio.InferenceServerClient(f"127.0.0.1:{server.port}") as triton:
         assert await triton.is_server_live()
         assert await triton.is_server_ready()
         assert await triton.is_model_ready("digits", "1")
@@ -64,9 +64,9 @@ async def test_the_aio_client_sees_what_is_there(house: LiveServer) -> None:
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("squeezed", [None, "gzip", "deflate"])
 async def test_the_aio_client_gets_the_right_answer_in_every_form(
-    house: LiveServer, binary: bool, squeezed: str | None
+    server: LiveServer, binary: bool, squeezed: str | None
 ) -> None:
-    async with aio.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
+    async with aio.InferenceServerClient(f"127.0.0.1:{server.port}") as triton:
         got = await triton.infer(
             "digits", asked(binary), outputs=[client.InferRequestedOutput("probabilities", binary_data=binary)],
             model_version="2", request_id="seven", priority=1, timeout=20_000_000,
@@ -99,8 +99,8 @@ def test_a_timeout_in_microseconds_that_cannot_be_kept_is_503(triton: client.Inf
         triton.infer("digits", asked(), timeout=1)
 
 
-def test_several_requests_at_once_get_each_its_own_answer(house: LiveServer) -> None:
-    with client.InferenceServerClient(f"127.0.0.1:{house.port}", concurrency=4) as triton:
+def test_several_requests_at_once_get_each_its_own_answer(server: LiveServer) -> None:
+    with client.InferenceServerClient(f"127.0.0.1:{server.port}", concurrency=4) as triton:
         tensors, rows = [], []
         for level in range(12):
             rows.append(np.full((1, 28, 28, 1), level * 20, np.uint8))
@@ -114,16 +114,16 @@ def test_several_requests_at_once_get_each_its_own_answer(house: LiveServer) -> 
 
 @pytest.fixture(scope="module")
 def shipped() -> Iterator[Callable[[str], LiveServer]]:
-    """Opens a house with one model of the checkout."""
+    """Opens a server with one model of the checkout."""
     opened: dict[str, tuple[Any, LiveServer]] = {}
 
-    def house_of(name: str) -> LiveServer:
+    def server_of(name: str) -> LiveServer:
         if name not in opened:
             context = open_server(SHIPPED, only=(name,), default_models={}, poll_s=0)
             opened[name] = (context, context.__enter__())
         return opened[name][1]
 
-    yield house_of
+    yield server_of
     for context, _ in opened.values():
         context.__exit__(None, None, None)
 
@@ -148,11 +148,11 @@ def test_every_shipped_model_gives_its_golden_answer(
 
 
 def check_golden(
-    house: LiveServer, manifest: Manifest, golden: Golden, rows: dict[str, NDArray[Any]], *, binary: bool
+    server: LiveServer, manifest: Manifest, golden: Golden, rows: dict[str, NDArray[Any]], *, binary: bool
 ) -> None:
     graph = manifest.graphs[golden.graph]
     name = manifest.name if len(manifest.graphs) == 1 else f"{manifest.name}.{golden.graph}"
-    with client.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
+    with client.InferenceServerClient(f"127.0.0.1:{server.port}") as triton:
         described = triton.get_model_metadata(name, manifest.version)
         datatypes = {tensor["name"]: tensor["datatype"] for tensor in described["inputs"]}
         tensors = [

@@ -32,8 +32,8 @@ OFF = {"trace_level": ["OFF"], "trace_rate": "0", "trace_count": "0", "log_frequ
 
 
 @pytest.fixture
-def triton(house: LiveServer) -> Iterator[client.InferenceServerClient]:
-    with client.InferenceServerClient(f"127.0.0.1:{house.port}") as opened:
+def triton(server: LiveServer) -> Iterator[client.InferenceServerClient]:
+    with client.InferenceServerClient(f"127.0.0.1:{server.port}") as opened:
         yield opened
 
 
@@ -70,9 +70,9 @@ def test_the_configuration_is_tritons_as_far_as_it_is_true(triton: client.Infere
         triton.get_model_config("digits", "3")
 
 
-def test_a_batch_of_the_configured_size_is_one_that_a_request_may_have(house: LiveServer) -> None:
-    # The house takes 20 rows a request; its models would run more at once.
-    assert house.get("/v2/models/digits/config").json()["max_batch_size"] <= 20
+def test_a_batch_of_the_configured_size_is_one_that_a_request_may_have(server: LiveServer) -> None:
+    # The server takes 20 rows a request; its models would run more at once.
+    assert server.get("/v2/models/digits/config").json()["max_batch_size"] <= 20
 
 
 def test_the_metadata_names_every_version(triton: client.InferenceServerClient) -> None:
@@ -101,8 +101,8 @@ def test_tritons_traces_are_off_and_stay_off(triton: client.InferenceServerClien
 
 @pytest.mark.parametrize("path", ["/v2/trace/setting", "/v2/repository/index"])
 @pytest.mark.parametrize("body", [b"{", b"[]", b"1", b'{"ready": "yes", "trace_rate": 5}', b"\xff", b"[" * 50_000])
-def test_a_body_that_is_none_is_refused_in_a_sentence(house: LiveServer, path: str, body: bytes) -> None:
-    reply = house.ask("POST", path, body)
+def test_a_body_that_is_none_is_refused_in_a_sentence(server: LiveServer, path: str, body: bytes) -> None:
+    reply = server.ask("POST", path, body)
     assert reply.status == 400
     assert list(reply.json()) == ["error"]
     assert len(reply.json()["error"]) > 20
@@ -120,9 +120,9 @@ def test_a_body_that_is_none_is_refused_in_a_sentence(house: LiveServer, path: s
     ],
 )
 def test_another_method_is_told_in_this_protocols_form_which_there_are(
-    house: LiveServer, method: str, path: str, allow: str
+    server: LiveServer, method: str, path: str, allow: str
 ) -> None:
-    reply = house.ask(method, path)
+    reply = server.ask(method, path)
     assert reply.status == 405
     assert reply.header("allow") == allow
     assert allow in reply.json()["error"]
@@ -131,24 +131,24 @@ def test_another_method_is_told_in_this_protocols_form_which_there_are(
 @pytest.mark.parametrize(
     "path", ["/v2/", "/v2/models/", "/v2/models/shades/", "/v2/systemsharedmemory/status", "/v2//"]
 )
-def test_an_unknown_page_is_told_in_this_protocols_form(house: LiveServer, path: str) -> None:
-    reply = house.get(path)
+def test_an_unknown_page_is_told_in_this_protocols_form(server: LiveServer, path: str) -> None:
+    reply = server.get(path)
     assert reply.status == 404
     assert path in reply.json()["error"]
 
 
-def test_a_page_that_only_begins_alike_is_none_of_this_protocols(house: LiveServer) -> None:
-    assert house.get("/v20").problem(404)
+def test_a_page_that_only_begins_alike_is_none_of_this_protocols(server: LiveServer) -> None:
+    assert server.get("/v20").problem(404)
 
 
 def test_what_nobody_foresaw_is_told_in_this_protocols_form_too(models: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with open_server(models, only=("shades",)) as house:
+    with open_server(models, only=("shades",)) as server:
 
-        @house.app.get("/v2/broken")
+        @server.app.get("/v2/broken")
         async def broken() -> None:
-            raise ZeroDivisionError("a secret of the house")
+            raise ZeroDivisionError("a secret of the server")
 
-        reply = house.get("/v2/broken")
+        reply = server.get("/v2/broken")
     assert reply.status == 500
     assert "request id" in reply.json()["error"]
     assert b"secret" not in reply.body

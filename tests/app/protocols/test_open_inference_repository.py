@@ -49,8 +49,8 @@ def ask(triton: client.InferenceServerClient, name: str) -> Any:
     return triton.infer(name, [image]).as_numpy("probabilities")
 
 
-def test_the_index_names_what_is_served_and_what_was_refused_with_its_reason(house: LiveServer) -> None:
-    with client.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
+def test_the_index_names_what_is_served_and_what_was_refused_with_its_reason(server: LiveServer) -> None:
+    with client.InferenceServerClient(f"127.0.0.1:{server.port}") as triton:
         entries = {(m["name"], m["version"]): m for m in triton.get_model_repository_index()}
     assert set(entries) == {("broken", "1"), ("digits", "1"), ("digits", "2"), ("shades", "1")}
     assert entries["digits", "2"] == {"name": "digits", "version": "2", "state": "READY", "reason": ""}
@@ -58,15 +58,15 @@ def test_the_index_names_what_is_served_and_what_was_refused_with_its_reason(hou
     assert "surprise" in entries["broken", "1"]["reason"]
 
 
-def test_the_index_of_what_is_ready_leaves_the_others_out(house: LiveServer) -> None:
-    reply = house.ask("POST", "/v2/repository/index", b'{"ready": true}')
+def test_the_index_of_what_is_ready_leaves_the_others_out(server: LiveServer) -> None:
+    reply = server.ask("POST", "/v2/repository/index", b'{"ready": true}')
     assert {entry["name"] for entry in reply.json()} == {"digits", "shades"}
-    assert len(house.ask("POST", "/v2/repository/index", b'{"ready": false}').json()) == 4
+    assert len(server.ask("POST", "/v2/repository/index", b'{"ready": false}').json()) == 4
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])
-def test_without_the_setting_nothing_is_loaded_or_unloaded(house: LiveServer, action: str) -> None:
-    with client.InferenceServerClient(f"127.0.0.1:{house.port}") as triton:
+def test_without_the_setting_nothing_is_loaded_or_unloaded(server: LiveServer, action: str) -> None:
+    with client.InferenceServerClient(f"127.0.0.1:{server.port}") as triton:
         with pytest.raises(InferenceServerException, match=r"\[403\].*LECTERN_MODEL_CONTROL=true"):
             getattr(triton, f"{action}_model")("shades")
         assert triton.is_model_ready("shades")

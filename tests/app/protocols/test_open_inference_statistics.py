@@ -110,8 +110,8 @@ def test_a_process_that_ran_larger_batches_loses_none_of_them() -> None:
 
 
 @pytest.fixture
-def triton(house: LiveServer) -> Iterator[client.InferenceServerClient]:
-    with client.InferenceServerClient(f"127.0.0.1:{house.port}") as opened:
+def triton(server: LiveServer) -> Iterator[client.InferenceServerClient]:
+    with client.InferenceServerClient(f"127.0.0.1:{server.port}") as opened:
         yield opened
 
 

@@ -50,15 +50,15 @@ POST = b"POST /v1/classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
     ],
     ids=["words", "TLS", "HTTP/2", "two framings", "two lengths", "gzip", "folded", "a null byte", "a space"],
 )
-def test_what_is_not_http_answers_400_as_a_problem(house: LiveServer, request_: bytes) -> None:
-    told = as_problem(house.raw(request_, close=False), 400)
+def test_what_is_not_http_answers_400_as_a_problem(server: LiveServer, request_: bytes) -> None:
+    told = as_problem(server.raw(request_, close=False), 400)
     assert told["type"] == "/errors/bad-http"
-    assert house.get(told["type"]).json()["status"] == 400
+    assert server.get(told["type"]).json()["status"] == 400
 
 
-def send_until_answered(house: LiveServer, head: bytes, piece: bytes) -> bytes:
+def send_until_answered(server: LiveServer, head: bytes, piece: bytes) -> bytes:
     """What comes back when the pieces never end; fails after 2 MB."""
-    with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
         line.sendall(head)
         line.settimeout(0)
         for _ in range((2 << 20) // len(piece)):
@@ -74,43 +74,43 @@ def send_until_answered(house: LiveServer, head: bytes, piece: bytes) -> bytes:
     raise AssertionError("nobody minded")
 
 
-def test_a_head_without_an_end_answers_431(house: LiveServer) -> None:
+def test_a_head_without_an_end_answers_431(server: LiveServer) -> None:
     for head in (b"GET /", b"GET / HTTP/1.1\r\nHost: a\r\nX: "):
-        told = as_problem(send_until_answered(house, head, b"a" * 8192), 431)
+        told = as_problem(send_until_answered(server, head, b"a" * 8192), 431)
         assert told["expected"] == "at most 65536 bytes"
-    assert b"431" in send_until_answered(house, b"GET / HTTP/1.1\r\nHost: a\r\n", b"X: a\r\n" * 1000)[:20]
+    assert b"431" in send_until_answered(server, b"GET / HTTP/1.1\r\nHost: a\r\n", b"X: a\r\n" * 1000)[:20]
 
 
 @pytest.mark.parametrize("piece", [b"X: aaaaa\r\n" * 800, b"a" * 8000], ids=["many", "one"])
-def test_trailers_without_an_end_close_the_line(house: LiveServer, piece: bytes) -> None:
+def test_trailers_without_an_end_close_the_line(server: LiveServer, piece: bytes) -> None:
     head = POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: "
-    assert not send_until_answered(house, head, piece).startswith(b"HTTP/1.1 2")
+    assert not send_until_answered(server, head, piece).startswith(b"HTTP/1.1 2")
 
 
-def test_a_head_of_half_the_limit_and_a_body_of_many_times_it_are_taken(house: LiveServer) -> None:
+def test_a_head_of_half_the_limit_and_a_body_of_many_times_it_are_taken(server: LiveServer) -> None:
     padding = "a" * (connection.MAX_HEAD_BYTES // 2)
     for _ in range(2):
-        assert house.send("image/png", PNG, x_padding=padding).status == 200
-    assert house.send("image/png", PNG + bytes(500_000)).status == 200
+        assert server.send("image/png", PNG, x_padding=padding).status == 200
+    assert server.send("image/png", PNG + bytes(500_000)).status == 200
 
 
-def test_requests_one_after_the_other_are_not_added_up(house: LiveServer) -> None:
+def test_requests_one_after_the_other_are_not_added_up(server: LiveServer) -> None:
     one = b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 30_000 + b"\r\n\r\n"
     last = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    assert house.raw(one * 5 + last, close=False).count(b"HTTP/1.1 200 OK") == 6
+    assert server.raw(one * 5 + last, close=False).count(b"HTTP/1.1 200 OK") == 6
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT"])
 def test_a_client_that_never_ends_its_head_is_let_go(
-    house: LiveServer, monkeypatch: pytest.MonkeyPatch, begun: bytes
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
     monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.05)
-    assert house.raw(begun, close=False) == b""
+    assert server.raw(begun, close=False) == b""
 
 
-def test_nor_is_a_second_head_waited_for_without_end(house: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_is_a_second_head_waited_for_without_end(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.05)
-    with socket.create_connection(("127.0.0.1", house.port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
         line.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         answer = b""
         while b"alive" not in answer:
@@ -129,34 +129,34 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def open_connections(house: LiveServer) -> int:
-    lines = house.get("/metrics").body.decode().splitlines()
+def open_connections(server: LiveServer) -> int:
+    lines = server.get("/metrics").body.decode().splitlines()
     (line,) = [line for line in lines if line.startswith("lectern_open_connections ")]
     return int(float(line.split()[1])) - 1  # the one that asks
 
 
 def test_a_reader_that_takes_nothing_of_its_answers_is_cut_off(
-    house: LiveServer, monkeypatch: pytest.MonkeyPatch
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "READER_TIMEOUT_S", 0.1)
     asks = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
         line.sendall(asks * 400)  # far more answers than the sockets between them hold
-        until(lambda: open_connections(house) == 0)
+        until(lambda: open_connections(server) == 0)
         received = 0
         with suppress(ConnectionResetError):
             while taken := len(line.recv(1 << 20)):
                 received += taken
-    assert received < 400 * len(house.get("/openapi.json").body)
+    assert received < 400 * len(server.get("/openapi.json").body)
 
 
-def test_a_slow_reader_that_takes_something_is_waited_for(house: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_reader_that_takes_something_is_waited_for(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "READER_TIMEOUT_S", 0.2)
-    size = len(house.get("/openapi.json").body)
+    size = len(server.get("/openapi.json").body)
     asks = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 39
     asks += b"GET /openapi.json HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     received = 0
-    with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
         line.sendall(asks)
         while taken := len(line.recv(size // 4)):
             received += taken
@@ -167,8 +167,8 @@ def test_a_slow_reader_that_takes_something_is_waited_for(house: LiveServer, mon
 def test_an_idle_connection_is_closed_when_its_time_is_over_and_not_while_it_is_used(models: Path) -> None:
     ask = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
     with (
-        open_server(models, only=("shades",), keep_alive_s=1) as house,
-        socket.create_connection(("127.0.0.1", house.port), timeout=20) as line,
+        open_server(models, only=("shades",), keep_alive_s=1) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as line,
     ):
         began = time.monotonic()
         for _ in range(4):
@@ -189,13 +189,13 @@ BODY = b"GET /health/live HTTP/1.1\r\nHost: smuggled\r\n\r\n"
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["in one piece", "head and body apart"])
-def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(house: LiveServer, apart: bool) -> None:
+def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(server: LiveServer, apart: bool) -> None:
     head = (
         b"POST /v2/models/shades/infer HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
     )
     head += b"HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: %d\r\n\r\n" % len(BODY)
     after = b"GET /health/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
         line.sendall(head if apart else head + BODY + after)
         if apart:
             time.sleep(0.05)
@@ -209,33 +209,33 @@ def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(house: Li
     assert b'"status":"ready"' in received
 
 
-def test_a_good_request_that_offers_another_protocol_is_answered(house: LiveServer) -> None:
-    reply = house.send("image/png", PNG, "model=shades", Upgrade="h2c", Connection="Upgrade")
+def test_a_good_request_that_offers_another_protocol_is_answered(server: LiveServer) -> None:
+    reply = server.send("image/png", PNG, "model=shades", Upgrade="h2c", Connection="Upgrade")
     assert reply.status == 200
 
 
 def test_thousands_of_offers_in_one_packet_are_so_many_requests(
-    house: LiveServer, caplog: pytest.LogCaptureFixture
+    server: LiveServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask = b"GET /health/live HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
     last = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    received = house.raw(ask * 3000 + last, close=False)
+    received = server.raw(ask * 3000 + last, close=False)
     assert received.count(b"HTTP/1.1 200 ") == 3001
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_connect_is_refused(house: LiveServer) -> None:
-    as_problem(house.raw(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", close=False), 400)
+def test_connect_is_refused(server: LiveServer) -> None:
+    as_problem(server.raw(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", close=False), 400)
 
 
-def test_pipelined_requests_go_with_their_client(house: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_pipelined_requests_go_with_their_client(server: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
     body = bytes(32 * 32 * 3)
     ask = b"POST /v2/models/shades/infer HTTP/1.1\r\nHost: a\r\nInference-Header-Content-Length: 0\r\n"
     ask += b"Content-Length: %d\r\n\r\n" % len(body) + body
     for _ in range(20):
-        with socket.create_connection(("127.0.0.1", house.port), timeout=20) as line:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
             line.sendall(ask * 3)
-    until(lambda: open_connections(house) == 0)
-    assert house.get("/health/live").status == 200
+    until(lambda: open_connections(server) == 0)
+    assert server.get("/health/live").status == 200
     assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]

@@ -33,8 +33,8 @@ STREAM = "text/event-stream"
 SIGMA_255 = 25.5
 
 
-def send(house: LiveServer, x: NDArray[Any], query: str = "", **headers: str) -> Reply:
-    return ask(house, PATH, encode_npy(x), query, kind=NPY, **headers)
+def send(server: LiveServer, x: NDArray[Any], query: str = "", **headers: str) -> Reply:
+    return ask(server, PATH, encode_npy(x), query, kind=NPY, **headers)
 
 
 def eight_bits(x: NDArray[Any]) -> NDArray[np.uint8]:

@@ -170,8 +170,8 @@ def test_nested_pixels_that_are_no_photo_are_told_so(denoisers: LiveServer, pixe
     assert "4 to 4096 rows" in told["expected"]
 
 
-def later(house: LiveServer, body: bytes, query: str) -> socket.socket:
-    return post(house, f"{PATH}?{query}", body, kind=NPY)
+def later(server: LiveServer, body: bytes, query: str) -> socket.socket:
+    return post(server, f"{PATH}?{query}", body, kind=NPY)
 
 
 @pytest.fixture

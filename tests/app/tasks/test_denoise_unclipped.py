@@ -39,8 +39,8 @@ def half(level: float) -> NDArray[np.float64]:
     return np.where(np.arange(SHAPE[1]) < 55, 128.0, level) * np.ones((SHAPE[0], 1))
 
 
-def found(house: LiveServer, body: bytes) -> float:
-    return float(str(ask(house, PATH, body, "model=still", kind=PNG, accept=PNG).header("x-sigma-255")))
+def found(server: LiveServer, body: bytes) -> float:
+    return float(str(ask(server, PATH, body, "model=still", kind=PNG, accept=PNG).header("x-sigma-255")))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -203,9 +203,9 @@ def test_beside_strangers_pictures_stay_their_own(coders: LiveServer) -> None:
     assert shared
 
 
-def _at_once(house: LiveServer, bodies: list[dict[str, Any]]) -> list[tuple[bytes, bytes]]:
+def _at_once(server: LiveServer, bodies: list[dict[str, Any]]) -> list[tuple[bytes, bytes]]:
     """(head, body) of an answer as rows to each, sent from as many connections before the first is read."""
-    lines = [socket.create_connection(("127.0.0.1", house.port), timeout=20) for _ in bodies]
+    lines = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in bodies]
     try:
         for line, value in zip(lines, bodies, strict=True):
             body = json.dumps(value).encode()

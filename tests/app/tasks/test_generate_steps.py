@@ -23,20 +23,20 @@ NOTHING = len(SHADES)  # stands for no label
 SIDES = (SMALL.height, SMALL.width)
 
 
-def drawn(house: LiveServer, **body: Any) -> NDArray[Any]:
+def drawn(server: LiveServer, **body: Any) -> NDArray[Any]:
     """The pictures as numbers, (n, H, W, C)."""
-    return rows_of(ask(house, PATH, body, accept=NPY))
+    return rows_of(ask(server, PATH, body, accept=NPY))
 
 
-def noise(house: LiveServer, n: int, seed: int) -> NDArray[np.float64]:
+def noise(server: LiveServer, n: int, seed: int) -> NDArray[np.float64]:
     """The noise that a seed begins with, read off one step without any spread to speak of: D(x) is affine in x."""
-    one = np.float64(drawn(house, n=n, seed=seed, steps=1, sampler="ddim", guidance=0))
+    one = np.float64(drawn(server, n=n, seed=seed, steps=1, sampler="ddim", guidance=0))
     mean, spread = MEANS[NOTHING], SPREADS[NOTHING]
     return (one - mean) * (spread**2 + HIGHEST**2) / spread**2 / HIGHEST + mean / HIGHEST
 
 
-def model_counters(house: LiveServer, model: str = "shades") -> Any:
-    return house.app.state.registry.get(model).counters["denoiser"]
+def model_counters(server: LiveServer, model: str = "shades") -> Any:
+    return server.app.state.registry.get(model).counters["denoiser"]
 
 
 def test_the_noise_of_a_seed_is_standard_normal_and_its_own_for_each_picture(drawers: LiveServer) -> None:
@@ -159,9 +159,9 @@ def test_beside_strangers_pictures_stay_their_own(drawers: LiveServer) -> None:
     pytest.fail("no run was ever shared")
 
 
-def at_once(house: LiveServer, bodies: list[dict[str, Any]]) -> list[bytes]:
+def at_once(server: LiveServer, bodies: list[dict[str, Any]]) -> list[bytes]:
     """Answers as rows, to requests of which all are sent before any answer is read."""
-    lines = [socket.create_connection(("127.0.0.1", house.port), timeout=20) for _ in bodies]
+    lines = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in bodies]
     try:
         for line, value in zip(lines, bodies, strict=True):
             body = json.dumps(value).encode()

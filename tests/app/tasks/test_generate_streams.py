@@ -1,4 +1,4 @@
-"""POST /v1/generate as a stream of steps, through the whole house; who hangs up or is late stops at the next step."""
+"""POST /v1/generate as a stream of steps, through the whole server; who hangs up or is late stops at the next step."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def until(condition: Callable[[], bool]) -> None:
         sleep(0)  # gives the other thread its turn
 
 
-def begin(house: LiveServer, body: dict[str, Any], accept: str = EVENTS) -> socket.socket:
-    line = socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE_S)
+def begin(server: LiveServer, body: dict[str, Any], accept: str = EVENTS) -> socket.socket:
+    line = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
     content = json.dumps(body).encode()
     head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\nContent-Type: {JSON}\r\n"
     line.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
@@ -119,9 +119,9 @@ def test_every_step_shows_what_is_seen_through_the_noise_and_the_result_is_the_a
     np.testing.assert_array_equal(last[:, : SMALL.width], opened(result["results"][0]["image"]))
 
 
-def noise_of(house: LiveServer, gate: Gate, n: int, seed: int) -> NDArray[np.float64]:
+def noise_of(server: LiveServer, gate: Gate, n: int, seed: int) -> NDArray[np.float64]:
     gate.let(1)
-    return noise(house, n, seed)
+    return noise(server, n, seed)
 
 
 def test_a_preview_has_the_known_pixels(drawers: LiveServer, gate: Gate) -> None:
@@ -234,17 +234,17 @@ def test_a_model_that_is_unloaded_goes_on_to_the_end_of_its_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_denoiser_folder(tmp_path, "shades")
-    with open_server(tmp_path, model_control=True, poll_s=0) as house:
-        batcher = house.app.state.registry.get("shades")._batchers["denoiser"]
+    with open_server(tmp_path, model_control=True, poll_s=0) as server:
+        batcher = server.app.state.registry.get("shades")._batchers["denoiser"]
         gate = Gate(batcher)
         monkeypatch.setattr(batcher, "_inline_s", 0.0)
         monkeypatch.setattr(batcher._runner, "run", gate)
         with ThreadPoolExecutor(2) as pool:
-            stream = pool.submit(ask, house, PATH, {"n": 1, "steps": 3}, accept=EVENTS)
+            stream = pool.submit(ask, server, PATH, {"n": 1, "steps": 3}, accept=EVENTS)
             gate.wait()
-            unloading = pool.submit(house.ask, "POST", "/v2/repository/models/shades/unload")
-            until(lambda: not house.app.state.registry.models)
-            ask(house, PATH, {"n": 1}).problem(404)
+            unloading = pool.submit(server.ask, "POST", "/v2/repository/models/shades/unload")
+            until(lambda: not server.app.state.registry.models)
+            ask(server, PATH, {"n": 1}).problem(404)
             gate.open()
             assert parsed(stream.result().body)[-1][0] == "result"
             assert unloading.result().status == 200

@@ -38,18 +38,18 @@ PICTURE = banded(51, 204)
 DATA = encode_png(PICTURE)
 
 FORMS: dict[str, Callable[[LiveServer], Reply]] = {
-    "raw png": lambda house: ask(house, PATH, DATA, kind=PNG),
-    "a file of a form": lambda house: _form(house, ("image", DATA, "a.png")),
-    "base64": lambda house: ask(house, PATH, {"image": text(DATA)}),
-    "nested pixels": lambda house: ask(house, PATH, {"image": PICTURE.tolist()}),
-    "a list of one": lambda house: ask(house, PATH, {"images": [text(DATA)]}),
-    "npy rows": lambda house: ask(house, PATH, encode_npy(PICTURE[None]), kind=NPY),
+    "raw png": lambda server: ask(server, PATH, DATA, kind=PNG),
+    "a file of a form": lambda server: _form(server, ("image", DATA, "a.png")),
+    "base64": lambda server: ask(server, PATH, {"image": text(DATA)}),
+    "nested pixels": lambda server: ask(server, PATH, {"image": PICTURE.tolist()}),
+    "a list of one": lambda server: ask(server, PATH, {"images": [text(DATA)]}),
+    "npy rows": lambda server: ask(server, PATH, encode_npy(PICTURE[None]), kind=NPY),
 }
 
 
-def _form(house: LiveServer, *parts: tuple[str, bytes] | tuple[str, bytes, str], **headers: str) -> Reply:
+def _form(server: LiveServer, *parts: tuple[str, bytes] | tuple[str, bytes, str], **headers: str) -> Reply:
     kind, body = form(*parts)
-    return ask(house, PATH, body, kind=kind, **headers)
+    return ask(server, PATH, body, kind=kind, **headers)
 
 
 @pytest.mark.parametrize("send", FORMS.values(), ids=FORMS.keys())

@@ -24,9 +24,9 @@ RECORDS: list[dict[str, Any]] = [
 LINES = b"lectures;course;hours (h)\n4;morning;5\n12;online;20\n1;evening;NA\n"
 
 
-def ask(house: LiveServer, value: Any, query: str = "", kind: str = JSON, **headers: str) -> Reply:
+def ask(server: LiveServer, value: Any, query: str = "", kind: str = JSON, **headers: str) -> Reply:
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return house.ask("POST", "/v1/regress" + (f"?{query}" if query else ""), body, {"Content-Type": kind, **headers})
+    return server.ask("POST", "/v1/regress" + (f"?{query}" if query else ""), body, {"Content-Type": kind, **headers})
 
 
 def test_values_come_with_their_unit_and_the_interval_that_is_counted_by_hand(tables: LiveServer) -> None:

@@ -24,22 +24,23 @@ RECORDS = [
 ]
 LISTS = [[4, 5, "morning"], [12, 20, "online"], [1, None, "evening"]]
 LINES = "course,hours [h],lectures\nmorning,5,4\nonline,20 h,12\nevening,,1\n"
+SEMICOLONS = LINES.replace(",", ";").encode()
 PNG = encode_png(grey(170))
 # Of the largest model: 100 rows of 32 x 32 x 3 pixels, each of a table's three columns with a name, a value and a unit.
 MOST_VALUES, MOST_FIELDS = 100 * 32 * 32 * 3 + 1000, 1000 + 100 + 100 * 3 * 3
 
 FORMS: dict[str, Callable[[LiveServer], Reply]] = {
-    "records": lambda house: house.send_json({"instances": RECORDS}),
-    "lists": lambda house: house.send_json({"instances": LISTS}),
-    "both": lambda house: house.send_json({"instances": [RECORDS[0], [12, "20 h", "online"], RECORDS[2]]}),
-    "units": lambda house: house.send_json({"instances": [
+    "records": lambda server: server.send_json({"instances": RECORDS}),
+    "lists": lambda server: server.send_json({"instances": LISTS}),
+    "both": lambda server: server.send_json({"instances": [RECORDS[0], [12, "20 h", "online"], RECORDS[2]]}),
+    "units": lambda server: server.send_json({"instances": [
         RECORDS[0] | {"hours": {"value": 5, "unit": "h"}}, RECORDS[1] | {"hours": "20h"}, RECORDS[2] | {"hours": None},
     ]}),
-    "csv": lambda house: house.send(CSV, LINES.encode()),
-    "csv with a charset": lambda house: house.send("text/csv; charset=latin1; header=present", LINES.encode("latin1")),
-    "csv of another country": lambda house: house.send("Text/CSV", b"\xef\xbb\xbf" + LINES.replace(",", ";").encode()),
-    "npy": lambda house: house.send(NPY, encode_npy(ROWS), "model=pass"),
-    "npy of float64": lambda house: house.send(NPY, encode_npy(ROWS.astype(np.float64)), "model=pass"),
+    "csv": lambda server: server.send(CSV, LINES.encode()),
+    "csv with a charset": lambda server: server.send("text/csv; charset=latin1; header=yes", LINES.encode("latin1")),
+    "csv of another country": lambda server: server.send("Text/CSV", b"\xef\xbb\xbf" + SEMICOLONS),
+    "npy": lambda server: server.send(NPY, encode_npy(ROWS), "model=pass"),
+    "npy of float64": lambda server: server.send(NPY, encode_npy(ROWS.astype(np.float64)), "model=pass"),
 }  # fmt: skip
 
 

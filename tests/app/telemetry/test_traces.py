@@ -73,26 +73,26 @@ def collector(*, status: int = 200) -> Iterator[Collector]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        got = Collector(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as collector:
+        got = Collector(f"http://127.0.0.1:{collector.server_port}")
+        thread = threading.Thread(target=collector.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield got
         finally:
-            server.shutdown()
+            collector.shutdown()
             thread.join()
 
 
-def ask(house: LiveServer, request_id: str, **headers: str) -> int:
-    return house.send_json({"image": grey(9).tolist(), "model": "shades"}, X_Request_Id=request_id, **headers).status
+def ask(server: LiveServer, request_id: str, **headers: str) -> int:
+    return server.send_json({"image": grey(9).tolist(), "model": "shades"}, X_Request_Id=request_id, **headers).status
 
 
 def test_an_answered_request_is_a_span_with_its_stages_one_after_the_other(models: Path) -> None:
     with collector() as got:
         before = time_ns()
-        with open_server(models, otlp_endpoint=got.url) as house:
-            assert ask(house, "seen") == 200
+        with open_server(models, otlp_endpoint=got.url) as server:
+            assert ask(server, "seen") == 200
         after = time_ns()
     root, stages = got.of("seen")
     assert (root.name, root.kind, root.parent_span_id) == ("POST /v1/classify", SERVER, b"")
@@ -113,31 +113,31 @@ def test_an_answered_request_is_a_span_with_its_stages_one_after_the_other(model
 def test_the_collector_is_told_which_process_of_which_service_it_was(models: Path) -> None:
     with collector() as got:
         for _ in range(2):
-            with open_server(models, otlp_endpoint=got.url + "/") as house:
-                ask(house, "x")
+            with open_server(models, otlp_endpoint=got.url + "/") as server:
+                ask(server, "x")
     assert {told["service.name"] for told in got.resources} == {"lectern"}
     assert len({told["service.instance.id"] for told in got.resources}) == 2
 
 
 def test_an_operator_may_name_the_service(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "digits")
-    with collector() as got, open_server(models, otlp_endpoint=got.url) as house:
-        ask(house, "x")
+    with collector() as got, open_server(models, otlp_endpoint=got.url) as server:
+        ask(server, "x")
     assert {told["service.name"] for told in got.resources} == {"digits"}
 
 
 def test_the_caller_s_trace_goes_on(models: Path) -> None:
-    with collector() as got, open_server(models, otlp_endpoint=got.url) as house:
-        ask(house, "child", traceparent=f"00-{TRACE}-{CALLER}-01", tracestate="some=where")
+    with collector() as got, open_server(models, otlp_endpoint=got.url) as server:
+        ask(server, "child", traceparent=f"00-{TRACE}-{CALLER}-01", tracestate="some=where")
     root, stages = got.of("child")
     assert (root.trace_id.hex(), root.parent_span_id.hex(), root.trace_state) == (TRACE, CALLER, "some=where")
     assert {stage.trace_id.hex() for stage in stages} == {TRACE}
 
 
 def test_a_caller_that_does_not_sample_is_not_sampled_here(models: Path) -> None:
-    with collector() as got, open_server(models, otlp_endpoint=got.url) as house:
-        assert ask(house, "unsampled", traceparent=f"00-{TRACE}-{CALLER}-00") == 200
-        assert ask(house, "sampled") == 200
+    with collector() as got, open_server(models, otlp_endpoint=got.url) as server:
+        assert ask(server, "unsampled", traceparent=f"00-{TRACE}-{CALLER}-00") == 200
+        assert ask(server, "sampled") == 200
     assert len(got.spans) == 5
     got.of("sampled")
 
@@ -147,8 +147,8 @@ def test_a_caller_that_does_not_sample_is_not_sampled_here(models: Path) -> None
     ["", "x", f"00-{TRACE}-{CALLER}", f"ff-{TRACE}-{CALLER}-01", f"00-{'0' * 32}-{CALLER}-01", f"00-{TRACE}-\xe9-01"],
 )
 def test_a_traceparent_that_is_none_begins_a_new_trace(models: Path, wrong: str) -> None:
-    with collector() as got, open_server(models, otlp_endpoint=got.url) as house:
-        assert ask(house, "new", traceparent=wrong) == 200
+    with collector() as got, open_server(models, otlp_endpoint=got.url) as server:
+        assert ask(server, "new", traceparent=wrong) == 200
     root, stages = got.of("new")
     assert root.parent_span_id == b""
     assert root.trace_id.hex() not in (TRACE, "0" * 32)
@@ -156,13 +156,13 @@ def test_a_traceparent_that_is_none_begins_a_new_trace(models: Path, wrong: str)
 
 
 def test_health_and_metrics_are_not_traced_and_what_is_refused_is(models: Path) -> None:
-    with collector() as got, open_server(models, otlp_endpoint=got.url) as house:
+    with collector() as got, open_server(models, otlp_endpoint=got.url) as server:
         for path in ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics"):
-            assert house.get(path).status == 200
-        assert house.get("/nowhere/secret%FF", X_Request_Id="lost").status == 404
-        assert house.ask("PROPFIND", "/v1/models", headers={"X-Request-Id": "odd"}).status == 405
-        assert house.get("/v1/models/digits", X_Request_Id="card").status == 200
-        assert ask(house, "late", X_Request_Deadline_Ms="0") == 504
+            assert server.get(path).status == 200
+        assert server.get("/nowhere/secret%FF", X_Request_Id="lost").status == 404
+        assert server.ask("PROPFIND", "/v1/models", headers={"X-Request-Id": "odd"}).status == 405
+        assert server.get("/v1/models/digits", X_Request_Id="card").status == 200
+        assert ask(server, "late", X_Request_Deadline_Ms="0") == 504
     assert len(got.spans) == 4
     lost, odd, card, late = (got.of(name)[0] for name in ("lost", "odd", "card", "late"))
     assert (lost.name, values(lost)["http.response.status_code"]) == ("GET", 404)
@@ -184,8 +184,8 @@ def test_the_same_request_by_the_router_is_one_span_even_where_the_process_has_a
     was = trace._TRACER_PROVIDER
     trace._TRACER_PROVIDER = provider
     try:
-        with collector() as got, open_server(models, otlp_endpoint=got.url) as house:
-            house.get("/v1/models", X_Request_Id="once")
+        with collector() as got, open_server(models, otlp_endpoint=got.url) as server:
+            server.get("/v1/models", X_Request_Id="once")
     finally:
         trace._TRACER_PROVIDER = was
     assert other.get_finished_spans() == ()
@@ -203,10 +203,10 @@ def test_a_collector_that_is_down_disturbs_nobody_and_is_said_once(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
     url = no_collector()
-    with caplog.at_level(logging.INFO), open_server(models, otlp_endpoint=url) as house:
-        assert [ask(house, f"r{i}") for i in range(20)] == [200] * 20
+    with caplog.at_level(logging.INFO), open_server(models, otlp_endpoint=url) as server:
+        assert [ask(server, f"r{i}") for i in range(20)] == [200] * 20
         began = monotonic()
-    assert monotonic() - began < 10  # the house's own end, and two seconds
+    assert monotonic() - began < 10  # the server's own end, and two seconds
     said = [text for record in caplog.records if (text := record.getMessage()).startswith("traces to ")]
     assert len(said) == 1
     assert url + "/v1/traces" in said[0]
@@ -218,8 +218,8 @@ def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds_at_most
     models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        with open_server(models, otlp_endpoint=f"http://127.0.0.1:{mute.getsockname()[1]}") as house:
-            assert ask(house, "x") == 200
+        with open_server(models, otlp_endpoint=f"http://127.0.0.1:{mute.getsockname()[1]}") as server:
+            assert ask(server, "x") == 200
             began = monotonic()
         assert 2 < monotonic() - began < 8
     assert "the last traces are lost" in caplog.text
@@ -259,8 +259,8 @@ def test_complaints_are_said_now_and_then_and_counted_between(
 
 def test_without_an_endpoint_nothing_of_the_sdk_is_loaded(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "app.telemetry.spans", None)  # importing it fails
-    with open_server(models) as house:
-        assert ask(house, "x") == 200
+    with open_server(models) as server:
+        assert ask(server, "x") == 200
 
 
 def test_an_endpoint_without_the_extra_is_refused_at_the_start_with_what_to_install(

@@ -56,8 +56,8 @@ ASKED = {
 }  # fmt: skip
 
 
-def direct(house: LiveServer) -> Direct:
-    layer = house.app.front  # type: ignore[attr-defined]
+def direct(server: LiveServer) -> Direct:
+    layer = server.app.front  # type: ignore[attr-defined]
     while not isinstance(layer, Direct):
         layer = layer.app
     return layer
@@ -65,17 +65,17 @@ def direct(house: LiveServer) -> Direct:
 
 @pytest.fixture(scope="module")
 def short_way(models: Path) -> Iterator[LiveServer]:
-    with open_server(models, only=("shades",)) as house:
-        yield house
-        assert direct(house)._known  # it was taken
+    with open_server(models, only=("shades",)) as server:
+        yield server
+        assert direct(server)._known  # it was taken
 
 
 @pytest.fixture(scope="module")
 def long_way(models: Path) -> Iterator[LiveServer]:
-    with open_server(models, only=("shades",)) as house:
-        direct(house)._ways = ()
-        yield house
-        assert not direct(house)._known
+    with open_server(models, only=("shades",)) as server:
+        direct(server)._ways = ()
+        yield server
+        assert not direct(server)._known
 
 
 def comparable(reply: Reply) -> object:
@@ -100,10 +100,10 @@ def test_both_ways_answer_alike(short_way: LiveServer, long_way: LiveServer, ask
 
 def test_both_ways_are_counted_alike(short_way: LiveServer, long_way: LiveServer) -> None:
     counted = []
-    for house in (short_way, long_way):
+    for server in (short_way, long_way):
         for path, body, headers in ASKED.values():
-            house.ask("POST", path, body, headers)
-        lines = house.get("/metrics").body.decode().splitlines()
+            server.ask("POST", path, body, headers)
+        lines = server.get("/metrics").body.decode().splitlines()
         counted.append({line for line in lines if line.startswith("lectern_requests_total")})
     assert counted[0] == counted[1]
     assert any('path="/v2/models/{name}/infer"' in line for line in counted[0])
