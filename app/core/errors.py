@@ -16,7 +16,7 @@
     |-- InferenceFailed         500  the runtime raised on rows that passed every check
     `-- LoadRefused                  a model folder that is not what its manifest says
 
-Every error names its subject (where), what was expected and what came instead.
+Every error names its subject (where), what was expected and what came instead; `invalid` builds it from these.
 """
 
 from __future__ import annotations
@@ -114,6 +114,37 @@ class UnsupportedMedia(ClientError):
 class Unprocessable(ClientError):
     status = 422
     title = "Cannot be processed"
+
+
+def invalid(
+    subject: str,
+    *,
+    expected: str | None = None,
+    got: str | None = None,
+    where: str | None = None,
+    verb: str = "is",
+    rule: str = "it must be",
+    why: str = "",
+    detail: str | None = None,
+    error: type[ClientError] = Unprocessable,
+) -> ClientError:
+    """The error for a wrong value, to be raised: `{where} {verb} {got}, {rule} {expected}{why}`.
+
+    Args:
+        subject: the field, header, file or parameter at fault, e.g. "image[3]" or "query.top_k".
+        expected: what is taken there.
+        got: what came; a value from a client as `shown(value)` or `described(value)`.
+        where: the subject as the sentence names it, where that differs, e.g. "the body" or "image[3]:".
+        verb: "is" or "has".
+        rule: what leads to `expected`: "it must be", "expected" or "at most".
+        why: what follows the sentence, with its own punctuation.
+        detail: the whole sentence, in place of the one above; `expected` and `got` may then be left out.
+        error: the class, which has the status and the slug.
+    """
+    if detail is None:
+        assert None not in (expected, got), "the sentence needs both"
+        detail = f"{where or subject} {verb} {got}, {rule} {expected}{why}"
+    return error(detail, subject=subject, expected=expected, got=got)
 
 
 class Busy(LecternError):

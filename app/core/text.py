@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Final
 
-from app.core.errors import shown
+from app.core.errors import ClientError, invalid, shown
 
 LISTED: Final = 40
 _COMPARED: Final = 2000  # names; more would take the event loop longer than a hint is worth
@@ -49,6 +49,19 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     bare = _bare(name)
     near = [k for k in known if _bare(k) == bare] or difflib.get_close_matches(name[:_LONGEST], known, n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def unknown(what: str, name: str, known: Collection[str], *, subject: str) -> ClientError:
+    """The error for a name that nothing has, with the names that exist.
+
+    Args:
+        what: the kind of thing that is named, e.g. "query parameter".
+        name: as the client wrote it.
+        known: in the order in which they are listed.
+    """
+    there, got = listed(known), shown(name)
+    detail = f"unknown {what} {got}{did_you_mean(name, known)}, there are: {there}"
+    return invalid(subject, expected=there, got=got, detail=detail)
 
 
 def _bare(name: str) -> str:
