@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from app.core.errors import TooLarge, Unprocessable, shown
+from app.core.errors import ClientError, TooLarge, invalid, shown
 
 
 @dataclass(slots=True)
@@ -47,11 +47,12 @@ class _Collector:
 
     def on_headers_finished(self) -> None:
         if len(self.parts) >= self.max_parts:
-            raise TooLarge(
-                f"the form has more than {self.max_parts} parts",
-                subject="body",
+            raise invalid(
+                "body",
                 expected=f"at most {self.max_parts} parts",
                 got=f"more than {self.max_parts}",
+                detail=f"the form has more than {self.max_parts} parts",
+                error=TooLarge,
             )
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -60,11 +61,11 @@ class _Collector:
     def on_part_end(self) -> None:
         kind, options = parse_options_header(self.headers.get(b"content-disposition"))
         if kind != b"form-data" or b"name" not in options:
-            raise Unprocessable(
-                f"part {len(self.parts)} of the form has no name",
-                subject=f"form.part[{len(self.parts)}]",
+            raise invalid(
+                f"form.part[{len(self.parts)}]",
                 expected='Content-Disposition: form-data; name="..."',
                 got=shown(self.headers.get(b"content-disposition", b"").decode("utf-8", "replace")),
+                detail=f"part {len(self.parts)} of the form has no name",
             )
         filename = options.get(b"filename")
         self.parts.append(
@@ -94,11 +95,11 @@ def parse_form(body: bytes, parameters: str, *, max_parts: int) -> list[Part]:
     _, options = parse_options_header(f"multipart/form-data;{parameters}")
     boundary = options.get(b"boundary", b"")
     if not boundary:
-        raise Unprocessable(
-            "the form's content type names no boundary",
-            subject="header.content-type",
+        raise invalid(
+            "header.content-type",
             expected="multipart/form-data; boundary=...",
             got=shown(parameters.strip()),
+            detail="the form's content type names no boundary",
         )
     collector = _Collector(max_parts)
     try:
@@ -124,10 +125,7 @@ def parse_form(body: bytes, parameters: str, *, max_parts: int) -> list[Part]:
     return collector.parts
 
 
-def _broken(why: str) -> Unprocessable:
-    return Unprocessable(
-        f"the form cannot be read: {why}",
-        subject="body",
-        expected="multipart/form-data as in RFC 7578",
-        got=shown(why),
+def _broken(why: str) -> ClientError:
+    return invalid(
+        "body", expected="multipart/form-data as in RFC 7578", got=shown(why), detail=f"the form cannot be read: {why}"
     )

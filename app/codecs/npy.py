@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from app.core.errors import TooLarge, Unprocessable, UnsupportedMedia, shown
+from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid, shown
 
 MAX_HEADER_BYTES: Final = 4096
 _MAGIC: Final = b"\x93NUMPY"
@@ -48,20 +48,21 @@ def decode_npy(
     _check_type(got, dtype, subject)
     rows = _rows(shape, row_shape, subject)
     if rows > max_rows:
-        raise TooLarge(
-            f"{subject}: has {rows} rows, the limit is {max_rows}",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=f"at most {max_rows} rows",
             got=f"{rows} rows",
+            detail=f"{subject}: has {rows} rows, the limit is {max_rows}",
+            error=TooLarge,
         )
     claimed, have = math.prod(shape) * got.itemsize, len(data) - start
     if claimed != have:
         what = "is cut off" if have < claimed else "has trailing bytes"
-        raise Unprocessable(
-            f"{subject}: {what}: {have} bytes follow the header, shape {shape} of {got.name} takes {claimed}",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=f"{claimed} bytes of values",
             got=f"{have} bytes of values",
+            detail=f"{subject}: {what}: {have} bytes follow the header, shape {shape} of {got.name} takes {claimed}",
         )
     values = np.frombuffer(data, got, offset=start).reshape(shape, order="F" if fortran else "C")
     _check_values(values, dtype, subject, nan)
@@ -89,25 +90,27 @@ def encode_npy(array: NDArray[Any]) -> bytes:
 def _header(data: bytes, subject: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, Fortran order, type, and where the values begin."""
     if not data:
-        raise Unprocessable(
-            f"{subject}: is empty, expected rows as .npy", subject=subject, expected="a .npy file", got="0 bytes"
+        raise invalid(
+            subject, expected="a .npy file", got="0 bytes", detail=f"{subject}: is empty, expected rows as .npy"
         )
     if not data.startswith(_MAGIC):
         got = f"data beginning with bytes {data[: len(_MAGIC)].hex(' ')}"
-        raise UnsupportedMedia(
-            f"{subject}: is {got}, a .npy file begins with {_MAGIC.hex(' ')}",
-            subject=subject,
+        raise invalid(
+            subject,
             expected="a .npy file",
             got=got,
+            detail=f"{subject}: is {got}, a .npy file begins with {_MAGIC.hex(' ')}",
+            error=UnsupportedMedia,
         )
     version = (data[6], data[7]) if len(data) >= 8 else None
     if version not in (None, (1, 0), (2, 0), (3, 0)):
         got = f"version {data[6]}.{data[7]}"
-        raise UnsupportedMedia(
-            f"{subject}: is .npy {got}, expected version 1.0, 2.0 or 3.0",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=".npy version 1.0, 2.0 or 3.0",
             got=got,
+            detail=f"{subject}: is .npy {got}, expected version 1.0, 2.0 or 3.0",
+            error=UnsupportedMedia,
         )
     start = 10 if version == (1, 0) else 12
     length = int.from_bytes(data[8:start], "little")
@@ -134,18 +137,19 @@ def _parse(header: str, subject: str) -> tuple[tuple[int, ...], bool, np.dtype[A
     if not isinstance(shape, tuple) or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
         raise _damaged(subject, f"shape is {shown(shape)}, expected a tuple of sizes")
     if descr == "|O":
-        raise UnsupportedMedia(
-            f"{subject}: holds pickled Python objects, which are never read; expected numbers",
-            subject=subject,
+        raise invalid(
+            subject,
             expected="numbers",
             got="pickled objects (dtype object)",
+            detail=f"{subject}: holds pickled Python objects, which are never read; expected numbers",
+            error=UnsupportedMedia,
         )
     if not isinstance(descr, str) or not re.fullmatch(r"[<>|=][biuf][1-8]", descr):
-        raise Unprocessable(
-            f"{subject}: has dtype {shown(descr)}, expected plain numbers",
-            subject=subject,
+        raise invalid(
+            subject,
             expected="integers or floats of 1 to 8 bytes",
             got=shown(descr),
+            detail=f"{subject}: has dtype {shown(descr)}, expected plain numbers",
         )
     try:
         return shape, fortran, np.dtype(descr)
@@ -162,17 +166,15 @@ def _rows(shape: tuple[int, ...], row_shape: tuple[int, ...], subject: str) -> i
         return shape[0]
     want = "(rows" + "".join(f", {n}" for n in row_shape) + ")"
     got = "no rows" if shape[1:] in rows else f"shape {shape}"
-    raise Unprocessable(
-        f"{subject}: has {got}, expected {want} with one row or more", subject=subject, expected=want, got=got
+    raise invalid(
+        subject, expected=want, got=got, where=f"{subject}:", verb="has", rule="expected", why=" with one row or more"
     )
 
 
 def _check_type(got: np.dtype[Any], want: np.dtype[Any], subject: str) -> None:
     same = {"i": "iu", "u": "iu", "f": "f", "b": "b"}
     if got.kind not in same[want.kind]:
-        raise Unprocessable(
-            f"{subject}: has dtype {got.name}, expected {want.name}", subject=subject, expected=want.name, got=got.name
-        )
+        raise invalid(subject, expected=want.name, got=got.name, where=f"{subject}:", verb="has dtype", rule="expected")
 
 
 def _check_values(values: NDArray[Any], want: np.dtype[Any], subject: str, nan: bool) -> None:
@@ -195,10 +197,8 @@ def _check_values(values: NDArray[Any], want: np.dtype[Any], subject: str, nan: 
     at = tuple(int(i) for i in np.unravel_index(int(np.argmin(good)), values.shape))
     spot = subject + "".join(f"[{i}]" for i in at)
     value = values[at]
-    raise Unprocessable(f"{spot}: is {value}, expected {span}", subject=spot, expected=span, got=str(value))
+    raise invalid(spot, expected=span, got=str(value), where=f"{spot}:", rule="expected")
 
 
-def _damaged(subject: str, what: str) -> Unprocessable:
-    return Unprocessable(
-        f"{subject}: is no whole .npy file: {what}", subject=subject, expected="a whole .npy file", got=what
-    )
+def _damaged(subject: str, what: str) -> ClientError:
+    return invalid(subject, expected="a whole .npy file", got=what, detail=f"{subject}: is no whole .npy file: {what}")

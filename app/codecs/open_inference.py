@@ -16,7 +16,7 @@ import numpy as np
 import pydantic_core
 from numpy.typing import NDArray
 
-from app.core.errors import Unprocessable, shown
+from app.core.errors import ClientError, invalid, shown
 from app.core.manifest import DType, TensorSpec, numpy_dtype
 
 DATATYPES: Final[dict[DType, str]] = {
@@ -45,9 +45,9 @@ class InferRequest:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-def wrong(subject: str, expected: str, got: object) -> Unprocessable:
+def wrong(subject: str, expected: str, got: object) -> ClientError:
     text = got if isinstance(got, str) else shown(got)
-    return Unprocessable(f"{subject} is {text}, expected {expected}", subject=subject, expected=expected, got=text)
+    return invalid(subject, expected=expected, got=text, rule="expected")
 
 
 def parse(
@@ -69,7 +69,7 @@ def parse(
     try:
         head = pydantic_core.from_json(body[:header_length], allow_inf_nan=False)
     except ValueError as error:
-        raise Unprocessable(f"the request is not JSON: {error}", subject="body", expected="a JSON object") from None
+        raise invalid("body", expected="a JSON object", detail=f"the request is not JSON: {error}") from None
     if not isinstance(head, dict):
         raise wrong("the request", "a JSON object", head)
     parameters = _parameters(head, "parameters")

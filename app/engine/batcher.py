@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from time import monotonic, perf_counter, time
 from typing import Any
 
-from app.core.errors import Busy, TooLarge, TooLate, Unavailable
+from app.core.errors import Busy, TooLarge, TooLate, Unavailable, invalid
 from app.core.manifest import Tensors
 from app.core.sampling.samplers import Sampler
 from app.engine.counters import REQUESTS, ROWS, Counters
@@ -144,11 +144,12 @@ class Batcher:
     ) -> Answer:
         rows = rows_of(tensors, self.name)
         if rows > self.max_queued_rows:
-            raise TooLarge(
-                f"{self.name}: {rows} rows in one request, at most {self.max_queued_rows} are taken",
-                subject=self.name,
+            raise invalid(
+                self.name,
                 expected=f"at most {self.max_queued_rows} rows",
                 got=f"{rows} rows",
+                detail=f"{self.name}: {rows} rows in one request, at most {self.max_queued_rows} are taken",
+                error=TooLarge,
             )
         loop = self._loop
         if loop is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from app.core.errors import NotFound, shown
+from app.core.errors import ClientError, NotFound, invalid, shown
 from app.core.example_commands import answers_plainly
 from app.core.manifest import Modality, Task
 from app.core.text import did_you_mean
@@ -93,7 +93,9 @@ class Catalog:
                 return default.model
             if name in self.pinned:
                 wanted = self.pinned[name]
-                raise NotFound(self.why_not_pinned(name), subject="version", expected=wanted, got="not loaded")
+                raise invalid(
+                    "version", expected=wanted, got="not loaded", detail=self.why_not_pinned(name), error=NotFound
+                )
         versions = self._versions.get(name)
         if versions is None:
             raise not_found("model", name, self._versions)
@@ -122,7 +124,12 @@ class Catalog:
                 name = next(able, names[0] if names else None)
         if name is None:
             what = task if modality is None else f"{task} with {modality} input"
-            raise NotFound(f"no model for the task '{what}' is loaded", subject="model", expected=f"a model for {what}")
+            raise invalid(
+                "model",
+                expected=f"a model for {what}",
+                detail=f"no model for the task '{what}' is loaded",
+                error=NotFound,
+            )
         if name not in names:
             raise not_found(f"default model for the task '{task}'", name, names)
         return self.get(name)
@@ -199,12 +206,13 @@ class Catalog:
         return sorted(self._entries.items(), key=lambda item: (item[0][0], in_order(item[0][1])))
 
 
-def not_found(what: str, name: str, known: Iterable[str]) -> NotFound:
+def not_found(what: str, name: str, known: Iterable[str]) -> ClientError:
     there = list(known)
     names, hint = ", ".join(there), did_you_mean(name, there) if what == "model" else ""
-    return NotFound(
-        f"no {what} is called {shown(name)}{hint}: there is {names or 'none'}",
-        subject=what.split()[0],
+    return invalid(
+        what.split()[0],
         expected=names or None,
         got=shown(name),
+        detail=f"no {what} is called {shown(name)}{hint}: there is {names or 'none'}",
+        error=NotFound,
     )

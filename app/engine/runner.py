@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from app.core.errors import InferenceFailed, LecternError, Unprocessable
+from app.core.errors import InferenceFailed, LecternError, invalid
 from app.core.manifest import Tensors
 from app.core.shared_counters import observe
 from app.engine.counters import STEPS, Counters
@@ -168,9 +168,7 @@ def rows_of(tensors: Tensors, name: str) -> int:
             break
     if rows == -1:
         shapes = {key: array.shape for key, array in tensors.items()}
-        raise Unprocessable(
-            f"{name}: every input has the same number of rows on axis 0, here are {shapes}", subject=name
-        )
+        raise invalid(name, detail=f"{name}: every input has the same number of rows on axis 0, here are {shapes}")
     if not rows:
-        raise Unprocessable(f"{name}: expected at least one row, got none", subject=name)
+        raise invalid(name, detail=f"{name}: expected at least one row, got none")
     return rows

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
-from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, Unprocessable, shown
+from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, invalid, shown
 from app.protocols import open_inference as oip
 from app.web.context import Trace
 from app.web.request.options import described, in_words
@@ -97,7 +97,12 @@ def install(app: FastAPI) -> None:
         known = kinds()
         if kind not in known:
             there_are = ", ".join(known)
-            raise NotFound(f"no error is called {shown(kind)}, there are: {there_are}", subject="path", got=shown(kind))
+            raise invalid(
+                "path",
+                got=shown(kind),
+                detail=f"no error is called {shown(kind)}, there are: {there_are}",
+                error=NotFound,
+            )
         return {"type": f"/errors/{kind}", "status": known[kind].status, "title": known[kind].title}
 
 
@@ -110,13 +115,19 @@ async def _framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.scope["path"][:200]
     if error.status_code == 404:
-        return refused(NotFound(f"there is no page {path!r}", subject="path", got=repr(path)), request.scope)
+        return refused(
+            invalid("path", got=repr(path), detail=f"there is no page {path!r}", error=NotFound), request.scope
+        )
     if error.status_code == 405:
         allow = ", ".join(allowed_methods(request))
         method = request.scope["method"][:20]
         answer = refused(
-            MethodNotAllowed(
-                f"{path!r} takes {allow}, not {method}", subject="method", expected=allow, got=repr(method)
+            invalid(
+                "method",
+                expected=allow,
+                got=repr(method),
+                detail=f"{path!r} takes {allow}, not {method}",
+                error=MethodNotAllowed,
             ),
             request.scope,
         )
@@ -155,6 +166,6 @@ async def _validation(request: Request, error: Exception) -> Response:
     expected = in_words(str(first["msg"]))
     got = described(first.get("input"))
     return refused(
-        Unprocessable(f"{place} is {got}, it must be {expected}", subject=place, expected=expected, got=got),
+        invalid(place, expected=expected, got=got),
         request.scope,
     )

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.core.errors import ClientError
+from app.core.errors import ClientError, invalid
 from app.core.shared_counters import SharedCounters
 from app.middleware.errors import MEDIA_TYPE
 from app.web.context import new_request_id
@@ -85,11 +85,12 @@ class Connection(HttpToolsProtocol):
         if self._idle_bytes and not self.transport.is_closing():
             if self._idle_bytes > MAX_HEAD_BYTES:
                 self._refuse(
-                    HeadTooLarge(
-                        f"the head is more than {MAX_HEAD_BYTES} bytes",
-                        subject="head",
+                    invalid(
+                        "head",
                         expected=f"at most {MAX_HEAD_BYTES} bytes",
                         got=f"more than {MAX_HEAD_BYTES} bytes",
+                        detail=f"the head is more than {MAX_HEAD_BYTES} bytes",
+                        error=HeadTooLarge,
                     )
                 )
             elif self._head_timer is None:

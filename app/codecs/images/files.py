@@ -20,7 +20,7 @@ from app.codecs.images import containers, formats
 from app.codecs.images import handwriting as digits
 from app.codecs.images.nested import from_nested
 from app.codecs.images.pixels import NotANumber, to_8_bit
-from app.core.errors import ClientError, TooLarge, Unprocessable, UnsupportedMedia, shown
+from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid, shown
 from app.core.manifest import PhotoPicture, Picture
 
 __all__ = ["decode", "decode_base64", "decode_pixels", "encode_png", "from_base64", "from_nested"]
@@ -86,16 +86,16 @@ def _opened(
     except ClientError:
         raise
     except NotANumber as error:
-        raise Unprocessable(
-            f"{subject}: {error}, a picture's pixels are finite", subject=subject, expected="finite pixels", got="NaN"
+        raise invalid(
+            subject, expected="finite pixels", got="NaN", detail=f"{subject}: {error}, a picture's pixels are finite"
         ) from error
     except Exception as error:  # decoders raise nearly every type on hostile bytes; all of them mean the same here
-        raise Unprocessable(
-            f"{subject}: begins as {name} but cannot be decoded, it is cut off or damaged "
-            f"({len(data)} bytes came; {type(error).__name__}: {shown(str(error))})",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=f"a whole {name} file",
             got=f"{len(data)} bytes, cut off or damaged",
+            detail=f"{subject}: begins as {name} but cannot be decoded, it is cut off or damaged "
+            f"({len(data)} bytes came; {type(error).__name__}: {shown(str(error))})",
         ) from error
 
 
@@ -147,20 +147,22 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 def _format_of(data: bytes, subject: str) -> str:
     if not data:
-        raise Unprocessable(
-            f"{subject}: is empty, expected a picture ({formats.TAKEN})",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=formats.TAKEN,
             got="0 bytes",
+            detail=f"{subject}: is empty, expected a picture ({formats.TAKEN})",
         )
     name = formats.picture_format(data)
     if name is None:
         got = formats.describe(data)
-        raise UnsupportedMedia(
-            f"{subject}: is {got}, expected a picture as {formats.TAKEN}",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=formats.TAKEN,
             got=got,
+            where=f"{subject}:",
+            rule="expected a picture as",
+            error=UnsupportedMedia,
         )
     return name
 
@@ -169,23 +171,23 @@ def _check_pieces(data: bytes, name: str, subject: str) -> None:
     try:
         frames = containers.check(data, name)
     except containers.TooManyPieces as error:
-        raise Unprocessable(
-            f"{subject}: begins as {name} and {error}, no picture needs as many",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=error.expected,
             got=error.got,
+            detail=f"{subject}: begins as {name} and {error}, no picture needs as many",
         ) from None
     if frames > 1:
         many = str(frames) if frames <= containers.MAX_FRAMES else f"more than {containers.MAX_FRAMES}"
         raise _animated(subject, many)
 
 
-def _animated(subject: str, frames: int | str) -> Unprocessable:
-    return Unprocessable(
-        f"{subject}: has {frames} frames, expected a still picture with one",
-        subject=subject,
+def _animated(subject: str, frames: int | str) -> ClientError:
+    return invalid(
+        subject,
         expected="one frame",
         got=f"{frames} frames",
+        detail=f"{subject}: has {frames} frames, expected a still picture with one",
     )
 
 
@@ -194,18 +196,19 @@ def _check_header(image: Image.Image, subject: str, max_pixels: int) -> None:
     across, down = (int(getattr(image, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIDES)
     for w, h, what in ((width, height, ""), (across, down, " in a tile")):
         if w * h > max_pixels:
-            raise TooLarge(
-                f"{subject}: is {w}x{h} = {w * h} pixels{what}, the limit is {max_pixels}",
-                subject=subject,
+            raise invalid(
+                subject,
                 expected=f"at most {max_pixels} pixels",
                 got=f"{w}x{h} = {w * h} pixels{what}",
+                detail=f"{subject}: is {w}x{h} = {w * h} pixels{what}, the limit is {max_pixels}",
+                error=TooLarge,
             )
     if min(width, height) < MIN_SIDE:
-        raise Unprocessable(
-            f"{subject}: is {width}x{height} pixels, smaller than {MIN_SIDE}x{MIN_SIDE}: nothing to read",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=f"at least {MIN_SIDE}x{MIN_SIDE} pixels",
             got=f"{width}x{height}",
+            detail=f"{subject}: is {width}x{height} pixels, smaller than {MIN_SIDE}x{MIN_SIDE}: nothing to read",
         )
     # A phone's JPEG may carry a depth or gain map as a second frame (MPO): the first one is the photo. The frames of
     # GIF and TIFF are counted already.
@@ -279,7 +282,7 @@ def _middle(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float,
     return left, top, left + w, top + h
 
 
-def _not_base64(subject: str, got: str) -> Unprocessable:
-    return Unprocessable(
-        f"{subject}: is not base64: {got}", subject=subject, expected="a picture file in standard base64", got=got
+def _not_base64(subject: str, got: str) -> ClientError:
+    return invalid(
+        subject, expected="a picture file in standard base64", got=got, detail=f"{subject}: is not base64: {got}"
     )

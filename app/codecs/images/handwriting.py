@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
 from app.codecs.images.regions import Regions, find_regions
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.core.manifest import DigitPicture
 
 WORK_SIDE: Final = 400  # px; a larger picture is shrunk first, strokes stay several pixels wide
@@ -56,11 +56,11 @@ def read(image: Image.Image, picture: DigitPicture, *, subject: str) -> NDArray[
     work = _opaque(_shrunk(image))
     ink = find_ink(work)
     if ink is None:
-        raise Unprocessable(
-            f"{subject}: no ink found: the picture is blank or too faint to tell writing from paper",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=f"handwriting at least {MIN_CONTRAST:.0f} grey levels from its background",
             got="a blank picture",
+            detail=f"{subject}: no ink found: the picture is blank or too faint to tell writing from paper",
         )
     return place(ink, picture)
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import Unprocessable, shown
+from app.core.errors import invalid, shown
 from app.core.manifest import Picture
 
 
@@ -88,23 +88,18 @@ def _list_of(value: object, length: int, unit: str, at: str, subject: str, want:
     hint = ""
     if at == subject and isinstance(value, list) and value and not isinstance(value[0], list):
         got, hint = f"a flat list of {len(value)}", " (one list a row, not all pixels in one)"
-    raise Unprocessable(
-        f"{at}: is {got}, expected {length} {unit}: the picture is {want}{hint}",
-        subject=at,
+    raise invalid(
+        at,
         expected=f"a list of {length} {unit}",
         got=got,
+        detail=f"{at}: is {got}, expected {length} {unit}: the picture is {want}{hint}",
     )
 
 
 def _check_number(value: object, at: str) -> None:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 255 and value == int(value):
         return
-    raise Unprocessable(
-        f"{at}: is {_named(value)}, expected a whole number from 0 to 255",
-        subject=at,
-        expected="a whole number from 0 to 255",
-        got=_named(value),
-    )
+    raise invalid(at, expected="a whole number from 0 to 255", got=_named(value), where=f"{at}:", rule="expected")
 
 
 def _named(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from app.core.errors import Unprocessable, shown
+from app.core.errors import ClientError, invalid, shown
 from app.core.manifest.table import CategoryColumn, NumberColumn, TableColumn
 from app.core.text import described, did_you_mean, listed
 
@@ -31,14 +31,11 @@ class WrongCell(Exception):
         super().__init__(expected, got)
         self._expected, self._got, self._verb, self._hint = expected, got, verb, hint
 
-    def at(self, place: str, line: int | None = None) -> Unprocessable:
+    def at(self, place: str, line: int | None = None) -> ClientError:
         """The error for a client; `line` of a file, for whoever looks for it there."""
         where = place if line is None else f"{place} (line {line})"
-        return Unprocessable(
-            f"{where} {self._verb} {self._got}, expected {self._expected}{self._hint}",
-            subject=place,
-            expected=self._expected,
-            got=self._got,
+        return invalid(
+            place, expected=self._expected, got=self._got, where=where, verb=self._verb, rule="expected", why=self._hint
         )
 
 

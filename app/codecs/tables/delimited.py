@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from app.core.errors import TooLarge, Unprocessable, UnsupportedMedia, shown
+from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid, shown
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -70,26 +70,24 @@ def csv_rows(text: str, delimiter: str, width: int, *, max_rows: int, subject: s
         next(filled, None)  # the header
         for cells in filled:
             if len(cells) != width:
-                raise Unprocessable(
-                    f"{subject}[{len(rows)}] (line {reader.line_num}) has {len(cells)} cells, the header has {width}",
-                    subject=f"{subject}[{len(rows)}]",
-                    expected=f"{width} cells",
-                    got=f"{len(cells)} cells",
-                )
+                place, got = f"{subject}[{len(rows)}]", f"{len(cells)} cells"
+                detail = f"{place} (line {reader.line_num}) has {got}, the header has {width}"
+                raise invalid(place, expected=f"{width} cells", got=got, detail=detail)
             if len(rows) == max_rows:
-                raise TooLarge(
-                    f"{subject}: has more than {max_rows} rows, the limit is {max_rows}",
-                    subject=subject,
+                raise invalid(
+                    subject,
                     expected=f"at most {max_rows} rows",
                     got=f"more than {max_rows} rows",
+                    detail=f"{subject}: has more than {max_rows} rows, the limit is {max_rows}",
+                    error=TooLarge,
                 )
             rows.append(cells)
             lines.append(reader.line_num)
     except csv.Error as error:
         raise _broken(subject, reader.line_num, error) from None
     if not rows:
-        raise Unprocessable(
-            f"{subject}: has no rows below its header", subject=subject, expected="one row or more", got="no rows"
+        raise invalid(
+            subject, expected="one row or more", got="no rows", detail=f"{subject}: has no rows below its header"
         )
     return rows, lines
 
@@ -100,11 +98,12 @@ def _check_size(data: bytes, subject: str) -> None:
     for at in range(0, len(data), _PIECE_BYTES):
         cells += sum(data.count(sign, at, at + _PIECE_BYTES) for sign in (b",", b";", b"\t", b"\n", b"\r"))
     if cells > MAX_CELLS:
-        raise TooLarge(
-            f"{subject}: has {cells} cells, at most {MAX_CELLS} are taken",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=f"at most {MAX_CELLS} cells",
             got=f"{cells} cells",
+            detail=f"{subject}: has {cells} cells, at most {MAX_CELLS} are taken",
+            error=TooLarge,
         )
 
 
@@ -115,32 +114,34 @@ def _text(data: bytes, parameters: str, subject: str) -> str:
         given[name.strip().lower()] = value.strip().strip('"').lower()
     if given.get("header") == "absent":
         expected = "a first line with the names of the columns"
-        raise UnsupportedMedia(
-            f"header=absent is not taken, expected {expected}",
-            subject="header.content-type",
+        raise invalid(
+            "header.content-type",
             expected=expected,
             got="header=absent",
+            detail=f"header=absent is not taken, expected {expected}",
+            error=UnsupportedMedia,
         )
     charset = given.get("charset", "utf-8")
     charset = {"utf8": "utf-8", "ascii": "us-ascii", "latin-1": "iso-8859-1", "latin1": "iso-8859-1"}.get(
         charset, charset
     )
     if charset not in CHARSETS:
-        raise UnsupportedMedia(
-            f"charset {shown(charset)} is not taken, send one of {', '.join(CHARSETS)}",
-            subject="header.content-type",
+        raise invalid(
+            "header.content-type",
             expected=", ".join(CHARSETS),
             got=shown(charset),
+            detail=f"charset {shown(charset)} is not taken, send one of {', '.join(CHARSETS)}",
+            error=UnsupportedMedia,
         )
     try:
         return data.decode("utf-8-sig" if charset == "utf-8" else charset)
     except UnicodeDecodeError as error:
         got = f"byte 0x{data[error.start]:02x} at {error.start}"
-        raise Unprocessable(
-            f"{subject}: is not {charset}: {got}; name another charset as text/csv; charset=windows-1252",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=f"text in {charset}",
             got=got,
+            detail=f"{subject}: is not {charset}: {got}; name another charset as text/csv; charset=windows-1252",
         ) from None
 
 
@@ -166,10 +167,10 @@ def _header(text: str, delimiter: str) -> Cells:
         return []
 
 
-def _broken(subject: str, line: int, error: csv.Error) -> Unprocessable:
-    return Unprocessable(
-        f"{subject}: is no whole CSV: line {line}: {error}",
-        subject=subject,
+def _broken(subject: str, line: int, error: csv.Error) -> ClientError:
+    return invalid(
+        subject,
         expected="CSV as in RFC 4180",
         got=str(error),
+        detail=f"{subject}: is no whole CSV: line {line}: {error}",
     )

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from app.codecs.tables.cells import MOST, NumberCell, WrongCell, cell_of
 from app.codecs.tables.delimited import csv_header, csv_rows, csv_text
-from app.core.errors import Unprocessable, shown
+from app.core.errors import ClientError, invalid, shown
 from app.core.manifest.table import CategoryColumn, NumberColumn, Table
-from app.core.text import described, did_you_mean, listed
+from app.core.text import described, listed, unknown
 
 _OPENED_BY: Final = {"]": "[", ")": "("}
 _NUMERALS: Final = b"0123456789+-.eE,;\t\r\n "
@@ -158,13 +158,13 @@ class TableReader:
         if isinstance(row, dict):
             if not self._place.keys() >= row.keys():
                 name = next(str(name) for name in row if name not in self._place)
-                raise self._unknown(name, f"{place}.{name[:100]}")
+                raise unknown("feature", name, self._names, subject=f"{place}.{name[:100]}")
             return self._read(map(row.get, self._names), place)
         if isinstance(row, list) and len(row) == width:
             return self._read(row, place)
         if isinstance(row, list):
             expected, got = f"{width} values, {listed(self._names)}", f"{len(row)} values"
-            raise Unprocessable(f"{place} has {got}, expected {expected}", subject=place, expected=expected, got=got)
+            raise invalid(place, expected=expected, got=got, verb="has", rule="expected")
         expected = f"an object by name, or a list of {width} values: {listed(self._names)}"
         raise WrongCell(expected, described(row)).at(place)
 
@@ -194,15 +194,6 @@ class TableReader:
             notes.setdefault(i, {}).setdefault("imputed", []).append(self._names[j])
         return Rows(given, notes)
 
-    def _unknown(self, name: str, subject: str) -> Unprocessable:
-        there = listed(self._names)
-        return Unprocessable(
-            f"unknown feature {shown(name)}{did_you_mean(name, self._names)}, there are: {there}",
-            subject=subject,
-            expected=there,
-            got=shown(name),
-        )
-
     def _named(self, cell: str) -> tuple[int | None, str | None]:
         """The column that a header's cell names, and the unit that it gives with it."""
         if cell in self._place:
@@ -225,20 +216,20 @@ class TableReader:
             j, unit = self._named(cell)
             place = f"{subject}.header.{cell[:100]}"
             if j is None:
-                raise self._unknown(cell, place)
+                raise unknown("feature", cell, self._names, subject=place)
             if order[j] is not None:
                 name = self._names[j]
-                raise Unprocessable(f"the header has '{name}' twice", subject=place, expected="once", got="twice")
+                raise invalid(place, expected="once", got="twice", detail=f"the header has '{name}' twice")
             if unit is not None:
                 self._check_unit(j, unit, f"{subject}.header.{self._names[j]}")
             order[j] = at
         for j, column in enumerate(self.columns):
             if order[j] is None and not column.missing:
-                raise Unprocessable(
-                    f"the header has no '{column.name}', and training saw no row without it",
-                    subject=f"{subject}.header.{column.name}",
+                raise invalid(
+                    f"{subject}.header.{column.name}",
                     expected=listed(self._names),
                     got=listed([shown(cell) for cell in header]),
+                    detail=f"the header has no '{column.name}', and training saw no row without it",
                 )
         return order
 
@@ -251,14 +242,11 @@ class TableReader:
         except WrongCell as wrong:
             raise wrong.at(place) from None
 
-    def _no_header(self, header: Sequence[str], subject: str) -> Unprocessable:
+    def _no_header(self, header: Sequence[str], subject: str) -> ClientError:
         expected = f"a first line with the names of the columns: {listed(self._names)}"
         got = listed([shown(cell[:40]) for cell in header[:8]]) or "no names"
-        return Unprocessable(
-            f"{subject}: begins with {got}, expected {expected}",
-            subject=f"{subject}.header",
-            expected=expected,
-            got=got,
+        return invalid(
+            f"{subject}.header", expected=expected, got=got, where=f"{subject}:", verb="begins with", rule="expected"
         )
 
 
