@@ -204,14 +204,14 @@ def warn_of_missing_defaults(registry: Registry, settings: Settings) -> None:
         for key, name in settings.default_models.items():
             words = key.split(".")
             asked = cast("Task", words[0]), cast("Modality | None", words[1] if words[1:] else None)
-            there = registry.names_for(*asked)
+            there = registry.catalog.names_for(*asked)
             if there and name not in there:
                 with suppress(NotFound):
                     told.append(f"{key}={default_model(registry, settings, *asked).name} (not {name})")
         if told:
             log.info("not all usual models are loaded; requests that name no model go to: %s", ", ".join(told))
         return
-    names = {model.name for model in registry.models}
+    names = {model.name for model in registry.catalog.models}
     for task, name in settings.default_models.items():
         if name not in names:
             log.warning(
@@ -226,9 +226,9 @@ def default_model(registry: Registry, settings: Settings, task: Task, modality: 
         NotFound: there is none.
     """
     if "default_models" not in settings.model_fields_set:
-        names = registry.names_for(task, modality)
+        names = registry.catalog.names_for(task, modality)
         for key in (f"{task}.{modality}", task):
             name = settings.default_models.get(key)
             if name in names:
-                return registry.get(name)
-    return registry.default(task, modality)
+                return registry.catalog.get(name)
+    return registry.catalog.default(task, modality)

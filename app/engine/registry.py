@@ -96,6 +96,11 @@ class Registry(Catalog):
         self._draining: set[Model] = set()
         self._closing = False
 
+    @property
+    def catalog(self) -> Catalog:
+        """What is served, and which model is the default."""
+        return self
+
     async def __aenter__(self) -> Self:
         return_large_blocks()
         loop = asyncio.get_running_loop()

@@ -26,7 +26,7 @@ class Life:
 
     def is_ready(self, registry: Registry) -> bool:
         """From the moment that models are loaded until shutdown begins."""
-        return self.open and bool(registry.models)
+        return self.open and bool(registry.catalog.models)
 
 
 class Live(BaseModel):
@@ -68,11 +68,11 @@ def router(context: Context, metrics: Callable[[], bytes], life: Life) -> APIRou
         body = Ready(
             status="ready" if is_ready else "not ready",
             device=registry.device,
-            models=[f"{model.name}/{model.version}" for model in registry.models],
+            models=[f"{model.name}/{model.version}" for model in registry.catalog.models],
             defaults={
                 key: model.name for task in get_args(Task) for key, model in default_models(context, task).items()
             },
-            refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.refused],
+            refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.catalog.refused],
         )
         return JSONResponse(body.model_dump(), 200 if is_ready else 503)
 

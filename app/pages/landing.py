@@ -131,7 +131,7 @@ def install(app: FastAPI, context: Context, *, docs: bool) -> None:
 def landing_page(context: Context, base: str, *, docs: bool) -> str:
     """What is loaded, what each model makes of a few pictures, and commands to try."""
     registry = context.registry
-    by_task = {task: [model for model in registry.models if model.manifest.task == task] for task in TITLES}
+    by_task = {task: [model for model in registry.catalog.models if model.manifest.task == task] for task in TITLES}
     models = "\n".join(
         f"<h2>{TITLES[task]}</h2>"
         + "\n".join(_model(model, base, cards.default_for(model, context)) for model in found)
@@ -139,12 +139,13 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
         if found
     )
     refused = "\n".join(
-        f"<li><strong>{html.escape(r.folder)}</strong><br>{html.escape(r.reason)}</li>" for r in registry.refused
+        f"<li><strong>{html.escape(r.folder)}</strong><br>{html.escape(r.reason)}</li>"
+        for r in registry.catalog.refused
     )
     links = [("v1/models", "Models as JSON"), ("health/ready", "Readiness"), ("metrics", "Metrics")]
     if docs:
         links = [("docs", "Try the API"), ("redoc", "Read the API"), ("openapi.json", "OpenAPI"), *links]
-    count = len(registry.models)
+    count = len(registry.catalog.models)
     plural = "" if count == 1 else "s"
     there = f"{count} model{plural} on {html.escape(registry.device)}" if count else "nothing. No model is loaded"
     body = f"""<main>

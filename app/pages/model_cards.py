@@ -151,8 +151,8 @@ def card(model: Model, context: Context) -> ModelCard:
     """The model's card."""
     manifest = model.manifest
     counters = model.counters
-    versions = [m.version for m in context.registry.models if m.name == model.name]
-    default = context.registry.default_version(model.name)
+    versions = [m.version for m in context.registry.catalog.models if m.name == model.name]
+    default = context.registry.catalog.default_version(model.name)
     return ModelCard(
         **{
             name: getattr(manifest, name)
@@ -208,7 +208,7 @@ def _counts(counters: Any) -> dict[str, int]:
 
 def summary(model: Model, context: Context) -> Summary:
     manifest = model.manifest
-    default = context.registry.default_version(model.name)
+    default = context.registry.catalog.default_version(model.name)
     answered = default_for(model, context)
     return Summary(
         name=model.name,
@@ -253,13 +253,13 @@ def router(context: Context) -> APIRouter:
     async def list_models() -> ModelList:
         return ModelList(
             device=registry.device,
-            models=[summary(model, context) for model in registry.models],
-            refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.refused],
+            models=[summary(model, context) for model in registry.catalog.models],
+            refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.catalog.refused],
         )
 
     @routes.get("/{name}", operation_id="get_model", summary="A model's card", dependencies=[only("version")])
     async def get_model(name: str, version: Version = None) -> ModelCard:
-        return card(registry.get(name, version), context)
+        return card(registry.catalog.get(name, version), context)
 
     @routes.get(
         "/{name}/report",
@@ -269,7 +269,7 @@ def router(context: Context) -> APIRouter:
         response_class=HTMLResponse,
     )
     def get_report(name: str, version: Version = None) -> Response:
-        model = registry.get(name, version)
+        model = registry.catalog.get(name, version)
         html = report_of(model)
         if html is None:
             raise NotFound(f"model '{model.name}/{model.version}' has no report", subject="report")

@@ -66,7 +66,7 @@ def install(app: FastAPI, context: Context, *, has_keys: bool) -> None:
     kept: dict[int, dict[str, Any]] = {}
 
     def document() -> dict[str, Any]:
-        generation = context.registry.generation
+        generation = context.registry.catalog.generation
         if generation not in kept:
             kept.clear()
             kept[generation] = build(app, context, has_keys=has_keys)
@@ -95,7 +95,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     for task in tasks:
         _complete_task(document, schemas, task, _requests(task, context))
     _complete_cards(document, context)
-    oip.complete(document, context.registry.models, examples.inference(context.registry.defaults))
+    oip.complete(document, context.registry.catalog.models, examples.inference(context.registry.catalog.defaults))
     for path, operations in document["paths"].items():
         for operation in operations.values():
             is_task = any(path == task.path for task in tasks)
@@ -204,7 +204,7 @@ def _complete_task(
 
 
 def _complete_cards(document: dict[str, Any], context: Context) -> None:
-    names = sorted({m.name for m in context.registry.models})
+    names = sorted({m.name for m in context.registry.catalog.models})
     for path, operations in document["paths"].items():
         for parameter in operations.get("get", {}).get("parameters", []):
             if path.startswith("/v1") and parameter["name"] == "name":

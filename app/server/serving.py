@@ -160,8 +160,8 @@ def end_now() -> NoReturn:
 def titles(registry: Registry) -> tuple[list[str], list[str]]:
     """A line for each model, and one for each folder that is refused."""
     return (
-        [f"{m.name}/{m.version}  {m.manifest.task}  {m.device}  {m.manifest.title}" for m in registry.models],
-        [f"REFUSED {refusal.folder}: {refusal.reason}" for refusal in registry.refused],
+        [f"{m.name}/{m.version}  {m.manifest.task}  {m.device}  {m.manifest.title}" for m in registry.catalog.models],
+        [f"REFUSED {refusal.folder}: {refusal.reason}" for refusal in registry.catalog.refused],
     )
 
 

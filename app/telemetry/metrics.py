@@ -158,10 +158,12 @@ class _Page(Collector):
 
     def _loaded(self) -> Iterator[Metric]:
         info = GaugeMetricFamily("lectern_model_info", "A loaded model.", labels=["model", "version", "device"])
-        for model in self._models.models:
+        for model in self._models.catalog.models:
             info.add_metric([model.name, model.version, model.device], 1)
         yield info
-        yield GaugeMetricFamily("lectern_refused_models", "Model folders refused.", value=len(self._models.refused))
+        yield GaugeMetricFamily(
+            "lectern_refused_models", "Model folders refused.", value=len(self._models.catalog.refused)
+        )
         build = GaugeMetricFamily("lectern_build_info", "What is running.", labels=["version", "python", "device"])
         build.add_metric([self._version, platform.python_version(), self._models.device], 1)
         yield build

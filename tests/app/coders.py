@@ -85,7 +85,7 @@ def rows_of(reply: Reply) -> NDArray[Any]:
 
 def runs(server: LiveServer, model: str, graph: str) -> int:
     """How many runs that graph has made."""
-    return int(server.app.state.registry.get(model).counters[graph].runs)
+    return int(server.app.state.registry.catalog.get(model).counters[graph].runs)
 
 
 def levels_of(codes: Any, *, prior: bool = False) -> NDArray[np.uint8]:

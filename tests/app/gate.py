@@ -20,7 +20,7 @@ class Gate:
     """Before the runs of a model's denoiser: each waits to be let through, and is written down."""
 
     def __init__(self, server: LiveServer, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.batcher = server.app.state.registry.get(model)._batchers["denoiser"]
+        self.batcher = server.app.state.registry.catalog.get(model)._batchers["denoiser"]
         self.run = self.batcher._runner.run
         self.entered = threading.Semaphore(0)
         self.go = threading.Semaphore(0)

@@ -32,7 +32,7 @@ def fragile(models: Path) -> Iterator[LiveServer]:
 @pytest.fixture
 def run(fragile: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[Answer]]], None]:
     """Sets what happens to a request that reaches the model."""
-    (model,) = fragile.app.state.registry.models
+    (model,) = fragile.app.state.registry.catalog.models
 
     def set_run(behaviour: Callable[[], Awaitable[Answer]]) -> None:
         async def replaced(graph: str, tensors: Tensors, *, deadline: float, priority: int) -> Answer:
@@ -68,7 +68,7 @@ def test_a_server_that_closes_answers_503(fragile: LiveServer, run: Set) -> None
 def test_a_model_that_does_not_answer_in_time_is_given_up_with_504(
     fragile: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (model,) = fragile.app.state.registry.models
+    (model,) = fragile.app.state.registry.catalog.models
     batcher = model._batchers["classifier"]
     go_on, original = threading.Event(), batcher._runner.run
 
@@ -113,7 +113,7 @@ def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
 ) -> None:
     began, go_on, ran = threading.Event(), threading.Event(), []
     with open_server(models, only=("shades",)) as server:
-        (model,) = server.app.state.registry.models
+        (model,) = server.app.state.registry.catalog.models
         batcher = model._batchers["classifier"]
         original = batcher._runner.run
 

@@ -122,7 +122,7 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
     async def all_stats() -> Statistics:
         return told_of(
             (name, model.name, model.version, graph)
-            for model in context.registry.models
+            for model in context.registry.catalog.models
             for name, graph in models.graph_names(model).items()
         )
 
@@ -134,7 +134,9 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
     )
     async def model_stats(name: str) -> Statistics:
         model, graph = find(context, name, None)
-        versions = [m.version for m in context.registry.models if m.name == model.name and graph in m.manifest.graphs]
+        versions = [
+            m.version for m in context.registry.catalog.models if m.name == model.name and graph in m.manifest.graphs
+        ]
         return told_of((name, model.name, version, graph) for version in versions)
 
     @routes.get(

@@ -42,7 +42,7 @@ def find(context: Context, name: str, version: str | None) -> tuple[Model, str]:
         NotFound: naming what there is.
     """
     base, _, graph = name.partition(".")
-    model = context.registry.get(base, version)
+    model = context.registry.catalog.get(base, version)
     graphs = model.manifest.graphs
     if not graph and len(graphs) == 1:
         return model, next(iter(graphs))

@@ -38,7 +38,7 @@ def metadata(registry: Registry, name: str, model: Model, graph: str) -> ModelMe
     spec = model.manifest.graphs[graph]
     return ModelMetadata(
         name=name,
-        versions=[m.version for m in registry.models if m.name == model.name],
+        versions=[m.version for m in registry.catalog.models if m.name == model.name],
         platform=PLATFORM,
         inputs=[_metadata(t) for t in spec.inputs],
         outputs=[_metadata(t) for t in spec.outputs],

@@ -44,7 +44,7 @@ def router(context: Context, control: Control | None) -> APIRouter:
         asked = await document(request, context.limits, IndexRequest)
         return [
             IndexEntry(name=known.name, version=known.version, state=known.state, reason=known.reason)
-            for known in context.registry.index()
+            for known in context.registry.catalog.index()
             if known.state == READY or not asked.ready
         ]
 

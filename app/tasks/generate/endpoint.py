@@ -173,7 +173,7 @@ async def _asked(request: Request, body: bytes, query: dict[str, Option], contex
         raise UnsupportedMedia(
             f"the request has no content type, send {JSON}", subject="header.content-type", expected=JSON, got="none"
         )
-    sizes = [m.manifest.latent.size for m in context.registry.models if m.manifest.latent]
+    sizes = [m.manifest.latent.size for m in context.registry.catalog.models if m.manifest.latent]
     codes = context.limits.max_rows * max(sizes, default=1)  # or as many labels
     check_json(body, values=codes + 2 * rows.most_pixels(context) + 1000, fields=MAX_FIELDS)
 

@@ -52,12 +52,12 @@ class Documented:
 
 def models_for(context: Context, task: Task) -> list[Model]:
     """The loaded models that can be asked for it."""
-    return [model for model in context.registry.models if task in model.manifest.tasks]
+    return [model for model in context.registry.catalog.models if task in model.manifest.tasks]
 
 
 def shown_for(context: Context, task: Task) -> list[Model]:
     """Those that are asked where no version is given, one of each name: the examples are made from them."""
-    return [model for model in context.registry.defaults if task in model.manifest.tasks]
+    return [model for model in context.registry.catalog.defaults if task in model.manifest.tasks]
 
 
 def model_options(models: Iterable[Model], request: type[BaseModel], **others: Schema) -> dict[str, Schema]:

@@ -26,9 +26,9 @@ def choose_model(options: Mapping[str, Any], context: Context, task: Task, modal
     if name is None:
         model = context.default(task, modality)
         if version is not None:
-            model = context.registry.get(model.name, version)
+            model = context.registry.catalog.get(model.name, version)
     else:
-        model = context.registry.get(name, version)
+        model = context.registry.catalog.get(name, version)
     tasks = model.manifest.tasks
     if task not in tasks:
         raise Unprocessable(
@@ -44,7 +44,7 @@ def default_models(context: Context, task: Task) -> dict[str, Model]:
     """The models that answer where a request names none, by what it asks: `classify`, and `classify.table` where
     another one answers what brings that. Without those that are set and not loaded."""
     found: dict[str, Model] = {}
-    there = {model.manifest.modality for model in context.registry.models if task in model.manifest.tasks}
+    there = {model.manifest.modality for model in context.registry.catalog.models if task in model.manifest.tasks}
     for modality in (None, *sorted(there)):
         try:
             model = context.default(task, modality)

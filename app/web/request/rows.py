@@ -93,7 +93,7 @@ async def decode(
 def most_in_json(context: Context) -> tuple[int, int]:
     """What a JSON body needs for as many rows as are taken, of the largest model: values of nested pictures or of rows
     of a table, and fields of the latter, of which each may be an object of two."""
-    manifests = [model.manifest for model in context.registry.models]
+    manifests = [model.manifest for model in context.registry.catalog.models]
     pixels = max((_pixels(m) for m in manifests), default=0)
     columns = max((len(m.table.columns) for m in manifests if m.table), default=0)
     return context.limits.max_rows * max(pixels, 2 * columns) + 1000, context.limits.max_rows * 3 * columns
@@ -108,5 +108,5 @@ def _pixels(manifest: Manifest) -> int:
 
 def most_pixels(context: Context) -> int:
     """Of a picture of the largest model, each of its colours counted."""
-    manifests = (model.manifest for model in context.registry.models)
+    manifests = (model.manifest for model in context.registry.catalog.models)
     return max((math.prod(m.picture.shape) for m in manifests if m.picture), default=0)

@@ -40,7 +40,7 @@ async def labels_of(model: Model) -> int:
 
 
 def states(registry: Registry) -> dict[str, str]:
-    return {f"{known.name}/{known.version}": known.state for known in registry.index()}
+    return {f"{known.name}/{known.version}": known.state for known in registry.catalog.index()}
 
 
 async def turns(until: Callable[[], bool]) -> None:

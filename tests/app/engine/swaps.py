@@ -56,7 +56,7 @@ async def swap(folder: Path, swaps: int) -> None:
 
         async def ask() -> None:
             nonlocal answered
-            model = registry.get("tiny")
+            model = registry.catalog.get("tiny")
             with model.lease():
                 answer = await model.run("classifier", {"image": np.zeros((1, *DIGIT.shape), np.uint8)})
             assert answer.tensors["probabilities"].shape == (1, len(LABELS))
@@ -71,7 +71,7 @@ async def swap(folder: Path, swaps: int) -> None:
         for count in range(swaps):
             change_manifest(version, title=f"Brightness {count}")
             await registry.load("tiny")
-            assert registry.generation == 2 + count
+            assert registry.catalog.generation == 2 + count
             for _ in range(ASKED):
                 await ask()
             mib.append(resident_mib())

@@ -24,11 +24,11 @@ from tests.made_models import change_manifest, make_classifier_folder
 async def test_files_that_changed_are_loaded_and_what_they_replace_takes_no_more(tmp_path: Path) -> None:
     publish(tmp_path, 3)
     async with Registry(tmp_path, device="cpu") as registry:
-        old, generation = registry.get("tiny"), registry.generation
+        old, generation = registry.catalog.get("tiny"), registry.catalog.generation
         publish(tmp_path, 4)
         await registry.load("tiny")
-        assert await labels_of(registry.get("tiny")) == 4
-        assert registry.generation == generation + 1
+        assert await labels_of(registry.catalog.get("tiny")) == 4
+        assert registry.catalog.generation == generation + 1
         with pytest.raises(Unavailable, match="tiny/1"):
             await old.run("classifier", {"image": IMAGE})
         with pytest.raises(KeyError):
@@ -40,31 +40,31 @@ async def test_files_that_changed_are_loaded_and_what_they_replace_takes_no_more
 async def test_files_that_did_not_change_are_not_loaded_again(tmp_path: Path) -> None:
     folder = publish(tmp_path, 3)
     async with Registry(tmp_path, device="cpu") as registry:
-        old, generation = registry.get("tiny"), registry.generation
+        old, generation = registry.catalog.get("tiny"), registry.catalog.generation
         (folder / "report").mkdir()
         (folder / "report" / "index.html").write_text("for people")
         await registry.load("tiny")
-        assert (registry.get("tiny"), registry.generation) == (old, generation)
+        assert (registry.catalog.get("tiny"), registry.catalog.generation) == (old, generation)
 
 
 @in_loop
 async def test_a_new_version_is_the_default_from_then_on_and_the_old_one_can_still_be_asked_for(tmp_path: Path) -> None:
     publish(tmp_path, 3, version="9")
     async with Registry(tmp_path, device="cpu") as registry:
-        first = registry.default_version("tiny")
+        first = registry.catalog.default_version("tiny")
         publish(tmp_path, 4, version="10")
         await registry.load("tiny")
-        assert [model.version for model in registry.models] == ["9", "10"]
-        assert await labels_of(registry.get("tiny")) == 4
-        assert await labels_of(registry.get("tiny", "9")) == 3
-        second = registry.default_version("tiny")
+        assert [model.version for model in registry.catalog.models] == ["9", "10"]
+        assert await labels_of(registry.catalog.get("tiny")) == 4
+        assert await labels_of(registry.catalog.get("tiny", "9")) == 3
+        second = registry.catalog.default_version("tiny")
         assert first is not None
         assert second is not None
         assert (first.model.version, second.model.version) == ("9", "10")
         assert second.since >= first.since
         publish(tmp_path, 5, "other")
         await registry.load("other")
-        assert registry.default_version("tiny") is second  # since then, whatever else has changed
+        assert registry.catalog.default_version("tiny") is second  # since then, whatever else has changed
 
 
 @in_loop
@@ -74,7 +74,7 @@ async def test_a_version_that_is_gone_is_taken_out_when_its_name_is_loaded(tmp_p
     async with Registry(tmp_path, device="cpu") as registry:
         shutil.rmtree(tmp_path / "tiny" / "2")
         await registry.load("tiny")
-        assert registry.get("tiny").version == "1"
+        assert registry.catalog.get("tiny").version == "1"
         assert states(registry) == {"tiny/1": "READY"}
 
 
@@ -88,7 +88,7 @@ async def test_a_name_without_a_folder_is_not_found_and_what_was_loaded_of_it_go
         shutil.rmtree(tmp_path / "tiny")
         with pytest.raises(NotFound, match="there is none"):
             await registry.load("tiny")
-        assert await labels_of(registry.get("tiny")) == 3
+        assert await labels_of(registry.catalog.get("tiny")) == 3
 
 
 @in_loop
@@ -97,15 +97,17 @@ async def test_what_was_unloaded_is_gone_for_requests_until_it_is_loaded_again(t
         publish(tmp_path, 3, version=version)
     async with Registry(tmp_path, device="cpu") as registry:
         await registry.unload("tiny")
-        assert registry.models == registry.refused == ()
-        assert [(known.state, known.reason) for known in registry.index()] == [("UNAVAILABLE", "unloaded by hand")] * 2
+        assert registry.catalog.models == registry.catalog.refused == ()
+        assert [(known.state, known.reason) for known in registry.catalog.index()] == [
+            ("UNAVAILABLE", "unloaded by hand")
+        ] * 2
         with pytest.raises(NotFound):
-            registry.get("tiny")
+            registry.catalog.get("tiny")
         with pytest.raises(NotFound):
-            registry.default("classify")
+            registry.catalog.default("classify")
         await registry.unload("tiny")
         await registry.load("tiny")
-        assert await labels_of(registry.default("classify")) == 3
+        assert await labels_of(registry.catalog.default("classify")) == 3
         with pytest.raises(NotFound, match="no model is called 'other': there is tiny"):
             await registry.unload("other")
 
@@ -114,15 +116,15 @@ async def test_what_was_unloaded_is_gone_for_requests_until_it_is_loaded_again(t
 async def test_what_is_held_goes_on_answering_after_it_was_replaced(tmp_path: Path) -> None:
     publish(tmp_path, 3)
     async with Registry(tmp_path, device="cpu") as registry:
-        old = registry.get("tiny")
+        old = registry.catalog.get("tiny")
         with old.lease():
             with old.lease():
                 publish(tmp_path, 4)
                 loading = asyncio.create_task(registry.load("tiny"))
-                await turns(lambda: registry.get("tiny") is not old)
+                await turns(lambda: registry.catalog.get("tiny") is not old)
             for _ in range(50):  # long enough for a drain that waits for nobody
                 assert await labels_of(old) == 3
-                assert await labels_of(registry.get("tiny")) == 4
+                assert await labels_of(registry.catalog.get("tiny")) == 4
             assert not loading.done()
         await loading
         with pytest.raises(Unavailable):
@@ -134,7 +136,7 @@ async def test_what_is_held_is_unloading_and_one_that_takes_long_holds_up_no_oth
     for name in ("a", "b"):
         publish(tmp_path, 3, name)
     async with Registry(tmp_path, device="cpu") as registry:
-        with registry.get("a").lease():
+        with registry.catalog.get("a").lease():
             unloading = asyncio.create_task(registry.unload("a"))
             await turns(lambda: states(registry)["a/1"] == "UNLOADING")
             await registry.unload("b")
@@ -147,7 +149,7 @@ async def test_what_is_held_is_unloading_and_one_that_takes_long_holds_up_no_oth
 async def test_what_was_accepted_is_answered_by_the_model_that_is_drained(tmp_path: Path) -> None:
     publish(tmp_path, 3)
     async with Registry(tmp_path, device="cpu") as registry:
-        asked = [asyncio.ensure_future(labels_of(registry.get("tiny"))) for _ in range(200)]
+        asked = [asyncio.ensure_future(labels_of(registry.catalog.get("tiny"))) for _ in range(200)]
         await asyncio.sleep(0)
         await registry.unload("tiny")
         assert await asyncio.gather(*asked) == [3] * 200
@@ -192,7 +194,7 @@ def test_a_change_is_made_to_its_end_though_who_asked_for_it_has_left(
                 await loading
             gate.opened.set()
             await turns(lambda: states(registry)["new/1"] == "READY")
-            assert await labels_of(registry.get("new")) == 4
+            assert await labels_of(registry.catalog.get("new")) == 4
 
     swap()
 
@@ -268,26 +270,26 @@ def test_files_spoilt_while_serving_are_refused_and_what_was_loaded_goes_on_unti
     @in_loop
     async def serve() -> None:
         async with Registry(tmp_path, device="cpu") as registry:
-            model, generation = registry.get("tiny"), registry.generation
+            model, generation = registry.catalog.get("tiny"), registry.catalog.generation
             spoil(folder)
-            assert await labels_of(registry.get("tiny")) == 3
+            assert await labels_of(registry.catalog.get("tiny")) == 3
             if by == "load":
                 with pytest.raises(LoadRefused, match=words):
                     await look(registry)
             else:
                 await look(registry)
-            (refused,) = registry.refused
+            (refused,) = registry.catalog.refused
             assert refused.folder == "tiny/1"
             assert words in refused.reason
-            assert registry.get("tiny") is model
-            assert registry.generation == generation
+            assert registry.catalog.get("tiny") is model
+            assert registry.catalog.generation == generation
             assert await labels_of(model) == 3
-            (known,) = registry.index()
+            (known,) = registry.catalog.index()
             assert (known.state, known.reason) == ("READY", refused.reason)
             publish(tmp_path, 4)
             await look(registry)
-            assert registry.refused == ()
-            assert await labels_of(registry.get("tiny")) == 4
+            assert registry.catalog.refused == ()
+            assert await labels_of(registry.catalog.get("tiny")) == 4
 
     serve()
     assert "refused tiny/1: " in caplog.text
@@ -303,7 +305,7 @@ async def test_of_several_versions_the_good_ones_are_loaded_and_the_bad_one_is_t
         with pytest.raises(LoadRefused, match=r"tiny/2/classifier\.onnx: SHA-256"):
             await registry.load("tiny")
         assert states(registry) == {"tiny/1": "READY", "tiny/2": "UNAVAILABLE", "tiny/3": "READY"}
-        assert await labels_of(registry.get("tiny")) == 5
+        assert await labels_of(registry.catalog.get("tiny")) == 5
 
 
 def test_a_thread_that_cannot_be_had_refuses_the_new_and_the_old_goes_on(
@@ -325,9 +327,9 @@ def test_a_thread_that_cannot_be_had_refuses_the_new_and_the_old_goes_on(
                 patch.setattr(threading.Thread, "start", fail)
                 with pytest.raises(LoadRefused, match="can't start new thread"):
                     await registry.load("tiny")
-            assert await labels_of(registry.get("tiny")) == 3
+            assert await labels_of(registry.catalog.get("tiny")) == 3
             await registry.load("tiny")
-            assert await labels_of(registry.get("tiny")) == 4
+            assert await labels_of(registry.catalog.get("tiny")) == 4
 
     serve()
 
@@ -342,11 +344,11 @@ async def test_a_pinned_version_is_the_default_whatever_else_appears(
     for labels, version in ((3, "1"), (4, "2")):
         publish(tmp_path, labels, version=version)
     async with Registry(tmp_path, device="cpu", pinned={"tiny": "1"}) as registry:
-        assert await labels_of(registry.get("tiny")) == 3
-        assert await labels_of(registry.get("tiny", "2")) == 4
+        assert await labels_of(registry.catalog.get("tiny")) == 3
+        assert await labels_of(registry.catalog.get("tiny", "2")) == 4
         publish(tmp_path, 5, version="3")
         await registry.load("tiny")
-        assert await labels_of(registry.default("classify")) == 3
+        assert await labels_of(registry.catalog.default("classify")) == 3
     assert "pinned" not in caplog.text
 
 
@@ -360,20 +362,20 @@ async def test_a_pinned_version_that_is_not_loaded_is_told_at_the_start_and_to_w
         told = "model 'tiny' is pinned to version 2, which is not loaded, there is 1: tiny/2/classifier.onnx: SHA-256"
         assert told in caplog.text
         with pytest.raises(NotFound) as caught:
-            registry.get("tiny")
+            registry.catalog.get("tiny")
         assert told in caught.value.detail
         with pytest.raises(NotFound, match="there is none: there is no folder other/7"):
-            registry.get("other")
+            registry.catalog.get("other")
         with pytest.raises(NotFound, match="pinned to version 2"):
-            registry.default("classify")
-        assert registry.default_version("tiny") is None
-        assert await labels_of(registry.get("tiny", "1")) == 3
+            registry.catalog.default("classify")
+        assert registry.catalog.default_version("tiny") is None
+        assert await labels_of(registry.catalog.get("tiny", "1")) == 3
         publish(tmp_path, 4, version="2")
         await registry.load("tiny")
-        assert await labels_of(registry.get("tiny")) == 4
+        assert await labels_of(registry.catalog.get("tiny")) == 4
         await registry.unload("tiny")
         with pytest.raises(NotFound, match="unloaded by hand"):
-            registry.get("tiny")
+            registry.catalog.get("tiny")
 
 
 # The end.
@@ -385,8 +387,8 @@ async def test_leaving_waits_for_no_holder_and_leaves_no_thread(tmp_path: Path) 
         publish(tmp_path, 3, name)
     before = set(threading.enumerate())
     async with Registry(tmp_path, device="cpu") as registry:
-        registry.get("a").lease().__enter__()
-        registry.get("b").lease().__enter__()
+        registry.catalog.get("a").lease().__enter__()
+        registry.catalog.get("b").lease().__enter__()
         unloading = asyncio.create_task(registry.unload("a"))
         await turns(lambda: states(registry)["a/1"] == "UNLOADING")
     await unloading
@@ -410,7 +412,7 @@ def test_leaving_while_a_model_is_loaded_drops_it(tmp_path: Path, monkeypatch: p
         for change in (loading, waiting):
             with pytest.raises(Unavailable, match="shutting down"):
                 await change
-        assert len(registry.get("tiny").manifest.labels) == 3
+        assert len(registry.catalog.get("tiny").manifest.labels) == 3
 
     before = set(threading.enumerate())
     serve()

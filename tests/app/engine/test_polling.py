@@ -46,9 +46,9 @@ async def test_a_folder_that_is_being_copied_is_left_alone_silently_and_loaded_w
         for _ in copies(whole, models / "tiny" / "2"):
             await registry.poll()
             assert states(registry) == {"tiny/1": "READY"}
-            assert registry.refused == ()
+            assert registry.catalog.refused == ()
         await registry.poll()
-        assert await labels_of(registry.get("tiny")) == 4
+        assert await labels_of(registry.catalog.get("tiny")) == 4
         await asyncio.to_thread(shutil.copytree, whole.parent, models / "new")  # a name that is new as well
         change_manifest(models / "new" / "2", name="new")
         await registry.poll()
@@ -68,16 +68,16 @@ async def test_a_folder_without_a_manifest_is_refused_once_nobody_writes_to_it_a
         manifest.rename(tmp_path / ".manifest")
         (tmp_path / "hollow").mkdir()
         await registry.poll()
-        assert registry.refused == ()
+        assert registry.catalog.refused == ()
         for _ in range(3):
             await registry.poll()
-        assert [refused.folder for refused in registry.refused] == ["hollow", "tiny/2"]
+        assert [refused.folder for refused in registry.catalog.refused] == ["hollow", "tiny/2"]
         assert states(registry) == {"hollow/": "UNAVAILABLE", "tiny/1": "READY", "tiny/2": "UNAVAILABLE"}
         (tmp_path / ".manifest").rename(manifest)
         (tmp_path / "hollow").rmdir()
         for _ in range(2):
             await registry.poll()
-        assert registry.refused == ()
+        assert registry.catalog.refused == ()
         assert states(registry) == {"tiny/1": "READY", "tiny/2": "READY"}
     assert caplog.text.count("refused tiny/2") == caplog.text.count("refused hollow") == 1
 
@@ -87,12 +87,12 @@ async def test_what_was_refused_at_the_start_is_tried_again_when_its_files_chang
     folder = publish(tmp_path, 3)
     manifest = (folder / "manifest.json").rename(tmp_path / ".manifest")
     async with Registry(tmp_path, device="cpu") as registry:
-        assert "manifest.json: the file is missing" in registry.refused[0].reason
+        assert "manifest.json: the file is missing" in registry.catalog.refused[0].reason
         manifest.rename(folder / "manifest.json")
         await registry.poll()
         await registry.poll()
-        assert registry.refused == ()
-        assert await labels_of(registry.get("tiny")) == 3
+        assert registry.catalog.refused == ()
+        assert await labels_of(registry.catalog.get("tiny")) == 3
 
 
 def test_a_look_that_finds_nothing_new_opens_nothing_and_changes_nothing(
@@ -107,13 +107,23 @@ def test_a_look_that_finds_nothing_new_opens_nothing_and_changes_nothing(
     @in_loop
     async def serve() -> None:
         async with Registry(tmp_path, device="cpu") as registry:
-            before = (registry.models, registry.refused, registry.generation, registry.index())
+            before = (
+                registry.catalog.models,
+                registry.catalog.refused,
+                registry.catalog.generation,
+                registry.catalog.index(),
+            )
             with monkeypatch.context() as patch:
                 patch.setattr(os, "open", fail)
                 patch.setattr("builtins.open", fail)
                 for _ in range(3):
                     await registry.poll()
-            assert (registry.models, registry.refused, registry.generation, registry.index()) == before
+            assert (
+                registry.catalog.models,
+                registry.catalog.refused,
+                registry.catalog.generation,
+                registry.catalog.index(),
+            ) == before
 
     serve()
 
@@ -126,17 +136,17 @@ async def test_what_is_gone_at_two_looks_is_unloaded_and_what_was_only_being_rep
         shutil.rmtree(tmp_path / "a")
         shutil.rmtree(tmp_path / "b" / "1")
         await registry.poll()
-        assert [await labels_of(model) for model in registry.models] == [3, 3]
+        assert [await labels_of(model) for model in registry.catalog.models] == [3, 3]
         publish(tmp_path, 4, "b")
         await registry.poll()
         assert states(registry) == {"b/1": "READY"}
-        assert await labels_of(registry.get("b")) == 3
+        assert await labels_of(registry.catalog.get("b")) == 3
         await registry.poll()
-        assert await labels_of(registry.get("b")) == 4
+        assert await labels_of(registry.catalog.get("b")) == 4
         publish(tmp_path, 5, "a")
         for _ in range(2):
             await registry.poll()
-        assert await labels_of(registry.get("a")) == 5
+        assert await labels_of(registry.catalog.get("a")) == 5
 
 
 @in_loop
@@ -147,11 +157,11 @@ async def test_a_models_folder_that_cannot_be_seen_unloads_nothing(tmp_path: Pat
         root.rename(tmp_path / "away")
         for _ in range(3):
             await registry.poll()
-        assert await labels_of(registry.get("tiny")) == 3
-        assert "does not exist" in registry.refused[0].reason
+        assert await labels_of(registry.catalog.get("tiny")) == 3
+        assert "does not exist" in registry.catalog.refused[0].reason
         (tmp_path / "away").rename(root)
         await registry.poll()
-        assert registry.refused == ()
+        assert registry.catalog.refused == ()
 
 
 @in_loop
@@ -162,16 +172,16 @@ async def test_what_was_unloaded_by_hand_stays_so_until_its_files_change(tmp_pat
         await registry.unload("tiny")
         for _ in range(3):
             await registry.poll()
-        assert registry.models == ()
+        assert registry.catalog.models == ()
         publish(tmp_path, 5)
         for _ in range(2):
             await registry.poll()
-        assert await labels_of(registry.get("tiny")) == 5
+        assert await labels_of(registry.catalog.get("tiny")) == 5
         await registry.unload("tiny")
         shutil.rmtree(tmp_path / "tiny")
         for _ in range(2):
             await registry.poll()
-        assert registry.index() == ()
+        assert registry.catalog.index() == ()
 
 
 @pytest.mark.parametrize("by", ["load", "poll"])
@@ -196,13 +206,13 @@ def test_a_folder_deleted_while_it_is_loaded_is_refused_and_forgotten(
             if by == "load":
                 with pytest.raises(LoadRefused, match="the file is missing"):
                     await change
-                assert [refused.folder for refused in registry.refused] == ["new/1"]
+                assert [refused.folder for refused in registry.catalog.refused] == ["new/1"]
             else:
                 await change
-                assert registry.refused == ()
+                assert registry.catalog.refused == ()
             for _ in range(2):
                 await registry.poll()
-            assert registry.refused == ()
+            assert registry.catalog.refused == ()
             assert states(registry) == {"tiny/1": "READY"}
 
     serve()
@@ -226,10 +236,10 @@ def test_files_changed_while_they_are_loaded_are_loaded_again(tmp_path: Path, mo
             monkeypatch.setattr(module, "load_model", load)
             publish(tmp_path, 4)
             await registry.load("tiny")
-            assert await labels_of(registry.get("tiny")) == 4
+            assert await labels_of(registry.catalog.get("tiny")) == 4
             for _ in range(2):
                 await registry.poll()
-            assert await labels_of(registry.get("tiny")) == 5
+            assert await labels_of(registry.catalog.get("tiny")) == 5
 
     serve()
 
@@ -239,13 +249,13 @@ async def test_a_folder_that_comes_back_while_it_is_unloading_is_loaded(tmp_path
     publish(tmp_path, 3)
     async with Registry(tmp_path, device="cpu") as registry:
         watching = asyncio.create_task(registry.watch(0))
-        with registry.get("tiny").lease():
+        with registry.catalog.get("tiny").lease():
             (tmp_path / "tiny").rename(tmp_path / ".away")
             await turns(lambda: states(registry) == {"tiny/1": "UNLOADING"})
             (tmp_path / ".away").rename(tmp_path / "tiny")  # the very same files
             await turns(lambda: states(registry) == {"tiny/1": "READY"})
         watching.cancel()
-        assert await labels_of(registry.get("tiny")) == 3
+        assert await labels_of(registry.catalog.get("tiny")) == 3
 
 
 def test_a_look_that_fails_is_told_and_the_next_is_made(
@@ -267,9 +277,9 @@ def test_a_look_that_fails_is_told_and_the_next_is_made(
             monkeypatch.setattr(module, "look", look)
             watching = asyncio.create_task(registry.watch(0))
             publish(tmp_path, 4)
-            await turns(lambda: registry.generation == 2)
+            await turns(lambda: registry.catalog.generation == 2)
             watching.cancel()
-            assert await labels_of(registry.get("tiny")) == 4
+            assert await labels_of(registry.catalog.get("tiny")) == 4
 
     serve()
     assert caplog.text.count("the look at it failed") == 1
@@ -281,10 +291,10 @@ async def test_a_slow_drain_does_not_hold_up_the_next_look(tmp_path: Path) -> No
     publish(tmp_path, 3)
     async with Registry(tmp_path, device="cpu") as registry:
         watching = asyncio.create_task(registry.watch(0))
-        with registry.get("tiny").lease():
+        with registry.catalog.get("tiny").lease():
             for labels in (4, 5):
                 publish(tmp_path, labels)
-                await turns(lambda wanted=labels: len(registry.get("tiny").manifest.labels) == wanted)
+                await turns(lambda wanted=labels: len(registry.catalog.get("tiny").manifest.labels) == wanted)
         watching.cancel()
 
 
@@ -319,14 +329,14 @@ def test_what_may_not_be_read_is_refused_until_it_may_and_what_was_loaded_goes_o
             await as_owner(0)
             for _ in range(3):
                 await registry.poll()
-            (refused,) = registry.refused
+            (refused,) = registry.catalog.refused
             assert "ermission denied" in refused.reason
-            assert await labels_of(registry.get("tiny")) == 3
+            assert await labels_of(registry.catalog.get("tiny")) == 3
             await as_owner(mode)
             for _ in range(3):
                 await registry.poll()
-            assert registry.refused == ()
-            assert await labels_of(registry.get("tiny")) == 3
+            assert registry.catalog.refused == ()
+            assert await labels_of(registry.catalog.get("tiny")) == 3
 
         async def as_owner(mode: int) -> None:
             nobody = os.geteuid()

@@ -46,18 +46,22 @@ async def test_what_is_there_is_loaded_and_answers(tmp_path: Path, caplog: pytes
         make_classifier_folder(tmp_path, name, version)
     with caplog.at_level(logging.INFO, "app.engine"):
         async with Registry(tmp_path, device="cpu") as registry:
-            assert [(model.name, model.version) for model in registry.models] == [("a", "9"), ("a", "10"), ("b", "1")]
-            assert registry.refused == ()
-            assert (registry.device, registry.generation) == ("cpu", 1)
+            assert [(model.name, model.version) for model in registry.catalog.models] == [
+                ("a", "9"),
+                ("a", "10"),
+                ("b", "1"),
+            ]
+            assert registry.catalog.refused == ()
+            assert (registry.device, registry.catalog.generation) == ("cpu", 1)
             images = pictures(20)
-            answer = await registry.get("a").run("classifier", {"image": images})
+            answer = await registry.catalog.get("a").run("classifier", {"image": images})
             np.testing.assert_allclose(answer.tensors["probabilities"], brightness_probabilities(images, 3), atol=1e-5)
             assert answer.batch_rows == 8  # the manifest's max_rows
-            counters = registry.get("a").counters["classifier"]
+            counters = registry.catalog.get("a").counters["classifier"]
             assert (counters.requests, counters.rows, counters.runs) == (1, 20, 3)
-            assert registry.get("a").device == "cpu"
-            assert registry.get("a").load_s > 0
-            assert registry.get("a").loaded_at.endswith("+00:00")
+            assert registry.catalog.get("a").device == "cpu"
+            assert registry.catalog.get("a").load_s > 0
+            assert registry.catalog.get("a").loaded_at.endswith("+00:00")
     assert "serving a/10 on cpu" in caplog.text
 
 
@@ -66,14 +70,14 @@ async def test_the_latest_version_is_the_highest_number_and_each_can_be_asked_fo
     for version in ("9", "10"):
         make_classifier_folder(tmp_path, "a", version)
     async with Registry(tmp_path, device="cpu") as registry:
-        assert registry.get("a").version == "10"
-        assert registry.get("a", "9").version == "9"
+        assert registry.catalog.get("a").version == "10"
+        assert registry.catalog.get("a", "9").version == "9"
         with pytest.raises(NotFound, match=r"no version of model 'a' is called '11': there is 9, 10"):
-            registry.get("a", "11")
+            registry.catalog.get("a", "11")
         with pytest.raises(NotFound, match=r"no model is called 'A' \(did you mean 'a'\?\): there is a"):
-            registry.get("A")
+            registry.catalog.get("A")
         with pytest.raises(NotFound, match=r"no model is called 'x': there is a"):
-            registry.get("x")
+            registry.catalog.get("x")
 
 
 @in_loop
@@ -81,14 +85,14 @@ async def test_a_task_has_a_default_model(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         make_classifier_folder(tmp_path, name)
     async with Registry(tmp_path, device="cpu") as registry:
-        assert registry.default("classify").name == "a"
+        assert registry.catalog.default("classify").name == "a"
         with pytest.raises(NotFound, match="no model for the task 'regress' is loaded"):
-            registry.default("regress")
+            registry.catalog.default("regress")
     async with Registry(tmp_path, device="cpu", defaults={"classify": "c"}) as registry:
-        assert registry.default("classify").name == "c"
+        assert registry.catalog.default("classify").name == "c"
     async with Registry(tmp_path, device="cpu", defaults={"classify": "gone"}) as registry:
         with pytest.raises(NotFound, match=r"no default model for the task 'classify' is called 'gone': .* a, b, c"):
-            registry.default("classify")
+            registry.catalog.default("classify")
 
 
 @in_loop
@@ -96,8 +100,8 @@ async def test_only_the_names_asked_for_are_loaded_and_a_missing_one_is_told(tmp
     for name in ("a", "b", "c"):
         make_classifier_folder(tmp_path, name)
     async with Registry(tmp_path, device="cpu", only=("b", "x")) as registry:
-        assert [model.name for model in registry.models] == ["b"]
-        assert [(refusal.folder, "a, b, c" in refusal.reason) for refusal in registry.refused] == [("x", True)]
+        assert [model.name for model in registry.catalog.models] == ["b"]
+        assert [(refusal.folder, "a, b, c" in refusal.reason) for refusal in registry.catalog.refused] == [("x", True)]
 
 
 @in_loop
@@ -108,8 +112,8 @@ async def test_hidden_and_unfinished_folders_and_loose_files_are_not_looked_at(t
         (tmp_path / "tiny" / name).mkdir()
     (tmp_path / "README.md").write_text("models")
     async with Registry(tmp_path, device="cpu") as registry:
-        assert len(registry.models) == 1
-        assert registry.refused == ()
+        assert len(registry.catalog.models) == 1
+        assert registry.catalog.refused == ()
 
 
 @pytest.mark.parametrize(("kind", "words"), [("missing", "does not exist"), ("file", "is not a folder")])
@@ -123,8 +127,8 @@ def test_a_models_folder_that_is_none_serves_nothing_and_says_so(
     @in_loop
     async def start() -> None:
         async with Registry(folder, device="cpu") as registry:
-            assert registry.models == ()
-            assert [words in refusal.reason for refusal in registry.refused] == [True]
+            assert registry.catalog.models == ()
+            assert [words in refusal.reason for refusal in registry.catalog.refused] == [True]
 
     start()
     assert "no model to serve" in caplog.text
@@ -133,7 +137,7 @@ def test_a_models_folder_that_is_none_serves_nothing_and_says_so(
 @in_loop
 async def test_an_empty_models_folder_serves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with Registry(tmp_path, device="cpu") as registry:
-        assert (registry.models, registry.refused) == ((), ())
+        assert (registry.catalog.models, registry.catalog.refused) == ((), ())
     assert "no model to serve" in caplog.text
 
 
@@ -279,12 +283,12 @@ def test_a_folder_that_is_not_its_manifest_is_refused_by_name_and_the_others_are
     @in_loop
     async def start() -> None:
         async with Registry(tmp_path, device="cpu") as registry:
-            assert [model.name for model in registry.models] == ["good"]
-            (refusal,) = registry.refused
+            assert [model.name for model in registry.catalog.models] == ["good"]
+            (refusal,) = registry.catalog.refused
             assert refusal.folder == "bad/1"
             assert "\n" not in refusal.reason.strip()
             assert re.search(words, refusal.reason), refusal.reason
-            await registry.get("good").run("classifier", {"image": pictures(1)})
+            await registry.catalog.get("good").run("classifier", {"image": pictures(1)})
 
     start()
     assert "refused bad/1: " in caplog.text
@@ -295,7 +299,7 @@ async def test_a_name_folder_without_a_version_is_refused(tmp_path: Path) -> Non
     (tmp_path / "hollow").mkdir()
     (tmp_path / "hollow" / "manifest.json").write_text("{}")
     async with Registry(tmp_path, device="cpu") as registry:
-        assert "no version folder, expected hollow/1/manifest.json" in registry.refused[0].reason
+        assert "no version folder, expected hollow/1/manifest.json" in registry.catalog.refused[0].reason
 
 
 @pytest.mark.parametrize(
@@ -318,8 +322,8 @@ def test_whatever_loading_raises_refuses_that_folder_alone(
     @in_loop
     async def start() -> None:
         async with Registry(tmp_path, device="cpu") as registry:
-            assert [model.name for model in registry.models] == ["good"]
-            assert type(raised).__name__ in registry.refused[0].reason
+            assert [model.name for model in registry.catalog.models] == ["good"]
+            assert type(raised).__name__ in registry.catalog.refused[0].reason
 
     start()
 
@@ -368,8 +372,8 @@ async def test_a_model_without_golden_rows_is_served(tmp_path: Path) -> None:
     data = classifier_onnx(3)
     write_folder(tmp_path, classifier_manifest(data), {"classifier.onnx": data})
     async with Registry(tmp_path, device="cpu") as registry:
-        assert registry.refused == ()
-        assert len(registry.models) == 1
+        assert registry.catalog.refused == ()
+        assert len(registry.catalog.models) == 1
 
 
 def test_leaving_answers_what_was_accepted_and_leaves_no_thread_behind(tmp_path: Path) -> None:
@@ -380,7 +384,7 @@ def test_leaving_answers_what_was_accepted_and_leaves_no_thread_behind(tmp_path:
     @in_loop
     async def serve() -> None:
         async with Registry(tmp_path, device="cpu") as registry:
-            model = registry.get("tiny")
+            model = registry.catalog.get("tiny")
             tasks = [asyncio.ensure_future(model.run("classifier", {"image": image[None]})) for image in images]
             await asyncio.sleep(0)
         answers = await asyncio.gather(*tasks)
@@ -414,7 +418,7 @@ async def test_runs_are_counted_in_the_tally_by_model_version_and_graph(tmp_path
     make_classifier_folder(tmp_path)
     shared_counters = SharedCounters()
     async with Registry(tmp_path, device="cpu", shared_counters=shared_counters) as registry:
-        await registry.get("tiny").run("classifier", {"image": pictures(10)})
+        await registry.catalog.get("tiny").run("classifier", {"image": pictures(10)})
     counted = {row.name: list(row.cells) for row in shared_counters.rows() if row.labels == ("tiny", "1", "classifier")}
     assert counted["engine_runs_of_rows"] == [0, 0, 1, 0, 0, 0, 0, 0, 1]
 
@@ -429,7 +433,7 @@ async def test_the_golden_rows_of_every_graph_are_checked(tmp_path: Path) -> Non
     other = golden | {"file": "other.npz", "sha256": hashlib.sha256(data).hexdigest()}
     change_manifest(folder, golden_others=[other])
     async with Registry(tmp_path, device="cpu") as registry:
-        (refused,) = registry.refused
+        (refused,) = registry.catalog.refused
         assert "other.npz: 'probabilities' differs by 0.25" in refused.reason
 
 
@@ -439,13 +443,13 @@ async def test_the_default_for_a_table_is_a_model_of_tables(tmp_path: Path) -> N
     folder = make_classifier_folder(tmp_path, "rows")
     change_manifest(folder, modality="tensor", picture=None)
     async with Registry(tmp_path, device="cpu", defaults={"classify": "pictures"}) as registry:
-        assert registry.default("classify").name == "pictures"
-        assert registry.default("classify", "image").name == "pictures"
-        assert registry.default("classify", "tensor").name == "rows"
+        assert registry.catalog.default("classify").name == "pictures"
+        assert registry.catalog.default("classify", "image").name == "pictures"
+        assert registry.catalog.default("classify", "tensor").name == "rows"
         with pytest.raises(NotFound, match="no model for the task 'classify with audio input' is loaded"):
-            registry.default("classify", "audio")
+            registry.catalog.default("classify", "audio")
     both = {"classify": "rows", "classify.image": "gone"}
     async with Registry(tmp_path, device="cpu", defaults=both) as registry:
-        assert registry.default("classify", "tensor").name == "rows"
+        assert registry.catalog.default("classify", "tensor").name == "rows"
         with pytest.raises(NotFound, match="is called 'gone'"):
-            registry.default("classify", "image")
+            registry.catalog.default("classify", "image")

@@ -223,7 +223,7 @@ def test_a_stream_that_nobody_reads_any_more_stops_at_its_next_step(
             head = line.recv(1 << 16)
     assert head.startswith(b"HTTP/1.1 200")
     line.close()
-    gate.on_loop(denoisers.app.state.registry.get("gauss").lease().ended())
+    gate.on_loop(denoisers.app.state.registry.catalog.get("gauss").lease().ended())
     gate.open()
     assert len(gate.rows) < 10
 
@@ -379,7 +379,7 @@ def test_a_deadline_that_cannot_be_kept_is_told(denoisers: LiveServer) -> None:
 
 
 def test_a_full_queue_is_told_before_anything_is_read(denoisers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    batcher = denoisers.app.state.registry.get("gauss")._batchers["denoiser"]
+    batcher = denoisers.app.state.registry.catalog.get("gauss")._batchers["denoiser"]
     monkeypatch.setattr(batcher, "max_queued_rows", 0)
     told = ask(denoisers, PATH, b"no picture", kind=PNG)
     assert told.problem(429)

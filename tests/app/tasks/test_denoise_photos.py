@@ -216,7 +216,7 @@ def test_for_a_client_that_hung_up_nothing_more_is_run(denoisers: LiveServer, ga
     line = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.wait()
     line.close()
-    gate.on_loop(denoisers.app.state.registry.get("still").lease().ended())  # before the run has ended
+    gate.on_loop(denoisers.app.state.registry.catalog.get("still").lease().ended())  # before the run has ended
     gate.open()
     send(denoisers, photo(9, 9, 1), "model=still&sigma_255=5")
     assert len(gate.rows) <= 3
@@ -243,7 +243,7 @@ def test_of_large_photos_few_are_held_as_floats(
 ) -> None:
     monkeypatch.setattr(photos, "LARGE", 1000)
     monkeypatch.setattr(photos, "LARGE_AT_ONCE", 1)
-    denoisers.app.state.registry.get("still").prepared.pop("photos", None)
+    denoisers.app.state.registry.catalog.get("still").prepared.pop("photos", None)
     first = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.wait()
     told = send(denoisers, LARGE, "model=still&sigma_255=5", x_request_deadline_ms="200").problem(504)
@@ -253,7 +253,7 @@ def test_of_large_photos_few_are_held_as_floats(
     gate.open()
     assert received(first).startswith(b"HTTP/1.1 200")
     assert received(second).startswith(b"HTTP/1.1 200")
-    denoisers.app.state.registry.get("still").prepared.pop("photos")
+    denoisers.app.state.registry.catalog.get("still").prepared.pop("photos")
 
 
 def test_of_pixels_that_few_bytes_have_brought_no_more_wait_than_there_is_room_for(

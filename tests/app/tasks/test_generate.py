@@ -396,7 +396,7 @@ def test_every_example_answers_200_as_it_stands(coders: LiveServer) -> None:
 
 
 def test_a_full_queue_refuses_only_what_would_wait_in_it(coders: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = coders.app.state.registry.get("normal")._batchers["encoder"]
+    encoder = coders.app.state.registry.catalog.get("normal")._batchers["encoder"]
     monkeypatch.setattr(encoder, "max_queued_rows", 0)
     told = ask(coders, PATH, {"between": [PICTURE, PICTURE]})
     assert told.problem(429)

@@ -36,7 +36,7 @@ def noise(server: LiveServer, n: int, seed: int) -> NDArray[np.float64]:
 
 
 def model_counters(server: LiveServer, model: str = "shades") -> Any:
-    return server.app.state.registry.get(model).counters["denoiser"]
+    return server.app.state.registry.catalog.get(model).counters["denoiser"]
 
 
 def test_the_noise_of_a_seed_is_standard_normal_and_its_own_for_each_picture(drawers: LiveServer) -> None:
@@ -417,7 +417,7 @@ def test_the_card_tells_of_labels_samplers_and_guidance(drawers: LiveServer) -> 
 
 @pytest.mark.parametrize("model", ["shades", "colours", "waves", "kinds"])
 def test_the_first_requests_that_are_shown_are_answered(drawers: LiveServer, model: str) -> None:
-    manifest = drawers.app.state.registry.get(model).manifest
+    manifest = drawers.app.state.registry.catalog.get(model).manifest
     lines = example_commands(manifest, "")
     kinds = [PNG] if model in ("waves", "kinds") else [PNG, "text/event-stream"]
     for line, kind in zip(lines, kinds, strict=True):

@@ -57,7 +57,7 @@ class Gate:
 
 @pytest.fixture
 def gate(drawers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    batcher = drawers.app.state.registry.get("shades")._batchers["denoiser"]
+    batcher = drawers.app.state.registry.catalog.get("shades")._batchers["denoiser"]
     made = Gate(batcher)
     monkeypatch.setattr(batcher, "_inline_s", 0.0)  # in its thread: a gate would hold up the event loop
     monkeypatch.setattr(batcher._runner, "run", made)
@@ -159,7 +159,7 @@ def test_bad_input_and_deadlines_have_their_status_in_a_stream_too(drawers: Live
 
 @pytest.mark.parametrize("accept", [EVENTS, JSON])
 def test_a_client_that_hangs_up_stops_at_its_next_step(drawers: LiveServer, gate: Gate, accept: str) -> None:
-    counters = drawers.app.state.registry.get("shades").counters["denoiser"]
+    counters = drawers.app.state.registry.catalog.get("shades").counters["denoiser"]
     before = counters.cancelled_running + counters.cancelled_queued
     with begin(drawers, {"n": 1, "sampler": "ancestral", "steps": 1000, "guidance": 0}, accept):
         for _ in range(3):
@@ -200,7 +200,7 @@ def test_steps_of_two_requests_share_runs(drawers: LiveServer, gate: Gate) -> No
         first = pool.submit(ask, drawers, PATH, {"n": 1, "steps": 6, "seed": 1, "guidance": 0})
         gate.wait()
         second = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 3, "seed": 2, "sampler": "ddim", "guidance": 0})
-        queue = drawers.app.state.registry.get("shades")._batchers["denoiser"]._queue
+        queue = drawers.app.state.registry.catalog.get("shades")._batchers["denoiser"]._queue
         until(lambda: queue.rows == 2)
         gate.let(20)
         answers = [answered(first.result()), answered(second.result())]
@@ -217,7 +217,7 @@ def test_steps_of_two_requests_share_runs(drawers: LiveServer, gate: Gate) -> No
 
 
 def test_a_full_queue_answers_429_in_a_stream_too(drawers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    batcher = drawers.app.state.registry.get("shades")._batchers["denoiser"]
+    batcher = drawers.app.state.registry.catalog.get("shades")._batchers["denoiser"]
     monkeypatch.setattr(batcher, "max_queued_rows", 0)
     told = ask(drawers, PATH, {"n": 1}, accept=EVENTS)
     assert told.problem(429)
@@ -235,7 +235,7 @@ def test_a_model_that_is_unloaded_goes_on_to_the_end_of_its_streams(
 ) -> None:
     make_denoiser_folder(tmp_path, "shades")
     with open_server(tmp_path, model_control=True, poll_s=0) as server:
-        batcher = server.app.state.registry.get("shades")._batchers["denoiser"]
+        batcher = server.app.state.registry.catalog.get("shades")._batchers["denoiser"]
         gate = Gate(batcher)
         monkeypatch.setattr(batcher, "_inline_s", 0.0)
         monkeypatch.setattr(batcher._runner, "run", gate)
@@ -243,7 +243,7 @@ def test_a_model_that_is_unloaded_goes_on_to_the_end_of_its_streams(
             stream = pool.submit(ask, server, PATH, {"n": 1, "steps": 3}, accept=EVENTS)
             gate.wait()
             unloading = pool.submit(server.ask, "POST", "/v2/repository/models/shades/unload")
-            until(lambda: not server.app.state.registry.models)
+            until(lambda: not server.app.state.registry.catalog.models)
             ask(server, PATH, {"n": 1}).problem(404)
             gate.open()
             assert parsed(stream.result().body)[-1][0] == "result"

@@ -98,7 +98,7 @@ def test_the_way_between_two_latents_is_an_arc_and_a_plane_shows_quantiles(drawe
     answer = answered(ask(drawers, PATH, body))
     assert answer["interpolation"] == "spherical"
     near(images(answer["results"]), pictures(between(a, b, 3, spherical=True), [2] * 3))
-    manifest = drawers.app.state.registry.get("waves").manifest
+    manifest = drawers.app.state.registry.catalog.get("waves").manifest
     answer = answered(ask(drawers, PATH, {"model": "waves", "grid": {"side": 3, "dimensions": [1, 3]}}))
     near(images(answer["results"]), pictures(plane(manifest.latent, 3, (1, 3))))
 
