@@ -7,18 +7,16 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.core.errors import NotFound
-from app.core.manifest import Modality, Task
 from app.core.shared_counters import BLOCK_BYTES, Memory, SharedCounters, read
-from app.engine.model import INLINE_ALONE_S, INLINE_S, Model
+from app.engine.model import INLINE_ALONE_S, INLINE_S
 from app.engine.process import cores
 from app.engine.registry import Registry
 from app.engine.shared_weights import SharedWeights
@@ -98,7 +96,8 @@ def create_app(
         shared=None if weights is None else SharedWeights(weights),
         max_queued_rows=settings.max_queued_rows,
         only=settings.only,
-        defaults=settings.default_models if "default_models" in settings.model_fields_set else None,
+        defaults=settings.default_models,
+        defaults_required="default_models" in settings.model_fields_set,
         pinned=settings.pinned_versions,
         shared_counters=shared_counters,
     )
@@ -116,19 +115,18 @@ def create_app(
         stages=metrics,
         # Two for decoding beside the event loop; the rest of the cores belong to the models.
         pool=ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="decode"),
-        default=lambda task, modality=None: default_model(registry, settings, task, modality),
+        default=registry.catalog.default,
     )
     life = health.Life()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with traces.exported() if traces else nullcontext(), registry:
-                warn_of_missing_defaults(registry, settings)
-                async with watched(registry, settings.poll_s):
-                    life.open = True
-                    yield
-                    life.open = False
+            exported = traces.exported() if traces else nullcontext()
+            async with exported, registry, watched(registry, settings.poll_s):
+                life.open = True
+                yield
+                life.open = False
         finally:
             context.pool.shutdown(wait=False, cancel_futures=True)
 
@@ -194,41 +192,3 @@ async def watched(registry: Registry, every_s: float) -> AsyncIterator[None]:
     finally:
         if task is not None:
             task.cancel()
-
-
-def warn_of_missing_defaults(registry: Registry, settings: Settings) -> None:
-    """Say at the start what requests will be told: a default that was set and is not loaded; or who answers in place
-    of our own choice."""
-    if "default_models" not in settings.model_fields_set:
-        told = []
-        for key, name in settings.default_models.items():
-            words = key.split(".")
-            asked = cast("Task", words[0]), cast("Modality | None", words[1] if words[1:] else None)
-            there = registry.catalog.names_for(*asked)
-            if there and name not in there:
-                with suppress(NotFound):
-                    told.append(f"{key}={default_model(registry, settings, *asked).name} (not {name})")
-        if told:
-            log.info("not all usual models are loaded; requests that name no model go to: %s", ", ".join(told))
-        return
-    names = {model.name for model in registry.catalog.models}
-    for task, name in settings.default_models.items():
-        if name not in names:
-            log.warning(
-                "default model %s=%s is not loaded, there is: %s", task, name, ", ".join(sorted(names)) or "none"
-            )
-
-
-def default_model(registry: Registry, settings: Settings, task: Task, modality: Modality | None = None) -> Model:
-    """The model of a request that names none: the one set, which must be loaded; else our own choice if it is.
-
-    Raises:
-        NotFound: there is none.
-    """
-    if "default_models" not in settings.model_fields_set:
-        names = registry.catalog.names_for(task, modality)
-        for key in (f"{task}.{modality}", task):
-            name = settings.default_models.get(key)
-            if name in names:
-                return registry.catalog.get(name)
-    return registry.catalog.default(task, modality)

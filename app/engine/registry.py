@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from app.core.errors import LecternError, LoadRefused, Unavailable
 from app.core.shared_counters import SharedCounters
-from app.engine.catalog import BY_HAND, GONE, Catalog, Default, Entry, Indexed, State, not_found
+from app.engine.catalog import BY_HAND, GONE, Catalog, DefaultVersion, FolderState, State, VersionEntry, not_found
 from app.engine.folders import Key, Look, Refused, Signature, in_order, look, signature
 from app.engine.loading import Loaded, load_model
 from app.engine.model import INLINE_S, Model
@@ -26,7 +26,7 @@ from app.engine.process import return_large_blocks
 from app.engine.session import Device, DeviceRefused, choose_device
 from app.engine.shared_weights import SharedWeights
 
-__all__ = ["Default", "Indexed", "Model", "Refused", "Registry", "State", "verify"]
+__all__ = ["DefaultVersion", "FolderState", "Model", "Refused", "Registry", "State", "verify"]
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ OnControl = Callable[[Control, str], Awaitable[Sequence[str]]]
 Drains = list[asyncio.Task[None]]
 
 
-class Registry(Catalog):
+class Registry:
     """An async context manager: loads every model on entry, drains and closes them on exit.
 
     Args:
@@ -45,15 +45,14 @@ class Registry(Catalog):
         threads, gpu_memory_mb, shared: as in `Session`.
         max_queued_rows: per graph.
         only: names to load; empty for all.
-        defaults: the default model of a task (`classify`), or of one input of it (`classify.table`), by name; without
-            one it is the first by name that answers the plain request of the task.
-        pinned: as in `Shelf`.
-        tally: where the graphs count.
+        defaults, defaults_required, pinned: as in `Catalog`.
+        shared_counters: where the graphs count.
         inline_s: as in `Batcher`, for runs on the CPU.
         on_control: told ("load" or "unload", name) after each change by hand, for who must do the same elsewhere; it
             returns why that failed, if it did. The change is over when it returns.
 
     Attributes:
+        catalog: what is served, and which model is the default.
         device: where models run: "cpu", "cuda:0"; known from entry on.
 
     Raises:
@@ -71,12 +70,13 @@ class Registry(Catalog):
         max_queued_rows: int = 4096,
         only: tuple[str, ...] = (),
         defaults: Mapping[str, str] | None = None,
+        defaults_required: bool = True,
         pinned: Mapping[str, str] | None = None,
         shared_counters: SharedCounters | None = None,
         inline_s: float = INLINE_S,
         on_control: OnControl | None = None,
     ) -> None:
-        super().__init__(defaults=defaults, pinned=pinned)
+        self.catalog = Catalog(defaults=defaults, defaults_required=defaults_required, pinned=pinned)
         self.folder = folder
         self.device = "cpu"
         self._wanted_device: Device = device
@@ -96,11 +96,6 @@ class Registry(Catalog):
         self._draining: set[Model] = set()
         self._closing = False
 
-    @property
-    def catalog(self) -> Catalog:
-        """What is served, and which model is the default."""
-        return self
-
     async def __aenter__(self) -> Self:
         return_large_blocks()
         loop = asyncio.get_running_loop()
@@ -111,37 +106,40 @@ class Registry(Catalog):
             results = await asyncio.gather(
                 *(loop.run_in_executor(pool, self._load_folder, *key) for key in self._last.found)
             )
-        self._refuse_around(self._last.refused)
+        self.catalog.refuse_above(self._last.refused)
         try:
             for (key, tried), result in zip(self._last.found.items(), results, strict=True):
-                entry = self._entries[key] = Entry(tried=tried)
+                entry = self.catalog.entries[key] = VersionEntry(tried=tried)
                 if isinstance(result, Refused):
-                    self._refuse(key, result.reason)
+                    self.catalog.refuse(key, result.reason)
                 else:
                     entry.model = await self._started(result)
         except BaseException:  # no thread could be started: those that were must not keep the process alive
-            await asyncio.gather(*(entry.model.close(self._pool) for entry in self._entries.values() if entry.model))
+            await asyncio.gather(
+                *(entry.model.close(self._pool) for entry in self.catalog.entries.values() if entry.model)
+            )
             self._pool.shutdown()
             raise
-        self._publish()
-        for model in self.models:
+        self.catalog.publish()
+        for model in self.catalog.models:
             log.info("serving %s/%s on %s, loaded in %.3f s", model.name, model.version, model.device, model.load_s)
-        if not self.models:
+        if not self.catalog.models:
             log.error("%s: no model to serve", self.folder)
-        for name in self.pinned:
-            if self.default_version(name) is None:
-                log.warning("%s", self.why_not_pinned(name))
+        for name in self.catalog.pinned:
+            if self.catalog.default_version(name) is None:
+                log.warning("%s", self.catalog.why_not_pinned(name))
+        self.catalog.log_missing_defaults()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing = True
-        for model in (*self._draining, *self.models):
+        for model in (*self._draining, *self.catalog.models):
             model.stop_waiting()
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await asyncio.gather(*(model.close(self._pool) for model in self.models))
+        await asyncio.gather(*(model.close(self._pool) for model in self.catalog.models))
         self._pool.shutdown()  # it is idle
 
     # Changes while serving: one at a time, each to its end even where who asked for it goes away.
@@ -214,12 +212,12 @@ class Registry(Catalog):
             if not found:
                 raise not_found("folder of models", name, dict.fromkeys(name for name, _ in now.found))
             for key, seen in found.items():
-                entry = self._entries.get(key)
+                entry = self.catalog.entries.get(key)
                 if entry is None or entry.model is None or entry.reason or entry.tried != seen:
                     drains += await self._change(key)
-            for key in [key for key in self._entries if key[0] == name and now.lacks(key)]:
+            for key in [key for key in self.catalog.entries if key[0] == name and now.lacks(key)]:
                 drains += self._take_out(key, GONE)
-            reasons = [reason for key in found if (reason := self._entries[key].reason)]
+            reasons = [reason for key in found if (reason := self.catalog.entries[key].reason)]
         await asyncio.gather(*drains)
         reasons = reasons or [*await self._tell("load", name, tell)]
         if reasons:
@@ -228,13 +226,13 @@ class Registry(Catalog):
     async def _unload_by_hand(self, name: str, tell: bool) -> None:
         async with self._changing:
             self._check_open()
-            keys = [key for key in self._entries if key[0] == name]
+            keys = [key for key in self.catalog.entries if key[0] == name]
             if not keys:
-                raise not_found("model", name, dict.fromkeys(name for name, _ in self._entries))
+                raise not_found("model", name, dict.fromkeys(name for name, _ in self.catalog.entries))
             now = await self._in_thread(look, self.folder, self._only)
             drains: Drains = []
             for key in keys:
-                self._entries[key].tried = now.found.get(key)
+                self.catalog.entries[key].tried = now.found.get(key)
                 drains += self._take_out(key, BY_HAND)
         await asyncio.gather(*drains)
         for reason in await self._tell("unload", name, tell):
@@ -247,14 +245,14 @@ class Registry(Catalog):
             now = await self._in_thread(look, self.folder, self._only)
             last, self._last = self._last, now
             for key, seen in now.found.items():
-                entry = self._entries.get(key)
+                entry = self.catalog.entries.get(key)
                 if (entry is None or entry.tried != seen) and last.found.get(key) == seen:
                     drains += await self._change(key, quietly=True)
-            for key in [key for key in self._entries if now.lacks(key) and last.lacks(key)]:
+            for key in [key for key in self.catalog.entries if now.lacks(key) and last.lacks(key)]:
                 drains += self._take_out(key, GONE)
             around = tuple(refusal for refusal in now.refused if refusal in last.refused)
-            if around != self._around:
-                self._refuse_around(around)
+            if around != self.catalog.refused_above:
+                self.catalog.refuse_above(around)
         return drains
 
     async def _change(self, key: Key, *, quietly: bool = False) -> Drains:
@@ -263,7 +261,7 @@ class Registry(Catalog):
         Args:
             quietly: say nothing of a folder that is refused and was changed meanwhile: somebody is writing to it.
         """
-        entry = self._entries.setdefault(key, Entry())
+        entry = self.catalog.entries.setdefault(key, VersionEntry())
         entry.busy = "LOADING"
         before: Signature | None = None
         after: Signature | None = None
@@ -283,14 +281,14 @@ class Registry(Catalog):
         if model is None:
             if quietly and before != after:
                 if entry.tried is None:
-                    del self._entries[key]
+                    del self.catalog.entries[key]
             else:
                 entry.tried = before
-                self._refuse(key, reason)
+                self.catalog.refuse(key, reason)
             return []
         old, entry.model, entry.tried, entry.reason = entry.model, model, before, ""
-        self._publish()
-        self._show_refused()
+        self.catalog.publish()
+        self.catalog.show_refused()
         log.info("serving %s/%s on %s, loaded in %.3f s", *key, model.device, model.load_s)
         return [self._begun(self._drain(old, entry))] if old else []
 
@@ -317,22 +315,22 @@ class Registry(Catalog):
 
     def _take_out(self, key: Key, reason: str) -> Drains:
         """Serve it no more; returns its drain."""
-        entry = self._entries[key]
+        entry = self.catalog.entries[key]
         model, entry.model, entry.reason = entry.model, None, reason
         if reason is GONE:
             entry.tried = None
         if model is None:
             if reason is GONE and entry.busy is None:
-                del self._entries[key]
-            self._show_refused()
+                del self.catalog.entries[key]
+            self.catalog.show_refused()
             return []
         entry.busy = "UNLOADING"
-        self._publish()
-        self._show_refused()
+        self.catalog.publish()
+        self.catalog.show_refused()
         log.info("unloading %s/%s: %s", *key, reason)
         return [self._begun(self._drain(model, entry))]
 
-    async def _drain(self, model: Model, entry: Entry) -> None:
+    async def _drain(self, model: Model, entry: VersionEntry) -> None:
         """Close what is served no more."""
         self._draining.add(model)
         if self._closing:
@@ -344,7 +342,7 @@ class Registry(Catalog):
             if entry.busy == "UNLOADING":
                 entry.busy = None
                 if entry.reason is GONE:
-                    del self._entries[model.name, model.version]
+                    del self.catalog.entries[model.name, model.version]
 
     async def _tell(self, control: Control, name: str, tell: bool) -> Sequence[str]:
         if self.on_control is not None and tell:

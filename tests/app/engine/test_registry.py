@@ -81,21 +81,6 @@ async def test_the_latest_version_is_the_highest_number_and_each_can_be_asked_fo
 
 
 @in_loop
-async def test_a_task_has_a_default_model(tmp_path: Path) -> None:
-    for name in ("b", "a", "c"):
-        make_classifier_folder(tmp_path, name)
-    async with Registry(tmp_path, device="cpu") as registry:
-        assert registry.catalog.default("classify").name == "a"
-        with pytest.raises(NotFound, match="no model for the task 'regress' is loaded"):
-            registry.catalog.default("regress")
-    async with Registry(tmp_path, device="cpu", defaults={"classify": "c"}) as registry:
-        assert registry.catalog.default("classify").name == "c"
-    async with Registry(tmp_path, device="cpu", defaults={"classify": "gone"}) as registry:
-        with pytest.raises(NotFound, match=r"no default model for the task 'classify' is called 'gone': .* a, b, c"):
-            registry.catalog.default("classify")
-
-
-@in_loop
 async def test_only_the_names_asked_for_are_loaded_and_a_missing_one_is_told(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         make_classifier_folder(tmp_path, name)
@@ -435,21 +420,3 @@ async def test_the_golden_rows_of_every_graph_are_checked(tmp_path: Path) -> Non
     async with Registry(tmp_path, device="cpu") as registry:
         (refused,) = registry.catalog.refused
         assert "other.npz: 'probabilities' differs by 0.25" in refused.reason
-
-
-@in_loop
-async def test_the_default_for_a_table_is_a_model_of_tables(tmp_path: Path) -> None:
-    make_classifier_folder(tmp_path, "pictures")
-    folder = make_classifier_folder(tmp_path, "rows")
-    change_manifest(folder, modality="tensor", picture=None)
-    async with Registry(tmp_path, device="cpu", defaults={"classify": "pictures"}) as registry:
-        assert registry.catalog.default("classify").name == "pictures"
-        assert registry.catalog.default("classify", "image").name == "pictures"
-        assert registry.catalog.default("classify", "tensor").name == "rows"
-        with pytest.raises(NotFound, match="no model for the task 'classify with audio input' is loaded"):
-            registry.catalog.default("classify", "audio")
-    both = {"classify": "rows", "classify.image": "gone"}
-    async with Registry(tmp_path, device="cpu", defaults=both) as registry:
-        assert registry.catalog.default("classify", "tensor").name == "rows"
-        with pytest.raises(NotFound, match="is called 'gone'"):
-            registry.catalog.default("classify", "image")
