@@ -1,25 +1,24 @@
-"""Samplers, as generators that know no I/O: "what do you see at `x, t`?" is asked by a yield and answered by a send.
+"""Samplers as generators without I/O: each yields `x, t` and is sent the net's output there.
 
-    times     uniform  karras  cosine            falling, the last one 0; `start` lower than the top begins midway
-              travels                            falling and rising again, for `inpaint`
-    samplers  once  euler  heun  ddim  multistep  consistency
-    between   slopes  denoiser  inpaint          change what a sampler is sent, and are samplers themselves
-    outside   on_graph                           the engine's form: named tensors, one row of `t` per row of `x`
+    samplers  once  euler  heun  ddim  multistep  consistency     SAMPLERS has those of manifests by name
+    wrappers  slopes  denoiser  inpaint                           change what a sampler is sent; samplers themselves
+    adapter   on_graph                                            named tensors, one row of `t` per row of `x`
 
-A sampler's `x` is rows first, of any shape behind. Only arithmetic touches it, so that training sends torch tensors
-in, the app NumPy arrays, and both get the same numbers; nothing is changed in place.
+Levels and times come from `app/core/sampling/schedules.py`. A sampler's `x` is rows first, of any shape behind. Only
+arithmetic touches it: training sends torch tensors, the app NumPy arrays, and both get the same numbers. Nothing is
+changed in place.
 
-Two kinds of net are sampled. One that answers a slope, dx/dt (flow matching: Lipman et al. 2023, arXiv:2210.02747;
-rectified flow: Liu et al. 2023, arXiv:2209.03003), by `euler` and `heun`. And a denoiser, D(x, sigma) = E[x0 | x],
-where x = x0 + sigma * noise (EDM: Karras et al. 2022, arXiv:2206.00364), by `ddim`, `multistep`, `consistency` and,
-through `slopes`, by the other two. `denoiser` makes a denoiser of a net that was trained to answer something else.
+There are two kinds of net. One outputs a slope, dx/dt, for `euler` and `heun` (flow matching: Lipman et al. 2023,
+arXiv:2210.02747; rectified flow: Liu et al. 2023, arXiv:2209.03003). The other is a denoiser, D(x, sigma) = E[x0 | x]
+with x = x0 + sigma * noise (EDM: Karras et al. 2022, arXiv:2206.00364). It goes with `ddim`, `multistep`,
+`consistency` and, through `slopes`, with the first two. `denoiser` makes one of a net with another output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import pairwise
-from math import atan, log, pi, sqrt, tan
+from math import atan, log, pi, sqrt
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
 
@@ -27,10 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Tensors
+from app.core.manifest.sampling import SamplerName
 
 X = TypeVar("X", bound=Any)
 Steps = Generator[tuple[X, float], X, X]
-"""Yields (x, t), is sent the net's answer to it, returns the last x."""
+"""Yields (x, t), is sent the net's output there, returns the last x."""
 Sampler = Generator[Tensors, Tensors, Tensors]
 """Yields the inputs of its next run, is sent that run's outputs, returns the result."""
 Predicts = Literal["noise", "velocity", "flow"]
@@ -38,58 +38,13 @@ Predicts = Literal["noise", "velocity", "flow"]
 NOTHING: Final[Mapping[str, NDArray[Any]]] = MappingProxyType({})
 
 
-def uniform(steps: int, *, start: float = 1.0) -> list[float]:
-    """Equal steps from `start` to 0: the times of a flow. (steps + 1)"""
-    _check(steps, start)
-    return [start * ((steps - k) / steps) for k in range(steps + 1)]
-
-
-def karras(steps: int, *, start: float = 80.0, end: float = 0.002, rho: float = 7.0) -> list[float]:
-    """Noise levels equally far apart in sigma^(1/rho) from `start` to `end`, then 0. (steps + 1)
-
-    Karras et al. 2022, equation 5.
-
-    Raises:
-        ValueError: no step; or `start` is not above `end` where there are levels between them.
-    """
-    _check(steps, start)
-    if steps > 1 and not 0 < end < start:
-        raise ValueError(f"the noise levels run from {start} to {end}, expected start above end and both above 0")
-    high, low = start ** (1 / rho), end ** (1 / rho)
-    return [start, *((high + k / (steps - 1) * (low - high)) ** rho for k in range(1, steps)), 0.0]
-
-
-def cosine(steps: int, *, start: float = 80.0) -> list[float]:
-    """Noise levels sigma = tan(pi t / 2) with t equally far apart, the last one 0. (steps + 1)
-
-    The cosine schedule (Nichol and Dhariwal 2021, arXiv:2102.09672), as a ratio of noise to signal.
-    """
-    _check(steps, start)
-    top = atan(start)
-    return [start, *(tan(top * (steps - k) / steps) for k in range(1, steps)), 0.0]
-
-
-def resampling_steps(sigmas: Sequence[float], visits: int) -> list[float]:
-    """Every level but the last is come back to, so that each step above 0 is taken `visits` times: for `ddim`.
-
-    Resampling of RePaint, with a jump length of 1: Lugmayr et al. 2022, arXiv:2201.09865, algorithm 1.
-    """
-    back = [level for pair in pairwise(sigmas[:-1]) for level in (pair[0], *(pair[1], pair[0]) * (visits - 1))]
-    return [*back, *sigmas[-2:]]
-
-
-def _check(steps: int, start: float) -> None:
-    if steps < 1 or not start > 0:
-        raise ValueError(f"{steps} steps from {start}, expected at least one step from above 0")
-
-
 def once(x: X, t: float = 0.0) -> Steps[X]:
-    """Ask once and return the answer: a decoder, a generator, a posterior mean."""
+    """One evaluation, whose output is the result: a decoder, a generator, a posterior mean."""
     return (yield x, t)
 
 
 def euler(x: X, times: Sequence[float]) -> Steps[X]:
-    """x' = x + (t' - t) v for a net that answers v = dx/dt. First order, one evaluation a step."""
+    """x' = x + (t' - t) v for a net that outputs v = dx/dt. First order, one evaluation a step."""
     for t, after in pairwise(times):
         x = x + (after - t) * (yield x, t)
     return x
@@ -111,9 +66,9 @@ def heun(x: X, times: Sequence[float]) -> Steps[X]:
 def ddim(x: X, sigmas: Sequence[float], *, eta: float = 0.0, noise: Iterator[X] | None = None) -> Steps[X]:
     """Keep the direction to the noise, shorten it to the next level; with `eta`, exchange a part for new noise.
 
-    With eta 0, which draws none, DDIM; with eta 1 the ancestral chain of DDPM, step for step. First order. Song et al.
-    2021, arXiv:2010.02502, equations 12 and 16, in coordinates where the signal is not scaled. Where the levels rise
-    (`travels`), noise is added and the net not asked.
+    With eta 0 it is DDIM, without noise; with eta 1 the ancestral chain of DDPM, step for step. First order. Song et
+    al. 2021, arXiv:2010.02502, equations 12 and 16, in coordinates where the signal is not scaled. Where the levels
+    rise (`resampling_steps`), noise is added and the net is not evaluated.
 
     Args:
         noise: standard normal arrays like x; needed where eta is above 0 or levels rise, one for each step but the
@@ -137,7 +92,7 @@ def ddim(x: X, sigmas: Sequence[float], *, eta: float = 0.0, noise: Iterator[X] 
 
 
 def multistep(x: X, sigmas: Sequence[float]) -> Steps[X]:
-    """Extrapolate the denoiser's answer from the last two. Second order, one evaluation a step.
+    """Extrapolate the denoiser's output from the last two. Second order, one evaluation a step.
 
     DPM-Solver++(2M): Lu et al. 2022, arXiv:2211.01095, algorithm 2. The first step, and the one to 0 (where the
     log of the level ends), are of first order.
@@ -157,7 +112,7 @@ def multistep(x: X, sigmas: Sequence[float]) -> Steps[X]:
 
 
 def consistency(x: X, sigmas: Sequence[float], *, noise: Iterator[X]) -> Steps[X]:
-    """Denoise at one stroke, add noise of the next level, again: for nets trained to land on the data at once.
+    """Denoise in one step, add noise of the next level, repeat: for nets trained to reach the data in one step.
 
     Song et al. 2023, arXiv:2303.01469, algorithm 1.
     """
@@ -173,11 +128,27 @@ def slopes(steps: Steps[X]) -> Steps[X]:
     return _between(steps, answer=lambda x, sigma, denoised: (x - denoised) / sigma)
 
 
+SAMPLERS: Final[Mapping[SamplerName, Callable[[Any, Sequence[float], Iterator[Any]], Steps[Any]]]] = {
+    "ancestral": lambda x, sigmas, noise: ddim(x, sigmas, eta=1.0, noise=noise),
+    "consistency": lambda x, sigmas, noise: consistency(x, sigmas, noise=noise),
+    "ddim": lambda x, sigmas, noise: ddim(x, sigmas),
+    "euler": lambda x, sigmas, noise: slopes(euler(x, sigmas)),
+    "heun": lambda x, sigmas, noise: slopes(heun(x, sigmas)),
+    "multistep": lambda x, sigmas, noise: multistep(x, sigmas),
+}
+"""Samplers of denoisers by the names of manifests: x at the first noise level, the noise levels, noise like x."""
+
+
+def evaluations(name: SamplerName, steps: int) -> int:
+    """Evaluations of the net in a number of steps."""
+    return 2 * steps - 1 if name == "heun" and steps else steps
+
+
 def denoiser(steps: Steps[X], *, predicts: Predicts) -> Steps[X]:
-    """A sampler of denoisers, for a net that answers something else and is told another time.
+    """A sampler of denoisers, for a net with another output and another time as input.
 
     `noise` and `velocity` (Salimans and Ho 2022, arXiv:2202.00512): x_t = cos(pi t / 2) x0 + sin(pi t / 2) noise; the
-    net answers the noise, or cos * noise - sin * x0. `flow`: x_t = (1 - t) x0 + t noise; it answers noise - x0.
+    net outputs the noise, or cos * noise - sin * x0. `flow`: x_t = (1 - t) x0 + t noise; it outputs noise - x0.
     """
     if predicts == "flow":
         return _between(
@@ -197,10 +168,10 @@ def denoiser(steps: Steps[X], *, predicts: Predicts) -> Steps[X]:
 def inpaint(steps: Steps[X], known: X, mask: X) -> Steps[X]:
     """A sampler of denoisers that keeps the known pixels, exactly.
 
-    Whatever the net sees there, it is told to have seen the known ones, so that the rest is drawn beside them at every
-    level. As other ways of replacing (Song et al. 2021, arXiv:2011.13456, appendix I.2) this is not quite the
-    conditional distribution, because at high levels of noise little is known yet; `ddim` with eta 1 along `travels`
-    comes the closer to it the more often it goes back.
+    The net's output there is replaced by the known ones, so that the rest is sampled beside them at every level. Like
+    other methods of replacement (Song et al. 2021, arXiv:2011.13456, appendix I.2) this is not quite the conditional
+    distribution, because at high levels of noise little is known yet. `ddim` with eta 1 along `resampling_steps` comes
+    closer to it with more visits.
 
     Args:
         known: like x; what is under the zeros of the mask does not matter, as long as it is finite.
@@ -232,14 +203,14 @@ def on_graph(
         given: further inputs that stay the same in all steps (labels, guidance), as many rows as x.
     """
     try:
-        asked, at = next(steps)
+        rows, at = next(steps)
         while True:
-            inputs = {x: np.asarray(asked, np.float32), **given}
+            inputs = {x: np.asarray(rows, np.float32), **given}
             if t is not None:
-                inputs[t] = times = np.empty(len(asked), np.float32)
+                inputs[t] = times = np.empty(len(rows), np.float32)
                 times.fill(at)  # np.full takes three times as long, for every row of every step
             outputs = yield inputs
-            asked, at = steps.send(outputs[answer])
+            rows, at = steps.send(outputs[answer])
     except StopIteration as end:
         return {result: end.value}
 
@@ -250,7 +221,7 @@ def _between(
     answer: Callable[[X, float, X], X],
     ask: Callable[[X, float], tuple[X, float]] = lambda x, t: (x, t),
 ) -> Steps[X]:
-    """A sampler whose questions and answers are changed on their way; `answer` is given the sampler's own x and t."""
+    """A sampler whose yielded and sent values are changed; `answer` is called with the sampler's own x and t."""
     try:
         x, t = next(steps)
         while True:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Tensors
 from app.core.manifest.sampling import Sampling
-from app.core.sampling.factory import levels_from, make_sampler, noises
+from app.core.sampling.factory import make_sampler, noises
 from app.core.sampling.samplers import Sampler, on_graph
+from app.core.sampling.schedules import levels_from
 from app.tasks.denoise.noise_level import Sigmas
 from app.tasks.denoise.runs import Rows
 

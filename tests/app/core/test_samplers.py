@@ -18,16 +18,13 @@ from app.core.manifest.sampling import SamplerName, SamplerSpec, Sampling
 from app.core.sampling.factory import (
     add_noise,
     combine_guidance,
-    evaluations,
     forward,
     guided,
-    level,
-    levels,
-    levels_from,
     make_sampler,
     noises,
 )
-from app.core.sampling.samplers import Steps, karras, on_graph
+from app.core.sampling.samplers import Steps, evaluations, on_graph
+from app.core.sampling.schedules import karras, level, levels, levels_from
 
 NAMES = get_args(SamplerName)
 DECLARED = Sampling(

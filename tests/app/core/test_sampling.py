@@ -20,20 +20,17 @@ from numpy.typing import NDArray
 from app.core.sampling.samplers import (
     Steps,
     consistency,
-    cosine,
     ddim,
     denoiser,
     euler,
     heun,
     inpaint,
-    karras,
     multistep,
     on_graph,
     once,
-    resampling_steps,
     slopes,
-    uniform,
 )
+from app.core.sampling.schedules import cosine, karras, resampling_steps, uniform
 
 Net = Callable[[Any, float], Any]
 MEAN, SD = 0.7, 0.5

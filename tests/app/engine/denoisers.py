@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.manifest import Graph, Tensors, TensorSpec
-from app.core.sampling.samplers import Sampler, ddim, heun, karras, multistep, on_graph, slopes
+from app.core.sampling.samplers import Sampler, ddim, heun, multistep, on_graph, slopes
+from app.core.sampling.schedules import karras
 from app.engine.session import Session
 from tests.made_models import onnx_bytes, sha256
 

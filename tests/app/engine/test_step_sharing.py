@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from app.core.manifest import Graph, Tensors, TensorSpec
-from app.core.sampling.samplers import Sampler, ddim, karras, on_graph
+from app.core.sampling.samplers import Sampler, ddim, on_graph
+from app.core.sampling.schedules import karras
 from app.engine.batcher import Batcher
 from app.engine.queue import Job, Queue
 from app.engine.rate import NEVER

@@ -11,8 +11,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.core.manifest.sampling import SamplerName, Sampling
-from app.core.sampling.factory import combine_guidance, levels, make_sampler, noises
+from app.core.sampling.factory import combine_guidance, make_sampler, noises
 from app.core.sampling.samplers import Steps
+from app.core.sampling.schedules import levels
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]

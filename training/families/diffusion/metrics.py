@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from app.core.manifest import Manifest
 from app.core.manifest.sampling import SamplerName
-from app.core.sampling import factory as samplers
+from app.core.sampling import samplers
 from training.data.base import shuffled
 from training.families.diffusion import denoising
 from training.families.diffusion import generation as drawing

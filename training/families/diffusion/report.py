@@ -16,8 +16,7 @@ from app.core.manifest import Manifest
 from app.core.manifest.sampling import SamplerName
 from app.core.metric_names import figure
 from app.core.sampling import factory as samplers
-from app.core.sampling import latents
-from app.core.sampling import samplers as sampling
+from app.core.sampling import latents, schedules
 from training.families.diffusion import denoising
 from training.families.diffusion import generation as drawing
 from training.families.diffusion.metrics import CURVE_PICTURES, Published
@@ -190,7 +189,7 @@ class DiffusionReport:
         return drawn.note(f"The same seeds by {name} in {said} steps, from above.") + mosaics.mosaic(grid, alt="Digits")
 
     def _chain(self) -> str:
-        levels = sampling.karras(FRAMES, start=self._model.declared.sigma_max, end=0.05, rho=7.0)
+        levels = schedules.karras(FRAMES, start=self._model.declared.sigma_max, end=0.05, rho=7.0)
         x = self.judge.data.test_x.numpy()[:1].astype(np.float32) / 255
         noise = next(samplers.noises(1, self._model.shape, SEED))
         forwards = np.concatenate([_seen(x + np.float32(sigma) * noise, sigma) for sigma in reversed(levels)])
@@ -268,7 +267,7 @@ class DiffusionReport:
         name, steps = self._default
         steps = 1 if name == "consistency" else steps
         declared = self._model.declared
-        levels = samplers.levels(declared, steps)
+        levels = schedules.levels(declared, steps)
         rows = []
         for k in range(5):
             way = latents.between(ends[2 * k], ends[2 * k + 1], FRAMES, spherical=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from app.core.sampling import samplers as sampling
+from app.core.sampling import schedules
 from training.data.base import ImageDataset
 from training.families.diffusion.network import Denoiser
 from training.metrics.generated import class_share, quick_fd
@@ -80,7 +81,7 @@ def trajectories(
     label = torch.where(torch.rand(rows, generator=generator) < unlabelled, classes, label)
     label[: classes + 1] = torch.arange(classes + 1)[:rows]  # every label has a row
     label = label.sort().values
-    levels = sampling.karras(steps, start=TOP, end=BOTTOM)
+    levels = schedules.karras(steps, start=TOP, end=BOTTOM)
     keep = [i for i, sigma in enumerate(levels) if sigma >= LOWEST_KEPT]
     height, width, channels = dataset.train_x.shape[1:]
     mean = _means(dataset)

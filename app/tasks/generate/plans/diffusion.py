@@ -13,7 +13,8 @@ from app.core.errors import Unprocessable, shown
 from app.core.manifest import Picture, Tensors
 from app.core.manifest.sampling import SamplerSpec, Sampling
 from app.core.sampling import factory as samplers
-from app.core.sampling.samplers import Sampler, inpaint, on_graph, resampling_steps
+from app.core.sampling.samplers import Sampler, evaluations, inpaint, on_graph
+from app.core.sampling.schedules import levels, resampling_steps
 from app.core.text import did_you_mean
 from app.engine.model import Model
 from app.tasks.generate.plans import labels
@@ -71,7 +72,7 @@ class Steps:
     @property
     def evaluations(self) -> int:
         steps = self.visits * (self.steps - 1) + 1
-        return samplers.evaluations(self.spec.name, steps) if self.strength else 0
+        return evaluations(self.spec.name, steps) if self.strength else 0
 
     async def make(self, runs: Runs) -> Made:
         image, mask = self.given
@@ -100,7 +101,7 @@ class Steps:
         return self.guidance not in (None, 0, 1)
 
     def _sampler(self) -> Sampler:
-        sigmas = samplers.levels(self.declared, self.steps, self.strength)
+        sigmas = levels(self.declared, self.steps, self.strength)
         noise = samplers.noises(self.n, _picture_of(self.model).shape, self.seed)
         known: Any = 0.0 if self.start is None else self.start.image
         x = samplers.add_noise(known, sigmas[0], next(noise))

@@ -12,6 +12,7 @@ import numpy as np
 from app.core.errors import Unprocessable
 from app.core.manifest import Tensors
 from app.core.sampling import factory as samplers
+from app.core.sampling.schedules import levels
 from app.engine.model import Model
 from app.tasks.generate.plans.init_image import read
 from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
@@ -81,7 +82,7 @@ def plan(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
             expected="a picture",
             got="none",
         )
-    sigmas = samplers.levels(declared, steps)[::-1]
+    sigmas = levels(declared, steps)[::-1]
     return Chain(model, steps + 1, seed_of(asked), sigmas, asked["init_image"])
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.core.manifest.sampling import SamplerName, SamplerSpec, Sampling
-from app.core.sampling import factory as samplers
+from app.core.sampling import samplers
 from training.families.diffusion import generation as drawing
 from training.families.diffusion.generation import Array, Labels, Levels
 
