@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from app.core.errors import ClientError, NotFound, invalid, shown
-from app.core.example_commands import answers_plainly
-from app.core.manifest import Modality, Task
+from app.core.manifest import TASKS, Modality, Task
 from app.core.text import did_you_mean
 from app.engine.folders import Key, Refused, Signature, in_order
 from app.engine.model import Model, now_in_words
@@ -179,7 +178,8 @@ class Catalog:
         names = self._names_for(task, modality)
         name = self._wanted_name(task, modality, names)
         if name is None:
-            able = (n for n in names if (d := self.default_version(n)) and answers_plainly(d.model.manifest, task))
+            plainly = TASKS[task].answers_plainly
+            able = (n for n in names if (d := self.default_version(n)) and plainly(d.model.manifest))
             name = next(able, names[0] if names else None)
         if name is None:
             what = task if modality is None else f"{task} with {modality} input"

@@ -17,7 +17,6 @@ from PIL import Image
 
 from app.codecs.npy import encode_npy
 from app.codecs.open_inference import DATATYPES
-from app.core.example_commands import middle_row
 from app.core.manifest import MANIFEST_FILE, Graph, Manifest, Picture, TensorSpec, numpy_dtype
 from app.core.manifest.latent import Latent
 from tests.bench.shapes import HEADER_LENGTH, JSON, Headers, dense
@@ -72,7 +71,7 @@ def of_model(manifest: Manifest, rng: np.random.Generator) -> Iterator[Send]:
         if picture is not None:
             yield from pictures(path, query, manifest.name, picture, rng)
     if manifest.table is not None:
-        rows = [middle_row(manifest.table)] * 5
+        rows = [manifest.table.middle_row()] * 5
         yield Send("table JSON", "POST", path, JSON, dense({"model": manifest.name, "instances": rows}))
         yield Send("table CSV", "POST", query, {"Content-Type": "text/csv"}, csv_of(rows))
     if manifest.latent is not None:

@@ -11,14 +11,15 @@ from app.core.manifest.manifest import (
     Manifest,
     Measure,
     Modality,
-    Task,
     Version,
 )
+from app.core.manifest.tasks import TASKS, Task
 
 __all__ = [
     "MANIFEST_FILE",
     "ROWS",
     "SCHEMA_VERSION",
+    "TASKS",
     "Calibration",
     "DType",
     "DataSource",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.core.manifest.part import Part
+from app.core.manifest.part import Part, brief
 
 
 class Latent(Part):
@@ -28,6 +28,10 @@ class Latent(Part):
         if not len(self.low) == len(self.high) == self.size:
             raise ValueError(f"latent: size {self.size}, low has {len(self.low)} and high {len(self.high)}")
         return self
+
+    def middle(self) -> list[float]:
+        """An example: the middle of each number's range."""
+        return [brief((low + high) / 2) for low, high in zip(self.low, self.high, strict=True)]
 
 
 class Anomaly(Part):

@@ -12,17 +12,17 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from app.core.manifest.graph import ROWS, Golden, Graph, Spec, check_specs
+from app.core.manifest.graph import Golden, Graph
 from app.core.manifest.image import Domain, Picture, Plane, Translation
 from app.core.manifest.latent import Anomaly, Latent
 from app.core.manifest.part import Identifier, Label, Part, Text
 from app.core.manifest.sampling import Sampling
 from app.core.manifest.table import Conformal, Table, Target
+from app.core.manifest.tasks import TASKS, Task
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 
-Task = Literal["classify", "regress", "reconstruct", "generate", "denoise", "translate"]
 Modality = Literal["image", "table", "text", "audio", "tensor"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
@@ -115,17 +115,12 @@ class Manifest(Part):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What it can be asked for: its own task first. A model that reconstructs also decodes latents, one that draws
-        by taking noise away also takes it from a picture, where it can tell how much there is."""
-        if self.task == "reconstruct":
-            return ("reconstruct", "generate")
-        if self.task == "generate" and "estimator" in self.graphs:
-            return ("generate", "denoise")
-        return (self.task,)
+        """All tasks that it does, its own first."""
+        return (self.task, *TASKS[self.task].further_tasks(self))
 
     @property
     def drawn_labels(self) -> tuple[Label, ...]:
-        """Those that drawing is told; of a model that reconstructs they are its data's, no graph takes them."""
+        """The labels that its generator takes. Those of a model that reconstructs are its data's alone."""
         return self.labels if self.task == "generate" else ()
 
     @property
@@ -148,115 +143,5 @@ class Manifest(Part):
         for golden in self.goldens:
             if golden.graph not in self.graphs:
                 raise ValueError(f"golden.graph: '{golden.graph}' is none of the graphs {sorted(self.graphs)}")
-        if self.task == "classify":
-            self._check_classifier()
-        elif self.task == "regress":
-            self._check_regressor()
-        elif self.task == "reconstruct":
-            self._check_coder()
-        elif self.task == "generate":
-            self._check_generator()
-        elif self.task == "denoise":
-            self._check_plane_denoiser()
-        elif self.task == "translate":
-            self._check_translator()
+        TASKS[self.task].check(self)
         return self
-
-    def _check_classifier(self) -> None:
-        if len(self.labels) < 2:
-            raise ValueError(f"labels: a classify model has two or more, here are {len(self.labels)}")
-        graph = self._graph("classifier")
-        check_specs("classifier.outputs", graph.outputs, [("probabilities", "float32", (ROWS, len(self.labels)))])
-        self._check_input("classifier", graph)
-
-    def _check_regressor(self) -> None:
-        graph = self._graph("regressor")
-        if self.target is None:
-            raise ValueError("target: a regress model names what it foretells")
-        outputs = [("value", "float32", (ROWS,)), ("scale", "float32", (ROWS,))]
-        check_specs("regressor.outputs", graph.outputs, outputs[: 1 if self.conformal is None else 2])
-        self._check_input("regressor", graph)
-
-    def _check_coder(self) -> None:
-        encoder, decoder = self._graph("encoder"), self._graph("decoder")
-        if self.latent is None or self.picture is None:
-            raise ValueError("latent, picture: a reconstruct model declares both")
-        code = ("float32", (ROWS, self.latent.size))
-        p = self.picture
-        names = ("latent",) if self.latent.prior is None else ("mu", "logvar")
-        check_specs("encoder.outputs", encoder.outputs, [(name, *code) for name in names])
-        check_specs("decoder.inputs", decoder.inputs, [("latent", *code)])
-        check_specs("decoder.outputs", decoder.outputs, [("image", "float32", (ROWS, *p.shape))])
-        self._check_input("encoder", encoder)
-
-    def _check_generator(self) -> None:
-        if self.picture is None:
-            raise ValueError("picture: a generate model declares what it draws")
-        if (self.latent is None) == (self.sampling is None):
-            raise ValueError("latent, sampling: a generate model declares one of them")
-        shape = (ROWS, *self.picture.shape)
-        label: list[Spec] = [("label", "int64", (ROWS,))] if self.labels else []
-        if self.latent is not None:
-            if self.latent.prior is None:
-                raise ValueError("latent.prior: a generate model draws its latents from one")
-            graph = self._graph("generator")
-            inputs: list[Spec] = [("latent", "float32", (ROWS, self.latent.size))]
-            check_specs("generator.inputs", graph.inputs, inputs + label)
-            check_specs("generator.outputs", graph.outputs, [("image", "float32", shape)])
-            return
-        assert self.sampling is not None
-        if self.sampling.guidance is not None and not self.labels:
-            raise ValueError("sampling.guidance: guides towards a label, the model has no labels")
-        self._check_denoiser(shape, label)
-
-    def _check_plane_denoiser(self) -> None:
-        if self.plane is None:
-            raise ValueError("plane: a denoise model declares its tiles")
-        self._graph("estimator")
-        self._check_denoiser((ROWS, self.plane.tile, self.plane.tile, 1), [])
-
-    def _check_denoiser(self, shape: tuple[str | int, ...], label: list[Spec]) -> None:
-        """D(x, sigma), with a label where there are labels; and, where it is there, what tells sigma from x."""
-        graph = self._graph("denoiser")
-        x: Spec = ("x", "float32", shape)
-        sigma: Spec = ("sigma", "float32", (ROWS,))
-        check_specs("denoiser.inputs", graph.inputs, [x, sigma, *label])
-        check_specs("denoiser.outputs", graph.outputs, [("denoised", "float32", shape)])
-        if estimator := self.graphs.get("estimator"):
-            check_specs("estimator.inputs", estimator.inputs, [x])
-            check_specs("estimator.outputs", estimator.outputs, [sigma])
-
-    def _check_translator(self) -> None:
-        pictures = {domain.name: domain.picture for domain in self.domains}
-        ways = [(way.source, way.target) for way in self.translations]
-        if len(pictures) != 2:
-            raise ValueError(f"domains: a translate model has two of different names, here are {sorted(pictures)}")
-        if sorted(ways) != sorted([tuple(pictures), tuple(reversed(pictures))]):
-            raise ValueError(f"translations: expected one each way between {' and '.join(pictures)}, got {ways}")
-        for way in self.translations:
-            graph = self._graph(way.graph)
-            inputs: list[Spec] = [("image", "uint8", (ROWS, *pictures[way.source].shape))]
-            check_specs(f"{way.graph}.inputs", graph.inputs, inputs)
-            outputs: list[Spec] = [("translated", "float32", (ROWS, *pictures[way.target].shape))]
-            check_specs(f"{way.graph}.outputs", graph.outputs, outputs)
-
-    def _graph(self, key: str) -> Graph:
-        graph = self.graphs.get(key)
-        if graph is None:
-            raise ValueError(f"graphs: a {self.task} model has a graph '{key}', here are {sorted(self.graphs)}")
-        return graph
-
-    def _check_input(self, key: str, graph: Graph) -> None:
-        """A picture makes one uint8 input, a table one float32 input; of other models nothing is known."""
-        if self.picture is not None:
-            want: tuple[str, tuple[str | int, ...]] = ("uint8", (ROWS, *self.picture.shape))
-        elif self.table is not None:
-            want = ("float32", (ROWS, len(self.table.columns)))
-        else:
-            return
-        spec = graph.inputs[0]
-        if len(graph.inputs) != 1 or (spec.dtype, spec.shape) != want:
-            raise ValueError(
-                f"graphs.{key}.inputs: the {'picture' if self.picture else 'table'} makes one {want[0]} {want[1]}, "
-                f"the graph takes {[(i.name, i.dtype, i.shape) for i in graph.inputs]}"
-            )

@@ -15,3 +15,9 @@ class Part(BaseModel):
     """Frozen, strict, closed: a value of another type or a field of another name is an error."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def brief(value: float) -> float:
+    """Three significant figures, as an integer where they are whole: for examples."""
+    value = float(f"{value:.3g}")
+    return int(value) if value.is_integer() else value

@@ -1,4 +1,4 @@
-"""Tables in a manifest: the columns of a row, what is foretold from it, and how far off that may be."""
+"""Tables in a manifest: the columns of a row, the target predicted from it, and how far off that may be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from app.core.manifest.part import Label, Part
+from app.core.manifest.part import Label, Part, brief
 
 
 class Column(Part):
@@ -35,7 +35,7 @@ class NumberColumn(Column):
 
 
 class CategoryColumn(Column):
-    """One of a few words; the graph is given its place among `categories`."""
+    """One of a few words; the graph takes its index among `categories`."""
 
     kind: Literal["category"]
     categories: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
@@ -51,7 +51,7 @@ TableColumn = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind
 
 
 class Table(Part):
-    """How a row of a table becomes one float32 row of the graph: a number as it is, a category as its place among
+    """How a row of a table becomes one float32 row of the graph: a number as it is, a category as its index in
     `categories`, NaN for what is missing. Scaling, one-hot coding and what is put in for a missing value are in the
     graph."""
 
@@ -64,9 +64,16 @@ class Table(Part):
             raise ValueError("table.columns: two have the same name")
         return self
 
+    def middle_row(self) -> dict[str, float | str]:
+        """An example row by name: the middle of each column's range, and its first category."""
+        return {
+            column.name: column.categories[0] if column.kind == "category" else brief((column.low + column.high) / 2)
+            for column in self.columns
+        }
+
 
 class Target(Part):
-    """What a regression foretells; `low` to `high` is what the training rows span."""
+    """What a regression predicts; `low` to `high` is what the training rows span."""
 
     name: Label
     unit: Annotated[str, StringConstraints(max_length=40)] = ""
@@ -76,7 +83,7 @@ class Target(Part):
 
 class Conformal(Part):
     """Split or cross conformal prediction (Vovk et al. 2005; Barber et al. 2021): with n scores |y - value| / scale of
-    rows that the net did not learn from, the interval value +- q * scale holds a new row with probability `coverage` at
+    rows that the net was not trained on, the interval value +- q * scale holds a new row with probability `coverage` at
     least, q being the ceil((n + 1) * coverage)-th smallest of them."""
 
     method: Literal["split", "cross"]  # cross: each row scored by the nets of the folds that did not have it

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.core.example_commands import example_commands, middle_row
+from app.core.example_commands import example_commands
 from app.core.manifest import Made, Manifest
 from app.core.manifest.latent import Anomaly, Latent
 from app.core.manifest.table import CategoryColumn, Conformal, NumberColumn, Table
@@ -145,7 +145,7 @@ def test_what_a_model_can_be_asked_for_follows_from_its_task() -> None:
     [
         (regressor(table=None), "table models declare their columns"),
         (regressor(modality="tensor"), "table models declare their columns, and only they"),
-        (regressor(target=None), "a regress model names what it foretells"),
+        (regressor(target=None), "a regress model names what it predicts"),
         (regressor(graphs={"classifier": regressor()["graphs"]["regressor"]}), "has a graph 'regressor', here are"),
         (
             regressor(graphs={"regressor": graph([tensor("table", "float32", 3)], [tensor("value", "float32")])}),
@@ -183,7 +183,7 @@ def test_the_recipe_is_the_commands_word(command: str, recipe: str) -> None:
 
 
 def test_a_first_request_is_a_row_that_training_spans() -> None:
-    assert middle_row(TABLE) == {"age": 40, "place": "north"}
+    assert TABLE.middle_row() == {"age": 40, "place": "north"}
     (line,) = example_commands(read(regressor()), "localhost:8000")
     assert line == (
         'curl -H \'Content-Type: application/json\' -d \'{"instances": [{"age": 40, "place": "north"}]}\' '

@@ -1,0 +1,219 @@
+"""The one table of tasks: what each is called, what it needs of a manifest, and its first requests.
+
+A new task is a name in `Task` and a row of `TASKS` here, and a folder in `app/tasks`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import quote
+
+from app.core.manifest.graph import ROWS, Graph, Spec, check_specs
+
+if TYPE_CHECKING:
+    from app.core.manifest.manifest import Manifest
+
+Task = Literal["classify", "regress", "reconstruct", "generate", "denoise", "translate"]
+
+
+def _only_this(manifest: Manifest) -> tuple[Task, ...]:
+    return ()
+
+
+def _always(manifest: Manifest) -> bool:
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFacts:
+    """One row of the table.
+
+    Attributes:
+        title: a heading for the models of the task.
+        check: raises ValueError where a manifest lacks what the task needs: graphs, their tensors, descriptions.
+        commands: example commands that a model answers, from its manifest and the URL of the endpoint with its name.
+        further_tasks: what a model of this task does besides.
+        answers_plainly: whether a model answers a request without options. One that does not is the default model
+            only where there is no other.
+    """
+
+    title: str
+    check: Callable[[Manifest], None]
+    commands: Callable[[Manifest, str], list[str]]
+    further_tasks: Callable[[Manifest], tuple[Task, ...]] = _only_this
+    answers_plainly: Callable[[Manifest], bool] = _always
+
+
+# What a task needs of a manifest.
+
+
+def _check_classifier(manifest: Manifest) -> None:
+    if len(manifest.labels) < 2:
+        raise ValueError(f"labels: a classify model has two or more, here are {len(manifest.labels)}")
+    graph = _graph(manifest, "classifier")
+    check_specs("classifier.outputs", graph.outputs, [("probabilities", "float32", (ROWS, len(manifest.labels)))])
+    _check_input(manifest, "classifier", graph)
+
+
+def _check_regressor(manifest: Manifest) -> None:
+    graph = _graph(manifest, "regressor")
+    if manifest.target is None:
+        raise ValueError("target: a regress model names what it predicts")
+    outputs = [("value", "float32", (ROWS,)), ("scale", "float32", (ROWS,))]
+    check_specs("regressor.outputs", graph.outputs, outputs[: 1 if manifest.conformal is None else 2])
+    _check_input(manifest, "regressor", graph)
+
+
+def _check_autoencoder(manifest: Manifest) -> None:
+    encoder, decoder = _graph(manifest, "encoder"), _graph(manifest, "decoder")
+    if manifest.latent is None or manifest.picture is None:
+        raise ValueError("latent, picture: a reconstruct model declares both")
+    code = ("float32", (ROWS, manifest.latent.size))
+    names = ("latent",) if manifest.latent.prior is None else ("mu", "logvar")
+    check_specs("encoder.outputs", encoder.outputs, [(name, *code) for name in names])
+    check_specs("decoder.inputs", decoder.inputs, [("latent", *code)])
+    check_specs("decoder.outputs", decoder.outputs, [("image", "float32", (ROWS, *manifest.picture.shape))])
+    _check_input(manifest, "encoder", encoder)
+
+
+def _check_generator(manifest: Manifest) -> None:
+    if manifest.picture is None:
+        raise ValueError("picture: a generate model declares what it draws")
+    if (manifest.latent is None) == (manifest.sampling is None):
+        raise ValueError("latent, sampling: a generate model declares one of them")
+    shape = (ROWS, *manifest.picture.shape)
+    label: list[Spec] = [("label", "int64", (ROWS,))] if manifest.labels else []
+    if manifest.latent is not None:
+        if manifest.latent.prior is None:
+            raise ValueError("latent.prior: a generate model draws its latents from one")
+        graph = _graph(manifest, "generator")
+        inputs: list[Spec] = [("latent", "float32", (ROWS, manifest.latent.size))]
+        check_specs("generator.inputs", graph.inputs, inputs + label)
+        check_specs("generator.outputs", graph.outputs, [("image", "float32", shape)])
+        return
+    assert manifest.sampling is not None
+    if manifest.sampling.guidance is not None and not manifest.labels:
+        raise ValueError("sampling.guidance: guides towards a label, the model has no labels")
+    _check_denoiser(manifest, shape, label)
+
+
+def _check_plane_denoiser(manifest: Manifest) -> None:
+    if manifest.plane is None:
+        raise ValueError("plane: a denoise model declares its tiles")
+    _graph(manifest, "estimator")
+    _check_denoiser(manifest, (ROWS, manifest.plane.tile, manifest.plane.tile, 1), [])
+
+
+def _check_denoiser(manifest: Manifest, shape: tuple[str | int, ...], label: list[Spec]) -> None:
+    """D(x, sigma), with a label where there are labels; and the estimator of sigma from x, if there is one."""
+    graph = _graph(manifest, "denoiser")
+    x: Spec = ("x", "float32", shape)
+    sigma: Spec = ("sigma", "float32", (ROWS,))
+    check_specs("denoiser.inputs", graph.inputs, [x, sigma, *label])
+    check_specs("denoiser.outputs", graph.outputs, [("denoised", "float32", shape)])
+    if estimator := manifest.graphs.get("estimator"):
+        check_specs("estimator.inputs", estimator.inputs, [x])
+        check_specs("estimator.outputs", estimator.outputs, [sigma])
+
+
+def _check_translator(manifest: Manifest) -> None:
+    pictures = {domain.name: domain.picture for domain in manifest.domains}
+    directions = [(one.source, one.target) for one in manifest.translations]
+    if len(pictures) != 2:
+        raise ValueError(f"domains: a translate model has two of different names, here are {sorted(pictures)}")
+    if sorted(directions) != sorted([tuple(pictures), tuple(reversed(pictures))]):
+        raise ValueError(f"translations: expected one each way between {' and '.join(pictures)}, got {directions}")
+    for direction in manifest.translations:
+        graph = _graph(manifest, direction.graph)
+        inputs: list[Spec] = [("image", "uint8", (ROWS, *pictures[direction.source].shape))]
+        check_specs(f"{direction.graph}.inputs", graph.inputs, inputs)
+        outputs: list[Spec] = [("translated", "float32", (ROWS, *pictures[direction.target].shape))]
+        check_specs(f"{direction.graph}.outputs", graph.outputs, outputs)
+
+
+def _graph(manifest: Manifest, key: str) -> Graph:
+    graph = manifest.graphs.get(key)
+    if graph is None:
+        there = sorted(manifest.graphs)
+        raise ValueError(f"graphs: a {manifest.task} model has a graph '{key}', here are {there}")
+    return graph
+
+
+def _check_input(manifest: Manifest, key: str, graph: Graph) -> None:
+    """A picture makes one uint8 input, a table one float32 input; of other models nothing is known."""
+    if manifest.picture is not None:
+        want: tuple[str, tuple[str | int, ...]] = ("uint8", (ROWS, *manifest.picture.shape))
+    elif manifest.table is not None:
+        want = ("float32", (ROWS, len(manifest.table.columns)))
+    else:
+        return
+    spec = graph.inputs[0]
+    if len(graph.inputs) != 1 or (spec.dtype, spec.shape) != want:
+        raise ValueError(
+            f"graphs.{key}.inputs: the {'picture' if manifest.picture else 'table'} makes one {want[0]} {want[1]}, "
+            f"the graph takes {[(i.name, i.dtype, i.shape) for i in graph.inputs]}"
+        )
+
+
+# Example commands.
+
+
+def _row_or_picture(manifest: Manifest, url: str) -> list[str]:
+    if manifest.table is not None:
+        row = json.dumps({"instances": [manifest.table.middle_row()]}, ensure_ascii=False).replace("'", "'\\''")
+        return [f"curl -H 'Content-Type: application/json' -d '{row}' '{url}'"]
+    return [] if manifest.picture is None else [f"curl -F image=@picture.png '{url}'"]
+
+
+def _new_pictures(manifest: Manifest, url: str) -> list[str]:
+    """Sixteen pictures as one; of a model that samples in steps also one of them step by step."""
+    if not _has_prior(manifest):
+        assert manifest.latent is not None
+        body = json.dumps({"latents": [manifest.latent.middle()]})
+        return [f"curl -H 'Content-Type: application/json' -H 'Accept: image/png' -d '{body}' '{url}' -o drawn.png"]
+    label = f"&label={quote(manifest.drawn_labels[-1], safe='')}" if manifest.drawn_labels else ""
+    sixteen = f"curl -X POST -H 'Accept: image/png' '{url}&n=16{label}&seed=1' -o drawn.png"
+    in_steps = f"curl -N -X POST -H 'Accept: text/event-stream' '{url}&n=1{label}&seed=1'"
+    return [sixteen] if manifest.sampling is None else [sixteen, in_steps]
+
+
+def _noisy_picture(manifest: Manifest, url: str) -> list[str]:
+    return [f"curl -H 'Accept: image/png' -F image=@noisy.png '{url}' -o denoised.png"]
+
+
+def _each_direction(manifest: Manifest, url: str) -> list[str]:
+    return [
+        f"curl -H 'Accept: image/png' -F image=@picture.png '{url}&to={one.target}&layout=cycle' -o {one.target}.png"
+        for one in manifest.translations
+    ]
+
+
+def _has_prior(manifest: Manifest) -> bool:
+    """Whether it makes new pictures of nothing; without a prior it only decodes latents."""
+    return manifest.latent is None or manifest.latent.prior is not None
+
+
+TASKS: Final[Mapping[Task, TaskFacts]] = {
+    "classify": TaskFacts(title="What is it?", check=_check_classifier, commands=_row_or_picture),
+    "regress": TaskFacts(title="How much?", check=_check_regressor, commands=_row_or_picture),
+    "reconstruct": TaskFacts(
+        title="What stays of it in a few numbers?",
+        check=_check_autoencoder,
+        commands=_row_or_picture,
+        further_tasks=lambda manifest: ("generate",),  # it decodes latents
+    ),
+    "generate": TaskFacts(
+        title="Make new ones",
+        check=_check_generator,
+        commands=_new_pictures,
+        # A denoiser takes noise from a picture as well, if it can tell how much there is.
+        further_tasks=lambda manifest: ("denoise",) if "estimator" in manifest.graphs else (),
+        answers_plainly=_has_prior,
+    ),
+    "denoise": TaskFacts(title="Make it clear", check=_check_plane_denoiser, commands=_noisy_picture),
+    "translate": TaskFacts(title="Show it as something else", check=_check_translator, commands=_each_direction),
+}
+"""In the order in which tasks are listed."""
