@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -34,9 +34,10 @@ from app.settings import Settings
 from app.tasks import TASKS
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import Tracing
-from app.web.context import Context, Limits
-from app.web.fast_path import Direct
+from app.web.context import Context
+from app.web.fast_path import FastPath
 from app.web.request.deadline import DEADLINE, PRIORITY
+from app.web.request.limits import Limits
 
 log = logging.getLogger("lectern")
 
@@ -115,7 +116,6 @@ def create_app(
         stages=metrics,
         # Two for decoding beside the event loop; the rest of the cores belong to the models.
         pool=ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="decode"),
-        default=registry.catalog.default,
     )
     life = health.Life()
 
@@ -133,7 +133,7 @@ def create_app(
     app = Lectern(
         title="Lectern", version=VERSION, lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
-        # Its own would miss the short way and be a second span of every other request.
+        # Its own would miss the fast path and be a second span of every other request.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )  # fmt: skip
     app.state.registry = registry
@@ -143,8 +143,10 @@ def create_app(
     traced = traces.finished if traces else None
     app.state.closing = Shutdown(app, refused=Telemetry(refuse, finished=metrics.request, traced=traced))
     problems.install(app)
-    for task in TASKS:
-        app.include_router(task.router(context))
+    tasks = APIRouter(tags=["tasks"])
+    for endpoint in TASKS.values():
+        endpoint.add_to(tasks, context)
+    app.include_router(tasks)
     app.include_router(cards.router(context))
     app.include_router(
         oip.router(
@@ -160,8 +162,8 @@ def create_app(
     openapi.install(app, context, has_keys=bool(settings.api_keys))
 
     # From the inside out.
-    ways = (*(task.short_way(context) for task in TASKS), oip.short_way(context))
-    app.front = Direct(app.front, ways=ways, refused=problems.refused, straight=not settings.cors_origins)
+    endpoints = (*TASKS.values(), *oip.ENDPOINTS)
+    app.front = FastPath(app.front, endpoints, context, refused=problems.refused, direct=not settings.cors_origins)
     if settings.api_keys:
         app.front = ApiKeys(app.front, digests=settings.api_keys)
     if settings.cors_origins:

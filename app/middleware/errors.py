@@ -20,8 +20,8 @@ from starlette.types import Scope
 
 from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, invalid, shown
 from app.protocols import open_inference as oip
-from app.web.context import Trace
 from app.web.request.options import described, in_words
+from app.web.request.trace import Trace
 from app.web.response.problem import told
 
 MEDIA_TYPE: Final = "application/problem+json"

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.core.errors import Unavailable
 from app.middleware.errors import problem
 from app.protocols.open_inference.errors import is_mine, refusal
-from app.web.context import Trace
+from app.web.request.trace import Trace
 
 HEALTH: Final = ("/health/", "/v2/health/")
 DISCARDED_S: Final = 1.0

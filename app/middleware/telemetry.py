@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.middleware.errors import internal_error
 from app.telemetry.logs import FIELDS
-from app.web.context import Trace, begin
+from app.web.request.trace import Trace, begin_trace
 from app.web.response.encoded import HEADERS
 
 log = logging.getLogger("lectern.access")
@@ -52,7 +52,7 @@ class Telemetry:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        trace = begin(scope)
+        trace = begin_trace(scope)
         method: str = scope["method"]
         is_head = method == "HEAD"
         if is_head:  # answered as GET is, without the body
@@ -89,7 +89,7 @@ class Telemetry:
             await internal_error(trace.request_id, scope["path"])(scope, receive, send_on)
         finally:
             status = status or trace.status
-            seconds = monotonic() - trace.began
+            seconds = monotonic() - trace.started
             route = trace.route or _template(scope)
             self._finished(method, route, status or CLIENT_GONE, seconds)
             if self._traced is not None:

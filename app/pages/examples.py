@@ -22,7 +22,7 @@ from app.middleware import errors as problems
 from app.protocols import open_inference as oip
 from app.protocols.open_inference.models import graph_names
 from app.web.openapi.golden import golden_pictures, golden_rows
-from app.web.response import images as painted
+from app.web.response import images
 
 MADE_SHOWN: Final = 10
 """Pictures of one model on the landing page, where it makes pictures."""
@@ -92,7 +92,7 @@ def _made(model: Model) -> list[tuple[bytes, str]]:
     found = []
     for i in range(min(golden.rows, MADE_SHOWN // max(1, len(stacks)))):
         for name, rows in stacks.items():
-            pixels = rows[i] if rows.dtype == np.uint8 else painted.in_8_bits(np.clip(rows[i], 0, 1))
+            pixels = rows[i] if rows.dtype == np.uint8 else images.in_8_bits(np.clip(rows[i], 0, 1))
             word = ("gives" if name in outputs else "given") if asked else ""
             found.append((encode_png(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), word))
     return found

@@ -70,7 +70,9 @@ def router(context: Context, metrics: Callable[[], bytes], life: Life) -> APIRou
             device=registry.device,
             models=[f"{model.name}/{model.version}" for model in registry.catalog.models],
             defaults={
-                key: model.name for task in get_args(Task) for key, model in default_models(context, task).items()
+                key: model.name
+                for task in get_args(Task)
+                for key, model in default_models(context.registry, task).items()
             },
             refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.catalog.refused],
         )

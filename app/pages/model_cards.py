@@ -241,7 +241,7 @@ def report_of(model: Model) -> bytes | None:
 def default_for(model: Model, context: Context) -> list[str]:
     """The requests that it answers where they name no model, as `default_models` has them."""
     tasks = model.manifest.tasks
-    return [key for task in tasks for key, found in default_models(context, task).items() if found is model]
+    return [key for task in tasks for key, found in default_models(context.registry, task).items() if found is model]
 
 
 def router(context: Context) -> APIRouter:

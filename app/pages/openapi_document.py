@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any, Final, get_args
+from typing import Any, Final, cast
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
@@ -19,10 +19,10 @@ from app.pages import examples
 from app.protocols import open_inference as oip
 from app.tasks import TASKS
 from app.web.context import Context
-from app.web.openapi.operation import Documented, named
+from app.web.openapi.operation import Operation, named
 from app.web.request import deadline
+from app.web.request.media_types import JSON
 from app.web.request.model_choice import default_models
-from app.web.request.payload import JSON
 
 DESCRIPTION: Final = """\
 Pictures or rows of tables in; labels with calibrated probabilities, values with prediction intervals, reconstructions,
@@ -91,14 +91,15 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form, which is not ours
         schemas.pop(name, None)
     schemas["Problem"] = problems.Problem.model_json_schema()
-    tasks = [task.documented(context) for task in TASKS]
-    for task in tasks:
-        _complete_task(document, schemas, task, _requests(task, context))
+    for task, endpoint in TASKS.items():
+        assert endpoint.describe is not None
+        operation = endpoint.describe(context.registry, context.limits)
+        _complete_task(document, schemas, endpoint.path, operation, _requests(task, operation, context))
     _complete_cards(document, context)
     oip.complete(document, context.registry.catalog.models, examples.inference(context.registry.catalog.defaults))
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            is_task = any(path == task.path for task in tasks)
+            is_task = any(path == endpoint.path for endpoint in TASKS.values())
             _complete_errors(operation, path, has_keys=has_keys, is_task=is_task)
     if has_keys:
         document["components"]["securitySchemes"] = {
@@ -139,12 +140,11 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, is
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def _requests(task: Documented, context: Context) -> dict[str, Any]:
+def _requests(task: str, operation: Operation, context: Context) -> dict[str, Any]:
     """Its examples: all of the models that answer where none is named, before the first few of each other one."""
-    asked = next((name for name in get_args(Task) if task.path == f"/v1/{name}"), None)
-    first = {model.name for model in default_models(context, asked).values()} if asked else set()
+    first = {model.name for model in default_models(context.registry, cast("Task", task)).values()}
     found, others, shown = {}, {}, Counter[str]()
-    for title, body in task.requests.items():
+    for title, body in operation.requests.items():
         name = body.get("model")
         if name is None or name in first:
             found[title] = body
@@ -155,9 +155,9 @@ def _requests(task: Documented, context: Context) -> dict[str, Any]:
 
 
 def _complete_task(
-    document: dict[str, Any], schemas: dict[str, Any], task: Documented, requests: dict[str, Any]
+    document: dict[str, Any], schemas: dict[str, Any], path: str, task: Operation, requests: dict[str, Any]
 ) -> None:
-    operation = document["paths"][task.path]["post"]
+    operation = document["paths"][path]["post"]
     operation["parameters"] = [
         {
             "name": name,

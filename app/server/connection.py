@@ -18,9 +18,7 @@ from uvicorn.server import ServerState
 from app.core.errors import ClientError, invalid
 from app.core.shared_counters import SharedCounters
 from app.middleware.errors import MEDIA_TYPE
-from app.web.context import new_request_id
-from app.web.disconnect import LINE
-from app.web.request.body import WHOLE
+from app.web.request.trace import CONNECTION, WHOLE, new_request_id
 
 MAX_HEAD_BYTES: Final = 64 << 10
 HEAD_TIMEOUT_S: Final = 30.0
@@ -133,7 +131,7 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._head_again = b"" if self.parser.get_method() == b"CONNECT" else self._without_upgrade()
             return
-        self.scope[LINE] = self  # type: ignore[typeddict-unknown-key]  # ASGI lets a server add keys of its own
+        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]  # ASGI lets a server add keys of its own
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

@@ -1,36 +1,14 @@
-"""What models can be asked for: a file each, with `router`, `short_way` and `documented`."""
+"""What models can be asked for: a folder for each task, whose `endpoint.py` has its `ENDPOINT`."""
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from importlib import import_module
+from typing import Final, get_args
 
-from fastapi import APIRouter
+from app.core.manifest import Task
+from app.web.endpoint import Endpoint
 
-from app.tasks.classify import endpoint as classify
-from app.tasks.denoise import endpoint as denoise
-from app.tasks.generate import endpoint as generate
-from app.tasks.reconstruct import endpoint as reconstruct
-from app.tasks.regress import endpoint as regress
-from app.tasks.translate import endpoint as translate
-from app.web.context import Context
-from app.web.endpoint import Find
-from app.web.openapi.operation import Documented
-
-
-class TaskFile(Protocol):
-    """What a file of this package offers."""
-
-    def router(self, context: Context) -> APIRouter:
-        """The endpoint, bound to what it serves."""
-        ...
-
-    def short_way(self, context: Context) -> Find:
-        """The endpoint, without the router."""
-        ...
-
-    def documented(self, context: Context) -> Documented:
-        """What the OpenAPI document says of it."""
-        ...
-
-
-TASKS: Final[tuple[TaskFile, ...]] = (classify, regress, reconstruct, generate, denoise, translate)
+TASKS: Final[dict[str, Endpoint]] = {
+    task: import_module(f"app.tasks.{task}.endpoint").ENDPOINT for task in get_args(Task)
+}
+"""The endpoint of each task, by its name."""

@@ -19,7 +19,7 @@ from app.core.shared_counters import HISTOGRAM_CELLS, SECONDS, Labels, Memory, S
 from app.engine import counters as engine
 from app.engine.model import Model
 from app.engine.registry import Registry
-from app.web.context import Trace
+from app.web.request.trace import Trace
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.telemetry.metrics import METHODS
-from app.web.context import Trace
+from app.web.request.trace import Trace
 
 log = logging.getLogger("lectern.traces")
 sdk = logging.getLogger("opentelemetry")
@@ -109,7 +109,7 @@ class Spans:
         carrier = {
             name: value.decode("latin-1")
             for name in ("traceparent", "tracestate")
-            if (value := trace.heads.get(name.encode())) is not None
+            if (value := trace.headers.get(name.encode())) is not None
         }
         return self._parents.extract(carrier, Context()) if carrier else Context()
 

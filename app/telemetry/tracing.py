@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from app.core.errors import LoadRefused
-from app.web.context import Trace
+from app.web.request.trace import Trace
 
 if TYPE_CHECKING:
     from app.telemetry.spans import Spans

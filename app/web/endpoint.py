@@ -1,20 +1,65 @@
-"""What a task or protocol says of its short way: see app/web/fast_path.py."""
+"""One endpoint, declared once: of it are made its route, its fast path and its entry in the OpenAPI document."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from starlette.requests import Request
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
 from starlette.responses import Response
 
+from app.engine.registry import Registry
+from app.web.call import Call
+from app.web.context import Context
+from app.web.openapi.operation import Operation
+from app.web.request.form import RequestForm
+from app.web.request.limits import Limits
 
-class Short(NamedTuple):
-    """A handler of POST, bound to its path, and the pattern of that path."""
 
-    route: str
-    handle: Callable[[Request], Awaitable[Response]]
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A POST that models answer.
 
+    Attributes:
+        path: its pattern, in which `{name}` is one segment that the handler finds in `Call.params`.
+        name: unique; the operation's id.
+        handler: answers a call. Raises: ClientError, Busy, Unavailable, TooLate, InferenceFailed.
+        request: what a request may be; None where the handler reads it all by itself.
+        response: of a JSON response.
+        describe: what the OpenAPI document says beyond that, made from what is loaded.
+        responses: further ones, for the document.
+    """
 
-Find = Callable[[str], Short | None]
-"""The short way for a path, if it has one."""
+    path: str
+    name: str
+    summary: str
+    handler: Callable[[Call], Awaitable[Response]]
+    response: type[BaseModel]
+    request: RequestForm | None = None
+    describe: Callable[[Registry, Limits], Operation] | None = None
+    responses: dict[int | str, dict[str, Any]] | None = None
+
+    def add_to(self, routes: APIRouter, context: Context) -> None:
+        """Its route, which documents it and answers whatever the fast path leaves."""
+
+        async def respond(request: Request) -> Response:
+            call = Call(context, request.scope, request.receive, form=self.request, params=request.path_params)
+            return await self.handler(call)
+
+        routes.add_api_route(
+            self.path.removeprefix(routes.prefix),
+            respond,
+            methods=["POST"],
+            response_model=self.response,
+            operation_id=self.name,
+            summary=self.summary,
+            responses=self.responses,
+        )
+
+    def pattern(self) -> re.Pattern[str]:
+        """Matches the paths of this endpoint, as the router does."""
+        parts = re.split(r"\{(\w+)\}", self.path)
+        return re.compile("".join(f"(?P<{part}>[^/]+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)))

@@ -1,73 +1,77 @@
-"""The short way to the models: what is asked all the time does not pass the router.
+"""The fast path: endpoints that are asked all the time do not pass the router.
 
-The routes stay with FastAPI, which documents them and answers all else that is said of their paths. Both ways call the
-same handler; a test compares their answers.
+The routes stay with FastAPI, which documents them and answers all else that is asked of their paths. Both call the same
+handler; a test compares their responses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import LecternError
-from app.web.context import Trace
-from app.web.endpoint import Find, Short
+from app.web.call import Call
+from app.web.context import Context
+from app.web.endpoint import Endpoint
 from app.web.response.encoded import reply
 
 MOST_PATHS: Final = 1000  # remembered, and up to this length: clients choose them
 LONG_PATH: Final = 200
 
 
-class Direct:
+class FastPath:
     """The innermost layer before the router.
 
     Args:
-        ways: asked in turn.
-        refused: the response that tells of an error, in the form that belongs to the path.
-        straight: nobody outside adds to answers but `Telemetry`: they may go straight to the connection.
+        refused: the response to an error, in the form that belongs to the path.
+        direct: no layer outside but `Telemetry` adds to responses: they may be written to the connection directly.
     """
 
     def __init__(
         self,
         app: ASGIApp,
+        endpoints: Iterable[Endpoint],
+        context: Context,
         *,
-        ways: Iterable[Find],
         refused: Callable[[LecternError, Scope], Response],
-        straight: bool = False,
+        direct: bool = False,
     ) -> None:
         self.app = app
-        self._ways = tuple(ways)
+        self._context = context
         self._refused = refused
-        self._straight = straight
-        self._known: dict[str, Short] = {}
+        self._direct = direct
+        self._patterns = [(endpoint.pattern(), endpoint) for endpoint in endpoints]
+        self._known: dict[str, tuple[Endpoint, Mapping[str, str]]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and (short := self._find(scope["path"])):
-            Trace.of(scope).route = short.route
-            try:
-                await self._give(await short.handle(Request(scope, receive)), scope, receive, send)
-            except LecternError as error:  # also one that a stream meets before it has begun
-                await self._give(self._refused(error, scope), scope, receive, send)
-            return
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path = scope["path"]
+            found = self._known.get(path) or self._find(path)
+            if found is not None:
+                endpoint, params = found
+                call = Call(self._context, scope, receive, form=endpoint.request, params=params)
+                call.trace.route = endpoint.path
+                try:
+                    await self._send(await endpoint.handler(call), scope, receive, send)
+                except LecternError as error:  # also one that a stream meets before it has begun
+                    await self._send(self._refused(error, scope), scope, receive, send)
+                return
         await self.app(scope, receive, send)
 
-    async def _give(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-        if not (self._straight and reply(scope, response)):
+    async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        if not (self._direct and reply(scope, response)):
             await response(scope, receive, send)
 
-    def _find(self, path: str) -> Short | None:
-        known = self._known.get(path)
-        if known is None:
-            for way in self._ways:
-                if known := way(path):
-                    if len(path) > LONG_PATH:
-                        break
+    def _find(self, path: str) -> tuple[Endpoint, Mapping[str, str]] | None:
+        for pattern, endpoint in self._patterns:
+            if match := pattern.fullmatch(path):
+                found = endpoint, match.groupdict()
+                if len(path) <= LONG_PATH:
                     if len(self._known) == MOST_PATHS:
                         self._known.clear()
-                    self._known[path] = known
-                    break
-        return known
+                    self._known[path] = found
+                return found
+        return None

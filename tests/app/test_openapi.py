@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from app.middleware.errors import Problem
-from app.tasks.classify.endpoint import ClassifyAnswer, ClassifyRequest
+from app.tasks.classify.schema import ClassifyAnswer, ClassifyRequest
 from tests.app.live import LiveServer, open_server, strokes
 from tests.made_models import brightness_probabilities
 

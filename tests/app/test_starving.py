@@ -19,8 +19,9 @@ import pytest
 from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
 from app.core.manifest import PhotoPicture
-from app.tasks.classify.endpoint import ClassifyRequest
-from app.web.request.payload import JSON, Payload, parse
+from app.tasks.classify.endpoint import ENDPOINT
+from app.web.request.media_types import JSON
+from app.web.request.payload import Payload, parse
 from tests.app.live import form, grey
 from tests.app.load import request_of
 from tests.app.server.test_shutdown import Line, get
@@ -145,7 +146,7 @@ def test_whoever_asks_for_little_is_served_while_eight_send_large_bodies(tmp_pat
 def test_nested_lists_are_small_or_large_by_their_bytes_not_by_their_rows() -> None:
     def payload(side: int) -> Payload:
         body = json.dumps({"image": grey(90, side).tolist()}).encode()
-        return parse(JSON, "", body, query={}, known={}, schema=ClassifyRequest, max_rows=1)
+        return parse(JSON, "", body, query={}, form=ENDPOINT.request, max_rows=1)
 
     assert payload(28).small
     assert not payload(224).small

@@ -105,7 +105,8 @@ def test_the_default_version_is_shown_with_the_time_since_when(tmp_path: Path) -
     publish(tmp_path, 3)
     with open_server(tmp_path, poll_s=POLL_S) as server:
         first = server.get("/v1/models/tiny").json()
-        assert (first["default_version"], first["default_version_since"]) == ("1", first["loaded_at"])
+        assert first["default_version"] == "1"
+        assert first["loaded_at"] <= first["default_version_since"]
         publish(tmp_path, 4, version="2")
         until(lambda: labels_served(server) == 4)
         old, new = server.get("/v1/models").json()["models"]

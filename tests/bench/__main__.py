@@ -1,6 +1,8 @@
 """python -m tests.bench: the server under load, beside bare uvicorn and raw ONNX Runtime, all in one run.
 
     python -m tests.bench [--cells A1,A32,mlp/A32] [--seconds 5] [--rounds 2] [-- --workers 2 --threads 1]
+    python -m tests.bench --against FOLDER [--seconds 5] [--rounds 5] [-- --workers 2]
+    python -m tests.bench --same FOLDER
     python -m tests.bench --overload 60
     python -m tests.bench --soak 30
 
@@ -23,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import models, overload, soak
+from tests.bench import compare, models, overload, same, soak
 from tests.bench.bare import bare_uvicorn
 from tests.bench.cells import DEFAULT, Place, Results, aligned, places, raw_table, table
 from tests.bench.checks import WrongAnswer, check
@@ -35,6 +37,7 @@ from tests.bench.yardsticks import raw_onnxruntime
 OK: Final = 0
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
+ROUNDS: Final = 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,11 +45,13 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--cells", default=DEFAULT, help=f"form and connections: {shapes} (default: {DEFAULT})")
+    made.add_argument("--cells", help=f"form and connections: {shapes} (default: {DEFAULT})")
     made.add_argument("--seconds", type=float, default=5.0, help="of each cell, after a fifth of that to warm up")
-    made.add_argument("--rounds", type=int, default=2, help="of everything; the table has medians (default: 2)")
+    made.add_argument("--rounds", type=int, help=f"of everything; the table has medians (default: {ROUNDS})")
     made.add_argument("--no-bare", action="store_true", help="leave bare uvicorn out")
     made.add_argument("--out", type=Path, help="write every figure there, as JSON")
+    compare.add_flags(made)
+    same.add_flags(made)
     overload.add_flags(made)
     soak.add_flags(made)
     return made
@@ -58,14 +63,15 @@ def main(arguments: Sequence[str]) -> int:
         at = ours.index("--")
         ours, settings = ours[:at], ours[at + 1 :]
     options = parser().parse_args(ours)
-    if options.soak is None and wrk_path() is None:
+    if options.soak is None and options.same is None and wrk_path() is None:
         print("wrk is missing: install it (Debian and Ubuntu: apt-get install wrk)", file=sys.stderr)
         return WRONG_USAGE
     try:
-        wanted = places(options.cells)
+        wanted = places(options.cells or (DEFAULT if options.against is None else compare.CELLS))
     except ValueError as error:
         print(error, file=sys.stderr)
         return WRONG_USAGE
+    options.rounds = options.rounds or (ROUNDS if options.against is None else compare.ROUNDS)
     about = machine(settings)
     print("\n".join(f"{name:9} {value}" for name, value in about.items()), flush=True)
     warn_if_busy()
@@ -76,9 +82,13 @@ def main(arguments: Sequence[str]) -> int:
                 figures, good = soak.run(options, settings, work)
             elif options.overload is not None:
                 figures, good = overload.run(options, settings, work)
+            elif options.same is not None:
+                figures, good = same.run(options, settings, work)
+            elif options.against is not None:
+                figures, good = compare.run(options, wanted, settings, work)
             else:
                 figures, good = bench(options, wanted, settings, work), True
-    except (models.WrongModel, StartFailed, WrkFailed, WrongAnswer) as error:
+    except (compare.WrongFolder, models.WrongModel, StartFailed, WrkFailed, WrongAnswer) as error:
         print(error, file=sys.stderr)
         return FAILED
     if options.out:

@@ -98,9 +98,11 @@ class Running:
 
 
 @contextmanager
-def running(command: Sequence[str], *, ready: str, log: Path, ends: Sequence[int] = (0,)) -> Iterator[Running]:
-    """Run `command` (with {port} filled in) until the block ends; `ready` is the path that answers 200 once it serves,
-    `ends` the exit codes that are right after SIGTERM.
+def running(
+    command: Sequence[str], *, ready: str, log: Path, ends: Sequence[int] = (0,), folder: Path = ROOT
+) -> Iterator[Running]:
+    """Run `command` (with {port} filled in) in `folder` until the block ends; `ready` is the path that answers 200 once
+    it serves, `ends` the exit codes that are right after SIGTERM.
 
     Raises:
         StartFailed: it ended, or was not ready in time.
@@ -114,7 +116,7 @@ def running(command: Sequence[str], *, ready: str, log: Path, ends: Sequence[int
         process = subprocess.Popen(
             [part.replace("{port}", str(port)) for part in command],
             env={**inherited, MARK: mark},
-            cwd=ROOT,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -128,11 +130,14 @@ def running(command: Sequence[str], *, ready: str, log: Path, ends: Sequence[int
         stop(process, tree, log, ends)
 
 
-def lectern(models: Path, log: Path, settings: Sequence[str]) -> AbstractContextManager[Running]:
-    """The server itself on a folder of models, with the command line's own settings last, so that they win."""
+def lectern(
+    models: Path, log: Path, settings: Sequence[str], *, folder: Path = ROOT
+) -> AbstractContextManager[Running]:
+    """The server itself on a folder of models, with the command line's own settings last, so that they win; `folder` is
+    the checkout whose code serves."""
     command = [sys.executable, "-m", "app", "serve", "--models", str(models), "--port", "{port}"]
     command += ["--device", "cpu", "--log-level", "warning", *settings]
-    return running(command, ready="/health/ready", log=log)
+    return running(command, ready="/health/ready", log=log, folder=folder)
 
 
 def free_port() -> int:

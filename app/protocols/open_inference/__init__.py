@@ -18,7 +18,6 @@ from app.core.shared_counters import Row
 from app.engine.registry import Model
 from app.protocols.open_inference import models, repository, statistics, trace
 from app.protocols.open_inference.documents import (
-    InferResponse,
     Live,
     ModelConfig,
     ModelMetadata,
@@ -28,13 +27,15 @@ from app.protocols.open_inference.documents import (
     Statistics,
 )
 from app.protocols.open_inference.errors import PREFIX, documented, is_mine, refusal, told
-from app.protocols.open_inference.infer import answer, find, short_way
+from app.protocols.open_inference.infer import INFER, INFER_VERSION, find
 from app.protocols.open_inference.openapi import DESCRIPTION, TAG, Shown, complete, unauthorised
 from app.protocols.open_inference.repository import Control
 from app.web.context import Context
+from app.web.endpoint import Endpoint
 
 __all__ = [
     "DESCRIPTION",
+    "ENDPOINTS",
     "TAG",
     "Control",
     "Shown",
@@ -42,11 +43,11 @@ __all__ = [
     "is_mine",
     "refusal",
     "router",
-    "short_way",
     "told",
     "unauthorised",
 ]
 
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (INFER, INFER_VERSION)
 EXTENSIONS: Final = (
     "binary_tensor_data",
     "classification",
@@ -78,8 +79,9 @@ def router(
     routes.include_router(repository.router(context, control))
     routes.include_router(trace.router(context))
     _add_statistics(routes, context, figures)
-    for place in ("/models/{name}", "/models/{name}/versions/{version}"):
-        _add_model(routes, context, place)
+    for path, infer in (("/models/{name}", INFER), ("/models/{name}/versions/{version}", INFER_VERSION)):
+        _add_model(routes, context, path)
+        infer.add_to(routes, context)
     return routes
 
 
@@ -109,18 +111,18 @@ def _add_server(routes: APIRouter, version: str, is_ready: Callable[[], bool]) -
 def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], Iterable[Row]]) -> None:
     """Before `/models/{name}`: a model may not be called "stats"."""
 
-    def told_of(asked: Iterable[tuple[str, str, str, str]]) -> Statistics:
+    def statistics_of(graphs: Iterable[tuple[str, str, str, str]]) -> Statistics:
         found = statistics.summed(figures())
         return Statistics(
             model_stats=[
                 statistics.of_graph(found, name, version, (model, version, graph))
-                for name, model, version, graph in asked
+                for name, model, version, graph in graphs
             ]
         )
 
     @routes.get("/models/stats", operation_id="oip_all_stats", summary="Figures of every model")
     async def all_stats() -> Statistics:
-        return told_of(
+        return statistics_of(
             (name, model.name, model.version, graph)
             for model in context.registry.catalog.models
             for name, graph in models.graph_names(model).items()
@@ -133,11 +135,11 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
         responses=documented(404),
     )
     async def model_stats(name: str) -> Statistics:
-        model, graph = find(context, name, None)
+        model, graph = find(context.registry, name, None)
         versions = [
             m.version for m in context.registry.catalog.models if m.name == model.name and graph in m.manifest.graphs
         ]
-        return told_of((name, model.name, version, graph) for version in versions)
+        return statistics_of((name, model.name, version, graph) for version in versions)
 
     @routes.get(
         "/models/{name}/versions/{version}/stats",
@@ -146,13 +148,13 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
         responses=documented(404),
     )
     async def version_stats(name: str, version: str) -> Statistics:
-        model, graph = find(context, name, version)
-        return told_of([(name, model.name, model.version, graph)])
+        model, graph = find(context.registry, name, version)
+        return statistics_of([(name, model.name, model.version, graph)])
 
 
-def _add_model(routes: APIRouter, context: Context, place: str) -> None:
+def _add_model(routes: APIRouter, context: Context, path: str) -> None:
     """What is asked of one model, in its default version or in the one that the path names."""
-    kind = "_version" if "{version}" in place else ""
+    kind = "_version" if "{version}" in path else ""
     of = " in one version" if kind else ""
 
     def described(what: str, summary: str, *errors: int, **more: Any) -> dict[str, Any]:
@@ -161,23 +163,16 @@ def _add_model(routes: APIRouter, context: Context, place: str) -> None:
     def asked(request: Request) -> tuple[str, Model, str]:
         # From the path alone: as an argument, a version that the path lacks would be read from the query.
         name = request.path_params["name"]
-        return name, *find(context, name, request.path_params.get("version"))
+        return name, *find(context.registry, name, request.path_params.get("version"))
 
-    @routes.get(place, **described("metadata", "A model's tensors", 404))
+    @routes.get(path, **described("metadata", "A model's tensors", 404))
     async def metadata(request: Request) -> ModelMetadata:
         return models.metadata(context.registry, *asked(request))
 
-    @routes.get(f"{place}/config", **described("config", "A model's configuration, as Triton would tell it", 404))
+    @routes.get(f"{path}/config", **described("config", "A model's configuration, as Triton would tell it", 404))
     async def config(request: Request) -> ModelConfig:
         return models.config(*asked(request), context.limits)
 
-    @routes.get(f"{place}/ready", **described("model_ready", "Whether a model answers", 404))
+    @routes.get(f"{path}/ready", **described("model_ready", "Whether a model answers", 404))
     async def ready(request: Request) -> ModelReady:
         return ModelReady(name=asked(request)[0], ready=True)
-
-    @routes.post(
-        f"{place}/infer",
-        **described("infer", "Ask a model", 400, 404, 500, 503, response_model=InferResponse),
-    )
-    async def infer(request: Request) -> Response:
-        return await answer(request, context, request.path_params["name"], request.path_params.get("version"))

@@ -9,9 +9,9 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from app.core.errors import Unprocessable
-from app.web.context import Limits
 from app.web.request.body import read_body
 from app.web.request.json_size import check_json
+from app.web.request.limits import Limits
 from app.web.request.options import described, in_words
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -23,7 +23,7 @@ async def json_object(request: Request, limits: Limits) -> dict[str, object]:
     Raises:
         ClientError: it is something else, or too much, or does not arrive.
     """
-    body = await read_body(request, limits)
+    body = await read_body(request.scope, request.receive, limits)
     check_json(body)
     if not body:
         return {}

@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
-from collections.abc import Callable
+from functools import partial
 from time import monotonic, perf_counter
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Final
 
 import numpy as np
-from fastapi import Request, Response
+from starlette.responses import Response
 
-from app.codecs import open_inference as oip
+from app.codecs import open_inference
 from app.core.errors import NotFound, TooLarge, UnsupportedMedia, shown
 from app.core.manifest import Graph, Manifest, Tensors
 from app.engine.model import Model
 from app.engine.queue import LAST
-from app.web.context import Context, Limits, Trace
-from app.web.disconnect import CancelOnDisconnect
-from app.web.endpoint import Find, Short
-from app.web.request.body import header, read_body
+from app.engine.registry import Registry
+from app.protocols.open_inference.documents import InferResponse
+from app.protocols.open_inference.errors import documented
+from app.web.call import Call
+from app.web.endpoint import Endpoint
 from app.web.request.deadline import deadline_and_priority
 from app.web.request.json_size import check_json, parsing
+from app.web.request.limits import Limits
+from app.web.request.trace import Trace
 from app.web.response.encoded import EncodedResponse
 
-T = TypeVar("T")
-Args = TypeVarTuple("Args")
-
-BEFORE: Final = "/v2/models/"
-AFTER: Final = "/infer"
+PATH: Final = "/v2/models/{name}/infer"
+VERSION_PATH: Final = "/v2/models/{name}/versions/{version}/infer"
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 QUICK_BYTES: Final = 64 << 10  # parsed where they arrived; more goes to a thread
 WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 COMPRESS_LEVEL: Final = 1  # tensors hardly shrink further, and the time is the server's
 
 
-def find(context: Context, name: str, version: str | None) -> tuple[Model, str]:
+def find(registry: Registry, name: str, version: str | None) -> tuple[Model, str]:
     """The model and which of its graphs is meant.
 
     Raises:
         NotFound: naming what there is.
     """
     base, _, graph = name.partition(".")
-    model = context.registry.catalog.get(base, version)
+    model = registry.catalog.get(base, version)
     graphs = model.manifest.graphs
     if not graph and len(graphs) == 1:
         return model, next(iter(graphs))
@@ -52,119 +51,87 @@ def find(context: Context, name: str, version: str | None) -> tuple[Model, str]:
     return model, graph
 
 
-def short_way(context: Context) -> Find:
-    """POST /v2/models/{name}[/versions/{version}]/infer, without the router."""
-
-    def way(path: str) -> Short | None:
-        if not path.startswith(BEFORE) or not path.endswith(AFTER):
-            return None
-        name, *versions = path[len(BEFORE) : -len(AFTER)].split("/")
-        if not versions:
-            return Short(f"{BEFORE}{{name}}{AFTER}", lambda request: answer(request, context, name, None))
-        if len(versions) == 2 and versions[0] == "versions" and name and versions[1]:
-            return Short(
-                f"{BEFORE}{{name}}/versions/{{version}}{AFTER}",
-                lambda request: answer(request, context, name, versions[1]),
-            )
-        return None
-
-    return way
-
-
-async def answer(request: Request, context: Context, name: str, version: str | None) -> Response:
-    """One inference, from the body's first byte to the answer's last.
+async def infer(call: Call) -> Response:
+    """One inference, from the body's first byte to the response's last.
 
     Raises:
         ClientError, Busy, Unavailable, TooLate, InferenceFailed.
     """
-    model, graph = find(context, name, version)
-    limits = context.limits
+    name = call.params["name"]
+    model, graph = find(call.context.registry, name, call.params.get("version"))
+    limits, trace = call.limits, call.trace
     spec = model.manifest.graphs[graph]
-    with model.lease():
-        deadline, priority = deadline_and_priority(request, limits)
-        body = await read_body(request, limits, compressed=True)
+    with call.lease(model):
+        call.deadline, call.priority = deadline_and_priority(trace, limits)
+        body = await call.read_body(compressed=True)
         model.check_room(graph)
-        began = perf_counter()
-        compression = header(request, b"content-encoding")
+        compression = trace.header(b"content-encoding")
         if compression is not None:
-            body = await quickly(context, 16 * len(body), inflated, body, compression, limits)
-        json_bytes_sent = header_length(request)
+            inflate = partial(inflated, body, compression, limits)
+            body = await call.offload(inflate, inline=16 * len(body) <= QUICK_BYTES)
+        json_bytes_sent = header_length(trace)
         raw = raw_form(model, graph)
-        asked = raw.parse(body) if json_bytes_sent == 0 else None
-        if asked is None:
-            asked = await quickly(context, len(body), parsed, body, json_bytes_sent, spec)
-        rows = check_rows(asked, spec, limits)
+        request = raw.parse(body) if json_bytes_sent == 0 else None
+        if request is None:
+            parse = partial(parsed, body, json_bytes_sent, spec)
+            request = await call.offload(parse, inline=len(body) <= QUICK_BYTES)
+        rows = check_rows(request, spec, limits)
         if model.manifest.drawn_labels:
-            check_labels(asked.inputs, model.manifest)
-        if asked.parameters:
-            deadline = min(deadline, monotonic() + within(asked.parameters.get("timeout"), limits.request_timeout_s))
-            priority = ranked(asked.parameters.get("priority"), priority)
-        decode_s = perf_counter() - began
-        trace = Trace.of(request.scope)
-        trace.model, trace.rows = model.name, rows
-        with CancelOnDisconnect(request):
-            got = await model.run(graph, asked.inputs, deadline=deadline, priority=priority)
-    began = perf_counter()
-    json_bytes: int | None
-    made = raw.encode(name, model.version, got.tensors, asked)
-    if made is not None:
-        content, json_bytes = made
-    else:
+            check_labels(request.inputs, model.manifest)
+        if request.parameters:
+            limit_s = within(request.parameters.get("timeout"), limits.request_timeout_s)
+            call.deadline = min(call.deadline, monotonic() + limit_s)
+            call.priority = ranked(request.parameters.get("priority"), call.priority)
+        call.decoded(rows)
+        outputs = await call.run(graph, request.inputs)
+    started = perf_counter()
+    content, json_bytes = raw.encode(name, model.version, outputs, request) or (b"", None)
+    if not content:
         head = {"model_name": name, "model_version": model.version}
-        if asked.id is not None:
-            head["id"] = asked.id
-        size = sum(tensor.nbytes for tensor in got.tensors.values())
-        content, json_bytes = await quickly(
-            context, size, oip.encode, head, got.tensors, asked.outputs, model.manifest.labels
-        )
+        if request.id is not None:
+            head["id"] = request.id
+        size = sum(tensor.nbytes for tensor in outputs.values())
+        write = partial(open_inference.encode, head, outputs, request.outputs, model.manifest.labels)
+        content, json_bytes = await call.offload(write, inline=size <= QUICK_BYTES)
     headers = [(b"content-type", b"application/json" if json_bytes is None else b"application/octet-stream")]
     if json_bytes is not None:
         headers.append((b"inference-header-content-length", b"%d" % json_bytes))
-    encoding = accepted_encoding(header(request, b"accept-encoding"))
+    encoding = accepted_encoding(trace.header(b"accept-encoding"))
     if encoding:
-        content = await quickly(context, len(content), squeezed, content, encoding)
+        content = await call.offload(partial(squeezed, content, encoding), inline=len(content) <= QUICK_BYTES)
         headers.append((b"content-encoding", encoding.encode("ascii")))
-    encode_s = perf_counter() - began
-    context.stages.observe(
-        trace, model, graph, decode_s=decode_s, queue_s=got.queue_s, run_s=got.run_s, encode_s=encode_s
-    )
+    call.encode_s = perf_counter() - started
+    call.observe(graph)
     return EncodedResponse(content, headers)
 
 
-async def quickly(context: Context, size: int, work: Callable[[*Args], T], *args: *Args) -> T:
-    """Do it here where there are few bytes, else in a thread."""
-    if size <= QUICK_BYTES:
-        return work(*args)
-    return await asyncio.get_running_loop().run_in_executor(context.pool, work, *args)
-
-
-def parsed(body: bytes, json_bytes: int | None, spec: Graph) -> oip.InferRequest:
+def parsed(body: bytes, json_bytes: int | None, spec: Graph) -> open_inference.InferRequest:
     check_json(body if json_bytes is None else body[:json_bytes])
     with parsing(body):
-        return oip.parse(body, json_bytes, spec.inputs, spec.outputs)
+        return open_inference.parse(body, json_bytes, spec.inputs, spec.outputs)
 
 
-def raw_form(model: Model, graph: str) -> oip.RawForm:
-    key = f"oip {graph}"
+def raw_form(model: Model, graph: str) -> open_inference.RawForm:
+    key = f"open inference {graph}"
     known = model.prepared.get(key)
     if known is None:
         spec = model.manifest.graphs[graph]
-        known = model.prepared[key] = oip.RawForm(spec.inputs, spec.outputs)
-    assert isinstance(known, oip.RawForm)
+        known = model.prepared[key] = open_inference.RawForm(spec.inputs, spec.outputs)
+    assert isinstance(known, open_inference.RawForm)
     return known
 
 
-def check_rows(asked: oip.InferRequest, spec: Graph, limits: Limits) -> int:
+def check_rows(request: open_inference.InferRequest, spec: Graph, limits: Limits) -> int:
     """How many rows, the same for each input.
 
     Raises:
         Unprocessable: they differ.
         TooLarge: more than one request may have.
     """
-    counts = {name: len(array) for name, array in asked.inputs.items()}
+    counts = {name: len(array) for name, array in request.inputs.items()}
     rows = next(iter(counts.values()))
     if any(count != rows for count in counts.values()):
-        raise oip.wrong("the first axis of the inputs", "one size for all", str(counts))
+        raise open_inference.wrong("the first axis of the inputs", "one size for all", str(counts))
     if rows > limits.max_rows:
         raise TooLarge(
             f"input '{spec.inputs[0].name}' has {rows} rows, at most {limits.max_rows} are taken",
@@ -188,16 +155,16 @@ def check_labels(inputs: Tensors, manifest: Manifest) -> None:
     wrong = np.flatnonzero((places < 0) | (places > most))
     if len(wrong):
         at = int(wrong[0])
-        raise oip.wrong(f"input 'label'[{at}]", f"a whole number from 0 to {most}", str(places[at]))
+        raise open_inference.wrong(f"input 'label'[{at}]", f"a whole number from 0 to {most}", str(places[at]))
 
 
-def header_length(request: Request) -> int | None:
+def header_length(trace: Trace) -> int | None:
     """Bytes of JSON before the raw tensors; None where all is JSON."""
-    text = header(request, b"inference-header-content-length")
+    text = trace.header(b"inference-header-content-length")
     if text is None:
         return None
     if not text.isdecimal() or len(text) > 12:
-        raise oip.wrong(f"header.{HEADER_LENGTH.lower()}", "a whole number of bytes", text[:50])
+        raise open_inference.wrong(f"header.{HEADER_LENGTH.lower()}", "a whole number of bytes", text[:50])
     return int(text)
 
 
@@ -206,7 +173,7 @@ def within(timeout_us: object, limit_s: float) -> float:
     if timeout_us is None:
         return limit_s
     if type(timeout_us) is not int or timeout_us < 0:
-        raise oip.wrong("parameters.timeout", "microseconds, a whole number", timeout_us)
+        raise open_inference.wrong("parameters.timeout", "microseconds, a whole number", timeout_us)
     return min(limit_s, timeout_us / 1e6) if timeout_us else limit_s
 
 
@@ -215,7 +182,7 @@ def ranked(priority: object, otherwise: int) -> int:
     if priority is None or priority == 0:
         return otherwise
     if type(priority) is not int or priority < 0:
-        raise oip.wrong("parameters.priority", "a whole number, 1 the highest, 0 for the default", priority)
+        raise open_inference.wrong("parameters.priority", "a whole number, 1 the highest, 0 for the default", priority)
     return min(priority, LAST)
 
 
@@ -257,3 +224,18 @@ def accepted_encoding(accept: str | None) -> str | None:
         if name.strip() in WINDOW_BITS and weight.replace(" ", "") not in ("q=0", "q=0.0"):
             return name.strip()
     return None
+
+
+def _endpoint(path: str, name: str, of: str) -> Endpoint:
+    return Endpoint(
+        path=path,
+        name=name,
+        summary=f"Ask a model{of}",
+        handler=infer,
+        response=InferResponse,
+        responses=documented(400, 404, 500, 503),
+    )
+
+
+INFER: Final = _endpoint(PATH, "oip_infer", "")
+INFER_VERSION: Final = _endpoint(VERSION_PATH, "oip_version_infer", " in one version")

@@ -20,7 +20,7 @@ from app.protocols.open_inference.documents import (
     TensorConfig,
     TensorMetadata,
 )
-from app.web.context import Limits
+from app.web.request.limits import Limits
 
 PLATFORM: Final = "onnx_onnxv1"
 TRITON_PLATFORM: Final = "onnxruntime_onnx"

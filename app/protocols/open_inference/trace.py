@@ -45,7 +45,7 @@ def router(context: Context) -> APIRouter:
         responses=documented(404),
     )
     async def model_setting(name: str) -> TraceSetting:
-        find(context, name, None)
+        find(context.registry, name, None)
         return OFF
 
     @routes.post(
@@ -55,7 +55,7 @@ def router(context: Context) -> APIRouter:
         responses=documented(400, 404),
     )
     async def change_model(request: Request, name: str) -> TraceSetting:
-        find(context, name, None)
+        find(context.registry, name, None)
         check_off(await json_object(request, context.limits))
         return OFF
 

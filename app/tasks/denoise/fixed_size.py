@@ -1,4 +1,4 @@
-"""Pictures of the model's own size without their noise, and restorations drawn of each."""
+"""Pictures of the model's own size without their noise, and samples of the posterior."""
 
 from __future__ import annotations
 
@@ -13,46 +13,51 @@ from app.core.manifest import Picture
 from app.engine.queue import OnStep
 from app.tasks.denoise.noise_level import Sigmas, span_of
 from app.tasks.denoise.posterior import IMAGE, chains
-from app.tasks.denoise.runs import Rows, Runs
+from app.tasks.denoise.runs import DENOISER, Rows, denoise_rows, estimate, no_label, work_on
+from app.web.call import Call
 from app.web.request.pixels import Pixels, floats
-from app.web.response import images as painted
+from app.web.response import images
 
 Images = NDArray[np.float32]
 """(N, H, W, C), from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """What is to be drawn of each picture, beside what is to be expected."""
+class PosteriorSamples:
+    """What is sampled for each picture, beside the posterior mean."""
 
-    samples: int
+    number: int
     steps: int
     seed: int
 
 
 async def restored(
-    runs: Runs, pictures: Sequence[Pixels], sigmas: Sigmas | None, draw: Draw | None, on_step: OnStep | None = None
+    call: Call,
+    pictures: Sequence[Pixels],
+    sigmas: Sigmas | None,
+    samples: PosteriorSamples | None,
+    on_step: OnStep | None = None,
 ) -> tuple[Images, Sigmas, NDArray[np.float32] | None]:
-    """The posterior means, the noise that was told or estimated, and what was drawn: (N, samples, H, W, C).
+    """The posterior means, the noise that was given or estimated, and the samples: (N, samples, H, W, C).
 
     Raises:
-        Busy, Unavailable, TooLate, InferenceFailed: of the runs.
+        Busy, Unavailable, TooLate, InferenceFailed: of the call.
     """
-    model = runs.model
+    model = call.model
     picture, declared = model.manifest.picture, model.manifest.sampling
     assert picture is not None
     x = _as_rows(pictures, picture)
     if sigmas is None:
-        sigmas = np.clip(await runs.estimate(x), *span_of(model.manifest))
-    images = painted.images(model, {"image": await runs.denoise(x, sigmas)})
-    if draw is None:
-        return images, sigmas, None
+        sigmas = np.clip(await estimate(call, x), *span_of(model.manifest))
+    means = images.images(model, {"image": await denoise_rows(call, x, sigmas)})
+    if samples is None:
+        return means, sigmas, None
     assert declared is not None
-    label = runs.label(draw.samples)
-    begin = partial(chains, x, sigmas, label, declared, samples=draw.samples, steps=draw.steps, seed=draw.seed)
-    sampler = await runs.aside(begin, draw.samples * x.size + len(x) * draw.steps)
-    drawn = painted.images(model, await runs.sample(sampler, on_step), name=IMAGE)
-    return images, sigmas, drawn.reshape(len(x), draw.samples, *drawn.shape[1:])
+    label = no_label(call, samples.number)
+    make = partial(chains, x, sigmas, label, declared, samples=samples.number, steps=samples.steps, seed=samples.seed)
+    sampler = await work_on(call, make, samples.number * x.size + len(x) * samples.steps)
+    sampled = images.images(model, await call.sample(DENOISER, sampler, on_step), name=IMAGE)
+    return means, sigmas, sampled.reshape(len(x), samples.number, *sampled.shape[1:])
 
 
 def _as_rows(pictures: Sequence[Pixels], picture: Picture) -> Rows:

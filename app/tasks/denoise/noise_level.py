@@ -1,4 +1,4 @@
-"""How much noise there is: what a request tells of it, within what a model was made for."""
+"""How much noise there is: what a request says of it, within what a model was trained for."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _EXPECTED: Final = f"'{AUTO}', a number, or a number for each picture"
 
 
 def span_of(manifest: Manifest) -> tuple[float, float]:
-    """Least and greatest standard deviation that the model may be told, pixels from 0 to 1."""
+    """Least and greatest standard deviation that the model takes, pixels from 0 to 1."""
     if manifest.sampling is None:
         return 0.0, 1.0
     return manifest.sampling.sigma_min, manifest.sampling.sigma_max
 
 
-def told(value: object, n: int, manifest: Manifest) -> Sigmas | None:
-    """What the option `sigma_255` says of n pictures; None where it is to be estimated.
+def given_sigmas(value: object, n: int, manifest: Manifest) -> Sigmas | None:
+    """The noise that the option `sigma_255` gives of n pictures; None where it is to be estimated.
 
     Raises:
         Unprocessable: neither `auto` nor numbers; another number of them; beyond the model's.
@@ -48,7 +48,7 @@ def told(value: object, n: int, manifest: Manifest) -> Sigmas | None:
     least, most = (255 * sigma for sigma in span_of(manifest))
     for place, value in enumerate(values):
         number = _checked(value)
-        # Not as exact as the manifest says it: 255 times a level is rounded, here and by whoever is told it.
+        # Not as exact as the manifest says it: 255 times a level is rounded, here and by whoever reads it.
         if not least * (1 - 1e-5) <= number <= most * (1 + 1e-5):
             spot, got = f"sigma_255[{place}]" if len(values) > 1 else "sigma_255", _short(number)
             raise Unprocessable(

@@ -9,33 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engine.model import Model
+from app.engine.registry import Registry
 from app.tasks.denoise.noise_level import span_of
 from app.tasks.denoise.runs import DENOISER
 from app.tasks.denoise.schema import LAYOUTS, MAX_SAMPLES, MAX_SEED, SIGMA_SCHEMA, DenoiseRequest
-from app.web.context import Context
 from app.web.openapi.golden import as_base64, drawn, golden_rows
-from app.web.openapi.operation import FILE, Documented, form_schema, model_options, models_for, shown_for
-from app.web.request import rows
-from app.web.request.payload import FORM, IMAGES, NPY
+from app.web.openapi.operation import FILE, PICTURE_SCHEMA, Operation, form_schema, model_options, models_for, shown_for
+from app.web.request.limits import Limits
+from app.web.request.media_types import EVENT_STREAM, FORM, IMAGES, NPY, PNG
 from app.web.response import images as painted
-from app.web.response.event_stream import MEDIA_TYPE
 
 SIDE = 32  # of a photo that is drawn
 SIGMA_255 = 25
 SHOWN = 2
 
 
-def documented(context: Context, path: str) -> Documented:
-    """From what is loaded."""
-    limit = context.limits.max_rows
+def describe(registry: Registry, limits: Limits) -> Operation:
+    """Made of the models that are loaded."""
+    limit = limits.max_rows
     steps = [
         sampler.max_steps
-        for model in models_for(context, "denoise")
+        for model in models_for(registry, "denoise")
         if model.manifest.sampling is not None
         for sampler in model.manifest.sampling.samplers
     ]
     options = model_options(
-        models_for(context, "denoise"),
+        models_for(registry, "denoise"),
         DenoiseRequest,
         sigma_255=SIGMA_SCHEMA,
         samples={"type": "integer", "minimum": 1, "maximum": min(MAX_SAMPLES, limit)},
@@ -44,13 +43,12 @@ def documented(context: Context, path: str) -> Documented:
         layout={"type": "string", "enum": list(LAYOUTS)},
         columns={"type": "integer", "minimum": 1, "maximum": limit},
     )
-    return Documented(
-        path=path,
+    return Operation(
         options=options,
         body="DenoiseRequest",
         inputs={
-            "image": rows.PICTURE_SCHEMA,
-            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": rows.PICTURE_SCHEMA},
+            "image": PICTURE_SCHEMA,
+            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": PICTURE_SCHEMA},
         },
         one_of=("image", "images"),
         takes={
@@ -63,7 +61,7 @@ def documented(context: Context, path: str) -> Documented:
             },
         },
         gives={
-            painted.PNG: FILE
+            PNG: FILE
             | {
                 "description": "the picture without noise, or a grid of several; of samples a row for each picture: "
                 "the noisy one, what is to be expected, the samples, their spread"
@@ -73,13 +71,16 @@ def documented(context: Context, path: str) -> Documented:
                 "description": "float32 pictures (rows, height, width, channels), 0 to 1; samples "
                 "(rows, samples, height, width, channels)"
             },
-            MEDIA_TYPE: {"type": "string", "description": "of samples: each step with a preview, then the JSON answer"},
+            EVENT_STREAM: {
+                "type": "string",
+                "description": "of samples: each step with a preview, then the JSON answer",
+            },
         },
         headers={
             "X-Sigma-255": "standard deviation of each picture's noise in grey levels, told or estimated",
             "X-Seed": "of samples: the same again gives the same",
         },
-        requests=_requests(shown_for(context, "denoise"), limit),
+        requests=_requests(shown_for(registry, "denoise"), limit),
     )
 
 

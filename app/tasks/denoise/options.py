@@ -1,39 +1,37 @@
-"""What a request asks for beside its model: pictures to read, and what to draw of each."""
+"""What a request asks for beside its model: pictures to read, and what to sample of each."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from typing import Final
 
 from app.core.errors import Unprocessable
 from app.core.manifest.sampling import SamplerSpec
 from app.engine.model import Model
-from app.tasks.denoise import outcome as made
-from app.tasks.denoise.fixed_size import Draw
+from app.tasks.denoise import outcome
+from app.tasks.denoise.fixed_size import PosteriorSamples
 from app.tasks.denoise.noise_level import span_of
 from app.tasks.denoise.schema import MAX_SAMPLES, MAX_SEED
-from app.web.context import Context
+from app.web.call import Call
 from app.web.openapi.operation import models_for
-from app.web.request import pixels as raw
+from app.web.request import pixels
+from app.web.request.media_types import EVENT_STREAM, JSON, NPY, PNG
 from app.web.request.model_choice import check_made, check_within
-from app.web.request.options import Option
-from app.web.request.payload import JSON, NPY, Payload
+from app.web.request.payload import Payload
 from app.web.request.pixels import Pixels
-from app.web.response import images as painted
-from app.web.response.event_stream import MEDIA_TYPE
 
 CHAIN: Final = "ancestral"
 MOST_PIXELS: Final = 16 << 20  # of all photos in a request
 NOISE: Final = 8  # standard deviations that noise stays within
 
 
-def draw(options: Mapping[str, Option], model: Model, form: str, context: Context) -> Draw | None:
-    """What is to be drawn.
+def posterior_samples(call: Call, model: Model) -> PosteriorSamples | None:
+    """What the request asks to be sampled.
 
     Raises:
         Unprocessable: options that belong to `samples` without it; a model that cannot draw; out of bounds.
     """
+    options, form = call.options, call.media_type
     samples = options.get("samples")
     if samples is None:
         for name in ("steps", "seed"):
@@ -44,7 +42,7 @@ def draw(options: Mapping[str, Option], model: Model, form: str, context: Contex
                     expected=f"samples beside it, or no {name}",
                     got="no samples",
                 )
-        if form == MEDIA_TYPE:
+        if form == EVENT_STREAM:
             raise Unprocessable(
                 "what is streamed are the steps of samples, the request asks for none",
                 subject="samples",
@@ -54,7 +52,7 @@ def draw(options: Mapping[str, Option], model: Model, form: str, context: Contex
         return None
     spec = _chain(model)
     if spec is None:
-        others = sorted({other.name for other in models_for(context, "denoise") if _chain(other)})
+        others = sorted({other.name for other in models_for(call.context.registry, "denoise") if _chain(other)})
         raise Unprocessable(
             f"model '{model.name}' tells what is to be expected under the noise and cannot draw samples of it",
             subject="samples",
@@ -66,7 +64,7 @@ def draw(options: Mapping[str, Option], model: Model, form: str, context: Contex
     check_within("steps", steps, 1, spec.max_steps, f" for model '{model.name}'")
     seed = int(options.get("seed", secrets.randbelow(2**32)))
     check_within("seed", seed, 0, MAX_SEED)
-    return Draw(int(samples), steps, seed)
+    return PosteriorSamples(int(samples), steps, seed)
 
 
 def _chain(model: Model) -> SamplerSpec | None:
@@ -74,38 +72,32 @@ def _chain(model: Model) -> SamplerSpec | None:
     return None if declared is None else declared.sampler(CHAIN)
 
 
-async def inputs(
-    payload: Payload, model: Model, context: Context, form: str, draw: Draw | None, deadline: float
-) -> list[Pixels]:
+async def inputs(call: Call, payload: Payload, model: Model, samples: PosteriorSamples | None) -> list[Pixels]:
     """The noisy pictures, (H, W, C) each.
 
     Raises:
         UnsupportedMedia, Unprocessable, TooLarge: as the codecs; or more than is made for one request.
         TooLate: they were not read by the deadline.
     """
-    limits, picture = context.limits, model.manifest.picture
+    limits, picture, form = call.limits, model.manifest.picture, call.media_type
     span = NOISE * span_of(model.manifest)[1]
-    if picture is None:
-        most = min(limits.max_pixels, MOST_PIXELS)
-        found = await raw.read(
-            payload, context, size=None, channels=None, max_pixels=most, deadline=deadline, span=span
+    size = None if picture is None else (picture.height, picture.width)
+    channels = None if picture is None else picture.channels
+    most = limits.max_pixels if picture is not None else min(limits.max_pixels, MOST_PIXELS)
+
+    def work(max_pixels: int) -> list[Pixels]:
+        return pixels.pictures(
+            payload, size=size, channels=channels, max_rows=limits.max_rows, max_pixels=max_pixels, span=span
         )
+
+    found = await call.decode(payload, work, max_pixels=most)
+    if picture is None:
         if form == NPY:
-            made.check_rows(found)
-        elif form == painted.PNG:
-            made.check_page(found)
+            outcome.check_rows(found)
+        elif form == PNG:
+            outcome.check_page(found)
         return found
-    size = (picture.height, picture.width)
-    found = await raw.read(
-        payload,
-        context,
-        size=size,
-        channels=picture.channels,
-        max_pixels=limits.max_pixels,
-        deadline=deadline,
-        span=span,
-    )
-    n, each = len(found), draw.samples if draw else 1
-    subject, of = ("samples", f"{n} x {each}") if draw else ("images", "")
+    n, each = len(found), samples.number if samples else 1
+    subject, of = ("samples", f"{n} x {each}") if samples else ("images", "")
     check_made(n * each, model, limits, subject=subject, of=of)
     return found

@@ -22,9 +22,9 @@ from app.core.imaging import opponent_colours as opponent
 from app.core.manifest import Plane
 from app.engine.model import Model
 from app.tasks.denoise.noise_level import Sigmas, span_of
-from app.tasks.denoise.runs import Runs
+from app.tasks.denoise.runs import denoise_rows, estimate, work_on
 from app.tasks.denoise.tiled_photo import Photo, Tiles
-from app.web.disconnect import until
+from app.web.call import Call, until
 from app.web.request.pixels import Pixels
 
 LARGE: Final = 1 << 20  # pixels of a photo
@@ -63,31 +63,31 @@ def room(model: Model, photos: Sequence[Pixels]) -> Iterator[None]:
 
 
 async def restored(
-    runs: Runs, photos: Sequence[Pixels], sigmas: Sigmas | None, *, as_floats: bool
+    call: Call, photos: Sequence[Pixels], sigmas: Sigmas | None, *, as_floats: bool
 ) -> tuple[list[Pixels], Sigmas]:
-    """Each photo without noise, and the noise that it was said or found to have: of its colours, their mean square's
+    """Each photo without noise, and its noise, given or estimated: of its colours, their mean square's
     root.
 
     Raises:
         Busy, Unavailable, TooLate, InferenceFailed: of the runs; TooLate also as soon as it shows.
     """
-    plane = runs.model.manifest.plane
+    plane = call.model.manifest.plane
     assert plane is not None
     made: list[Pixels] = []
     used = np.empty(len(photos), np.float32)
     for i, pixels in enumerate(photos):
-        async with _turn(runs, pixels):
-            photo = await runs.aside(partial(Photo, pixels, plane), pixels.size)
+        async with _turn(call, pixels):
+            photo = await work_on(call, partial(Photo, pixels, plane), pixels.size)
             noise = opponent.noise(photo.channels)  # (C,)
-            levels = await _estimated(runs, photo, plane) if sigmas is None else sigmas[i] * noise
+            levels = await _estimated(call, photo, plane) if sigmas is None else sigmas[i] * noise
             used[i] = np.sqrt(np.mean(np.square(levels / noise)))
-            await _denoise(runs, photo, plane, levels)
-            made.append(await runs.aside(partial(photo.restored, as_floats=as_floats), pixels.size))
+            await _denoise(call, photo, plane, levels)
+            made.append(await work_on(call, partial(photo.restored, as_floats=as_floats), pixels.size))
     return made, used
 
 
 @asynccontextmanager
-async def _turn(runs: Runs, pixels: Pixels) -> AsyncIterator[None]:
+async def _turn(call: Call, pixels: Pixels) -> AsyncIterator[None]:
     """Around a photo's floats: large ones wait until few others are at it.
 
     Raises:
@@ -96,9 +96,9 @@ async def _turn(runs: Runs, pixels: Pixels) -> AsyncIterator[None]:
     if pixels.shape[0] * pixels.shape[1] < LARGE:
         yield
         return
-    turns = runs.model.prepared.setdefault(_PREPARED, asyncio.Semaphore(LARGE_AT_ONCE))
+    turns = call.model.prepared.setdefault(_PREPARED, asyncio.Semaphore(LARGE_AT_ONCE))
     assert isinstance(turns, asyncio.Semaphore)
-    async with until(runs.deadline, f"model '{runs.model.name}' was at other large photos"):
+    async with until(call.deadline, f"model '{call.model.name}' was at other large photos"):
         await turns.acquire()
     try:
         yield
@@ -106,19 +106,19 @@ async def _turn(runs: Runs, pixels: Pixels) -> AsyncIterator[None]:
         turns.release()
 
 
-async def _estimated(runs: Runs, photo: Photo, plane: Plane) -> NDArray[np.float32]:
+async def _estimated(call: Call, photo: Photo, plane: Plane) -> NDArray[np.float32]:
     """Of each plane, the median over parts evenly spread, in proportion to their size: (C,).
 
     Each for itself: the colours of common photos have another noise than their brightness.
     """
-    parts = await runs.aside(lambda: photo.noisy_parts(LOOKED_AT), photo.pixels.size)
+    parts = await work_on(call, lambda: photo.noisy_parts(LOOKED_AT), photo.pixels.size)
     found = []
-    for group in _groups(parts, photo, runs):
-        tiles = await runs.aside(partial(photo.cut_parts, group), len(group) * photo.channels * plane.tile**2)
-        found.append((await runs.estimate(_as_rows(tiles, plane))).reshape(tiles.shape[:2]))
+    for group in _groups(parts, photo, call):
+        tiles = await work_on(call, partial(photo.cut_parts, group), len(group) * photo.channels * plane.tile**2)
+        found.append((await estimate(call, _as_rows(tiles, plane))).reshape(tiles.shape[:2]))
     sigmas = np.concatenate(found) / np.array([[part.kept] for part in parts])  # (parts, C)
     levels = _median(sigmas, np.array([part.size for part in parts]))
-    return np.clip(levels, *span_of(runs.model.manifest)).astype(np.float32)
+    return np.clip(levels, *span_of(call.model.manifest)).astype(np.float32)
 
 
 def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -131,7 +131,7 @@ def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[
     return np.array([np.interp(half, middle, column) for middle, column in found])
 
 
-async def _denoise(runs: Runs, photo: Photo, plane: Plane, levels: NDArray[np.float32]) -> None:
+async def _denoise(call: Call, photo: Photo, plane: Plane, levels: NDArray[np.float32]) -> None:
     """All tiles of a photo, in their order, to their places."""
     waiting: deque[tuple[Sequence[int], asyncio.Task[NDArray[np.float32]]]] = deque()
     began = monotonic()
@@ -140,16 +140,16 @@ async def _denoise(runs: Runs, photo: Photo, plane: Plane, levels: NDArray[np.fl
         group, task = waiting.popleft()
         rows = await task
         tiles = rows.reshape(len(group), photo.channels, plane.tile, plane.tile)
-        await runs.aside(lambda: photo.add(tiles, group[0]), tiles.size)
-        _check_pace(began, group[-1] + 1, len(photo), runs.deadline)
+        await work_on(call, lambda: photo.add(tiles, group[0]), tiles.size)
+        _check_rate(began, group[-1] + 1, len(photo), call.deadline)
 
     try:
-        for group in _groups(range(len(photo)), photo, runs):
+        for group in _groups(range(len(photo)), photo, call):
             if len(waiting) == AHEAD:
                 await put_back()
-            x = _as_rows(await _cut(runs, photo, plane, group), plane)
+            x = _as_rows(await _cut(call, photo, plane, group), plane)
             sigma = np.tile(levels, len(group)).astype(np.float32)
-            waiting.append((group, asyncio.create_task(runs.denoise(x, sigma))))
+            waiting.append((group, asyncio.create_task(denoise_rows(call, x, sigma))))
         while waiting:
             await put_back()
     finally:
@@ -159,22 +159,22 @@ async def _denoise(runs: Runs, photo: Photo, plane: Plane, levels: NDArray[np.fl
         await asyncio.gather(*left, return_exceptions=True)
 
 
-def _groups(places: Sequence[T], photo: Photo, runs: Runs) -> Iterator[Sequence[T]]:
+def _groups(places: Sequence[T], photo: Photo, call: Call) -> Iterator[Sequence[T]]:
     """Places or parts whose planes make one run at most."""
-    most = max(1, runs.model.manifest.max_rows // photo.channels)
+    most = max(1, call.model.manifest.max_rows // photo.channels)
     return (places[at : at + most] for at in range(0, len(places), most))
 
 
-async def _cut(runs: Runs, photo: Photo, plane: Plane, places: Sequence[int]) -> Tiles:
-    return await runs.aside(lambda: photo.cut(places), len(places) * photo.channels * plane.tile**2)
+async def _cut(call: Call, photo: Photo, plane: Plane, places: Sequence[int]) -> Tiles:
+    return await work_on(call, lambda: photo.cut(places), len(places) * photo.channels * plane.tile**2)
 
 
 def _as_rows(tiles: Tiles, plane: Plane) -> NDArray[np.float32]:
     return tiles.reshape(-1, plane.tile, plane.tile, 1)
 
 
-def _check_pace(began: float, done: int, of: int, deadline: float) -> None:
-    """Raises TooLate where the rest, at the pace so far, would end after the deadline."""
+def _check_rate(began: float, done: int, of: int, deadline: float) -> None:
+    """Raises TooLate where the rest, at the rate so far, would end after the deadline."""
     now = monotonic()
     left_s, more_s = deadline - now, (now - began) / done * (of - done)
     if SURE * of <= done < of and more_s > left_s:

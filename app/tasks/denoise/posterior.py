@@ -1,4 +1,4 @@
-"""Restorations drawn from the posterior: what may have been under the noise, one possibility each."""
+"""Samples of the posterior: what may have been under the noise, one possibility each."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def chains(
 
 def together(samplers: Sequence[Sampler]) -> Sampler:
     """Samplers of equally many steps as one: the rows of the first, then those of the second, and so on."""
-    asked = [next(sampler) for sampler in samplers]
-    ends = [0, *accumulate(len(next(iter(inputs.values()))) for inputs in asked)]
+    waiting = [next(sampler) for sampler in samplers]
+    ends = [0, *accumulate(len(next(iter(inputs.values()))) for inputs in waiting)]
     try:
         while True:
-            outputs = yield _joined(asked)
+            outputs = yield _joined(waiting)
             results: list[Tensors] = []
-            asked = []
+            waiting = []
             for sampler, (begin, end) in zip(samplers, pairwise(ends), strict=True):
                 try:
-                    asked.append(sampler.send({name: values[begin:end] for name, values in outputs.items()}))
+                    waiting.append(sampler.send({name: values[begin:end] for name, values in outputs.items()}))
                 except StopIteration as last:
                     results.append(last.value)
             if results:
-                assert not asked
+                assert not waiting
                 return _joined(results)
     finally:
         for sampler in samplers:

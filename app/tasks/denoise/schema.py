@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.web.request import rows
-from app.web.response import images as painted
+from app.web.openapi.operation import PICTURE_SCHEMA, PNG_SCHEMA
+from app.web.request.media_types import PNG
 
 AUTO: Final = "auto"
 LAYOUTS: Final = ("pictures", "pairs")
@@ -31,8 +31,8 @@ class DenoiseRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    image: Annotated[Any, Field(json_schema_extra=rows.PICTURE_SCHEMA)] = None
-    images: Annotated[list[Annotated[Any, Field(json_schema_extra=rows.PICTURE_SCHEMA)]], Field(min_length=1)] = []
+    image: Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)] = None
+    images: Annotated[list[Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]], Field(min_length=1)] = []
     model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
     version: Annotated[str | None, Field(description="its version; the default one where none is given")] = None
     sigma_255: Annotated[Any, Field(description=SIGMA_SCHEMA["description"], json_schema_extra=SIGMA_SCHEMA)] = None
@@ -48,13 +48,11 @@ class DenoiseRequest(BaseModel):
     layout: Annotated[
         str | None,
         Field(
-            description=f"of {painted.PNG}: `pictures`, or `pairs` with each input above its output",
+            description=f"of {PNG}: `pictures`, or `pairs` with each input above its output",
             json_schema_extra={"enum": [*LAYOUTS, None]},
         ),
     ] = None
-    columns: Annotated[int | None, Field(description=f"of {painted.PNG}: pictures in a row; near square without")] = (
-        None
-    )
+    columns: Annotated[int | None, Field(description=f"of {PNG}: pictures in a row; near square without")] = None
 
 
 class Spread(BaseModel):
@@ -64,7 +62,7 @@ class Spread(BaseModel):
     max_255: Annotated[float, Field(ge=0)]
     image: Annotated[
         str,
-        Field(description=f"as PNG: black is 0, white {255 * WHITE:g}, the most", json_schema_extra=painted.PNG_SCHEMA),
+        Field(description=f"as PNG: black is 0, white {255 * WHITE:g}, the most", json_schema_extra=PNG_SCHEMA),
     ]
 
 
@@ -73,12 +71,12 @@ class Denoised(BaseModel):
 
     image: Annotated[
         str,
-        Field(description="what is to be expected under the noise, as PNG", json_schema_extra=painted.PNG_SCHEMA),
+        Field(description="what is to be expected under the noise, as PNG", json_schema_extra=PNG_SCHEMA),
     ]
     sigma_255: Annotated[float, Field(ge=0, description="standard deviation of the noise, in grey levels")]
     estimated: Annotated[bool, Field(description="whether that was estimated, not told")]
     samples: Annotated[
-        list[Annotated[str, Field(json_schema_extra=painted.PNG_SCHEMA)]] | None,
+        list[Annotated[str, Field(json_schema_extra=PNG_SCHEMA)]] | None,
         Field(description="restorations as PNG, where asked for, any of which may be what is under the noise"),
     ] = None
     spread: Annotated[Spread | None, Field(description="where samples were asked for")] = None

@@ -10,16 +10,14 @@ import numpy as np
 
 from app.core.sampling.latents import draw
 from app.engine.model import Model
+from app.engine.registry import Registry
 from app.tasks.generate import plans
-from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MOST_FRAMES, MOST_LEVELS, MOST_VISITS, WAYS, GenerateRequest
-from app.web.context import Context, Limits
+from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MODES, MOST_FRAMES, MOST_LEVELS, MOST_VISITS, GenerateRequest
 from app.web.openapi.golden import as_base64, drawn
-from app.web.openapi.operation import FILE, Documented, Schema, model_options, models_for, shown_for
+from app.web.openapi.operation import FILE, PICTURE_SCHEMA, Operation, Schema, model_options, models_for, shown_for
+from app.web.request.limits import Limits
+from app.web.request.media_types import EVENT_STREAM, NPY, PNG
 from app.web.request.model_choice import latent_of
-from app.web.request.payload import NPY
-from app.web.request.rows import PICTURE_SCHEMA
-from app.web.response import images as painted
-from app.web.response.event_stream import MEDIA_TYPE
 
 FRAMES: Final = 5
 SIDE: Final = 8
@@ -28,14 +26,13 @@ DECIMALS: Final = 2  # of latents that are shown
 LEVELS: Final = 8
 
 
-def documented(context: Context, path: str) -> Documented:
-    """From what is loaded."""
-    limit = context.limits.max_rows
-    models = models_for(context, "generate")
+def describe(registry: Registry, limits: Limits) -> Operation:
+    """Made of the models that are loaded."""
+    limit = limits.max_rows
+    models = models_for(registry, "generate")
     schemas = GenerateRequest.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
     label, sampling = _label(models), _sampling(models)
-    return Documented(
-        path=path,
+    return Operation(
         options=model_options(
             models,
             GenerateRequest,
@@ -58,12 +55,12 @@ def documented(context: Context, path: str) -> Documented:
             | {"description": schemas["labels"]["description"]},
             **{name: PICTURE_SCHEMA | {"description": schemas[name]["description"]} for name in ("init_image", "mask")},
         },
-        any_of=(*WAYS, *IMPLY_N),
+        any_of=(*MODES, *IMPLY_N),
         optional_body=True,
         gives={
-            painted.PNG: FILE | {"description": "the picture, or a grid of several; X-Seed tells the seed"},
+            PNG: FILE | {"description": "the picture, or a grid of several; X-Seed tells the seed"},
             NPY: FILE | {"description": "float32 pictures (rows, height, width, channels), 0 to 1"},
-            MEDIA_TYPE: {
+            EVENT_STREAM: {
                 "type": "string",
                 "description": "of models that draw in steps an event `step` for each of them: its number, how many "
                 "there are, the seconds left, and a preview as base64 of a PNG; in the end `result`, the answer as "
@@ -71,7 +68,7 @@ def documented(context: Context, path: str) -> Documented:
             },
         },
         headers={"X-Seed": "of draws: the same again gives the same pictures"},
-        requests=_requests(shown_for(context, "generate"), context.limits),
+        requests=_requests(shown_for(registry, "generate"), limits),
     )
 
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.web.request.rows import PICTURE_SCHEMA
-from app.web.response import images as painted
+from app.web.openapi.operation import PICTURE_SCHEMA, PNG_SCHEMA
+from app.web.request.media_types import PNG
 
-WAYS: Final = ("latents", "n", "between", "grid", "forward")
-"""To come by pictures; a request names one."""
+MODES: Final = ("latents", "n", "between", "grid", "forward")
+"""To come by pictures; a request asks for one."""
 IMPLY_N: Final = ("label", "labels", "init_image")
-"""Where one of these is given and no way is, pictures are drawn: as many as labels, else one."""
+"""Where one of these is given and no mode is, pictures are generated: as many as labels, else one."""
 BELONGS_TO: Final = {
     "seed": ("n", "forward"),
     "frames": ("between",),
@@ -26,7 +26,7 @@ BELONGS_TO: Final = {
     "mask": ("n",),
     "visits": ("n",),
 }
-"""Options, and the ways that they say something about."""
+"""Options, and the modes that they belong to."""
 
 MOST_FRAMES: Final = 64
 DEFAULT_FRAMES: Final = 9
@@ -126,13 +126,13 @@ class GenerateRequest(BaseModel):
     ] = None
     model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
     version: Annotated[str | None, Field(description="its version; the default one where none is given")] = None
-    columns: Annotated[int | None, Field(description=f"of {painted.PNG}: pictures in a row")] = None
+    columns: Annotated[int | None, Field(description=f"of {PNG}: pictures in a row")] = None
 
 
 class Generated(BaseModel):
     """One picture, and what it was made of."""
 
-    image: Annotated[str, Field(description="as PNG", json_schema_extra=painted.PNG_SCHEMA)]
+    image: Annotated[str, Field(description="as PNG", json_schema_extra=PNG_SCHEMA)]
     latent: Annotated[list[float] | None, Field(description="the code; of models that decode one")] = None
     label: Annotated[str | None, Field(description="where the model has labels; null: it was drawn without one")] = None
     sigma: Annotated[float | None, Field(description="of `forward`: the noise in it, for pixels from 0 to 1")] = None

@@ -6,33 +6,31 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from app.engine.model import Model
+from app.engine.registry import Registry
 from app.tasks.reconstruct.schema import LAYOUTS, Perturb, ReconstructRequest
-from app.web.context import Context
 from app.web.openapi.golden import as_base64, drawn, example_pictures
-from app.web.openapi.operation import FILE, Documented, form_schema, model_options, models_for, shown_for
-from app.web.request import rows
-from app.web.request.payload import FORM, IMAGES, NPY
-from app.web.response import images as painted
+from app.web.openapi.operation import FILE, PICTURE_SCHEMA, Operation, form_schema, model_options, models_for, shown_for
+from app.web.request.limits import Limits
+from app.web.request.media_types import FORM, IMAGES, NPY, PNG
 
 STEPS: Final = (-2.0, 0.0, 2.0)
 
 
-def documented(context: Context, path: str) -> Documented:
-    """From what is loaded."""
-    limit = context.limits.max_rows
+def describe(registry: Registry, limits: Limits) -> Operation:
+    """Made of the models that are loaded."""
+    limit = limits.max_rows
     options = model_options(
-        models_for(context, "reconstruct"),
+        models_for(registry, "reconstruct"),
         ReconstructRequest,
         layout={"type": "string", "enum": list(LAYOUTS)},
         columns={"type": "integer", "minimum": 1, "maximum": limit},
     )
-    return Documented(
-        path=path,
+    return Operation(
         options=options,
         body="ReconstructRequest",
         inputs={
-            "image": rows.PICTURE_SCHEMA,
-            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": rows.PICTURE_SCHEMA},
+            "image": PICTURE_SCHEMA,
+            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": PICTURE_SCHEMA},
             "perturb": Perturb.model_json_schema(),
         },
         one_of=("image", "images"),
@@ -42,10 +40,10 @@ def documented(context: Context, path: str) -> Documented:
             NPY: FILE | {"description": "uint8 rows of the model's own shape, as numpy.save writes them"},
         },
         gives={
-            painted.PNG: FILE | {"description": "the reconstruction, or a grid of several"},
+            PNG: FILE | {"description": "the reconstruction, or a grid of several"},
             NPY: FILE | {"description": "float32 reconstructions (rows, height, width, channels), 0 to 1"},
         },
-        requests=_requests(shown_for(context, "reconstruct"), limit),
+        requests=_requests(shown_for(registry, "reconstruct"), limit),
     )
 
 

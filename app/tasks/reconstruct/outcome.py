@@ -1,4 +1,4 @@
-"""What the graphs have made of pictures, as JSON, as rows, as one picture."""
+"""Pictures coded and decoded, as JSON, as rows, as one picture."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from app.core.manifest import Tensors
 from app.core.sampling.latents import Latents
 from app.engine.model import Model
 from app.tasks.reconstruct.schema import Perturb
-from app.web.response import images as painted
+from app.web.response import images as pictures
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Outcome:
     """What the graphs gave.
 
     Attributes:
@@ -38,7 +38,7 @@ class Made:
     perturb: Perturb | None
 
     @property
-    def wanted(self) -> NDArray[np.float32]:
+    def rows(self) -> NDArray[np.float32]:
         """As rows: the reconstructions (N, H, W, C), or of moved codes (N, K, H, W, C)."""
         n = len(self.inputs)
         if self.perturb is None:
@@ -46,34 +46,34 @@ class Made:
         return self.images[n:].reshape(n, len(self.perturb.by), *self.images.shape[1:])
 
 
-def page(made: Made, layout: str, columns: int | None) -> NDArray[np.uint8]:
+def page(outcome: Outcome, layout: str, columns: int | None) -> NDArray[np.uint8]:
     """All pictures as one."""
-    n, height, width, _ = made.inputs.shape
-    if made.perturb is not None:
-        return grids.grid(painted.in_8_bits(made.images[n:]), len(made.perturb.by))
+    n, height, width, _ = outcome.inputs.shape
+    if outcome.perturb is not None:
+        return grids.grid(pictures.in_8_bits(outcome.images[n:]), len(outcome.perturb.by))
     if layout == "pairs":
-        return grids.pairs(made.inputs, painted.in_8_bits(made.images), columns)
-    return grids.grid(painted.in_8_bits(made.images), columns or grids.near_square(n, height, width))
+        return grids.pairs(outcome.inputs, pictures.in_8_bits(outcome.images), columns)
+    return grids.grid(pictures.in_8_bits(outcome.images), columns or grids.near_square(n, height, width))
 
 
-def to_json(made: Made) -> bytes:
+def to_json(outcome: Outcome) -> bytes:
     """ReconstructAnswer as bytes."""
-    model, n = made.model, len(made.inputs)
-    squares = np.square(made.inputs / 255 - made.images[:n])
+    model, n = outcome.model, len(outcome.inputs)
+    squares = np.square(outcome.inputs / 255 - outcome.images[:n])
     errors = squares.reshape(n, -1).mean(axis=1).tolist()
-    images = painted.as_base64(painted.in_8_bits(made.images))
+    images = pictures.as_base64(pictures.in_8_bits(outcome.images))
     results: list[dict[str, Any]] = [
         {
             "image": images[i],
-            **{name: decimals(values[i]) for name, values in made.coded.items()},
+            **{name: decimals(values[i]) for name, values in outcome.coded.items()},
             "error": {"mse": rounded([errors[i]])[0], "psnr_db": psnr_db(errors[i])},
             "anomaly": _unusual(model, errors[i]),
         }
         for i in range(n)
     ]
-    if made.perturb is not None:
-        steps = len(made.perturb.by)
-        values = made.latents[n:, made.perturb.dimension]
+    if outcome.perturb is not None:
+        steps = len(outcome.perturb.by)
+        values = outcome.latents[n:, outcome.perturb.dimension]
         for i, result in enumerate(results):
             part = slice(i * steps, (i + 1) * steps)
             result["perturbed"] = {"values": decimals(values[part]), "images": images[n:][part]}

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from app.web.request import rows
-from app.web.response import images as painted
+from app.web.openapi.operation import PICTURE_SCHEMA, PNG_SCHEMA
+from app.web.request.media_types import PNG
 
 LAYOUTS: Final = ("pictures", "pairs")
 MAX_STEPS: Final = 64
@@ -37,20 +37,18 @@ class ReconstructRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    image: Annotated[Any, Field(json_schema_extra=rows.PICTURE_SCHEMA)] = None
-    images: Annotated[list[Annotated[Any, Field(json_schema_extra=rows.PICTURE_SCHEMA)]], Field(min_length=1)] = []
+    image: Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)] = None
+    images: Annotated[list[Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]], Field(min_length=1)] = []
     model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
     version: Annotated[str | None, Field(description="its version; the default one where none is given")] = None
     layout: Annotated[
         str | None,
         Field(
-            description=f"of {painted.PNG}: `pictures`, or `pairs` with each input above its output",
+            description=f"of {PNG}: `pictures`, or `pairs` with each input above its output",
             json_schema_extra={"enum": [*LAYOUTS, None]},
         ),
     ] = None
-    columns: Annotated[int | None, Field(description=f"of {painted.PNG}: pictures in a row; near square without")] = (
-        None
-    )
+    columns: Annotated[int | None, Field(description=f"of {PNG}: pictures in a row; near square without")] = None
     perturb: Annotated[SkipValidation[Perturb | None], Field(description=Perturb.__doc__)] = None
 
 
@@ -74,13 +72,13 @@ class Perturbed(BaseModel):
     """One picture's code with one number moved."""
 
     values: Annotated[list[float], Field(description="of that number")]
-    images: list[Annotated[str, Field(json_schema_extra=painted.PNG_SCHEMA)]]
+    images: list[Annotated[str, Field(json_schema_extra=PNG_SCHEMA)]]
 
 
 class Reconstruction(BaseModel):
     """One picture and what the model made of it."""
 
-    image: Annotated[str, Field(description="the reconstruction as PNG", json_schema_extra=painted.PNG_SCHEMA)]
+    image: Annotated[str, Field(description="the reconstruction as PNG", json_schema_extra=PNG_SCHEMA)]
     latent: Annotated[list[float] | None, Field(description="the code; of a plain autoencoder")] = None
     mu: Annotated[list[float] | None, Field(description="mean of the code, which is decoded; of a VAE")] = None
     logvar: Annotated[list[float] | None, Field(description="logarithm of its variance; of a VAE")] = None

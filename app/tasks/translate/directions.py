@@ -1,23 +1,22 @@
-"""Which model translates from where to where, for a request that names one domain, both, or a model as well."""
+"""Which model translates, and in which direction, for a request that names one domain, both, or a model as well."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from app.core.errors import Unprocessable, shown
 from app.core.manifest import Domain
 from app.core.manifest.latent import Anomaly
 from app.core.text import did_you_mean
 from app.engine.model import Model
-from app.web.context import Context
+from app.web.call import Call
 from app.web.openapi.operation import shown_for
-from app.web.request.model_choice import choose_model
+from app.web.request.options import Option
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Direction:
     """One direction of a model.
 
     Attributes:
@@ -35,33 +34,34 @@ class Way:
         return f"{self.source.name} to {self.target.name}"
 
     def fits(self, source: str | None, target: str | None) -> bool:
-        """Whether it is what was asked for, as far as that was said."""
+        """Whether it is what was asked for, as far as the request says."""
         return source in (None, self.source.name) and target in (None, self.target.name)
 
 
-def ways_of(model: Model) -> list[Way]:
+def directions_of(model: Model) -> list[Direction]:
     """Both directions of a model of the task translate."""
     domains = {domain.name: domain for domain in model.manifest.domains}
     graphs = {(way.source, way.target): way.graph for way in model.manifest.translations}
     return [
-        Way(domains[way.source], domains[way.target], way.graph, graphs[way.target, way.source], way.cycle)
+        Direction(domains[way.source], domains[way.target], way.graph, graphs[way.target, way.source], way.cycle)
         for way in model.manifest.translations
     ]
 
 
-def choose(options: Mapping[str, Any], context: Context) -> tuple[Model, Way]:
+def choose_direction(call: Call) -> tuple[Model, Direction]:
     """The model and the direction that `model`, `version`, `from` and `to` mean.
 
     Where no model is named it is the task's default if that has these domains, else the first by name that has them.
 
     Raises:
         NotFound: no such model or version.
-        Unprocessable: neither domain is named, or there is no such way; told with those that there are.
+        Unprocessable: neither domain is named, or no model translates so; the directions that exist are listed.
     """
-    source, target = options.get("from"), options.get("to")
-    models = [choose_model(options, context, "translate", "image")]
+    options = call.options
+    source, target = _name(options.get("from")), _name(options.get("to"))
+    models = [call.choose_model("translate", "image")]
     if "model" not in options and "version" not in options:
-        models += [model for model in shown_for(context, "translate") if model is not models[0]]
+        models += [model for model in shown_for(call.context.registry, "translate") if model is not models[0]]
     if source is None and target is None:
         raise Unprocessable(
             f"the request does not say what to translate to; {_there_are(models)}",
@@ -70,13 +70,17 @@ def choose(options: Mapping[str, Any], context: Context) -> tuple[Model, Way]:
             got="neither",
         )
     for model in models:
-        for way in ways_of(model):
-            if way.fits(source, target):
-                return model, way
-    raise _no_way(source, target, models)
+        for direction in directions_of(model):
+            if direction.fits(source, target):
+                return model, direction
+    raise _no_direction(source, target, models)
 
 
-def _no_way(source: str | None, target: str | None, models: Iterable[Model]) -> Unprocessable:
+def _name(option: Option | None) -> str | None:
+    return None if option is None else str(option)
+
+
+def _no_direction(source: str | None, target: str | None, models: Iterable[Model]) -> Unprocessable:
     names = sorted({domain.name for model in models for domain in model.manifest.domains})
     for option, name in (("from", source), ("to", target)):
         if name is not None and name not in names:
@@ -90,12 +94,13 @@ def _no_way(source: str | None, target: str | None, models: Iterable[Model]) -> 
     return Unprocessable(
         f"nothing translates from '{source}' to '{target}'; {_there_are(models)}",
         subject="to",
-        expected=" or ".join(str(way) for model in models for way in ways_of(model)),
+        expected=" or ".join(str(direction) for model in models for direction in directions_of(model)),
         got=f"{source} to {target}",
     )
 
 
 def _there_are(models: Iterable[Model]) -> str:
     return "; ".join(
-        f"model '{model.name}' translates {' and '.join(str(way) for way in ways_of(model))}" for model in models
+        f"model '{model.name}' translates {' and '.join(str(direction) for direction in directions_of(model))}"
+        for model in models
     )

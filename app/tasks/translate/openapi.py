@@ -6,20 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.engine.model import Model
-from app.tasks.translate.directions import ways_of
+from app.engine.registry import Registry
+from app.tasks.translate.directions import directions_of
 from app.tasks.translate.schema import LAYOUTS, TranslateRequest
-from app.web.context import Context
 from app.web.openapi.golden import as_base64, drawn, example_pictures
-from app.web.openapi.operation import FILE, Documented, form_schema, model_options, models_for, named, shown_for
-from app.web.request import rows
-from app.web.request.payload import FORM, IMAGES, NPY
-from app.web.response import images as painted
+from app.web.openapi.operation import (
+    FILE,
+    PICTURE_SCHEMA,
+    Operation,
+    form_schema,
+    model_options,
+    models_for,
+    named,
+    shown_for,
+)
+from app.web.request.limits import Limits
+from app.web.request.media_types import FORM, IMAGES, NPY, PNG
 
 
-def documented(context: Context, path: str) -> Documented:
-    """From what is loaded."""
-    limit = context.limits.max_rows
-    models = models_for(context, "translate")
+def describe(registry: Registry, limits: Limits) -> Operation:
+    """Made of the models that are loaded."""
+    limit = limits.max_rows
+    models = models_for(registry, "translate")
     domains = named(sorted({domain.name for model in models for domain in model.manifest.domains}))
     options = model_options(
         models,
@@ -29,13 +37,12 @@ def documented(context: Context, path: str) -> Documented:
         layout={"type": "string", "enum": list(LAYOUTS)},
         columns={"type": "integer", "minimum": 1, "maximum": limit},
     )
-    return Documented(
-        path=path,
+    return Operation(
         options=options,
         body="TranslateRequest",
         inputs={
-            "image": rows.PICTURE_SCHEMA,
-            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": rows.PICTURE_SCHEMA},
+            "image": PICTURE_SCHEMA,
+            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": PICTURE_SCHEMA},
         },
         one_of=("image", "images"),
         takes={
@@ -44,14 +51,14 @@ def documented(context: Context, path: str) -> Documented:
             NPY: FILE | {"description": "uint8 rows of the shape of the domain's pictures, as numpy.save writes them"},
         },
         gives={
-            painted.PNG: FILE | {"description": "the translation, or a grid of several"},
+            PNG: FILE | {"description": "the translation, or a grid of several"},
             NPY: FILE | {"description": "float32 translations (rows, height, width, channels), 0 to 1"},
         },
         headers={
             "X-Cycle-Error": "of answers other than JSON: each picture's `cycle.error`",
             "X-Cycle-P-Value": "of answers other than JSON: each picture's `cycle.p_value`",
         },
-        requests=_requests(shown_for(context, "translate"), limit),
+        requests=_requests(shown_for(registry, "translate"), limit),
     )
 
 
@@ -59,14 +66,14 @@ def _requests(models: Sequence[Model], limit: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for model in models:
         several: dict[str, Any] = {}
-        for way in ways_of(model):
-            texts = [as_base64(pixels) for pixels in example_pictures(model, way.there, way.source.picture)]
+        for direction in directions_of(model):
+            texts = [as_base64(pixels) for pixels in example_pictures(model, direction.there, direction.source.picture)]
             if not texts:
                 continue
-            options = {"model": model.name, "to": way.target.name}
-            found[f"{model.name}: {way}"] = {"image": texts[0], **options}
+            options = {"model": model.name, "to": direction.target.name}
+            found[f"{model.name}: {direction}"] = {"image": texts[0], **options}
             if len(texts) <= limit:
-                several[f"{model.name}: several, {way}, without the way back"] = {
+                several[f"{model.name}: several, {direction}, without the way back"] = {
                     "images": texts,
                     **options,
                     "cycle": False,

@@ -1,4 +1,4 @@
-"""What the graphs have made of pictures, as JSON and as one picture."""
+"""Pictures translated there and back, as JSON and as one picture."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from app.codecs.decimals import rounded
 from app.codecs.images import grids
 from app.engine.model import Model
-from app.tasks.translate.directions import Way
-from app.web.response import images as painted
+from app.tasks.translate.directions import Direction
+from app.web.response import images as pictures
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Outcome:
     """What the graphs gave; H, W and C are those of each one's own domain.
 
     Attributes:
@@ -27,7 +27,7 @@ class Made:
     """
 
     model: Model
-    way: Way
+    direction: Direction
     inputs: NDArray[np.uint8]
     images: NDArray[np.float32]
     returned: NDArray[np.float32] | None
@@ -41,43 +41,43 @@ class Made:
         errors: list[float] = differences.reshape(len(differences), -1).mean(axis=1).tolist()
         return errors
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """What an answer without JSON tells of each picture, in their order."""
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Of a response other than JSON: what it reports of each picture, in their order."""
         errors = self.errors
-        return _listed("x-cycle-error", errors) + _listed("x-cycle-p-value", map(self.way.cycle.p_value, errors))
+        return _listed("x-cycle-error", errors) + _listed("x-cycle-p-value", map(self.direction.cycle.p_value, errors))
 
 
-def _listed(name: str, values: Iterable[float]) -> list[tuple[bytes, bytes]]:
+def _listed(name: str, values: Iterable[float]) -> tuple[tuple[bytes, bytes], ...]:
     text = ", ".join(f"{value:.4g}" for value in values)
-    return [(name.encode("ascii"), text.encode("ascii"))] if text else []
+    return ((name.encode("ascii"), text.encode("ascii")),) if text else ()
 
 
-def page(made: Made, layout: str, columns: int | None) -> NDArray[np.uint8]:
+def page(outcome: Outcome, layout: str, columns: int | None) -> NDArray[np.uint8]:
     """All pictures as one."""
-    images = painted.in_8_bits(made.images)
+    images = pictures.in_8_bits(outcome.images)
     if layout == "pairs":
-        return grids.pairs(made.inputs, images, columns)
+        return grids.pairs(outcome.inputs, images, columns)
     if layout == "cycle":
-        assert made.returned is not None
-        images = grids.beside(made.inputs, images, painted.in_8_bits(made.returned))
+        assert outcome.returned is not None
+        images = grids.beside(outcome.inputs, images, pictures.in_8_bits(outcome.returned))
     return grids.grid(images, columns or grids.near_square(*images.shape[:3]))
 
 
-def to_json(made: Made) -> bytes:
+def to_json(outcome: Outcome) -> bytes:
     """TranslateAnswer as bytes."""
-    model, way = made.model, made.way
-    images = painted.as_base64(painted.in_8_bits(made.images))
+    model, direction = outcome.model, outcome.direction
+    images = pictures.as_base64(pictures.in_8_bits(outcome.images))
     cycles: list[dict[str, object] | None] = [None] * len(images)
-    if made.returned is not None:
-        returned = painted.as_base64(painted.in_8_bits(made.returned))
+    if outcome.returned is not None:
+        returned = pictures.as_base64(pictures.in_8_bits(outcome.returned))
         cycles = [
             {
                 "error": rounded([error])[0],
-                "p_value": way.cycle.p_value(error),
-                "held_out_rows": len(way.cycle.errors),
+                "p_value": direction.cycle.p_value(error),
+                "held_out_rows": len(direction.cycle.errors),
                 "image": image,
             }
-            for error, image in zip(made.errors, returned, strict=True)
+            for error, image in zip(outcome.errors, returned, strict=True)
         ]
     results = [{"image": image, "cycle": cycle} for image, cycle in zip(images, cycles, strict=True)]
     answer: bytes = pydantic_core.to_json(
@@ -85,8 +85,8 @@ def to_json(made: Made) -> bytes:
             "model": model.name,
             "version": model.version,
             "device": model.device,
-            "from": way.source.name,
-            "to": way.target.name,
+            "from": direction.source.name,
+            "to": direction.target.name,
             "results": results,
         }
     )

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from app.web.request import rows
-from app.web.response import images as painted
+from app.web.openapi.operation import PICTURE_SCHEMA, PNG_SCHEMA
+from app.web.request.media_types import PNG
 
 LAYOUTS: Final = ("pictures", "pairs", "cycle")
 
-_Picture = Annotated[Any, Field(json_schema_extra=rows.PICTURE_SCHEMA)]
+_Picture = Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]
 _FIELDS: Final[dict[str, Any]] = {
     "image": (_Picture, None),
     "images": (Annotated[list[_Picture], Field(min_length=1)], []),
@@ -36,7 +36,7 @@ _FIELDS: Final[dict[str, Any]] = {
         Annotated[
             str | None,
             Field(
-                description=f"of {painted.PNG}: `pictures`, `pairs` with each input above its translation, or `cycle` "
+                description=f"of {PNG}: `pictures`, `pairs` with each input above its translation, or `cycle` "
                 "with each input, its translation and what came back, from left to right",
                 json_schema_extra={"enum": [*LAYOUTS, None]},
             ),
@@ -44,7 +44,7 @@ _FIELDS: Final[dict[str, Any]] = {
         None,
     ),
     "columns": (
-        Annotated[int | None, Field(description=f"of {painted.PNG}: pictures in a row; near square without")],
+        Annotated[int | None, Field(description=f"of {PNG}: pictures in a row; near square without")],
         None,
     ),
 }
@@ -70,13 +70,13 @@ class Cycle(BaseModel):
         float, Field(gt=0, le=1, description="share of held-out pictures with this error or more, the picture counted")
     ]
     held_out_rows: int
-    image: Annotated[str, Field(description="what came back, as PNG", json_schema_extra=painted.PNG_SCHEMA)]
+    image: Annotated[str, Field(description="what came back, as PNG", json_schema_extra=PNG_SCHEMA)]
 
 
 class Translated(BaseModel):
     """One picture in the other domain."""
 
-    image: Annotated[str, Field(description="as PNG", json_schema_extra=painted.PNG_SCHEMA)]
+    image: Annotated[str, Field(description="as PNG", json_schema_extra=PNG_SCHEMA)]
     cycle: Annotated[Cycle | None, Field(description="null where it was not asked for")]
 
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of a task beyond its route: made by the task, from what is loaded."""
+"""What the OpenAPI document says of a task beyond its route: made by the task, from the models that are loaded."""
 
 from __future__ import annotations
 
@@ -10,19 +10,32 @@ from pydantic import BaseModel
 
 from app.core.manifest import Task
 from app.engine.model import Model
-from app.web.context import Context
+from app.engine.registry import Registry
+from app.web.request.media_types import PNG
 
 Schema = dict[str, Any]
 
+# A picture in JSON is checked by the codec, which knows the model; the parser only lets it through.
+PICTURE_SCHEMA: Final = {
+    "title": "Picture",
+    "description": "An image file as base64 (a `data:` URL is taken too), or pixels 0 to 255 as nested lists: "
+    "height x width, or height x width x channels.",
+    "oneOf": [
+        {"type": "string", "contentEncoding": "base64"},
+        {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": {}}},
+    ],
+}
+
 FILE: Final[Schema] = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
+
+PNG_SCHEMA: Final[Schema] = {"contentEncoding": "base64", "contentMediaType": PNG}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Documented:
-    """One task's endpoint.
+class Operation:
+    """Beyond the route.
 
     Attributes:
-        path: of its POST.
         options: schemas of what may stand in the query, in the JSON body or in fields of a form.
         body: name of the JSON body's schema.
         inputs: schemas of the JSON body's other fields.
@@ -36,7 +49,6 @@ class Documented:
         answers: what the models say, by what they are.
     """
 
-    path: str
     options: Mapping[str, Schema]
     body: str
     inputs: Mapping[str, Schema]
@@ -50,14 +62,14 @@ class Documented:
     answers: Mapping[str, Any] = field(default_factory=dict)
 
 
-def models_for(context: Context, task: Task) -> list[Model]:
+def models_for(registry: Registry, task: Task) -> list[Model]:
     """The loaded models that can be asked for it."""
-    return [model for model in context.registry.catalog.models if task in model.manifest.tasks]
+    return [model for model in registry.catalog.models if task in model.manifest.tasks]
 
 
-def shown_for(context: Context, task: Task) -> list[Model]:
+def shown_for(registry: Registry, task: Task) -> list[Model]:
     """Those that are asked where no version is given, one of each name: the examples are made from them."""
-    return [model for model in context.registry.catalog.defaults if task in model.manifest.tasks]
+    return [model for model in registry.catalog.defaults if task in model.manifest.tasks]
 
 
 def model_options(models: Iterable[Model], request: type[BaseModel], **others: Schema) -> dict[str, Schema]:

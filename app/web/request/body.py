@@ -6,39 +6,17 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
-from app.core.errors import Stalled, TooLarge, Unprocessable, UnsupportedMedia, shown
-from app.web.context import TRACE, Limits, Trace
-
-WHOLE: Final = "lectern.whole"
-"""Key of a request's scope, there once the connection has all of its body."""
-
+from app.core.errors import Stalled, TooLarge, UnsupportedMedia, shown
+from app.web.request.limits import Limits
+from app.web.request.trace import WHOLE, Trace
 
 LARGE_BYTES: Final = 2 << 20
 
 
-def header(request: Request, name: bytes) -> str | None:
-    """One header's value; None where it is absent.
-
-    Raises:
-        Unprocessable: it is there more than once.
-    """
-    trace: Trace = request.scope.get(TRACE) or Trace.of(request.scope)
-    if trace.repeated:
-        found = [value for key, value in request.scope["headers"] if key == name]
-        if len(found) > 1:
-            raise Unprocessable(
-                f"header {name.decode()} is given {len(found)} times, it is taken once",
-                subject=f"header.{name.decode()}",
-                expected="one value",
-                got=f"{len(found)} values",
-            )
-    value = trace.heads.get(name)
-    return None if value is None else value.decode("latin-1")
-
-
-async def read_body(request: Request, limits: Limits, *, compressed: bool = False) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limits: Limits, *, compressed: bool = False) -> bytes:
     """The whole body, as it came; `compressed` says that the caller will unpack it.
 
     Raises:
@@ -47,7 +25,8 @@ async def read_body(request: Request, limits: Limits, *, compressed: bool = Fals
         Stalled: it did not arrive in time.
         ClientDisconnect: the client hung up.
     """
-    encoding = header(request, b"content-encoding")
+    trace = Trace.of(scope)
+    encoding = trace.header(b"content-encoding")
     if not compressed and encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedMedia(
             f"content-encoding {shown(encoding)} is not taken, send the body as it is",
@@ -55,17 +34,16 @@ async def read_body(request: Request, limits: Limits, *, compressed: bool = Fals
             expected="identity",
             got=shown(encoding),
         )
-    trace = Trace.of(request.scope)
     trace.unread = True
-    declared = header(request, b"content-length")
+    declared = trace.header(b"content-length")
     if declared is not None and declared.isdecimal() and int(declared[:20]) > limits.max_body_bytes:
         raise _too_large(limits.max_body_bytes, f"{declared[:20]} bytes")
     try:
-        if WHOLE in request.scope:  # no need to watch the clock
-            body = await _collect(request, limits.max_body_bytes)
+        if WHOLE in scope:  # no need to watch the clock
+            body = await _collect(receive, limits.max_body_bytes)
         else:
             async with asyncio.timeout(limits.body_timeout_s):
-                body = await _collect(request, limits.max_body_bytes)
+                body = await _collect(receive, limits.max_body_bytes)
     except TimeoutError:
         raise Stalled(
             f"the body did not arrive within {limits.body_timeout_s:g} s",
@@ -77,8 +55,7 @@ async def read_body(request: Request, limits: Limits, *, compressed: bool = Fals
     return body
 
 
-async def _collect(request: Request, limit: int) -> bytes:
-    receive = request.receive
+async def _collect(receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -105,13 +82,13 @@ def _too_large(limit: int, got: str) -> TooLarge:
     )
 
 
-def media_type(request: Request, taken: Sequence[str]) -> tuple[str, str]:
+def media_type(trace: Trace, taken: Sequence[str]) -> tuple[str, str]:
     """The declared content type, lower case and bare, and its parameters as they came. Empty where none is declared.
 
     Raises:
         UnsupportedMedia: it is none of `taken`.
     """
-    declared = header(request, b"content-type") or ""
+    declared = trace.header(b"content-type") or ""
     kind, _, parameters = declared.partition(";")
     kind = kind.strip().lower()
     if kind and kind not in taken:

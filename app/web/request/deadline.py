@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from starlette.requests import Request
-
 from app.core.errors import Unprocessable, shown
 from app.engine.queue import FIRST, LAST, NORMAL
-from app.web.context import Limits, Trace
-from app.web.request.body import header
+from app.web.request.limits import Limits
+from app.web.request.trace import Trace
 
 DEADLINE: Final = "X-Request-Deadline-Ms"
 PRIORITY: Final = "X-Request-Priority"
@@ -29,23 +27,22 @@ PARAMETER: Final[dict[str, Any]] = {
 _PRIORITIES: Final = {None: NORMAL, "1": FIRST, "2": NORMAL, "3": LAST}
 
 
-def deadline_and_priority(request: Request, limits: Limits) -> tuple[float, int]:
+def deadline_and_priority(trace: Trace, limits: Limits) -> tuple[float, int]:
     """The `time.monotonic()` after which the answer is of no use, at most the server's own limit away; the priority.
 
     Raises:
         Unprocessable: a header that says neither.
     """
-    trace = Trace.of(request.scope)
-    text = header(request, b"x-request-deadline-ms")
+    text = trace.header(b"x-request-deadline-ms")
     patience_s = limits.request_timeout_s
     if text is not None:
         if not text.isdecimal() or len(text) > 9:
             raise _wrong(DEADLINE, "a whole number of milliseconds", text)
         patience_s = min(patience_s, int(text) / 1e3)
-    asked = header(request, b"x-request-priority")
+    asked = trace.header(b"x-request-priority")
     if asked not in _PRIORITIES:
         raise _wrong(PRIORITY, "1 (first), 2 (normal) or 3 (last)", asked)
-    return trace.began + patience_s, _PRIORITIES[asked]
+    return trace.started + patience_s, _PRIORITIES[asked]
 
 
 def _wrong(name: str, expected: str, got: str | None) -> Unprocessable:

@@ -12,8 +12,9 @@ from app.codecs.images.files import decode_base64, from_nested
 from app.codecs.npy import decode_npy
 from app.core.errors import Unprocessable, UnsupportedMedia
 from app.core.manifest import Picture, TensorSpec, numpy_dtype
+from app.web.request.media_types import NPY
 from app.web.request.options import described
-from app.web.request.payload import NPY, Payload, RawPicture
+from app.web.request.payload import Payload, RawPicture
 
 SMALL_PIXELS: Final = 128 * 128  # of a picture that is decoded on the event loop
 

@@ -7,12 +7,16 @@ The parser holds the interpreter from its first byte to its last, and whoever wa
 from __future__ import annotations
 
 import gc
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from app.core.errors import TooLarge
+from app.core.manifest import Manifest
+from app.engine.model import Model
+from app.web.request.model_choice import MADE_PIXELS
 
 MAX_VALUES: Final = 1 << 20
 MAX_LISTS: Final = 1 << 19
@@ -73,3 +77,25 @@ def parsing(body: bytes) -> Iterator[None]:
 
 def _count(body: bytes, sign: bytes) -> int:
     return sum(body.count(sign, at, at + PIECE_BYTES) for at in range(0, len(body), PIECE_BYTES))
+
+
+def bounds_for(models: Iterable[Model], max_rows: int) -> tuple[int, int]:
+    """What a JSON body needs for as many rows as are taken, of the largest model: values of nested pictures or of rows
+    of a table, and fields of the latter, of which each may be an object of two."""
+    manifests = [model.manifest for model in models]
+    pixels = max((_pixels(m) for m in manifests), default=0)
+    columns = max((len(m.table.columns) for m in manifests if m.table), default=0)
+    return max_rows * max(pixels, 2 * columns) + 1000, max_rows * 3 * columns
+
+
+def _pixels(manifest: Manifest) -> int:
+    """Values of one of its pictures at most; a plane is of any size, of three colours."""
+    pictures = [manifest.picture, *(domain.picture for domain in manifest.domains)]
+    sizes = [math.prod(picture.shape) for picture in pictures if picture is not None]
+    return max([*sizes, 3 * MADE_PIXELS if manifest.plane is not None else 0])
+
+
+def most_pixels(models: Iterable[Model]) -> int:
+    """Of a picture of the largest model, each of its colours counted."""
+    manifests = (model.manifest for model in models)
+    return max((math.prod(m.picture.shape) for m in manifests if m.picture), default=0)

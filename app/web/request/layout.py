@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from app.core.errors import Unprocessable, shown
-from app.web.context import Limits
+from app.web.request.limits import Limits
+from app.web.request.media_types import PNG
 from app.web.request.model_choice import check_within
 from app.web.request.options import Option
-from app.web.response import images as painted
 
 
 def arranged(
@@ -31,14 +31,14 @@ def arranged(
         Unprocessable: an unknown layout, or one where there is none to choose.
     """
     layout, columns = options.get("layout"), options.get("columns")
-    if form != painted.PNG:
-        unless, because = f"accept: {painted.PNG}", f"the answer is {form}"
+    if form != PNG:
+        unless, because = f"accept: {PNG}", f"the answer is {form}"
     elif unless:
         unless = f"no {unless}"
     for name, value in (("layout", layout), ("columns", columns)):
         if value is not None and unless:
             raise Unprocessable(
-                f"{name} arranges the pictures of one {painted.PNG}, here {because}",
+                f"{name} arranges the pictures of one {PNG}, here {because}",
                 subject=name,
                 expected=f"no {name}, or {unless}",
                 got=shown(value),

@@ -9,13 +9,14 @@ from app.core.errors import NotFound, TooLarge, Unprocessable
 from app.core.manifest import Modality, Picture, Task
 from app.core.manifest.latent import Latent
 from app.engine.model import Model
-from app.web.context import Context, Limits
+from app.engine.registry import Registry
+from app.web.request.limits import Limits
 
 MADE_PIXELS: Final = 4 << 20
 """Of all pictures that one request may ask for: in colour, and as numbers, they are 48 MiB."""
 
 
-def choose_model(options: Mapping[str, Any], context: Context, task: Task, modality: Modality | None) -> Model:
+def choose_model(options: Mapping[str, Any], registry: Registry, task: Task, modality: Modality | None) -> Model:
     """The model that the options `model` and `version` name; the task's default where they name none.
 
     Raises:
@@ -24,11 +25,11 @@ def choose_model(options: Mapping[str, Any], context: Context, task: Task, modal
     """
     name, version = options.get("model"), options.get("version")
     if name is None:
-        model = context.default(task, modality)
+        model = registry.catalog.default(task, modality)
         if version is not None:
-            model = context.registry.catalog.get(model.name, version)
+            model = registry.catalog.get(model.name, version)
     else:
-        model = context.registry.catalog.get(name, version)
+        model = registry.catalog.get(name, version)
     tasks = model.manifest.tasks
     if task not in tasks:
         raise Unprocessable(
@@ -40,14 +41,14 @@ def choose_model(options: Mapping[str, Any], context: Context, task: Task, modal
     return model
 
 
-def default_models(context: Context, task: Task) -> dict[str, Model]:
+def default_models(registry: Registry, task: Task) -> dict[str, Model]:
     """The models that answer where a request names none, by what it asks: `classify`, and `classify.table` where
     another one answers what brings that. Without those that are set and not loaded."""
     found: dict[str, Model] = {}
-    there = {model.manifest.modality for model in context.registry.catalog.models if task in model.manifest.tasks}
+    there = {model.manifest.modality for model in registry.catalog.models if task in model.manifest.tasks}
     for modality in (None, *sorted(there)):
         try:
-            model = context.default(task, modality)
+            model = registry.catalog.default(task, modality)
         except NotFound:
             continue
         if modality is None or found.get(task) is not model:

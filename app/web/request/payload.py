@@ -16,19 +16,16 @@ from pydantic import BaseModel, ValidationError
 from app.codecs.multipart import parse_form
 from app.core.errors import TooLarge, Unprocessable, UnsupportedMedia
 from app.core.manifest import Modality
+from app.web.request.form import RequestForm
 from app.web.request.json_body import is_repeated, refusal
 from app.web.request.json_size import MAX_FIELDS, MAX_VALUES, check_json, parsing
-from app.web.request.options import Known, Option, from_texts, merged, twice, unknown
+from app.web.request.media_types import CSV, FORM, IMAGES, JSON, NPY
+from app.web.request.options import Option, from_texts, merged, twice, unknown
 
-JSON: Final = "application/json"
-NPY: Final = "application/x-npy"
-CSV: Final = "text/csv"
-FORM: Final = "multipart/form-data"
-IMAGES: Final = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
 FILE_FIELDS: Final = ("image", "images")
 INSTANCES: Final = "instances"
 
-SMALL_BYTES: Final = 32 << 10
+SMALL_BODY: Final = 32 << 10
 SMALL_ITEMS: Final = 8
 SMALL_ROWS_BYTES: Final = 1 << 20  # rows need no decoding, only a copy
 """What is decoded where it arrived, on the event loop; anything larger goes to a thread."""
@@ -68,10 +65,10 @@ class Payload:
         """Whether decoding takes less than a thread's hand-over would."""
         if self.items:
             size = self.json_bytes or sum(len(item) for _, item in self.items if isinstance(item, bytes))
-            return len(self.items) <= SMALL_ITEMS and size <= SMALL_BYTES
+            return len(self.items) <= SMALL_ITEMS and size <= SMALL_BODY
         if self.rows is not None:
             return len(self.rows) <= SMALL_ROWS_BYTES
-        return (self.json_bytes if self.csv is None else len(self.csv)) <= SMALL_BYTES
+        return (self.json_bytes if self.csv is None else len(self.csv)) <= SMALL_BODY
 
 
 def parse(
@@ -80,8 +77,7 @@ def parse(
     body: bytes,
     *,
     query: dict[str, Option],
-    known: Known,
-    schema: type[BaseModel],
+    form: RequestForm,
     max_rows: int,
     max_values: int = MAX_VALUES,
     max_fields: int = 0,
@@ -89,11 +85,10 @@ def parse(
     """Take a body apart.
 
     Args:
-        kind: its media type, one of `taken(schema)`, or empty.
+        kind: its media type, one of `form.takes`, or empty.
         parameters: of its media type.
         query: the options that stood in the query.
-        known: the options that exist.
-        schema: of a JSON body: `image`, `images`, perhaps `instances`, and the options.
+        form: its schema has `image`, `images`, perhaps `instances`, and the options.
         max_rows: pictures, or rows of a table, in one request.
         max_values: in a JSON body.
         max_fields: of rows of a table in a JSON body.
@@ -103,12 +98,13 @@ def parse(
         UnsupportedMedia: a body of no declared type.
         TooLarge: more than max_rows pictures or rows, or max_values values.
     """
+    schema = form.schema
     if not body:
         what = "a picture, or several" + (", or rows of a table" if INSTANCES in schema.model_fields else "")
-        expected = f"{what}: {', '.join(taken(schema))}"
+        expected = f"{what}: {', '.join(form.takes)}"
         raise Unprocessable("there is no body", subject="body", expected=expected, got="no body")
     if not kind:
-        expected = ", ".join(taken(schema))
+        expected = ", ".join(form.takes)
         raise UnsupportedMedia(
             f"the request has no content type, send one of {expected}",
             subject="header.content-type",
@@ -124,9 +120,7 @@ def parse(
     if kind == JSON:
         hint = "; send pictures as base64" + (f", rows as {CSV}" if INSTANCES in schema.model_fields else "")
         check_json(body, values=max_values, fields=MAX_FIELDS + max_rows + max_fields, hint=hint)
-    payload = (
-        _from_json(body, known, schema, query) if kind == JSON else _from_form(body, parameters, known, query, max_rows)
-    )
+    payload = _from_json(body, form, query) if kind == JSON else _from_form(body, parameters, form, query, max_rows)
     if payload.instances is not None:
         _check_count(len(payload.instances), max_rows, f"body.{INSTANCES}", "rows")
     else:
@@ -144,7 +138,8 @@ def _check_count(got: int, most: int, subject: str, unit: str) -> None:
         )
 
 
-def _from_form(body: bytes, parameters: str, known: Known, query: dict[str, Option], max_rows: int) -> Payload:
+def _from_form(body: bytes, parameters: str, form: RequestForm, query: dict[str, Option], max_rows: int) -> Payload:
+    known = form.options
     parts = parse_form(body, parameters, max_parts=max_rows + 64)
     items: list[tuple[str, RawPicture]] = []
     texts: list[tuple[str, str]] = []
@@ -163,7 +158,8 @@ def _from_form(body: bytes, parameters: str, known: Known, query: dict[str, Opti
     return Payload(options, items)
 
 
-def _from_json(body: bytes, known: Known, schema: type[BaseModel], query: dict[str, Option]) -> Payload:
+def _from_json(body: bytes, form: RequestForm, query: dict[str, Option]) -> Payload:
+    schema = form.schema
     try:
         with parsing(body):
             read = schema.model_validate_json(body)
@@ -177,7 +173,11 @@ def _from_json(body: bytes, known: Known, schema: type[BaseModel], query: dict[s
         for name in given:
             if is_repeated(body, name):
                 raise twice(name, f"body.{name}")
-    options = merged(query, {name: values[name] for name in known if values[name] is not None}, where="body")
+    options = merged(
+        query,
+        {name: values[name] for name in (*form.options, *form.json_options) if values[name] is not None},
+        where="body",
+    )
     content = [name for name in (*FILE_FIELDS, INSTANCES) if name in given]
     if len(content) != 1:
         there = [name for name in (*FILE_FIELDS, INSTANCES) if name in schema.model_fields]

@@ -5,7 +5,6 @@ What came in 8 bits stays uint8; rows of floats (`.npy`), pixels from 0 to 1, ma
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import Any, Final, Literal
 
@@ -17,9 +16,6 @@ from app.codecs.images.nested import from_nested
 from app.codecs.npy import decode_npy, npy_form
 from app.core.errors import TooLarge, Unprocessable, shown
 from app.core.manifest import PhotoPicture
-from app.web.context import Context
-from app.web.disconnect import until
-from app.web.request.images import SMALL_PIXELS
 from app.web.request.options import described
 from app.web.request.payload import Payload, RawPicture
 
@@ -58,35 +54,6 @@ def pictures(
         if there > max_pixels:  # here and not at the end: few bytes may be many pixels
             raise _too_many("images", f"have {there} pixels or more together", there, max_pixels)
     return found
-
-
-async def read(
-    payload: Payload,
-    context: Context,
-    *,
-    size: Size | None,
-    channels: Channels,
-    max_pixels: int,
-    deadline: float,
-    span: float = 0.0,
-) -> list[Pixels]:
-    """`pictures`, on the event loop where that is quick, else in a thread.
-
-    Raises:
-        as `pictures`; TooLate: it was not done by the deadline, a `time.monotonic()`.
-    """
-
-    def work(most: int) -> list[Pixels]:
-        limits = {"max_rows": context.limits.max_rows, "max_pixels": most}
-        return pictures(payload, size=size, channels=channels, span=span, **limits)
-
-    if payload.small:
-        try:
-            return work(min(SMALL_PIXELS, max_pixels))
-        except TooLarge:  # few bytes, many pixels
-            pass
-    async with until(deadline, "pictures were being read"):
-        return await asyncio.get_running_loop().run_in_executor(context.pool, work, max_pixels)
 
 
 def picture(

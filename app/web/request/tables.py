@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 from pydantic import BaseModel, Field
 
 from app.codecs.npy import decode_npy
 from app.codecs.tables.rows import Rows, TableReader
-from app.core.manifest.table import NumberColumn, Table, TableColumn
+from app.core.manifest.table import Table
 from app.engine.model import Model
-from app.web.openapi.golden import golden_rows
-from app.web.openapi.operation import FILE, Schema
 from app.web.request.payload import INSTANCES, Payload
 
 SHOWN_ROWS: Final = 3
@@ -75,78 +73,3 @@ def decode(payload: Payload, reader: TableReader, *, max_rows: int) -> Rows:
     dtype = np.dtype(np.float32)
     values = decode_npy(payload.rows, dtype=dtype, row_shape=width, max_rows=max_rows, subject="body", nan=True)
     return reader.rows(values, subject="body")
-
-
-# What the OpenAPI document says.
-
-CSV_SCHEMA: Final[Schema] = FILE | {
-    "contentMediaType": "text/csv",
-    "description": "rows of a table: a header with the features' names in any order, with units if you like "
-    "(`hours [h]`), between commas, semicolons or tabs",
-}
-
-
-def instances_schema(models: list[Model], *, max_rows: int) -> Schema:
-    """Rows of a table in JSON: objects as each of the models takes them, or lists."""
-    tables = {m.name: m.manifest.table for m in models if m.manifest.table is not None}
-    rows: list[Schema] = [_record_schema(name, table) for name, table in tables.items()] or [{"type": "object"}]
-    rows.append({"title": "by place", "type": "array", "items": {}, "description": "values in the columns' order"})
-    described = "rows of a table, each an object by feature or a list in the columns' order"
-    return {"type": "array", "minItems": 1, "maxItems": max_rows, "description": described, "items": {"anyOf": rows}}
-
-
-def _record_schema(name: str, table: Table) -> Schema:
-    schema: Schema = {"title": f"a row for {name}", "type": "object"}
-    if len(table.columns) > SHOWN_COLUMNS:
-        return schema | {"description": f"{len(table.columns)} features, see the model's card"}
-    required = [column.name for column in table.columns if not column.missing]
-    return schema | {
-        "additionalProperties": False,
-        "properties": {column.name: _cell_schema(column) for column in table.columns},
-        **({"required": required} if required else {}),
-    }
-
-
-def _cell_schema(column: TableColumn) -> Schema:
-    null: list[Schema] = [{"type": "null"}] if column.missing else []
-    if not isinstance(column, NumberColumn):
-        schema: Schema = {"anyOf": [{"type": "string", "enum": list(column.categories)}, *null]}
-        return schema | ({"description": column.about} if column.about else {})
-    unit = f" in {column.unit}" if column.unit else ""
-    about = f"{column.about}; " if column.about else ""
-    measure = {
-        "type": "object",
-        "required": ["value"],
-        "additionalProperties": False,
-        "properties": {"value": {"type": "number"}, "unit": {"type": "string", "enum": [column.unit]}},
-    }
-    return {
-        "description": f"{about}a number{unit}, or with its unit; training saw {column.low:g} to {column.high:g}",
-        "anyOf": [{"type": "number"}, {"type": "string"}, measure, *null],
-    }
-
-
-def example_records(model: Model) -> list[dict[str, Any]]:
-    """A few golden rows by name; where there are none, the middle of what training saw."""
-    table, golden = model.manifest.table, model.manifest.golden
-    if table is None:
-        return []
-    rows = None
-    if golden is not None:
-        rows = golden_rows(model).get(model.manifest.graphs[golden.graph].inputs[0].name)
-    if rows is None or rows.shape[1:] != (len(table.columns),):
-        middle = [(c.low + c.high) / 2 if isinstance(c, NumberColumn) else 0.0 for c in table.columns]
-        rows = np.array([middle], np.float32)
-    return [
-        {column.name: _as_sent(column, value) for column, value in zip(table.columns, row, strict=True)}
-        for row in rows[:SHOWN_ROWS]
-    ]
-
-
-def _as_sent(column: TableColumn, value: np.float32) -> float | str | None:
-    if np.isnan(value):
-        return None
-    if isinstance(column, NumberColumn):
-        number = float(str(value))  # as few digits as say all of it
-        return int(number) if number.is_integer() and abs(number) < 1e15 else number
-    return column.categories[int(value)]

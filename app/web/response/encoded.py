@@ -7,8 +7,7 @@ from typing import Final, Protocol
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 
-from app.web.context import TRACE, Trace
-from app.web.disconnect import LINE
+from app.web.request.trace import CONNECTION, TRACE, Trace
 
 HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -21,7 +20,7 @@ HEADERS: Final = (
 _HEADERS: Final = b"".join(b"%b: %b\r\n" % header for header in HEADERS)
 
 
-class Line(Protocol):
+class Connection(Protocol):
     """A connection that takes a whole answer at once."""
 
     def reply(self, scope: Scope, status: int, headers: bytes, body: bytes) -> bool: ...
@@ -50,13 +49,15 @@ def reply(scope: Scope, response: Response) -> bool:
     Returns:
         False where that cannot be: another server's connection, pipelined requests, a slow reader, a body not read yet.
     """
-    line: Line | None = scope.get(LINE)
+    connection: Connection | None = scope.get(CONNECTION)
     trace: Trace | None = scope.get(TRACE)
-    if line is None or trace is None or trace.unread or isinstance(response, StreamingResponse):
+    if connection is None or trace is None or trace.unread or isinstance(response, StreamingResponse):
         return False
     headers = b"".join([b"%b: %b\r\n" % header for header in response.raw_headers])
     request_id = b"x-request-id: %b\r\n" % trace.request_id.encode("ascii")
-    if not line.reply(scope, response.status_code, b"".join((headers, _HEADERS, request_id)), bytes(response.body)):
+    if not connection.reply(
+        scope, response.status_code, b"".join((headers, _HEADERS, request_id)), bytes(response.body)
+    ):
         return False
     trace.status = response.status_code
     return True

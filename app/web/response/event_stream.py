@@ -28,12 +28,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.core.errors import LecternError
 from app.core.manifest import Tensors
-from app.web.context import Trace
+from app.web.request.media_types import EVENT_STREAM
+from app.web.request.trace import Trace
 from app.web.response.problem import told
 
 log = logging.getLogger(__name__)
 
-MEDIA_TYPE: Final = "text/event-stream"
 HEARTBEAT_S: Final = 5.0
 
 OnStep = Callable[[int, Tensors], None]
@@ -53,7 +53,7 @@ class EventStream(StreamingResponse):
         held: entered when the response is sent and left at its end: what must not go away meanwhile.
     """
 
-    media_type = MEDIA_TYPE
+    media_type = EVENT_STREAM
 
     def __init__(
         self,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +13,9 @@ from app.core.errors import InferenceFailed
 from app.core.manifest import Picture, Tensors
 from app.core.sampling.latents import Latents
 from app.engine.model import Model
-from app.web.context import Context
 
-PNG: Final = "image/png"
-SMALL_VALUES, SMALL_BARE_VALUES = 4096, 1 << 18
-"""What is written on the event loop, as pictures and as bare numbers; anything larger goes to a thread."""
-
-PNG_SCHEMA: Final = {"contentEncoding": "base64", "contentMediaType": PNG}
+SMALL_PICTURES, SMALL_NUMBERS = 4096, 1 << 18
+"""Values that are written on the event loop, as pictures and as numbers."""
 
 
 def pixels(model: Model, rows: NDArray[np.uint8], picture: Picture | None = None) -> NDArray[np.uint8]:
@@ -88,8 +82,6 @@ def size(decoded: Tensors) -> int:
     return sum(values.size for values in decoded.values())
 
 
-async def written(write: Callable[[], bytes], values: int, context: Context, *, bare: bool = False) -> bytes:
-    """The answer's bytes, which `write` makes of that many values; `bare` where it makes no pictures of them."""
-    if values <= (SMALL_BARE_VALUES if bare else SMALL_VALUES):
-        return write()
-    return await asyncio.get_running_loop().run_in_executor(context.pool, write)
+def is_quick(values: int, *, numbers: bool = False) -> bool:
+    """Whether so many values are written on the event loop, as pictures or as `numbers`; more go to a thread."""
+    return values <= (SMALL_NUMBERS if numbers else SMALL_PICTURES)

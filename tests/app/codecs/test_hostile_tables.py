@@ -12,8 +12,9 @@ import pytest
 from app.codecs.tables.rows import TableReader
 from app.core.errors import ClientError, Unprocessable, shown
 from app.core.manifest.table import CategoryColumn, NumberColumn, Table
-from app.tasks.classify.endpoint import KIND, ClassifyRequest
-from app.web.request.payload import JSON, Payload, parse
+from app.tasks.classify.endpoint import ENDPOINT
+from app.web.request.media_types import JSON
+from app.web.request.payload import Payload, parse
 
 READER = TableReader(
     Table(
@@ -73,8 +74,8 @@ def test_what_is_shown_of_a_text_ends_with_dots_only_where_it_goes_on() -> None:
 
 
 def parsed(body: str) -> Payload:
-    known, schema = KIND.options, ClassifyRequest
-    return parse(JSON, "", body.encode(), query={}, known=known, schema=schema, max_rows=8)
+    assert ENDPOINT.request is not None
+    return parse(JSON, "", body.encode(), query={}, form=ENDPOINT.request, max_rows=8)
 
 
 @pytest.mark.parametrize("cell", [1, "1", {"value": "1:", "unit": "h"}, "\t" * 50, ":::"])

@@ -226,11 +226,11 @@ def test_for_a_client_that_hung_up_nothing_more_is_run(denoisers: LiveServer, ga
 def test_a_deadline_that_shows_to_be_out_of_reach_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(photos, "monotonic", lambda: now)
-    photos._check_pace(began=90.0, done=20, of=100, deadline=141.0)  # 40 s more
-    photos._check_pace(began=90.0, done=9, of=100, deadline=101.0)  # too early to say
-    photos._check_pace(began=90.0, done=100, of=100, deadline=99.0)
+    photos._check_rate(began=90.0, done=20, of=100, deadline=141.0)  # 40 s more
+    photos._check_rate(began=90.0, done=9, of=100, deadline=101.0)  # too early to say
+    photos._check_rate(began=90.0, done=100, of=100, deadline=99.0)
     with pytest.raises(TooLate, match=r"20 of 100 tiles are done, the others would take about 40\.0 s"):
-        photos._check_pace(began=90.0, done=20, of=100, deadline=139.0)
+        photos._check_rate(began=90.0, done=20, of=100, deadline=139.0)
 
 
 def test_between_its_tiles_a_photos_deadline_counts(denoisers: LiveServer, gate: Gate) -> None:

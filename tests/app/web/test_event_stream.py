@@ -15,7 +15,7 @@ from starlette.types import Message
 
 from app.core.errors import Busy, InferenceFailed
 from app.core.manifest import Tensors
-from app.web.context import TRACE, Trace
+from app.web.request.trace import TRACE, Trace
 from app.web.response.event_stream import EventStream, OnStep
 from tests.in_loop import in_loop
 

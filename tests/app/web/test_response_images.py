@@ -16,10 +16,10 @@ from app.core.errors import InferenceFailed, TooLarge
 from app.core.manifest import PhotoPicture
 from app.engine.model import Model
 from app.engine.runner import Answer
-from app.web.context import Context, Limits
+from app.web.call import Call
+from app.web.request.limits import Limits
 from app.web.request.model_choice import MADE_PIXELS, check_made
 from app.web.response import images as painted
-from app.web.timing import Took
 
 
 def model(layout: str = "hwc") -> Model:
@@ -28,6 +28,13 @@ def model(layout: str = "hwc") -> Model:
     return cast(
         "Model", SimpleNamespace(name="m", version="2", device="cpu", manifest=SimpleNamespace(picture=picture))
     )
+
+
+def call(pool: ThreadPoolExecutor | None = None) -> Call:
+    """As much of a call as these need."""
+    stages = SimpleNamespace(observe=lambda *_, **__: None)
+    context = SimpleNamespace(pool=pool, limits=limits(), stages=stages)
+    return Call(cast("Any", context), {"headers": []}, cast("Any", None))
 
 
 def test_pictures_are_cut_to_0_to_1_with_their_channels_last() -> None:
@@ -55,12 +62,12 @@ def test_levels_are_the_nearest_ones() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("more", [0, 1])
-@pytest.mark.parametrize(("most", "bare"), [(painted.SMALL_VALUES, False), (painted.SMALL_BARE_VALUES, True)])
-async def test_large_answers_are_written_beside_the_event_loop(most: int, bare: bool, more: int) -> None:
+@pytest.mark.parametrize(("most", "numbers"), [(painted.SMALL_PICTURES, False), (painted.SMALL_NUMBERS, True)])
+async def test_large_responses_are_written_beside_the_event_loop(most: int, numbers: bool, more: int) -> None:
     with ThreadPoolExecutor(1) as pool:
-        context = cast("Context", SimpleNamespace(pool=pool))
-        name = await painted.written(lambda: threading.current_thread().name.encode(), most + more, context, bare=bare)
-    assert (name.decode() == threading.current_thread().name) is not bool(more)
+        inline = painted.is_quick(most + more, numbers=numbers)
+        name = await call(pool).offload(lambda: threading.current_thread().name, inline=inline)
+    assert (name == threading.current_thread().name) is not bool(more)
 
 
 def limits(**changes: Any) -> Limits:
@@ -80,22 +87,24 @@ def test_pictures_are_bounded_by_number_and_by_size() -> None:
         check_made(MADE_PIXELS // 8 + 1, model(), limits(max_rows=10**6, max_pixels=10**9), subject="n")
 
 
-def test_what_runs_took_is_added_up() -> None:
-    took = Took(decode_s=0.001)
+@pytest.mark.anyio
+async def test_the_seconds_of_several_runs_are_added_up() -> None:
+    one = call()
+    one.model, one.media_type, one.decode_s = model(), "image/png", 0.001
     first = Answer({"a": np.zeros(1)}, queue_s=0.002, run_s=0.003, batch_rows=4, queued_at=7.0, ended_at=7.005)
-    assert took.add(first).keys() == {"a"}
-    took.add(Answer({}, queue_s=0.004, run_s=0.005, batch_rows=2, queued_at=7.01, ended_at=7.019))
-    told = dict(took.headers("image/png", model()))
-    assert told[b"server-timing"] == b'decode;dur=1.000, queue;dur=6.000, run;dur=8.000, rows;desc="batch of 4"'
-    assert (told[b"content-type"], told[b"x-model"], told[b"x-device"]) == (b"image/png", b"m/2", b"cpu")
+    assert one._count(first).keys() == {"a"}
+    one._count(Answer({}, queue_s=0.004, run_s=0.005, batch_rows=2, queued_at=7.01, ended_at=7.019))
+    headers = dict((await one.respond(lambda: b"", "graph", inline=True)).raw_headers)
+    assert headers[b"server-timing"] == b'decode;dur=1.000, queue;dur=6.000, run;dur=8.000, rows;desc="batch of 4"'
+    assert (headers[b"content-type"], headers[b"x-model"], headers[b"x-device"]) == (b"image/png", b"m/2", b"cpu")
 
 
 def seconds(*spans: tuple[float, float, float]) -> tuple[float, float]:
     """Queue and run, of runs as (queued, started, ended) in the order in which they came back."""
-    took = Took()
+    one = call()
     for queued, started, ended in spans:
-        took.add(Answer({}, started - queued, ended - started, 1, queued_at=queued, ended_at=ended))
-    return took.queue_s, took.run_s
+        one._count(Answer({}, started - queued, ended - started, 1, queued_at=queued, ended_at=ended))
+    return one.queue_s, one.run_s
 
 
 def test_of_runs_that_overlap_each_moment_is_counted_once() -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import NotAcceptable, Unprocessable
-from app.web.context import request_id_from
 from app.web.request.accept import choose
 from app.web.request.options import described, from_query, in_words, merged
+from app.web.request.trace import begin_trace
 
 OFFERS = ("application/json", "application/x-npy")
 KNOWN: dict[str, type[str | int]] = {"model": str, "top_k": int}
@@ -60,7 +60,7 @@ def test_options_of_two_places_are_joined_and_never_overwritten() -> None:
 
 @given(st.binary(max_size=200))
 def test_a_request_id_is_always_safe_to_repeat(came: bytes) -> None:
-    made = request_id_from(came)
+    made = begin_trace({"headers": [(b"x-request-id", came)]}).request_id
     assert made
     assert set(made) <= set(string.ascii_letters + string.digits + "._:/+=@-")
     assert made == came.decode("latin-1") or len(made) == 24

@@ -17,14 +17,16 @@ from app.core.sampling.samplers import Sampler, evaluations, inpaint, on_graph
 from app.core.sampling.schedules import levels, resampling_steps
 from app.core.text import did_you_mean
 from app.engine.model import Model
-from app.tasks.generate.plans import labels
-from app.tasks.generate.plans.init_image import Start, read
-from app.tasks.generate.plans.labels import Labels
-from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
+from app.engine.queue import OnStep
+from app.tasks.generate import labels
+from app.tasks.generate.init_image import Start, read
+from app.tasks.generate.labels import Labels
+from app.tasks.generate.plan import Generated, Images, Plan, seed_of
 from app.tasks.generate.schema import DEFAULT_VISITS, MOST_VISITS
-from app.web.context import Limits
+from app.web.call import Call
+from app.web.request.limits import Limits
 from app.web.request.model_choice import check_within
-from app.web.response import images as painted
+from app.web.response import images as pictures
 
 DENOISER: Final = "denoiser"
 ANCESTRAL: Final = "ancestral"
@@ -62,29 +64,29 @@ class Steps:
     graphs: tuple[str, ...] = (DENOISER,)
 
     @property
-    def told(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"seed": self.seed, "sampler": self.spec.name, "steps": self.steps}
-        told |= {"evaluations": self.evaluations, "guidance": self.guidance}
+    def details(self) -> dict[str, Any]:
+        details: dict[str, Any] = {"seed": self.seed, "sampler": self.spec.name, "steps": self.steps}
+        details |= {"evaluations": self.evaluations, "guidance": self.guidance}
         image, mask = self.given
-        told |= {} if image is None else {"strength": self.strength}
-        return told if mask is None else told | {"visits": self.visits}
+        details |= {} if image is None else {"strength": self.strength}
+        return details if mask is None else details | {"visits": self.visits}
 
     @property
     def evaluations(self) -> int:
         steps = self.visits * (self.steps - 1) + 1
         return evaluations(self.spec.name, steps) if self.strength else 0
 
-    async def make(self, runs: Runs) -> Made:
+    async def make(self, call: Call, on_step: OnStep | None = None) -> Generated:
         image, mask = self.given
         if image is not None:
-            picture, most = _picture_of(self.model), runs.context.limits.max_pixels
-            self.start = await runs.aside(lambda: read(image, mask, picture, most))
+            picture, most = _picture_of(self.model), call.limits.max_pixels
+            self.start = await call.prepare(lambda: read(image, mask, picture, most))
         numbers = self.n * math.prod(_picture_of(self.model).shape)
-        sampler = self._sampler() if numbers <= MOST_AT_ONCE else await runs.aside(self._sampler)
-        made = await runs.sample(DENOISER, sampler)
-        images = painted.images(self.model, made)
+        sampler = self._sampler() if numbers <= MOST_AT_ONCE else await call.prepare(self._sampler)
+        made = await call.sample(DENOISER, sampler, on_step)
+        images = pictures.images(self.model, made)
         named = labels.names(self.labels, self.model)
-        return Made(images, [{"label": name} for name in named] or [{} for _ in images])
+        return Generated(images, [{"label": name} for name in named] or [{} for _ in images])
 
     def preview(self, outputs: Tensors) -> Images:
         seen = outputs["denoised"]
@@ -92,7 +94,7 @@ class Steps:
             seen = samplers.combine_guidance(seen, self.guidance or 0.0)
         if self.start is not None and self.start.known is not None:
             seen = self.start.known * self.start.image + (1 - self.start.known) * seen
-        return painted.images(self.model, {"image": seen})
+        return pictures.images(self.model, {"image": seen})
 
     @property
     def _both(self) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.core.errors import Unprocessable
 from app.core.manifest import Picture
-from app.web.request import pixels as raw
+from app.web.request import pixels
 from app.web.request.images import decode_one
 
 WHITE = 128  # grey levels from which a mask says: draw it anew
@@ -37,13 +37,13 @@ def read(image: object, mask: object, picture: Picture, max_pixels: int) -> Star
     """
     size, channels = (picture.height, picture.width), picture.channels
     if mask is None:
-        pixels = raw.picture(image, size=None, channels=channels, subject="init_image", max_pixels=max_pixels)
-        if pixels.shape[:2] != size:
+        image_pixels = pixels.picture(image, size=None, channels=channels, subject="init_image", max_pixels=max_pixels)
+        if image_pixels.shape[:2] != size:
             row = decode_one(image, picture, "init_image", max_pixels)
-            return Start(raw.floats(row), None)
-        return Start(raw.floats(_laid_out(pixels, picture)), None)
-    pixels = raw.picture(image, size=size, channels=channels, subject="init_image", max_pixels=max_pixels)
-    drawn = raw.picture(mask, size=size, channels=1, subject="mask", max_pixels=max_pixels) >= WHITE
+            return Start(pixels.floats(row), None)
+        return Start(pixels.floats(_laid_out(image_pixels, picture)), None)
+    image_pixels = pixels.picture(image, size=size, channels=channels, subject="init_image", max_pixels=max_pixels)
+    drawn = pixels.picture(mask, size=size, channels=1, subject="mask", max_pixels=max_pixels) >= WHITE
     if not drawn.any():
         raise Unprocessable(
             f"mask is black everywhere, nothing would be drawn: white ({WHITE} or more) says where",
@@ -51,7 +51,7 @@ def read(image: object, mask: object, picture: Picture, max_pixels: int) -> Star
             expected=f"a pixel of {WHITE} or more",
             got=f"{int(np.max(drawn))} of them",
         )
-    return Start(raw.floats(_laid_out(pixels, picture)), _laid_out((~drawn).astype(np.float32), picture))
+    return Start(pixels.floats(_laid_out(image_pixels, picture)), _laid_out((~drawn).astype(np.float32), picture))
 
 
 def _laid_out(pixels: NDArray[Any], picture: Picture) -> NDArray[Any]:

@@ -14,12 +14,14 @@ from app.core.manifest import Tensors
 from app.core.sampling import factory as samplers
 from app.core.sampling.schedules import levels
 from app.engine.model import Model
-from app.tasks.generate.plans.init_image import read
-from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
+from app.engine.queue import OnStep
+from app.tasks.generate.init_image import read
+from app.tasks.generate.plan import Generated, Images, Plan, seed_of
 from app.tasks.generate.schema import MOST_LEVELS
-from app.web.context import Limits
+from app.web.call import Call
+from app.web.request.limits import Limits
 from app.web.request.model_choice import check_made, check_within
-from app.web.response import images as painted
+from app.web.response import images as pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +46,24 @@ class Chain:
         return self.n
 
     @property
-    def told(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
         return {"seed": self.seed, "steps": self.n - 1, "evaluations": 0}
 
-    async def make(self, runs: Runs) -> Made:
+    async def make(self, call: Call, on_step: OnStep | None = None) -> Generated:
         picture = self.model.manifest.picture
         assert picture is not None
-        most = runs.context.limits.max_pixels
+        most = call.limits.max_pixels
 
         def work() -> Images:
             x = read(self.image, None, picture, most).image
             chain = samplers.forward(x[None], self.sigmas, samplers.noises(1, picture.shape, self.seed))
             drawn = [shown(x, sigma) for x, sigma in zip(chain, self.sigmas, strict=True)]
-            return painted.images(self.model, {"image": np.concatenate(drawn)})
+            return pictures.images(self.model, {"image": np.concatenate(drawn)})
 
-        return Made(await runs.aside(work), [{"sigma": float(f"{sigma:.6g}")} for sigma in self.sigmas])
+        return Generated(await call.prepare(work), [{"sigma": float(f"{sigma:.6g}")} for sigma in self.sigmas])
 
     def preview(self, outputs: Tensors) -> Images:
-        return painted.images(self.model, outputs)
+        return pictures.images(self.model, outputs)
 
 
 def plan(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:

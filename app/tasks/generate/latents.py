@@ -16,16 +16,17 @@ from app.core.manifest.latent import Latent
 from app.core.sampling import latents
 from app.core.sampling.latents import Latents
 from app.engine.model import Model
-from app.tasks.generate.plans import labels
-from app.tasks.generate.plans.labels import Labels
-from app.tasks.generate.plans.plan import Images, Made, Plan, Runs, seed_of
+from app.engine.queue import OnStep
+from app.tasks.generate import labels
+from app.tasks.generate.labels import Labels
+from app.tasks.generate.plan import Generated, Images, Plan, seed_of
 from app.tasks.generate.schema import DEFAULT_FRAMES, MOST_FRAMES, Code, Grid
-from app.web.context import Limits
-from app.web.request import rows
+from app.web.call import Call
 from app.web.request.json_body import read_value
+from app.web.request.limits import Limits
 from app.web.request.model_choice import check_dimension, check_made, check_within, latent_of
 from app.web.request.payload import Payload
-from app.web.response import images as painted
+from app.web.response import images as pictures
 
 CODE: Final = TypeAdapter(Code)
 ENCODER, DECODER, GENERATOR = "encoder", "decoder", "generator"
@@ -50,7 +51,7 @@ class Codes:
     codes: Latents = field(default_factory=_none)
     ends: tuple[tuple[str, str], ...] = ()
     labels: Labels | None = None
-    told: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
     columns: int | None = None
     evaluations: int = 1
 
@@ -59,24 +60,24 @@ class Codes:
         last = GENERATOR if GENERATOR in self.model.manifest.graphs else DECODER
         return (ENCODER, last) if self.ends else (last,)
 
-    async def make(self, runs: Runs) -> Made:
-        codes = await self._on_the_way(runs) if self.ends else self.codes
+    async def make(self, call: Call, on_step: OnStep | None = None) -> Generated:
+        codes = await self._on_the_way(call) if self.ends else self.codes
         given: Tensors = {"latent": codes} if self.labels is None else {"latent": codes, "label": self.labels}
-        images = painted.images(self.model, await runs.run(self.graphs[-1], given))
+        images = pictures.images(self.model, await call.run(self.graphs[-1], given))
         each: list[dict[str, Any]] = [{"latent": decimals(code)} for code in codes]
         for result, name in zip(each, labels.names(self.labels, self.model), strict=False):
             result["label"] = name
-        return Made(images, each)
+        return Generated(images, each)
 
     def preview(self, outputs: Tensors) -> Images:
-        return painted.images(self.model, outputs)
+        return pictures.images(self.model, outputs)
 
-    async def _on_the_way(self, runs: Runs) -> Latents:
+    async def _on_the_way(self, call: Call) -> Latents:
         """From the code of the first picture to that of the second: (n, Z)."""
         payload = Payload({}, [*self.ends], json_bytes=sum(len(end) for _, end in self.ends))
-        inputs = await rows.decode(payload, self.model, ENCODER, runs.context)
-        coded = await runs.run(ENCODER, {self.model.manifest.graphs[ENCODER].inputs[0].name: inputs})
-        return _way(painted.codes(self.model, coded), self.n, latent_of(self.model))
+        inputs = await call.decode_rows(payload, ENCODER)
+        coded = await call.run(ENCODER, {self.model.manifest.graphs[ENCODER].inputs[0].name: inputs})
+        return _way(pictures.codes(self.model, coded), self.n, latent_of(self.model))
 
 
 def fields(model: Model) -> tuple[str, ...]:
@@ -137,7 +138,7 @@ def _drawn(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     chosen = labels.chosen(asked, n, model)
     if chosen is None:
         chosen = labels.drawn(n, model, seed)
-    return Codes(model, n, latents.draw(n, latent_of(model).size, seed), labels=chosen, told={"seed": seed})
+    return Codes(model, n, latents.draw(n, latent_of(model).size, seed), labels=chosen, details={"seed": seed})
 
 
 def _between(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
@@ -146,7 +147,7 @@ def _between(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     check_made(frames, model, limits, subject="frames")
     chosen = labels.required(asked, frames, model, "between")
     latent = latent_of(model)
-    told = {"interpolation": "spherical" if latent.prior == "normal" else "linear"}
+    details = {"interpolation": "spherical" if latent.prior == "normal" else "linear"}
     named = [(f"body.between[{i}]", end) for i, end in enumerate(asked["between"])]
     pictures = tuple((place, end) for place, end in named if isinstance(end, str))
     if pictures and ENCODER not in model.manifest.graphs:
@@ -157,7 +158,7 @@ def _between(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
             got="a picture",
         )
     if len(pictures) == 2:
-        return Codes(model, frames, ends=pictures, told=told, columns=frames)
+        return Codes(model, frames, ends=pictures, details=details, columns=frames)
     if pictures:
         raise Unprocessable(
             "body.between has a picture and a latent, it must have two of a kind",
@@ -170,7 +171,7 @@ def _between(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
         codes.append(read_value(end, CODE, place))
         _check_length(codes[-1], place, model)
     way = _way(np.array(codes, np.float32), frames, latent)
-    return Codes(model, frames, way, labels=chosen, told=told, columns=frames)
+    return Codes(model, frames, way, labels=chosen, details=details, columns=frames)
 
 
 def _way(ends: Latents, frames: int, latent: Latent) -> Latents:
@@ -192,8 +193,8 @@ def _plane(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
         )
     codes = latents.plane(latent_of(model), grid.side, (across, up))
     chosen = labels.required(asked, len(codes), model, "grid")
-    told = {"grid": {"side": grid.side, "dimensions": grid.dimensions}}
-    return Codes(model, len(codes), codes, labels=chosen, told=told, columns=grid.side)
+    details = {"grid": {"side": grid.side, "dimensions": grid.dimensions}}
+    return Codes(model, len(codes), codes, labels=chosen, details=details, columns=grid.side)
 
 
 def _check_length(code: list[float], place: str, model: Model) -> None:

@@ -12,7 +12,7 @@ from app.core.errors import Unprocessable
 from app.core.sampling.latents import draw_labels
 from app.core.text import described, did_you_mean, listed
 from app.engine.model import Model
-from app.web.context import Limits
+from app.web.request.limits import Limits
 from app.web.request.model_choice import check_made, check_within
 
 Labels = NDArray[np.int64]

@@ -1,7 +1,7 @@
-"""What to make for a request: which way it asks, what the model can do, and the plan of both.
+"""What to make for a request: the mode that it asks for, what the model can do, and the plan of both.
 
-codes      latents in one run: decoders of autoencoders, generators
-steps      noise taken away in many runs
+latents    decoded in one run: decoders of autoencoders, generators
+diffusion  noise taken away in many runs
 forward    noise added to a picture, in none
 """
 
@@ -12,18 +12,14 @@ from typing import Any, Protocol
 
 from app.core.errors import Unprocessable
 from app.engine.model import Model
-from app.tasks.generate.plans import diffusion as steps
-from app.tasks.generate.plans import forward
-from app.tasks.generate.plans import latents as codes
-from app.tasks.generate.plans.plan import Images, Made, Plan, Runs
-from app.tasks.generate.schema import BELONGS_TO, IMPLY_N, WAYS
-from app.web.context import Limits
-
-__all__ = ["Images", "Made", "Plan", "Runs", "fields", "plan", "way"]
+from app.tasks.generate import diffusion, forward, latents
+from app.tasks.generate.plan import Plan
+from app.tasks.generate.schema import BELONGS_TO, IMPLY_N, MODES
+from app.web.request.limits import Limits
 
 
-class Kind(Protocol):
-    """What a file for one kind of model offers."""
+class Planner(Protocol):
+    """A module of this folder that plans for one kind of model."""
 
     def fields(self, model: Model) -> tuple[str, ...]:
         """What such a model can be asked with."""
@@ -33,27 +29,27 @@ class Kind(Protocol):
         """Why it cannot be asked with that."""
         ...
 
-    def plan(self, way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+    def plan(self, mode: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
         """What to make, and how."""
         ...
 
 
-def _kind(model: Model) -> Kind:
-    return codes if model.manifest.sampling is None else steps
+def _planner(model: Model) -> Planner:
+    return latents if model.manifest.sampling is None else diffusion
 
 
-def way(asked: Mapping[str, Any]) -> str:
-    """The one way to come by pictures that is asked for.
+def mode(asked: Mapping[str, Any]) -> str:
+    """The one mode that the request asks for.
 
     Raises:
         Unprocessable: none, more than one, or an option that belongs to another.
     """
-    given = [name for name in WAYS if name in asked]
+    given = [name for name in MODES if name in asked]
     # Of a mask or a strength alone it is the picture that is missing, which the plan says.
     if not given and any(name in asked for name in (*IMPLY_N, "mask", "strength")):
         given = ["n"]
     if len(given) != 1:
-        listed, got = ", ".join(WAYS), " and ".join(given) or "none of them"
+        listed, got = ", ".join(MODES), " and ".join(given) or "none of them"
         raise Unprocessable(
             f"the request must have one of {listed}; it has {got}",
             subject=given[1] if given else "body",
@@ -74,26 +70,26 @@ def way(asked: Mapping[str, Any]) -> str:
 
 def fields(model: Model) -> tuple[str, ...]:
     """What the model can be asked with, besides its name and how to write the answer."""
-    return _kind(model).fields(model)
+    return _planner(model).fields(model)
 
 
-def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+def plan(mode: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     """What to make, and how.
 
     Raises:
-        Unprocessable: a way or an option that the model does not have, or values that do not fit it.
+        Unprocessable: a mode or an option that the model does not have, or values that do not fit it.
         TooLarge: more pictures than the limits.
     """
-    kind = _kind(model)
-    there = kind.fields(model)
-    for name in (*asked, way):
-        if (name == way or name in BELONGS_TO) and name not in there:
+    planner = _planner(model)
+    there = planner.fields(model)
+    for name in (*asked, mode):
+        if (name == mode or name in BELONGS_TO) and name not in there:
             raise Unprocessable(
-                f"{name}: model '{model.name}' {kind.why_not(name, model)}; it can be asked for {', '.join(there)}",
+                f"{name}: model '{model.name}' {planner.why_not(name, model)}; it can be asked for {', '.join(there)}",
                 subject=name,
                 expected=", ".join(there),
                 got=name,
             )
-    if way == "forward":
+    if mode == "forward":
         return forward.plan(asked, model, limits)
-    return kind.plan(way, asked, model, limits)
+    return planner.plan(mode, asked, model, limits)

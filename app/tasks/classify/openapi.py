@@ -1,0 +1,93 @@
+"""What the OpenAPI document says of POST /v1/classify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from app.engine.model import Model
+from app.engine.registry import Registry
+from app.tasks.classify.outcome import DEFAULT_TOP_K, to_json
+from app.tasks.classify.schema import ClassifyRequest
+from app.web.openapi.golden import as_base64, drawn, example_pictures, golden_rows
+from app.web.openapi.operation import FILE, PICTURE_SCHEMA, Operation, form_schema, model_options, models_for, shown_for
+from app.web.openapi.tables import CSV_SCHEMA, example_records, instances_schema
+from app.web.request.limits import Limits
+from app.web.request.media_types import CSV, FORM, IMAGES, NPY
+
+SMALL_PIXELS: Final = 28 * 28
+"""Pictures up to this size are also shown as nested pixels: more would be a wall of digits."""
+
+
+def describe(registry: Registry, limits: Limits) -> Operation:
+    """What the OpenAPI document says of it."""
+    models = models_for(registry, "classify")
+    most = max((len(m.manifest.labels) for m in models), default=0)
+    options = model_options(
+        models, ClassifyRequest, top_k={"type": "integer", "minimum": 1} | ({"maximum": most} if most else {})
+    )
+    limit = limits.max_rows
+    shown = shown_for(registry, "classify")
+    return Operation(
+        options=options,
+        body="ClassifyRequest",
+        inputs={
+            "image": PICTURE_SCHEMA,
+            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": PICTURE_SCHEMA},
+            "instances": instances_schema(models, max_rows=limit),
+        },
+        one_of=("image", "images", "instances"),
+        takes={
+            FORM: form_schema(options, max_files=limit),
+            **dict.fromkeys(IMAGES, FILE),
+            NPY: FILE | {"description": "rows of the model's own shape and type, as numpy.save writes them"},
+            CSV: CSV_SCHEMA,
+        },
+        gives={
+            NPY: FILE | {"description": "float32 probabilities (rows, labels)"},
+            CSV: FILE
+            | {
+                "contentMediaType": CSV,
+                "description": "label, each label's probability, outside, imputed; a line per row",
+            },
+        },
+        requests=_example_requests(shown),
+        answers=_example_answers(shown),
+    )
+
+
+def _example_requests(models: Sequence[Model]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for model in models:
+        if records := example_records(model):
+            found[f"{model.name}: a row of a table"] = {"instances": records[:1], "model": model.name}
+            found[f"{model.name}: several rows, the best label"] = {
+                "instances": records,
+                "model": model.name,
+                "top_k": 1,
+            }
+        made = example_pictures(model)
+        if not made:
+            continue
+        texts = [as_base64(pixels) for pixels in made]
+        found[f"{model.name}: a picture as base64"] = {"image": texts[0], "model": model.name}
+        found[f"{model.name}: several pictures, the two best labels"] = {
+            "images": texts,
+            "model": model.name,
+            "top_k": 2,
+        }
+        if made[0].size <= SMALL_PIXELS:
+            found[f"{model.name}: nested pixels"] = {"image": made[0].tolist(), "model": model.name}
+    # Without one, the page would make up a body with both `image` and `images`, which is refused.
+    return found or {"a picture as base64": {"image": as_base64(drawn(28, 28))}}
+
+
+def _example_answers(models: Sequence[Model]) -> dict[str, Any]:
+    found = {}
+    for model in models:
+        probabilities = golden_rows(model).get("probabilities")
+        if probabilities is not None:
+            text = to_json(model, probabilities[:1], min(DEFAULT_TOP_K, len(model.manifest.labels)))
+            found[model.name] = json.loads(text)
+    return found
