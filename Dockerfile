@@ -32,6 +32,7 @@ ARG RUNTIME=cpu
 LABEL org.opencontainers.image.title="Lectern" \
       org.opencontainers.image.description="Trained models as a documented REST endpoint" \
       org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="MIT AND LicenseRef-training-data" \
       lectern.runtime="${RUNTIME}"
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -42,6 +43,8 @@ WORKDIR /srv/lectern
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /srv/lectern/app app
 COPY models models
+# The code is under MIT; the terms of the data that each model learnt from stand in the same file.
+COPY LICENSE ./
 # A number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 EXPOSE 8000

@@ -33,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("command", nargs="?", default="serve", choices=COMMANDS, metavar="command", help="see above")
+    made.add_argument(
+        "--markdown",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="of models: write them as docs/models.md has them",
+    )
     add_flags(made)
     return made
 
@@ -40,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     flags = vars(parser().parse_args(arguments))
-    command = flags.pop("command")
+    command, markdown = flags.pop("command"), flags.pop("markdown", False)
     if command == "schema":
         return print_schema()
     if command == "settings":
@@ -57,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name}: is no setting and has no effect (python -m app --help lists them)", file=sys.stderr)
     if command == "serve":
         return serve(settings)
-    return list_models(settings.models) if command == "models" else verify_models(settings)
+    if command == "models":
+        return print_markdown(settings) if markdown else list_models(settings.models)
+    return verify_models(settings)
 
 
 def serve(settings: Settings) -> int:
@@ -115,6 +123,17 @@ def list_models(folder: Path) -> int:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    return OK
+
+
+def print_markdown(settings: Settings) -> int:
+    """The folder's manifests as `docs/models.md`; one that cannot be read is an error with its reason."""
+    from app.core.manifest import MANIFEST_FILE, Manifest
+    from app.pages.models_markdown import models_markdown
+
+    paths = sorted(settings.models.glob(f"[!._]*/[!._]*/{MANIFEST_FILE}"))
+    manifests = [Manifest.model_validate_json(path.read_bytes()) for path in paths]
+    print(models_markdown(manifests, settings.default_models), end="")
     return OK
 
 

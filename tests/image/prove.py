@@ -30,7 +30,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("Dockerfile", ".dockerignore", "pyproject.toml", ".ci/requirements.py", ".ci/constraints.txt", "app")
+SHIPPED = (
+    "Dockerfile",
+    ".dockerignore",
+    "pyproject.toml",
+    ".ci/requirements.py",
+    ".ci/constraints.txt",
+    "app",
+    "LICENSE",
+)
 LOCAL_BASE = "localhost/lectern-base"
 READY_S = 30.0
 MOST_CPU_MB = 250.0
