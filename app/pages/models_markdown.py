@@ -18,12 +18,16 @@ INTRODUCTION: Final = """\
 
 <!-- Written by `python -m app models --markdown`; change the manifests, not this file. -->
 
-Every figure stands in the model's `manifest.json`, with the protocol that measured it. A goal was set before
-training. A figure with ± is a mean over seeds or repetitions, with its standard deviation. The number of rows
-that a figure was measured on stands beside it. Most models have more figures than are shown here: they are in
-the report (`models/<name>/<version>/report/index.html`) and in the model card (`/v1/models/<name>`).
-[benchmarks.md](benchmarks.md) explains the measures and compares them with other methods.
-Type the commands as `.venv/bin/python -m training ...`; the terms of the data are in [LICENSE](../LICENSE).
+The models follow a first course on neural networks: from the perceptron over dense and convolutional networks,
+autoencoders and GANs to diffusion.
+
+Every figure stands in the model's `manifest.json`, with the protocol that measured it. A goal was set before training.
+A figure with ± is a mean over seeds or repetitions, with its standard deviation. The number of rows that a figure was
+measured on stands beside it. Most models have more figures than are shown here: they are in the report
+(`models/<name>/<version>/report/index.html`) and in the model card (`/v1/models/<name>`).
+
+[benchmarks.md](benchmarks.md) explains the measures and compares the models with other methods. The terms of the data
+are in [LICENSE](../LICENSE).
 """
 
 
@@ -56,7 +60,7 @@ def _table(task: Task, manifests: Sequence[Manifest], defaults: Mapping[str, str
         )
         figures = "<br>".join(_figure(measure) for measure in _shown(manifest.quality))
         cells = (f"{name}<br>{manifest.title}", manifest.data.name, figures, manifest.data.licence)
-        lines.append(f"| {' | '.join(map(_cell, cells))} | `{manifest.made.command}` |")
+        lines.append(f"| {' | '.join(map(_cell, cells))} | `.venv/bin/{manifest.made.command}` |")
     return "\n".join(lines) + "\n"
 
 
