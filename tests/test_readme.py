@@ -56,6 +56,12 @@ def test_every_path_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(\w+)\(\)`", TEXTS["docs/architecture.md"]))))
+def test_every_function_that_the_architecture_names_is_defined(name: str) -> None:
+    sources = (path for top in ("app", "training") for path in (ROOT / top).rglob("*.py"))
+    assert any(re.search(rf"^\s*def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE) for path in sources)
+
+
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"LECTERN_[A-Z_]+", ALL)) - {"LECTERN_DATA"}))
 def test_every_variable_is_a_setting(name: str) -> None:
     assert f"`{name}`" in markdown_table()
