@@ -133,7 +133,7 @@ class RawForm:
         """A request without JSON; None where `parse` must look at it."""
         if len(body) != self._bytes:
             return None
-        array = np.frombuffer(body, self._dtype).reshape(self._shape)
+        array = np.ndarray(self._shape, self._dtype, body)
         return InferRequest(id=None, inputs={self._name: array}, outputs=self._outputs)
 
     def encode(
@@ -142,7 +142,7 @@ class RawForm:
         """The answer to a request that `parse` has taken, with the bytes of its JSON; None to any other."""
         if asked.outputs is not self._outputs:
             return None
-        buffers = [np.ascontiguousarray(tensors[want.name]).tobytes() for want in self._outputs]
+        buffers = [tensors[want.name].tobytes() for want in self._outputs]
         head = self._heads.get((name, version))
         if head is None:  # of one row, so that it is the same each time
             whole, size = encode({"model_name": name, "model_version": version}, tensors, asked.outputs, ())

@@ -329,13 +329,17 @@ class Batcher:
         """What to run now; without what can no more be in time. The lock is held."""
         outcomes = Outcomes()
         now = None
+        rows, least_s = 0, 0.0
         batch = self._queue.take()
         keep = []
         for part in batch:
             job = part.job
             if job.deadline != NEVER:
                 now = now or monotonic()
-                if now + self.rate.least_s(part.end - part.begin, now) > job.deadline:
+                if part.end - part.begin != rows:  # most are of the same number of rows
+                    rows = part.end - part.begin
+                    least_s = self.rate.least_s(rows, now)
+                if now + least_s > job.deadline:
                     self._queue.drop(job)
                     outcomes.ended.append((job, self._too_late(job)))
                     continue
@@ -351,7 +355,8 @@ class Batcher:
         ended = {job for job, _ in outcomes.ended}
         for job, _, _ in batch:
             if job in ended:
-                self._queue.drop(job)
+                if job.taken < job.rows:
+                    self._queue.drop(job)
             elif job.taken:
                 self._queue.put_back(job)
             else:  # a sampler, fed with its next step, of any number of rows

@@ -121,7 +121,10 @@ class Queue:
         """Rows that a newcomer of that priority finds before it, at most."""
         if not self.rows:
             return 0
-        return sum(rows for other, rows in self._rows_of.items() if other <= priority)
+        if priority == LAST:
+            return self.rows
+        rows_of = self._rows_of
+        return rows_of[FIRST] + rows_of[NORMAL] if priority == NORMAL else rows_of[FIRST]
 
     def put(self, job: Job) -> None:
         """Behind those of its priority and weight."""

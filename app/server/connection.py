@@ -56,8 +56,10 @@ class Connection(HttpToolsProtocol):
     server_state: State
     silent_ticks = 0  # of the clock of a server that closes, since the last byte came
 
-    waiting: asyncio.Task[Any] | None = None
-    """The task that waits for a model; nobody wants its answer once the line is lost."""
+    task: asyncio.Task[Any] | None = None
+    """The task that answers the request which is being answered."""
+    waiting = False
+    """Whether that task waits for a model: nobody wants its answer once the connection is lost."""
 
     _idle_bytes = 0  # since the last complete head or piece of body: of a head, of trailers, of chunk extensions
     _head_timer: asyncio.TimerHandle | None = None
@@ -164,13 +166,17 @@ class Connection(HttpToolsProtocol):
             self._answered.disconnected = True
             self._answered.message_event.set()
         super().connection_lost(exc)
-        waiting, self.waiting = self.waiting, None
-        if waiting is not None:
-            waiting.cancel()
+        if self.waiting:
+            assert self.task is not None
+            self.waiting = False
+            self.task.cancel()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """As uvicorn's, which keeps the task to itself."""
         self._answered = cycle
-        super()._start_asgi_task(cycle, app)
+        self.task = self.loop.create_task(cycle.run_asgi(app))
+        self.task.add_done_callback(self.tasks.discard)
+        self.tasks.add(self.task)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -190,6 +196,19 @@ class Connection(HttpToolsProtocol):
             self._watch_reader(waiting)
         else:
             self.transport.abort()
+
+    def take_body(self, scope: Scope) -> bytes | None:
+        """The body of a request that has come whole; None where it must be asked for by `receive`.
+
+        As `RequestResponseCycle.receive` gives it, without waiting for an event that is set already.
+        """
+        cycle: RequestResponseCycle = self.cycle
+        if cycle.scope is not scope or cycle.more_body or cycle.disconnected or cycle.response_complete:
+            return None
+        self.flow.resume_reading()
+        cycle.message_event.clear()
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
 
     def reply(self, scope: Scope, status: int, headers: bytes, body: bytes) -> bool:
         """The whole answer to a request in one write; False where it must take its way through `send`.

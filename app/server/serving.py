@@ -169,6 +169,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """uvicorn with its own logging, its own access log, its server header and web sockets off."""
     return uvicorn.Config(
         app,
+        interface="asgi3",
         http=Connection,
         ws="none",
         lifespan="off",  # ours is around the server: its errors are exceptions, not log lines

@@ -49,9 +49,14 @@ T = TypeVar("T")
 
 
 class Connection(Protocol):
-    """A connection that cancels the task which waits for a model when its client hangs up."""
+    """A connection that cancels the task which answers a call, where it waits for a model, when its client hangs up.
 
-    waiting: asyncio.Task[Any] | None
+    Attributes:
+        waiting: set while it does; the connection takes it back as it cancels.
+    """
+
+    task: asyncio.Task[Any] | None
+    waiting: bool
 
 
 class Call:
@@ -69,32 +74,15 @@ class Call:
         batch_rows: rows of the largest run that was shared.
     """
 
-    __slots__ = (
-        "_connection",
-        "_counted_until",
-        "_lease",
-        "_started",
-        "_task",
-        "batch_rows",
-        "context",
-        "deadline",
-        "decode_s",
-        "encode_s",
-        "form",
-        "kind",
-        "limits",
-        "media_type",
-        "model",
-        "options",
-        "parameters",
-        "params",
-        "priority",
-        "queue_s",
-        "receive",
-        "run_s",
-        "scope",
-        "trace",
-    )
+    model: Model
+    media_type = kind = parameters = ""
+    deadline = 0.0
+    priority = NORMAL
+    decode_s = queue_s = run_s = encode_s = 0.0
+    batch_rows = 0
+    _counted_until = 0.0
+    _started = 0.0
+    _lease: Lease
 
     def __init__(
         self,
@@ -112,17 +100,7 @@ class Call:
         self.form = form
         self.params = params or {}
         self.trace = Trace.of(scope)
-        self.media_type = self.kind = self.parameters = ""
         self.options: dict[str, Option] = {}
-        self.deadline = 0.0
-        self.priority = NORMAL
-        self.model: Model
-        self.decode_s = self.queue_s = self.run_s = self.encode_s = 0.0
-        self.batch_rows = 0
-        self._counted_until = 0.0
-        self._started = 0.0
-        self._lease: Lease
-        self._task: asyncio.Task[Any]
         self._connection: Connection | None = scope.get(CONNECTION)
 
     # Reading.
@@ -235,13 +213,10 @@ class Call:
         return self
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
         self._lease = self.model.lease()
         self._lease.__enter__()
         if self._connection is not None:
-            self._connection.waiting = task
+            self._connection.waiting = True
         return self
 
     def __exit__(
@@ -251,10 +226,13 @@ class Call:
         connection = self._connection
         if connection is None:
             return
-        gone = connection.waiting is None
-        connection.waiting = None
+        if connection.waiting:
+            connection.waiting = False
+            return
+        task = connection.task
+        assert task is not None
         # Whoever else cancelled the task meanwhile (a server that stops) is not kept from it.
-        if gone and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise ClientDisconnect from None
 
     async def run(self, graph: str, tensors: Tensors) -> Tensors:

@@ -130,7 +130,7 @@ def check_rows(request: open_inference.InferRequest, spec: Graph, limits: Limits
     """
     counts = {name: len(array) for name, array in request.inputs.items()}
     rows = next(iter(counts.values()))
-    if any(count != rows for count in counts.values()):
+    if len(counts) > 1 and any(count != rows for count in counts.values()):
         raise open_inference.wrong("the first axis of the inputs", "one size for all", str(counts))
     if rows > limits.max_rows:
         raise TooLarge(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from app.core.errors import Stalled, TooLarge, UnsupportedMedia, shown
 from app.web.request.limits import Limits
-from app.web.request.trace import WHOLE, Trace
+from app.web.request.trace import CONNECTION, WHOLE, Trace
 
 LARGE_BYTES: Final = 2 << 20
+
+
+class Connection(Protocol):
+    """A connection that can hand over a request's whole body at once."""
+
+    def take_body(self, scope: Scope) -> bytes | None: ...
 
 
 async def read_body(scope: Scope, receive: Receive, limits: Limits, *, compressed: bool = False) -> bytes:
@@ -40,7 +46,14 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits, *, compresse
         raise _too_large(limits.max_body_bytes, f"{declared[:20]} bytes")
     try:
         if WHOLE in scope:  # no need to watch the clock
-            body = await _collect(receive, limits.max_body_bytes)
+            connection: Connection | None = scope.get(CONNECTION)
+            whole = None if connection is None else connection.take_body(scope)
+            if whole is None:
+                body = await _collect(receive, limits.max_body_bytes)
+            elif len(whole) > limits.max_body_bytes:
+                raise _too_large(limits.max_body_bytes, f"more than {limits.max_body_bytes} bytes")
+            else:
+                body = whole
         else:
             async with asyncio.timeout(limits.body_timeout_s):
                 body = await _collect(receive, limits.max_body_bytes)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Final
 
@@ -24,7 +23,6 @@ _PROCESS = secrets.token_hex(6)
 _COUNT = itertools.count(1)
 
 
-@dataclass(slots=True)
 class Trace:
     """What is known of a request; endpoints add to it.
 
@@ -38,17 +36,19 @@ class Trace:
         stages: (name, seconds) in their order, of a request that a model has answered.
     """
 
-    request_id: str
-    headers: Mapping[bytes, bytes] = field(default_factory=dict)
-    all_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    repeated: bool = False
-    started: float = field(default_factory=monotonic)
     route: str | None = None
-    status: int = 0
+    status = 0
     model: str | None = None
     rows: int | None = None
-    unread: bool = False
+    unread = False
     stages: tuple[tuple[str, float], ...] = ()
+
+    def __init__(self, request_id: str, all_headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.request_id = request_id
+        self.all_headers = all_headers
+        self.headers: Mapping[bytes, bytes] = dict(all_headers)
+        self.repeated = len(self.headers) != len(all_headers)
+        self.started = monotonic()
 
     @classmethod
     def of(cls, scope: Scope) -> Trace:
@@ -77,11 +77,9 @@ class Trace:
 
 def begin_trace(scope: Scope) -> Trace:
     """The trace of a request whose head has come."""
-    all_headers = scope["headers"]
-    headers = dict(all_headers)
-    trace = scope[TRACE] = Trace(
-        _request_id(headers.get(b"x-request-id")), headers, all_headers, len(headers) != len(all_headers)
-    )
+    headers = scope["headers"]
+    trace = scope[TRACE] = Trace("", headers)
+    trace.request_id = _request_id(trace.headers.get(b"x-request-id"))
     return trace
 
 
