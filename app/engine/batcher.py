@@ -1,14 +1,14 @@
 """Queue -> rows -> run -> split: one worker thread beside the event loop, and no timer.
 
 While a run is in progress, requests queue; when it is over the next one takes what fits. An idle server adds no wait,
-and batches grow with load by themselves. What is expected to take less than `inline_s` is not worth waking a thread
-for: it is run on the event loop, once for all that arrived in this turn of it.
+and batches grow with load by themselves. A run that is expected to take less than `inline_s` is not worth waking a
+thread: it is made on the event loop, once for all that arrived in this turn of it.
 
-An iterative request (a sampler) is advanced where its run was made: each answer goes into its generator, and the step
-that comes out is queued like any newcomer's rows. So steps of different requests, at different times of their own
-schedules, share one run, and a newcomer joins at the next one.
+An iterative request (a sampler) is advanced by the thread of its run: the outputs go into its generator, and the step
+that comes out is queued like the rows of a new request. So steps of different requests, at different times of their
+own schedules, share one run, and a new request joins at the next one.
 
-A deadline is kept where the work is: what would be late is refused on arrival, or leaves the queue unrun.
+Deadlines are enforced here: a request that would be late is refused on arrival, or leaves the queue without a run.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 
 
 class Batcher:
-    """Makes runs of what several callers ask. Made and used in one event loop.
+    """Batches the requests of several callers into runs. Created and used in one event loop.
 
     Args:
-        run: the work; gets and gives named arrays whose axis 0 is rows. Called once at a time, mostly from one other
-            thread.
+        run: the work; takes and returns named arrays whose axis 0 is rows. Called by one thread at a time, mostly by
+            the worker thread.
         name: what is run, for messages.
         max_rows: rows in one run at most; a larger request takes several runs.
         max_queued_rows: rows waiting at most; beyond them requests are refused.
-        inline_s: runs that are expected to be shorter than this are made on the event loop; 0 for none.
+        inline_s: runs that are expected to be shorter are made on the event loop; 0 for none.
         counters: where to count.
     """
 
@@ -64,9 +64,9 @@ class Batcher:
         self._runner = Runner(run, name=name, counters=self.counters, rate=self.rate)
         self._running: list[Slice] = []
         self._busy = False
-        self._turn_asked = False
+        self._turn_scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = NEVER  # as deadlines are: loops' own handles do not all tell when they ring
+        self._alarm_at = NEVER  # in the clock of deadlines: not every loop's handle has its time
         self._closing = False
         self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,17 +77,17 @@ class Batcher:
     def submit(
         self, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL
     ) -> Coroutine[Any, Any, Answer]:
-        """Queue the rows and wait for their answer. Cancelling it takes what has not been run out of the queue.
+        """Queue the rows and wait for their answer. Cancelling it removes what has not been run from the queue.
 
         Args:
             tensors: every input by name; axis 0 is rows, one number of them for all, at least one.
-            deadline: `time.monotonic()` after which nobody wants the answer.
+            deadline: `time.monotonic()` after which the answer is of no use.
             priority: FIRST, NORMAL or LAST.
 
         Raises:
             Unprocessable: no rows at all, or not the same number in each array.
             TooLarge: more rows than the queue ever holds.
-            Busy: more rows than the queue holds now; says when there should be room.
+            Busy: more rows than the queue has room for now; with the time when there should be room.
             TooLate: the deadline has passed, or would have by the time that these rows were run.
             Unavailable: closed.
             InferenceFailed: a run with these rows raised, also when they ran alone.
@@ -106,7 +106,7 @@ class Batcher:
         step.
 
         Args:
-            sampler: not begun; advanced from other threads, one at a time.
+            sampler: not started; advanced from other threads, one at a time.
             on_step: called on the event loop after each step, with its number, from 1, and the step's outputs.
 
         Raises:
@@ -119,7 +119,7 @@ class Batcher:
         return await self._answer(first, sampler, on_step, deadline, priority)
 
     def check_room(self) -> None:
-        """Raises Busy where not one row more would be taken: before anybody decodes it."""
+        """Raises Busy where the queue is full, so that a request need not be decoded."""
         if self._queue.rows >= self.max_queued_rows:
             self.counters.rejected += 1
             raise Busy(
@@ -128,7 +128,7 @@ class Batcher:
             )
 
     async def close(self) -> None:
-        """Refuse what comes from now on, answer everything that was accepted, end the worker."""
+        """Refuse new requests, answer everything that was accepted, end the worker."""
         with self._changed:
             self._closing = True
             self._loop = asyncio.get_running_loop()
@@ -161,7 +161,7 @@ class Batcher:
         with self._changed:
             self._admit(job)
             if not self._busy:
-                self._ask_for_turn(loop)
+                self._schedule_turn(loop)
         if until < self._alarm_at:
             self._set_alarm(until)
         try:
@@ -172,7 +172,7 @@ class Batcher:
         return answer
 
     def _admit(self, job: Job) -> None:
-        """Into the queue, or an error that says why not."""
+        """Append a job to the queue, or raise why not."""
         counters, queue = self.counters, self._queue
         if self._closing:
             counters.closed += 1
@@ -191,9 +191,9 @@ class Batcher:
             if wait_s > left_s or left_s <= 0:
                 counters.late_foreseen += 1
                 expected, got = f"an answer within {max(0.0, left_s) * 1e3:.1f} ms", f"{wait_s * 1e3:.1f} ms expected"
-                place = f"{left_s * 1e3:.1f} ms away" if left_s > 0 else "past"
+                distance = f"{left_s * 1e3:.1f} ms away" if left_s > 0 else "past"
                 raise TooLate(
-                    f"{self.name}: the deadline is {place}, an answer behind the {queue.rows} rows that are queued "
+                    f"{self.name}: the deadline is {distance}, an answer behind the {queue.rows} rows that are queued "
                     f"would take about {wait_s * 1e3:.1f} ms",
                     subject="deadline",
                     expected=expected,
@@ -206,13 +206,13 @@ class Batcher:
         counters.queued[0] = queue.rows
 
     def _forget(self, job: Job) -> None:
-        """Take a job whose caller is gone out of the queue."""
+        """Remove a job whose caller is gone from the queue."""
         with self._changed:
             self._queue.remove(job)
             self.counters.queued_rows = self._queue.rows
             if job.running:
                 self.counters.cancelled_running += 1
-                return  # whoever runs it ends its sampler
+                return  # the thread that runs it ends its sampler
             self.counters.cancelled_queued += 1
         self._stop(job)
 
@@ -224,7 +224,7 @@ class Batcher:
             except Exception:
                 log.exception("%s: a sampler failed at its end", self.name)
 
-    # Deadlines: one alarm for all jobs, at the earliest; most have been answered when it rings.
+    # Deadlines: one alarm for all jobs, at the earliest deadline; most jobs are answered before it.
 
     def _set_alarm(self, deadline: float) -> None:
         assert self._loop is not None
@@ -270,29 +270,29 @@ class Batcher:
     def _is_short(self) -> bool:
         return self.rate.run_s(min(self._queue.rows, self.max_rows)) < self._inline_s
 
-    def _ask_for_turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._turn_asked:
-            self._turn_asked = True
+    def _schedule_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
             loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
-        """Run what has gathered in this turn of the loop, if it is still little; else leave it to the worker."""
+        """Run what has arrived in this turn of the loop, if it is short; else leave it to the worker."""
         with self._changed:
-            self._turn_asked = False
+            self._turn_scheduled = False
             if self._busy or not self._queue.rows:
                 return
             if not self._is_short():
                 self._changed.notify()
                 return
-            batch, outcomes = self._begin()
+            batch, outcomes = self._start_run()
         if batch:
             self.counters.inline_runs += 1
             self._runner.serve(batch, outcomes)
         with self._changed:
-            self._finish(batch, outcomes)
+            self._finish_run(batch, outcomes)
             if self._queue.rows:
                 assert self._loop is not None
-                self._ask_for_turn(self._loop)
+                self._schedule_turn(self._loop)
             elif self._closing:
                 self._changed.notify()
         self._resolve(outcomes)
@@ -307,11 +307,11 @@ class Batcher:
                         self._call_loop(self._ended.set)
                         return
                     self._changed.wait()
-                batch, outcomes = self._begin()
+                batch, outcomes = self._start_run()
             if batch:
                 self._runner.serve(batch, outcomes)
             with self._changed:
-                self._finish(batch, outcomes)
+                self._finish_run(batch, outcomes)
             if outcomes.ended or outcomes.steps:
                 self._call_loop(self._resolve, outcomes)
             del batch, outcomes  # else they live until there is work again
@@ -325,8 +325,8 @@ class Batcher:
 
     # Either.
 
-    def _begin(self) -> tuple[list[Slice], Outcomes]:
-        """What to run now; without what can no more be in time. The lock is held."""
+    def _start_run(self) -> tuple[list[Slice], Outcomes]:
+        """The batch to run now, without jobs that would be late. The lock is held."""
         outcomes = Outcomes()
         now = None
         rows, least_s = 0, 0.0
@@ -350,8 +350,8 @@ class Batcher:
         self._busy = True
         return keep, outcomes
 
-    def _finish(self, batch: Iterable[Slice], outcomes: Outcomes) -> None:
-        """Put back what is left of jobs that did not fit, and samplers with their next step. The lock is held."""
+    def _finish_run(self, batch: Iterable[Slice], outcomes: Outcomes) -> None:
+        """Queue what is left of jobs that did not fit, and the next steps of samplers. The lock is held."""
         ended = {job for job, _ in outcomes.ended}
         for job, _, _ in batch:
             if job in ended:
@@ -367,7 +367,7 @@ class Batcher:
         self._busy = False
 
     def _resolve(self, outcomes: Outcomes) -> None:
-        """Tell the callers, on the event loop."""
+        """Resolve the futures, on the event loop."""
         counters = self.counters
         for on_step, number, outputs in outcomes.steps:
             try:

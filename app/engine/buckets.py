@@ -1,8 +1,8 @@
 """Runs of a few fixed sizes through buffers of fixed addresses, for a device on which a new shape costs much.
 
 On CUDA the first run of each number of rows chooses algorithms and allocates. So rows are filled up with zeros to the
-next of a few sizes, each of which was run before anybody was served; and what goes in and out of it has its buffers on
-the device from then on.
+next of a few sizes, each of which was run before serving started. Its inputs and outputs have their buffers on the
+device from then on.
 
 CUDA graphs are not used. The runtime captures one per calling thread, and while it captures no other thread may
 allocate on the device: the event loop, a batcher's thread and the thread that loads the next version all run graphs.
@@ -51,17 +51,19 @@ class Buckets:
                 spec.name: (rows, *spec.shape[1:]) for spec in (*graph.inputs, *graph.outputs)
             }
             types = {spec.name: numpy_dtype(spec.dtype) for spec in (*graph.inputs, *graph.outputs)}
-            made = {name: values.ortvalue_from_shape_and_type(shapes[name], types[name], "cuda", 0) for name in shapes}
+            on_device = {
+                name: values.ortvalue_from_shape_and_type(shapes[name], types[name], "cuda", 0) for name in shapes
+            }
             binding = session.io_binding()
             for spec in graph.inputs:
-                binding.bind_ortvalue_input(spec.name, made[spec.name])
+                binding.bind_ortvalue_input(spec.name, on_device[spec.name])
             for spec in graph.outputs:
-                binding.bind_ortvalue_output(spec.name, made[spec.name])
+                binding.bind_ortvalue_output(spec.name, on_device[spec.name])
             self._buckets[rows] = _Bucket(
                 binding,
                 {spec.name: np.zeros(shapes[spec.name], types[spec.name]) for spec in graph.inputs},
-                {spec.name: made[spec.name] for spec in graph.inputs},
-                {spec.name: made[spec.name] for spec in graph.outputs},
+                {spec.name: on_device[spec.name] for spec in graph.inputs},
+                {spec.name: on_device[spec.name] for spec in graph.outputs},
             )
 
     def run(self, tensors: Tensors) -> dict[str, NDArray[Any]]:
@@ -70,7 +72,7 @@ class Buckets:
         bucket = self._buckets[min(size for size in self._buckets if size >= rows)]
         for name, staged in bucket.staging.items():
             staged[:rows] = tensors[name]
-            staged[rows:] = 0  # what others sent is not run again
+            staged[rows:] = 0  # earlier rows are not run again
             bucket.inputs[name].update_inplace(staged)
         self._session.run_with_iobinding(bucket.binding)
         return {name: value.numpy()[:rows] for name, value in bucket.outputs.items()}

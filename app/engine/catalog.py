@@ -74,7 +74,7 @@ class Catalog:
         models: what is served, by name and version.
         defaults: of each name the default version, by name.
         refused: folders that are not served as they are now, and why.
-        generation: grows with every change of what is served, so that documents made from it can be kept until then.
+        generation: grows with every change of what is served, so that documents built from it can be kept until then.
         entries: every known version folder. Whoever changes one calls `publish` or `show_refused` after it.
         refused_above: refusals above the version folders.
     """

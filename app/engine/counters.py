@@ -1,7 +1,7 @@
-"""What a graph has done, in cells of the process's tally: what the metrics, the model's card and /v2's statistics show.
+"""What a graph has done, in shared counters: for the metrics, the model's card and /v2's statistics.
 
-Two threads write, each its own cells: the event loop what happens to requests, whoever runs the graph what happens to
-runs. Only `queued_rows` has two writers, who hold the batcher's lock.
+Two threads write, each its own cells: the event loop counts requests, and the thread that runs the graph counts runs.
+Only `queued_rows` has two writers, who hold the batcher's lock.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ROWS: Final = _CELL["rows"]
 STEPS: Final = _CELL["steps"]
 DECODE_S: Final = _CELL["decode_s"]
 ENCODE_S: Final = _CELL["encode_s"]
-"""Cells of `totals` that each request writes to; by name it costs three times as much."""
+"""Cells of `totals` that each request writes to; access by name costs three times as much."""
 
 TOTALS_ROW: Final = "engine_totals"
 GAUGES_ROW: Final = "engine_queued_rows"

@@ -1,4 +1,4 @@
-"""What lies in the models folder, by names and `stat` alone: nothing is opened."""
+"""What is in the models folder, by names and `stat` alone: nothing is opened."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at the models folder.
+class Scan:
+    """One scan of the models folder.
 
     Attributes:
         found: every version folder, by name and version.
         refused: what is there and should not be, or is not there and should be.
-        unseen: names that could not be looked into; None where it was the models folder itself.
+        unseen: names whose folders could not be read; None where it was the models folder itself.
     """
 
     found: Mapping[Key, Signature] = field(default_factory=dict)
@@ -39,22 +39,22 @@ class Look:
     unseen: frozenset[str] | None = frozenset()
 
     def lacks(self, key: Key) -> bool:
-        """Whether it is known not to be there."""
+        """Whether the scan shows that there is no such folder."""
         return key not in self.found and self.unseen is not None and key[0] not in self.unseen
 
 
-def look(folder: Path, only: Iterable[str] = ()) -> Look:
-    """Look at every version folder of these names, of all where none is given.
+def scan(folder: Path, only: Iterable[str] = ()) -> Scan:
+    """Scan every version folder of these names, of all where none is given.
 
-    Entries that begin with "." or "_" are not looked at, and neither is a name that is no folder.
+    Entries that begin with "." or "_" are ignored, and so are names that are no folders.
     """
     try:
         if not folder.is_dir():
             what = "is not a folder" if folder.exists() else "does not exist"
-            return Look(refused=(Refused(str(folder), f"the models folder {folder} {what}"),), unseen=None)
+            return Scan(refused=(Refused(str(folder), f"the models folder {folder} {what}"),), unseen=None)
         names = _folders(folder)
     except OSError as error:
-        return Look(refused=(Refused(str(folder), f"the models folder cannot be read: {error}"),), unseen=None)
+        return Scan(refused=(Refused(str(folder), f"the models folder cannot be read: {error}"),), unseen=None)
     found: dict[Key, Signature] = {}
     there_is = ", ".join(names) or "none"
     refused = [Refused(name, f"asked for, but {folder} has only: {there_is}") for name in only if name not in names]
@@ -71,7 +71,7 @@ def look(folder: Path, only: Iterable[str] = ()) -> Look:
         if not versions:
             refused.append(Refused(name, f"{name}: no version folder, expected {name}/1/{MANIFEST_FILE}"))
         found |= {(name, version): signature(folder / name / version) for version in versions}
-    return Look(found, tuple(refused), frozenset(unseen))
+    return Scan(found, tuple(refused), frozenset(unseen))
 
 
 def signature(folder: Path) -> Signature:
@@ -90,7 +90,7 @@ def signature(folder: Path) -> Signature:
 
 
 def in_order(version: str) -> tuple[int, str]:
-    """Sorts versions by number, and what is none before them."""
+    """Sorts versions by number, and what is no number before them."""
     return (int(version) if version.isascii() and version.isdigit() else 0, version)
 
 

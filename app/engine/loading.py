@@ -84,7 +84,7 @@ def load_model(
             )
     data = {key: _read_hashed(folder, graph.file, graph.sha256, where) for key, graph in manifest.graphs.items()}
     answers = [_read_hashed(folder, golden.file, golden.sha256, where) for golden in manifest.goldens]
-    choose_device(device)  # loads the runtime, which is nobody's memory
+    choose_device(device)  # loads the runtime, whose memory is no model's
     with _one_at_a_time:
         before = resident_bytes()
         sessions = {}
@@ -109,7 +109,7 @@ def load_model(
 
 
 def read_manifest(folder: Path, where: str) -> Manifest:
-    """Read and check `manifest.json`; a newer schema and every wrong field are told in one sentence."""
+    """Read and check `manifest.json`; a newer schema and every wrong field are reported in one sentence."""
     path = f"{where}/{MANIFEST_FILE}"
     data = _read(folder, MANIFEST_FILE, where, limit=MANIFEST_BYTES)
     try:

@@ -1,4 +1,4 @@
-"""A loaded model from its first run to its last: run, hold, drain, free."""
+"""A loaded model from its first run to its last: run, lease, drain, free."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from app.engine.session import Session
 
 log = logging.getLogger(__name__)
 
-# Runs that are made on the event loop, seconds at most. A thread of its own costs a short run more than it gives, and
-# nobody else on the loop can tell. A process that has no second core for that thread gains nothing from it even where
+# Runs on the event loop, seconds at most. A thread of its own costs a short run more than it gains, and a short run
+# does not delay others. A process that has no second core for that thread gains nothing from it even where
 # runs are longer: at 32 connections a CNN gave 3 % more requests/s and 8.6 instead of 12.4 ms at p99 (two workers, two
 # cores, one row a request), and whoever else waits for the loop waits no longer than for the core.
 INLINE_S: Final = 0.0005
@@ -36,7 +36,7 @@ INLINE_ALONE_S: Final = 0.012
 
 
 class Lease:
-    """How many still want a model. One object for all holders, entered on the event loop: it costs an addition."""
+    """Counts who still uses a model. One object for all users, entered on the event loop: it costs an addition."""
 
     __slots__ = ("_idle", "count")
 
@@ -53,14 +53,14 @@ class Lease:
             self._idle.set()
 
     async def ended(self) -> None:
-        """Wait until nobody holds it."""
+        """Wait until nobody uses it."""
         self._idle = self._idle or asyncio.Event()
         while self.count > 0:
             self._idle.clear()
             await self._idle.wait()
 
     def give_up(self) -> None:
-        """From now on nobody is waited for."""
+        """From now on `ended` waits for nobody."""
         self.count = -1_000_000_000
         if self._idle is not None:
             self._idle.set()
@@ -76,7 +76,7 @@ class Model:
         memory_bytes: what it took, see `Loaded`.
         nodes, weight_bytes: by graph, as in `Session`.
         counters: live, by graph.
-        prepared: what others work out once from the manifest, under names of their own.
+        prepared: what others compute once from the manifest, under names of their own.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Model:
         self._inline_s = inline_s if self.device == "cpu" else INLINE_S
         self._sessions = loaded.sessions
         self._batchers: dict[str, Batcher] = {}
-        self._hold = Lease()
+        self._lease = Lease()
 
     def start(self) -> None:
         """Make the batchers, each with its thread; where one cannot be had, `close` ends those that could."""
@@ -116,9 +116,9 @@ class Model:
             )
 
     def lease(self) -> Lease:
-        """`with model.hold():` from choosing it to its last run: one that is replaced or unloaded meanwhile goes on
-        answering until then. Choose and hold without an `await` between."""
-        return self._hold
+        """`with model.lease():` from choosing the model to its last run: it goes on answering until then, even if it is
+        replaced or unloaded meanwhile. Choose and lease without an `await` between."""
+        return self._lease
 
     def check_room(self, graph: str) -> None:
         """Raises Busy where the graph's queue is full: `Batcher.check_room`."""
@@ -156,20 +156,20 @@ class Model:
         return Unavailable(f"model '{self.name}/{self.version}' was unloaded and takes no more requests")
 
     def stop_waiting(self) -> None:
-        """Let `close` wait for no holder, neither the one that waits now nor one to come."""
-        self._hold.give_up()
+        """Let `close` wait for no lease, neither a `close` that waits now nor a later one."""
+        self._lease.give_up()
 
     async def close(self, pool: Executor | None = None) -> None:
-        """Wait until nobody holds it, answer what was accepted, refuse what comes, end the threads, free the memory.
+        """Wait for all leases, answer what was accepted, refuse what comes, end the threads, free the memory.
 
         Args:
             pool: where to free it; the event loop's own where none is given.
         """
-        began = perf_counter()
-        await self._hold.ended()
+        started_at = perf_counter()
+        await self._lease.ended()
         await asyncio.gather(*(batcher.close() for batcher in self._batchers.values()))
         self._batchers.clear()
-        drained_s = perf_counter() - began
+        drained_s = perf_counter() - started_at
         try:
             await asyncio.get_running_loop().run_in_executor(pool, _free, self._sessions)
         except RuntimeError:  # no thread can be had

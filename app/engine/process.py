@@ -55,7 +55,7 @@ def give_back_memory() -> None:
 def return_large_blocks() -> None:
     """From now on blocks above LARGE_BYTES go back to the system as soon as they are freed. Once for the process.
 
-    Left alone, glibc learns from the first large block that is freed to keep such blocks: the arena of each thread
+    By default glibc keeps large blocks once the first one is freed: the arena of each thread
     then holds up to twice that size at its end, where `give_back_memory` does not reach: now and then a swap
     of a model of 24.5 MiB left the process larger by one or two of them.
     """

@@ -1,9 +1,9 @@
-"""Who is run next: the rows that wait for one graph. Pure: no threads, no event loop, no clock of its own.
+"""Which rows are run next: the queue of one graph. Pure: no threads, no event loop, no clock of its own.
 
-By priority first. Within one, two lanes keep it fair: jobs of at most a quarter of `max_rows` are light, the others
-heavy, by the rows that they have left. Where both wait, they lead a run in turn, and what is free is filled from the
-other and then from lower priorities; heavy jobs go round, a run's worth each time. So a single row waits for the run in
-progress and one more at most, however much heavy work there is, and light traffic cannot starve a heavy job either.
+Priority comes first. Within a priority two lanes keep it fair: jobs of at most a quarter of `max_rows` are light, the
+others heavy, by the rows that they have left. Where both wait, they lead a run in turn. Free room is filled from the
+other lane and then from lower priorities. Heavy jobs take turns of one run's rows. So a single row waits for the run in
+progress and one more at most, however much heavy work there is; and light traffic cannot starve a heavy job either.
 Rows that cannot be stacked (other types or trailing shapes) form runs of their own, in the same turns.
 """
 
@@ -30,7 +30,7 @@ OnStep = Callable[[int, Tensors], None]
 
 
 class Job:
-    """A request's rows in the queue, and what there is of its answer. A sampler's job comes back for each step."""
+    """A request's rows in the queue, and the parts of its answer so far. A sampler's job comes back for each step."""
 
     __slots__ = (
         "batch_rows",
@@ -91,7 +91,7 @@ class Job:
 
 
 class Slice(NamedTuple):
-    """Rows [begin, end) of a job, on their way through one run."""
+    """Rows [begin, end) of a job, in one run."""
 
     job: Job
     begin: int
@@ -118,7 +118,7 @@ class Queue:
         self._heavy_led = False
 
     def rows_before(self, priority: int) -> int:
-        """Rows that a newcomer of that priority finds before it, at most."""
+        """Rows that are run before a new job of that priority, at most."""
         if not self.rows:
             return 0
         if priority == LAST:
@@ -127,14 +127,14 @@ class Queue:
         return rows_of[FIRST] + rows_of[NORMAL] if priority == NORMAL else rows_of[FIRST]
 
     def put(self, job: Job) -> None:
-        """Behind those of its priority and weight."""
+        """Append a job to those of its priority and weight."""
         rows = job.rows - job.taken
         self.rows += rows
         self._rows_of[job.priority] += rows
         self._lanes[job.priority][rows > self._light_rows][job] = None
 
     def put_back(self, job: Job) -> None:
-        """What is left of a job that `take` has cut."""
+        """Append what is left of a job that `take` has cut."""
         self._lanes[job.priority][job.left > self._light_rows][job] = None
 
     def drop(self, job: Job) -> None:
@@ -142,7 +142,7 @@ class Queue:
         self._count(job, -job.left)
 
     def remove(self, job: Job) -> bool:
-        """Take a job out; False where it does not wait."""
+        """Remove a job; False where it does not wait."""
         for lane in self._lanes[job.priority]:
             if job in lane:
                 del lane[job]
@@ -158,8 +158,8 @@ class Queue:
     def take(self) -> list[Slice]:
         """Slices for one run, all of one kind, at most `max_rows` together; none where nothing waits.
 
-        What is left of a job that was cut still counts as waiting; the caller puts it back after the run, behind what
-        came meanwhile, or drops it. Jobs whose caller went away are dropped here.
+        What is left of a job that was cut still counts as waiting. The caller puts it back after the run, behind what
+        came meanwhile, or drops it. Cancelled jobs are dropped here.
         """
         batch: list[Slice] = []
         room = self.max_rows
@@ -205,7 +205,7 @@ class Queue:
 
 
 def stack(batch: list[Slice]) -> Tensors:
-    """The batch's rows, one array for each input; the job's own arrays or views of them where it is one alone."""
+    """The batch's rows, one array for each input; for a single job its own arrays, or views of them."""
     first = batch[0]
     if len(batch) == 1:
         if first.end - first.begin == first.job.rows:

@@ -1,4 +1,4 @@
-"""How fast a graph runs: what deadlines, `Retry-After` and the choice of a thread are worked out from."""
+"""How fast a graph runs: deadlines, `Retry-After` and the choice of a thread depend on it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Final
 RATE_MEMORY: Final = 0.9  # weight of the past, per run
 UNMEASURED_S: Final = 1.0
 LONGEST_S: Final = 60.0
-# Few or old figures refuse nobody: else a model that was slow once would be thought so for ever.
+# Few or old measurements refuse nobody: else a model that was slow once would count as slow for ever.
 FEW: Final = 3
 FRESH_S: Final = 1.0
-FORGETTING: Final = 1.05  # per run, of the shortest time that was seen
+FORGETTING: Final = 1.05  # per run, of the shortest time measured
 NEVER: Final = float("inf")
 
 
 class Rate:
-    """Measured from the runs themselves, the latest counting most. Written by whoever runs, read by anybody.
+    """Measured from the runs themselves, the latest counting most. Written by the running thread, read by any.
 
     Args:
         max_rows: rows in one run at most.
@@ -27,16 +27,16 @@ class Rate:
         sizes = max_rows.bit_length() + 1  # runs by the power of two above their rows
         self._run_s = [NEVER] * sizes
         self._least_s = [NEVER] * sizes
-        self._seen = [0] * sizes
-        self._seen_at = -NEVER
+        self._measured = [0] * sizes
+        self._measured_at = -NEVER
 
     def observe(self, rows: int, run_s: float, now: float) -> None:
         """A run of so many rows has ended, at that `time.monotonic()`."""
         self._rows = RATE_MEMORY * self._rows + rows
         self._s = RATE_MEMORY * self._s + run_s
         size = rows.bit_length()
-        self._seen_at = now
-        self._seen[size] += 1
+        self._measured_at = now
+        self._measured[size] += 1
         self._least_s[size] = min(self._least_s[size] * FORGETTING, run_s)
         before = self._run_s[size]
         self._run_s[size] = run_s if before == NEVER else RATE_MEMORY * before + (1 - RATE_MEMORY) * run_s
@@ -50,9 +50,9 @@ class Rate:
         return self._run_s[rows.bit_length()]
 
     def least_s(self, rows: int, now: float) -> float:
-        """Seconds that a run of so many rows takes at the very least; 0 where nobody has seen that lately."""
+        """Seconds that a run of so many rows takes at the very least; 0 without recent measurements."""
         size = rows.bit_length()
-        known = size < len(self._seen) and self._seen[size] >= FEW and now - self._seen_at <= FRESH_S
+        known = size < len(self._measured) and self._measured[size] >= FEW and now - self._measured_at <= FRESH_S
         return self._least_s[size] if known else 0.0
 
     def retry_after_s(self, rows: int) -> float:

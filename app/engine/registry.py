@@ -1,7 +1,7 @@
 """The models that are served: scan, verify, load, serve, swap, drain, close.
 
-A folder that disagrees with its manifest is refused by name, with what was expected and what was got, and the others
-are served all the same. Where it was served already, what was loaded goes on.
+A folder that disagrees with its manifest is refused by name, with what was expected and what was got; the others are
+served. Where it was served already, what was loaded goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, TypeVar
 from app.core.errors import LecternError, LoadRefused, Unavailable
 from app.core.shared_counters import SharedCounters
 from app.engine.catalog import BY_HAND, GONE, Catalog, DefaultVersion, FolderState, State, VersionEntry, not_found
-from app.engine.folders import Key, Look, Refused, Signature, in_order, look, signature
+from app.engine.folders import Key, Refused, Scan, Signature, in_order, scan, signature
 from app.engine.loading import Loaded, load_model
 from app.engine.model import INLINE_S, Model
 from app.engine.process import return_large_blocks
@@ -48,8 +48,8 @@ class Registry:
         defaults, defaults_required, pinned: as in `Catalog`.
         shared_counters: where the graphs count.
         inline_s: as in `Batcher`, for runs on the CPU.
-        on_control: told ("load" or "unload", name) after each change by hand, for who must do the same elsewhere; it
-            returns why that failed, if it did. The change is over when it returns.
+        on_control: called with "load" or "unload" and the name after each change by request, so that others make the
+            same change; it returns why that failed, if it did. The change is over when it returns.
 
     Attributes:
         catalog: what is served, and which model is the default.
@@ -85,10 +85,10 @@ class Registry:
         )
         self._max_queued_rows = max_queued_rows
         self._only = only
-        self._tally = shared_counters or SharedCounters()
+        self._shared_counters = shared_counters or SharedCounters()
         self._inline_s = inline_s
         self.on_control = on_control
-        self._last = Look()
+        self._last = Scan()
         self._changing = asyncio.Lock()
         # One thread for all changes: glibc gives each thread an arena, and each would keep what it once held.
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
@@ -101,7 +101,7 @@ class Registry:
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="load") as pool:
             chosen = loop.run_in_executor(pool, choose_device, self._wanted_device)
-            self._last = await loop.run_in_executor(pool, look, self.folder, self._only)
+            self._last = await loop.run_in_executor(pool, scan, self.folder, self._only)
             self.device = "cuda:0" if await chosen == "cuda" else "cpu"
             results = await asyncio.gather(
                 *(loop.run_in_executor(pool, self._load_folder, *key) for key in self._last.found)
@@ -113,7 +113,7 @@ class Registry:
                 if isinstance(result, Refused):
                     self.catalog.refuse(key, result.reason)
                 else:
-                    entry.model = await self._started(result)
+                    entry.model = await self._started_model(result)
         except BaseException:  # no thread could be started: those that were must not keep the process alive
             await asyncio.gather(
                 *(entry.model.close(self._pool) for entry in self.catalog.entries.values() if entry.model)
@@ -142,58 +142,59 @@ class Registry:
         await asyncio.gather(*(model.close(self._pool) for model in self.catalog.models))
         self._pool.shutdown()  # it is idle
 
-    # Changes while serving: one at a time, each to its end even where who asked for it goes away.
+    # Changes while serving: one at a time, and each completed even if its caller is cancelled.
 
-    async def load(self, name: str, *, tell: bool = True) -> None:
-        """Load what is new, changed, refused or unloaded of a name, take out what is gone. When it returns, what was
-        replaced has been drained and freed.
+    async def load(self, name: str, *, notify: bool = True) -> None:
+        """Load what is new, changed, refused or unloaded of a name, remove what is gone.
+
+        When it returns, what was replaced has been drained and freed.
 
         Args:
-            tell: false where `on_control` need not know.
+            notify: false where `on_control` need not be called.
 
         Raises:
             NotFound: there is no folder of that name; what is loaded goes on.
             LoadRefused: a version was refused; what was loaded of it goes on.
             Unavailable: closing.
         """
-        await self._to_its_end(self._load_by_hand(name, tell))
+        await self._completed(self._load_on_request(name, notify))
 
-    async def unload(self, name: str, *, tell: bool = True) -> None:
-        """Take out every version of a name, drain and free them. `poll` leaves them alone until their files change.
+    async def unload(self, name: str, *, notify: bool = True) -> None:
+        """Remove every version of a name, drain and free them. `poll` ignores them until their files change.
 
         Args:
-            tell: false where `on_control` need not know.
+            notify: false where `on_control` need not be called.
 
         Raises:
             NotFound: no folder of that name is known.
             Unavailable: closing.
         """
-        await self._to_its_end(self._unload_by_hand(name, tell))
+        await self._completed(self._unload_on_request(name, notify))
 
     async def poll(self) -> None:
-        """Look at the folder: load what is new or changed, take out what is gone, try again what was refused.
+        """Scan the folder: load what is new or changed, remove what is gone, try again what was refused.
 
-        What is there, or is not, is acted upon once it was the same at two looks in a row, so that a folder that is
-        being copied or replaced is left alone, silently. When it returns, what was replaced has been drained and freed.
+        It acts on what was the same in two scans in a row, so that a folder that is being copied or replaced is left
+        alone, silently. When it returns, what was replaced has been drained and freed.
         """
-        await asyncio.gather(*await self._to_its_end(self._poll()))
+        await asyncio.gather(*await self._completed(self._poll()))
 
     async def watch(self, every_s: float) -> None:
-        """Poll for ever. Whatever a look raises is logged; a slow drain does not hold up the next look."""
+        """Poll for ever. Whatever a scan raises is logged; a slow drain does not delay the next scan."""
         while True:
             await asyncio.sleep(every_s)
             try:
-                await self._to_its_end(self._poll())
+                await self._completed(self._poll())
             except Exception:
                 log.exception("%s: the look at it failed, the next is in %g s", self.folder, every_s)
 
     def _in_thread(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
 
-    async def _to_its_end(self, change: Coroutine[Any, Any, T]) -> T:
-        return await asyncio.shield(self._begun(change))
+    async def _completed(self, change: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.shield(self._start_task(change))
 
-    def _begun(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _start_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -203,11 +204,11 @@ class Registry:
         if self._closing:
             raise Unavailable("the server is shutting down: no model is loaded or unloaded any more")
 
-    async def _load_by_hand(self, name: str, tell: bool) -> None:
+    async def _load_on_request(self, name: str, notify: bool) -> None:
         drains: Drains = []
         async with self._changing:
             self._check_open()
-            now = await self._in_thread(look, self.folder, self._only)
+            now = await self._in_thread(scan, self.folder, self._only)
             found = {key: seen for key, seen in now.found.items() if key[0] == name}
             if not found:
                 raise not_found("folder of models", name, dict.fromkeys(name for name, _ in now.found))
@@ -216,40 +217,40 @@ class Registry:
                 if entry is None or entry.model is None or entry.reason or entry.tried != seen:
                     drains += await self._change(key)
             for key in [key for key in self.catalog.entries if key[0] == name and now.lacks(key)]:
-                drains += self._take_out(key, GONE)
+                drains += self._remove(key, GONE)
             reasons = [reason for key in found if (reason := self.catalog.entries[key].reason)]
         await asyncio.gather(*drains)
-        reasons = reasons or [*await self._tell("load", name, tell)]
+        reasons = reasons or [*await self._notify("load", name, notify)]
         if reasons:
             raise LoadRefused("; ".join(reasons), subject=name)
 
-    async def _unload_by_hand(self, name: str, tell: bool) -> None:
+    async def _unload_on_request(self, name: str, notify: bool) -> None:
         async with self._changing:
             self._check_open()
             keys = [key for key in self.catalog.entries if key[0] == name]
             if not keys:
                 raise not_found("model", name, dict.fromkeys(name for name, _ in self.catalog.entries))
-            now = await self._in_thread(look, self.folder, self._only)
+            now = await self._in_thread(scan, self.folder, self._only)
             drains: Drains = []
             for key in keys:
                 self.catalog.entries[key].tried = now.found.get(key)
-                drains += self._take_out(key, BY_HAND)
+                drains += self._remove(key, BY_HAND)
         await asyncio.gather(*drains)
-        for reason in await self._tell("unload", name, tell):
+        for reason in await self._notify("unload", name, notify):
             log.error("unload %s: %s", name, reason)
 
     async def _poll(self) -> Drains:
         drains: Drains = []
         async with self._changing:
             self._check_open()
-            now = await self._in_thread(look, self.folder, self._only)
+            now = await self._in_thread(scan, self.folder, self._only)
             last, self._last = self._last, now
             for key, seen in now.found.items():
                 entry = self.catalog.entries.get(key)
                 if (entry is None or entry.tried != seen) and last.found.get(key) == seen:
                     drains += await self._change(key, quietly=True)
             for key in [key for key in self.catalog.entries if now.lacks(key) and last.lacks(key)]:
-                drains += self._take_out(key, GONE)
+                drains += self._remove(key, GONE)
             around = tuple(refusal for refusal in now.refused if refusal in last.refused)
             if around != self.catalog.refused_above:
                 self.catalog.refuse_above(around)
@@ -259,7 +260,7 @@ class Registry:
         """Load a version folder and switch to it; returns the drain of what it replaces.
 
         Args:
-            quietly: say nothing of a folder that is refused and was changed meanwhile: somebody is writing to it.
+            quietly: do not report a folder that is refused and was changed meanwhile: somebody is writing to it.
         """
         entry = self.catalog.entries.setdefault(key, VersionEntry())
         entry.busy = "LOADING"
@@ -271,7 +272,7 @@ class Registry:
             if isinstance(result, Refused):
                 reason = result.reason
             elif not self._closing:
-                model = await self._started(result)
+                model = await self._started_model(result)
         except Exception as error:  # no thread could be had
             log.debug("%s/%s: refused", *key, exc_info=True)
             reason = f"{'/'.join(key)}: {type(error).__name__}: {error}"
@@ -290,7 +291,7 @@ class Registry:
         self.catalog.publish()
         self.catalog.show_refused()
         log.info("serving %s/%s on %s, loaded in %.3f s", *key, model.device, model.load_s)
-        return [self._begun(self._drain(old, entry))] if old else []
+        return [self._start_task(self._drain(old, entry))] if old else []
 
     def _attempt(self, key: Key) -> tuple[Signature, Loaded | Refused, Signature]:
         """Load one folder, in a thread; its signature before and after."""
@@ -302,9 +303,12 @@ class Registry:
             result = Refused("/".join(key), error.detail)
         return before, result, signature(folder)
 
-    async def _started(self, loaded: Loaded) -> Model:
+    async def _started_model(self, loaded: Loaded) -> Model:
         model = Model(
-            loaded, max_queued_rows=self._max_queued_rows, shared_counters=self._tally, inline_s=self._inline_s
+            loaded,
+            max_queued_rows=self._max_queued_rows,
+            shared_counters=self._shared_counters,
+            inline_s=self._inline_s,
         )
         try:
             model.start()
@@ -313,8 +317,8 @@ class Registry:
             raise
         return model
 
-    def _take_out(self, key: Key, reason: str) -> Drains:
-        """Serve it no more; returns its drain."""
+    def _remove(self, key: Key, reason: str) -> Drains:
+        """Stop serving a version; returns its drain."""
         entry = self.catalog.entries[key]
         model, entry.model, entry.reason = entry.model, None, reason
         if reason is GONE:
@@ -328,10 +332,10 @@ class Registry:
         self.catalog.publish()
         self.catalog.show_refused()
         log.info("unloading %s/%s: %s", *key, reason)
-        return [self._begun(self._drain(model, entry))]
+        return [self._start_task(self._drain(model, entry))]
 
     async def _drain(self, model: Model, entry: VersionEntry) -> None:
-        """Close what is served no more."""
+        """Close a model that is no longer served."""
         self._draining.add(model)
         if self._closing:
             model.stop_waiting()
@@ -344,23 +348,23 @@ class Registry:
                 if entry.reason is GONE:
                     del self.catalog.entries[model.name, model.version]
 
-    async def _tell(self, control: Control, name: str, tell: bool) -> Sequence[str]:
-        if self.on_control is not None and tell:
+    async def _notify(self, control: Control, name: str, notify: bool) -> Sequence[str]:
+        if self.on_control is not None and notify:
             try:
                 return await self.on_control(control, name)
             except Exception:
-                log.exception("%s %s: the others could not be told", control, name)
+                log.exception("%s %s: the others could not be informed", control, name)
         return ()
 
 
 def verify(folder: Path, *, device: Device = "cpu", threads: int = 0) -> list[tuple[str, str, bool, str]]:
-    """Check every model folder as a start would, one after the other, serving none.
+    """Check every model folder as a start does, one after the other, serving none.
 
     Returns:
         (name, version, ok, reason) for each, by name and version; the reason is "" for one that would be served, and
         the version "" for a refusal above the version folders.
     """
-    there = look(folder)
+    there = scan(folder)
     rows = [(refusal.folder, "", False, refusal.reason) for refusal in there.refused]
     for name, version in there.found:
         result = _load(folder, name, version, device=device, threads=threads)
@@ -369,11 +373,11 @@ def verify(folder: Path, *, device: Device = "cpu", threads: int = 0) -> list[tu
     return sorted(rows, key=lambda row: (row[0], in_order(row[1])))
 
 
-def _load(root: Path, name: str, version: str, **how: Any) -> Loaded | Refused:
-    """Load one folder; whatever it raises refuses this folder alone, but for a device that no folder can have."""
+def _load(root: Path, name: str, version: str, **options: Any) -> Loaded | Refused:
+    """Load one folder. Whatever it raises refuses this folder alone, except a device that no folder can have."""
     where = f"{name}/{version}"
     try:
-        return load_model(root, name, version, **how)
+        return load_model(root, name, version, **options)
     except DeviceRefused:
         raise
     except LecternError as error:

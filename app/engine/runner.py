@@ -1,4 +1,4 @@
-"""One run for the rows of several jobs: stack, run, share out, and send samplers on to their next step."""
+"""One run for the rows of several jobs: stack, run, split, and advance samplers to their next step."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Run = Callable[[Tensors], dict[str, NDArray[Any]]]
 
 @dataclass(slots=True)
 class Answer:
-    """What one request gets.
+    """The result of one request.
 
     Attributes:
         tensors: every output by name, with the request's own rows in their order; or what a sampler returned.
-        queue_s: from `submit` until its first run began.
-        run_s: the length of the runs that it took part in, together.
+        queue_s: from `submit` until its first run started.
+        run_s: seconds of the runs that it took part in, together.
         batch_rows: the rows of the largest of them.
         queued_at, ended_at: `perf_counter()` at `submit` and after its last run; 0 where nothing was run.
     """
@@ -44,17 +44,17 @@ class Answer:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What runs have brought, on its way to the event loop: one turn of it for all."""
+    """The results of a run for the event loop, which takes one turn for all of them."""
 
     ended: list[tuple[Job, Answer | LecternError]] = field(default_factory=list)
     steps: list[tuple[OnStep, int, Tensors]] = field(default_factory=list)
 
 
 class Runner:
-    """Called by one thread at a time.
+    """Runs batches and advances their jobs. Called by one thread at a time.
 
     Args:
-        run: the work; gets and gives named arrays whose axis 0 is rows.
+        run: the work; takes and returns named arrays whose axis 0 is rows.
         name: what is run, for messages.
         counters: where to count the runs.
         rate: where to measure them.
@@ -70,7 +70,7 @@ class Runner:
         """Run the batch; every job of it ends, or is fed with its next step, or has rows left. Raises nothing."""
         try:
             self._serve(batch, outcomes)
-        except BaseException as error:  # nobody may be left waiting, whatever happened
+        except BaseException as error:  # no job may be left waiting, whatever happened
             log.exception("%s: the batcher failed", self._name)
             ended = {job for job, _ in outcomes.ended}
             outcomes.ended += [(part.job, self._as_failure(error)) for part in batch if part.job not in ended]
@@ -89,7 +89,7 @@ class Runner:
         except BaseException as error:
             counters.failed_runs += 1
             if len(batch) == 1:
-                known = isinstance(error, LecternError)  # told already by who raised it
+                known = isinstance(error, LecternError)  # logged already where it was raised
                 log.warning("%s: a run of %d rows failed", self._name, rows, exc_info=None if known else error)
                 outcomes.ended.append((batch[0].job, self._as_failure(error)))
             else:
@@ -112,7 +112,7 @@ class Runner:
             until = offset + end - begin
             part = {name: array[offset:until] for name, array in outputs.items()}
             offset = until
-            if begin == 0 and end == job.rows:  # nearly all are run at one piece
+            if begin == 0 and end == job.rows:  # nearly all are run in one piece
                 self._advance(job, part, ended_at, outcomes)
                 continue
             job.parts.append(part)
@@ -128,7 +128,7 @@ class Runner:
             if job.on_step is not None:
                 outcomes.steps.append((job.on_step, job.steps, outputs))
             try:
-                if job.future.done():  # cancelled or late: its next step is the one it stops at
+                if job.future.done():  # cancelled or late: it stops before its next step
                     job.sampler.close()
                     raise StopIteration(outputs)
                 fed = job.sampler.send(outputs)

@@ -1,4 +1,4 @@
-"""Making sessions of ONNX Runtime: the only file of the house that imports it.
+"""Sessions of ONNX Runtime: the only file of the app that imports it.
 
 How each option was chosen stands where it is set. Figures, where no others are named: 2 cores with AVX-512, ONNX
 Runtime 1.31, cnn-mnist (0.45 M parameters, 28x28) and cnn-cifar10 (2.0 M, 32x32), the shortest of many runs taken in
@@ -38,16 +38,16 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 CUDA_OPTIONS = {
     "device_id": "0",
-    "use_tf32": "0",  # ten bits of mantissa: only where the manifest says that its answers were made so
+    "use_tf32": "0",  # ten bits of mantissa: only where the manifest says that its golden rows were computed so
     "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE times every algorithm again for each new number of rows
     "arena_extend_strategy": "kSameAsRequested",
 }
 
-# Weights outside the file would escape its hash. Their folder is set to a place below a regular file, which cannot
+# Weights outside the file would escape its hash. Their folder is set to a path below a regular file, which cannot
 # exist, so that the runtime itself refuses them wherever the graph names them (initialisers, constants, subgraphs).
 NO_EXTERNAL_DATA = str(Path(__file__) / "the-weights-must-be-inside-the-file")
 
-# y = Identity(x), float32 (rows): the smallest graph, to learn what a device can before any model is read.
+# y = Identity(x), float32 (rows): the smallest graph, to test a device before any model is read.
 PROBE = (
     b'\x08\t:C\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x05probeZ\x13\n\x01x\x12\x0e\n\x0c\x08\x01\x12\x08\n\x06\x12\x04'
     b"rowsb\x13\n\x01y\x12\x0e\n\x0c\x08\x01\x12\x08\n\x06\x12\x04rowsB\x04\n\x00\x10\x11"
@@ -55,12 +55,12 @@ PROBE = (
 
 
 class DeviceRefused(LoadRefused):
-    """The device that was asked for cannot be had, whatever the model; the message has the cause."""
+    """The requested device cannot be had, whatever the model; the message has the cause."""
 
 
 @lru_cache(maxsize=3)
 def choose_device(device: Device) -> Literal["cpu", "cuda"]:
-    """What `device` comes to on this machine, found out once by running a tiny graph.
+    """The device that `device` means on this machine, found once by running a tiny graph.
 
     Raises:
         DeviceRefused: `device` is "cuda" and CUDA cannot be had; the message has the cause.
@@ -101,22 +101,22 @@ def create(
     """A session on CUDA with these options of its provider, or on the CPU.
 
     Args:
-        shared: where processes of one server keep what all of them map; only for the CPU.
+        shared: the files that all processes of one server map; only for the CPU.
 
     Returns:
-        The session, and how many nodes of the graph each provider was given.
+        The session, and the number of nodes by provider.
 
     Raises:
         LoadRefused: the runtime does not take these bytes.
-        DeviceRefused: it takes them, and not on the provider that was asked for.
+        DeviceRefused: it takes them, but not on the requested provider.
     """
     started = time.perf_counter()
-    made = _from_map(data, where, threads, shared) if shared is not None and cuda is None else None
-    if made is None:
+    created = _from_map(data, where, threads, shared) if shared is not None and cuda is None else None
+    if created is None:
         session = _from_bytes(data, where=where, cuda=cuda, threads=threads)
-        made = session, _nodes(session)
-    log.debug("%s: session in %.3f s: %s", where, time.perf_counter() - started, made[1])
-    return made
+        created = session, _nodes(session)
+    log.debug("%s: session in %.3f s: %s", where, time.perf_counter() - started, created[1])
+    return created
 
 
 def _from_bytes(
@@ -137,13 +137,13 @@ def _from_bytes(
         raise LoadRefused(f"{where}: {_in_words(str(error))}", subject=where) from error
     session.disable_fallback()  # else a failing CUDA run would make the session a CPU one, printed and forgotten
     session._model_bytes = b""  # kept for that fallback alone: the file once more, for as long as the session lives
-    asked, got = [CPU] if cuda is None else [CUDA, CPU], session.get_providers()
-    if got != asked:
+    requested, got = [CPU] if cuda is None else [CUDA, CPU], session.get_providers()
+    if got != requested:
         raise DeviceRefused(
-            f"{where}: asked for {asked[0]}, ONNX Runtime {ort.__version__} gave {', '.join(got)}: "
+            f"{where}: asked for {requested[0]}, ONNX Runtime {ort.__version__} gave {', '.join(got)}: "
             f"{_missing_library(ort)}",
             subject="device",
-            expected=asked[0],
+            expected=requested[0],
             got=", ".join(got),
         )
     return session

@@ -44,16 +44,16 @@ class Session:
         device: "auto" takes CUDA where it can be had and says in the log where it cannot.
         threads: threads of one run on the CPU; 0 for one per core that the process may use.
         gpu_memory_mb: at most this much memory of the GPU for the graph's weights and runs; 0 for no limit.
-        shared: where the processes of one server keep the weights that all of them map; None for one process.
+        shared: the weights that all processes of one server map; None for one process.
 
     Attributes:
-        device: what it really got: "cpu" or "cuda:0".
+        device: where it really runs: "cpu" or "cuda:0".
         nodes: operators of the graph by the provider that runs them, as ONNX Runtime calls it.
         weight_bytes: size of the file, which is that of the weights but for a few kilobytes.
 
     Raises:
         LoadRefused: not a graph, not this graph, or weights outside the file.
-        DeviceRefused: "cuda" was asked for and cannot be had, or none of the graph would run there.
+        DeviceRefused: "cuda" was requested and cannot be had, or none of the graph would run there.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Session:
         self._bucket_rows = 0
 
     def warm(self, max_rows: int) -> None:
-        """Run what must not be cold when the first user comes; named axes other than rows are given size 1.
+        """Run once what must not be cold at the first request; named axes other than rows get size 1.
 
         On the CPU one row and a full batch, so that the memory of the largest run is there (or missing) before anybody
         is served. No other size is worth it: with these two, the first run of 2 to 63 rows takes 0.1 ms longer than
         later ones of the same size (medians of 9 fresh sessions of a 2 and a 0.5 ms graph, 14 sizes), and rows that are
-        filled up would cost as much as rows that are asked for. On CUDA every bucket.
+        filled up would cost as much as real rows. On CUDA every bucket.
 
         Raises:
             InferenceFailed: the runtime raised.
@@ -136,7 +136,7 @@ class Session:
             message = f"{self.where}: no buffers for {max_rows} rows on {self.device}: {error}"
             raise LoadRefused(message, subject=self.where) from error
 
-    def _device_got(self, asked: Device, chosen: Literal["cpu", "cuda"]) -> str:
+    def _device_got(self, requested: Device, chosen: Literal["cpu", "cuda"]) -> str:
         """The device that runs the nodes, whatever the session calls itself."""
         if chosen == "cpu":
             return "cpu"
@@ -144,7 +144,7 @@ class Session:
         if there == total:
             return "cuda:0"
         message = f"{self.where}: {total - there} of {total} nodes run on the CPU, CUDA has no kernel for them"
-        if there == 0 and asked == "cuda":
+        if there == 0 and requested == "cuda":
             raise DeviceRefused(message, subject="device", expected=CUDA, got=str(self.nodes))
         log.warning(message)
         return "cuda:0" if there else "cpu"

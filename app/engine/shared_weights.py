@@ -1,4 +1,4 @@
-"""Files that the processes of one server make once and map together."""
+"""Files that one process of a server builds and all of its processes map."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Mapped:
     """A file that is in use: no process removes it until it is closed, or its process is gone.
 
     Attributes:
-        path: for whoever maps it: the open file itself, whatever becomes of its name.
-        note: what its maker said of it.
+        path: to map; of the open file itself, whatever becomes of its name.
+        note: as returned by its builder.
     """
 
     def __init__(self, descriptor: int, note: str) -> None:
@@ -33,15 +33,15 @@ class SharedWeights:
     """A folder of such files, each called `<key>.<note>`.
 
     Args:
-        folder: made by the server for itself at its start, open to nobody else, removed at its end. What lies there is
-            believed: the key says what a file was made of.
+        folder: created by the server at its start, open to nobody else, removed at its end. Its files are trusted: the
+            key names what they were built from.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def file(self, key: str, build: Callable[[Path], str]) -> Mapped:
-        """The file of that key, built by the first process that asks while the others wait.
+        """The file of that key, built by the first process that calls while the others wait.
 
         Args:
             key: letters, digits and "-".
@@ -61,14 +61,14 @@ class SharedWeights:
         return Mapped(descriptor, path.suffix.removeprefix("."))
 
     def _built(self, key: str, build: Callable[[Path], str]) -> Path:
-        """Make the file, and remove what no process maps any more: the locks of one that was killed are gone too."""
-        being_made = self.folder / "part"
+        """Build the file, and remove what no process maps any more: a killed process has lost its locks too."""
+        partial = self.folder / "part"
         try:
-            note = build(being_made)
+            note = build(partial)
             for path in self.folder.glob("*.*"):
                 with open(path, "rb") as file, suppress(BlockingIOError):
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
-            return being_made.replace(self.folder / f"{key}.{note}")
+            return partial.replace(self.folder / f"{key}.{note}")
         finally:
-            being_made.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """uvicorn's HTTP/1.1 connection with limits of its own: on heads, on waiting for them, and on what an error looks like.
 
-uvicorn leaves these to a proxy in front; the house is to stand without one.
+uvicorn leaves these to a proxy in front; this server needs none.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from app.web.request.trace import CONNECTION, WHOLE, new_request_id
 MAX_HEAD_BYTES: Final = 64 << 10
 HEAD_TIMEOUT_S: Final = 30.0
 MOST_PIPELINED: Final = 16
-READER_TIMEOUT_S: Final = 60.0  # without a byte taken of an answer that waits
+READER_TIMEOUT_S: Final = 60.0  # without the client reading a byte of a response that waits
 
 
 class BadHttp(ClientError):
-    """What came is not HTTP/1.1; the line is closed."""
+    """The bytes are not HTTP/1.1; the connection is closed."""
 
     status = 400
     title = "Not HTTP"
 
 
 class HeadTooLarge(ClientError):
-    """More bytes of request line, headers or trailers than the limit; the line is closed."""
+    """More bytes of request line, headers or trailers than the limit; the connection is closed."""
 
     status = 431
     title = "Head too large"
 
 
 class State(ServerState):
-    """What the connections of one server share: uvicorn's part, and what is counted of them."""
+    """What the connections of one server share: uvicorn's state and the counters of connections."""
 
     def __init__(self, shared_counters: SharedCounters) -> None:
         super().__init__()
@@ -51,17 +51,17 @@ class State(ServerState):
 
 
 class Connection(HttpToolsProtocol):
-    """One client's line."""
+    """One client's connection."""
 
     server_state: State
-    silent_ticks = 0  # of the clock of a server that closes, since the last byte came
+    silent_ticks = 0  # of a server that shuts down, since the last byte came
 
     task: asyncio.Task[Any] | None = None
     """The task that answers the request which is being answered."""
     waiting = False
     """Whether that task waits for a model: nobody wants its answer once the connection is lost."""
 
-    _idle_bytes = 0  # since the last complete head or piece of body: of a head, of trailers, of chunk extensions
+    _idle_bytes = 0  # since the last complete head or piece of body: of heads, trailers and chunk extensions
     _head_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
     _keep_timer: asyncio.TimerHandle | None = None
@@ -97,10 +97,10 @@ class Connection(HttpToolsProtocol):
                 self._expect_head()
 
     def _feed(self, data: bytes | memoryview) -> None:
-        """Parse, as if nobody had offered another protocol (RFC 9110, 7.8).
+        """Parse, ignoring offers of another protocol (RFC 9110, 7.8).
 
         Clients offer HTTP/2 that way with ordinary requests. The parser then stops behind the head, where it expects
-        the other protocol; what is there is still the body. Each offer is a turn of the loop: one packet may hold
+        the other protocol; the bytes there are still the body. Each offer is one pass of the loop: a packet may hold
         thousands.
         """
         while True:
@@ -118,7 +118,7 @@ class Connection(HttpToolsProtocol):
                 return
 
     def _without_upgrade(self) -> bytes:
-        """The head that has come, but for the offer."""
+        """The head as received, without the offer."""
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
             if name == b"connection":
@@ -139,7 +139,7 @@ class Connection(HttpToolsProtocol):
             self._head_timer = None
         super().on_headers_complete()
         if self.pipeline and len(self.pipeline) < MOST_PIPELINED:
-            self.flow.resume_reading()  # else nobody would see the client hang up
+            self.flow.resume_reading()  # else a disconnect would not be seen
 
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
@@ -152,7 +152,7 @@ class Connection(HttpToolsProtocol):
         self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # as above
         super().on_message_complete()
         if not self.pipeline:
-            self.flow.resume_reading()  # its last piece may have been a large one: else no hang-up would be seen
+            self.flow.resume_reading()  # its last piece may have been a large one: else no disconnect would be seen
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._head_timer, self._reader_timer, self._keep_timer):
@@ -160,7 +160,7 @@ class Connection(HttpToolsProtocol):
                 timer.cancel()
         self.server_state.open[0] -= 1
         self.server_state.closed[0] += 1
-        # uvicorn tells the request that came last; with pipelining it is an earlier one that is being answered.
+        # uvicorn informs the request that came last; with pipelining an earlier one is being answered.
         self.pipeline.clear()
         if self._answered is not None:
             self._answered.disconnected = True
@@ -211,7 +211,7 @@ class Connection(HttpToolsProtocol):
         return body
 
     def reply(self, scope: Scope, status: int, headers: bytes, body: bytes) -> bool:
-        """The whole answer to a request in one write; False where it must take its way through `send`.
+        """The whole response to a request in one write; False where it must go through `send`.
 
         As `RequestResponseCycle.send` does it, which looks at each header again and writes twice.
         """
@@ -236,7 +236,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, but for the keep-alive: one timer that looks again, instead of a new one for each answer."""
+        """As uvicorn's, but for the keep-alive: one timer that looks again, instead of a new one for each response."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -275,7 +275,7 @@ class Connection(HttpToolsProtocol):
         return cycle is None or cycle.response_complete
 
     def close_soon(self, app: ASGIApp) -> None:
-        """Let this app answer what is still to come, and close the connection after the answers that are owed."""
+        """Let this app answer further requests, and close the connection after the responses that are owed."""
         self.app = app
         if not self.is_idle:
             self.cycle.keep_alive = False
@@ -291,7 +291,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, error: ClientError) -> None:
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body):
-            self.transport.close()  # the answer to an earlier request is still to come: this would be taken for it
+            self.transport.close()  # the response to an earlier request is still to come: this would be taken for it
             return
         body = json.dumps(
             {

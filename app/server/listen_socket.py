@@ -1,4 +1,4 @@
-"""The listening socket: taken, announced, and shut so that nobody who got in is thrown out."""
+"""The listening socket: bound, announced, and closed without cutting a connection that was accepted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DROP_SYN: Final = b"".join(  # classic BPF over the TCP header: code, how far t
         (0x06, 0, 0, 0xFFFFFFFF),  # else all
     )
 )
-HANDSHAKE_S: Final = 0.05  # those that have begun when the gate is shut have this long to end
+HANDSHAKE_S: Final = 0.05  # for handshakes that have started when `stop_accepting` is called
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -34,17 +34,17 @@ def bind(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    made = socket.socket(family, kind, protocol)
+    bound = socket.socket(family, kind, protocol)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
     except OSError:
-        made.close()
+        bound.close()
         raise
-    return made
+    return bound
 
 
-def bind_or_say_why(host: str, port: int) -> socket.socket | None:
+def bind_or_report(host: str, port: int) -> socket.socket | None:
     """`bind`; where the address cannot be had, one line on standard error and None."""
     try:
         return bind(host, port)
@@ -54,10 +54,10 @@ def bind_or_say_why(host: str, port: int) -> socket.socket | None:
 
 
 def announce(
-    listening: socket.socket, *, models: Sequence[str], refused: Sequence[str], device: str, workers: int
+    listen_socket: socket.socket, *, models: Sequence[str], refused: Sequence[str], device: str, workers: int
 ) -> None:
-    """Where, on what device, by how many, which models: a line for each model and each refusal."""
-    host, port = listening.getsockname()[:2]
+    """Print the address, the device and the workers, and a line for each model and each refusal."""
+    host, port = listen_socket.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     by = f" with {workers} workers" if workers > 1 else ""
     print(f"Lectern serves {len(models)} models at http://{shown}:{port} on {device}{by}")
@@ -66,19 +66,19 @@ def announce(
     print(f"Documentation: http://{shown}:{port}/docs", flush=True)
 
 
-def shut_gate(listening: socket.socket) -> None:
-    """Let no new connection begin. Those that have begun come into the queue within HANDSHAKE_S; then it only shrinks.
+def stop_accepting(listen_socket: socket.socket) -> None:
+    """Let no new connection start. Those that have started join the queue within HANDSHAKE_S; then it only shrinks.
 
-    Closing a socket resets whoever waits in its queue, and between the last accept and the close somebody always may
-    have come. So a filter drops what begins a connection; the newcomer's system repeats it a second later, and then it
-    is refused, or finds whoever has taken the port since. Linux alone has this: elsewhere that short moment remains.
+    Closing a socket resets the connections in its queue, and between the last accept and the close one may always have
+    come. So a filter drops the packets that start a connection. The client repeats them a second later, and is then
+    refused, or finds a new server on the port. Only Linux has this: elsewhere that short moment remains.
     """
     if sys.platform != "linux":
         return
     program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
     filter_ = struct.pack("@HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
     with suppress(OSError):  # a sandbox may not have it
-        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+        listen_socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
 def allow_many_files() -> None:

@@ -1,8 +1,8 @@
-"""What is loaded and unloaded by hand, made known by the parent to every worker, in one order.
+"""Models loaded and unloaded on request, in every worker and in one order.
 
-The worker that was asked does it first, then asks the parent, who has all of them do the same and answers when they
-have. Two that are asked for opposite things at once would end up opposite if each told the other; so both do again
-what the parent heard last. Doing it twice changes nothing.
+The worker that got the request does it first and then reports it to the parent. The parent has all workers do the same
+and answers when they have. Two workers with opposite requests at once would end up opposite if each informed the other,
+so both repeat what reached the parent last. Doing it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ from app.server.worker_slot import WorkerSlot
 
 
 @dataclass
-class _Open:
-    """One that is being done: who asked, the asker's own number for it, who has not done it yet, what went wrong."""
+class _Pending:
+    """A change that is being made.
 
-    asker: WorkerSlot | None
-    asked: int
+    Attributes:
+        requester: the worker that reported it; None where it is gone or there was none.
+        requester_number: the requester's own number for it.
+        left: workers that have not made it yet.
+        why: what went wrong, a sentence for each worker.
+    """
+
+    requester: WorkerSlot | None
+    requester_number: int
     left: set[WorkerSlot]
     why: list[str] = field(default_factory=list)
 
@@ -29,67 +36,67 @@ class ModelControl:
     """The parent's part.
 
     Args:
-        places: of all workers.
+        slots: of all workers.
     """
 
-    def __init__(self, places: Iterable[WorkerSlot]) -> None:
-        self._places = tuple(places)
+    def __init__(self, slots: Iterable[WorkerSlot]) -> None:
+        self._slots = tuple(slots)
         self._last: dict[str, str] = {}  # what was done last, by the name of the model
-        self._askers: dict[str, set[WorkerSlot]] = {}
-        self._open: dict[int, _Open] = {}
+        self._requesters: dict[str, set[WorkerSlot]] = {}
+        self._pending: dict[int, _Pending] = {}
         self._number = 0
 
-    def started(self, place: WorkerSlot) -> bool:
-        """Tell a new worker all that was done before it came; whether it has nothing to do."""
+    def started(self, slot: WorkerSlot) -> bool:
+        """Send a new worker all changes from before it started; returns whether there are none."""
         for name, control in self._last.items():
-            self._begin(control, name, {place}, None, 0)
+            self._start(control, name, {slot}, None, 0)
         return not self._last
 
-    def asked(self, place: WorkerSlot, told: dict[str, Any]) -> None:
-        """A worker was asked, and has done it."""
-        control, name = told["control"], told["name"]
+    def requested(self, slot: WorkerSlot, message: dict[str, Any]) -> None:
+        """A worker got a request and has carried it out: send it to the others."""
+        control, name = message["control"], message["name"]
         self._last[name] = control
-        askers = self._askers.setdefault(name, set())
-        askers.add(place)
-        # Who alone was ever asked has nothing to hear of it but its own words.
-        others = {other for other in self._places if other.told and other.is_taken}
-        self._begin(control, name, others if askers != {place} else others - {place}, place, told["number"])
+        requesters = self._requesters.setdefault(name, set())
+        requesters.add(slot)
+        # A worker that alone got requests for this name need not repeat its own.
+        others = {other for other in self._slots if other.report and other.has_channel}
+        self._start(control, name, others if requesters != {slot} else others - {slot}, slot, message["number"])
 
-    def done(self, place: WorkerSlot, told: dict[str, Any]) -> bool:
-        """A worker did what it was told; whether it has nothing left to do."""
-        self._end(told["number"], place, told["why"])
-        return not any(place in one.left for one in self._open.values())
+    def done(self, slot: WorkerSlot, message: dict[str, Any]) -> bool:
+        """A worker has made a change; returns whether it has none left to make."""
+        self._end(message["number"], slot, message["why"])
+        return not any(slot in change.left for change in self._pending.values())
 
-    def died(self, place: WorkerSlot) -> None:
-        """Nobody waits for it any more."""
-        for number, one in list(self._open.items()):
-            if one.asker is place:
-                one.asker = None
-            self._end(number, place, "")
+    def died(self, slot: WorkerSlot) -> None:
+        """A worker is gone: nobody waits for it any more."""
+        for number, change in list(self._pending.items()):
+            if change.requester is slot:
+                change.requester = None
+            self._end(number, slot, "")
 
-    def _begin(self, control: str, name: str, left: set[WorkerSlot], asker: WorkerSlot | None, asked: int) -> None:
+    def _start(self, control: str, name: str, left: set[WorkerSlot], requester: WorkerSlot | None, number: int) -> None:
         self._number += 1
-        self._open[self._number] = _Open(asker, asked, left)
-        for place in left:
-            place.say(line(control=control, name=name, number=self._number))
+        self._pending[self._number] = _Pending(requester, number, left)
+        for slot in left:
+            slot.send(json_line(control=control, name=name, number=self._number))
         self._answer(self._number)
 
-    def _end(self, number: int, place: WorkerSlot, why: str) -> None:
-        one = self._open.get(number)
-        if one is None:
+    def _end(self, number: int, slot: WorkerSlot, why: str) -> None:
+        change = self._pending.get(number)
+        if change is None:
             return
-        if why and place in one.left:
-            one.why.append(f"worker {place.number}: {why}")
-        one.left.discard(place)
+        if why and slot in change.left:
+            change.why.append(f"worker {slot.number}: {why}")
+        change.left.discard(slot)
         self._answer(number)
 
     def _answer(self, number: int) -> None:
-        one = self._open[number]
-        if not one.left:
-            del self._open[number]
-            if one.asker is not None:
-                one.asker.say(line(done=one.asked, why=one.why))
+        change = self._pending[number]
+        if not change.left:
+            del self._pending[number]
+            if change.requester is not None:
+                change.requester.send(json_line(done=change.requester_number, why=change.why))
 
 
-def line(**said: Any) -> bytes:
-    return json.dumps(said).encode() + b"\n"
+def json_line(**fields: Any) -> bytes:
+    return json.dumps(fields).encode() + b"\n"

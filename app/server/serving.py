@@ -1,18 +1,18 @@
-"""One process that serves: a socket, an event loop, uvicorn around the app, and an end that loses nothing.
+"""One process that serves: a socket, an event loop, uvicorn around the app, and a shutdown that loses no request.
 
-The port is taken before the models are loaded, so that a port in use costs no wait, and it listens after, so that
-nobody connects to a house that is not open.
+The port is taken before the models are loaded, so that a port in use costs no wait. It listens after, so that nobody
+connects to a server that is not ready.
 
-The end, on SIGTERM or SIGINT, in this order:
+The shutdown, on SIGTERM or SIGINT, in this order:
 
-1. Readiness goes down. What is being answered is answered; whatever comes now is answered 503. Every answer closes its
-   connection. The port stays open.
-2. Once nothing is owed on the connections of before, and the idle ones among them were silent for LINGER_S (a request
-   may have been on its way), the gate is shut: nobody new gets in, and who waited at it is let in.
-3. Those are answered too, the port is closed, the models drain. Exit code 0.
+1. Readiness goes down. Requests in progress are answered, new ones with 503. Every response closes its connection. The
+   port stays open.
+2. Once the connections of before have their responses, and the idle ones among them were silent for LINGER_S (a request
+   may have been on its way), no new connection is accepted. Those that wait in the socket's queue are.
+3. Those get responses too, the port is closed, the models drain. Exit code 0.
 
-What is not answered `grace_s` after the signal is cut; then, as after a second signal, which cuts at once, the exit
-code is 1.
+Requests that are not answered `grace_s` after the signal are cut; a second signal cuts at once. The exit code is then
+1.
 """
 
 from __future__ import annotations
@@ -35,7 +35,15 @@ from fastapi import FastAPI
 from app.core.errors import LoadRefused
 from app.engine.registry import Registry
 from app.server.connection import Connection, State
-from app.server.listen_socket import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind, bind_or_say_why, shut_gate
+from app.server.listen_socket import (
+    BACKLOG,
+    HANDSHAKE_S,
+    allow_many_files,
+    announce,
+    bind,
+    bind_or_report,
+    stop_accepting,
+)
 from app.settings import Settings
 from app.telemetry import logs
 
@@ -51,7 +59,7 @@ LINGER_S: Final = 0.5
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with an end of its own.
+    """uvicorn's server with a shutdown of its own.
 
     Attributes:
         was_cut: requests were left unanswered.
@@ -81,28 +89,28 @@ class Server(uvicorn.Server):
         if self.should_exit:
             log.warning("a second signal: %d connections are cut", len(self.connections))
             end_now()
-        self.begin_to_close()
+        self.start_shutdown()
 
     @property
     def connections(self) -> list[Connection]:
         return list(self.server_state.connections)  # type: ignore[arg-type]  # ours are all of this class
 
-    def begin_to_close(self) -> None:
+    def start_shutdown(self) -> None:
         """Take no new requests from here on; calling it again changes nothing."""
         if self._closing:
             return
         self._closing = self.should_exit = True
         self.app.state.life.open = False
-        closing = self.config.loaded_app = self.app.state.closing
+        refusing_app = self.config.loaded_app = self.app.state.closing
         for connection in self.connections:
-            connection.close_soon(closing)
+            connection.close_soon(refusing_app)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.begin_to_close()
+        self.start_shutdown()
         try:
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
                 await self.answer_all()
-                await self.shut_gate(sockets or [])
+                await self.stop_accepting(sockets or [])
                 await self.answer_all()
                 if self.server_state.tasks:
                     await asyncio.wait(self.server_state.tasks)
@@ -124,18 +132,18 @@ class Server(uvicorn.Server):
             await asyncio.sleep(TICK_S)
             left = [connection for connection in left if connection in self.server_state.connections]
 
-    async def shut_gate(self, sockets: Sequence[socket.socket]) -> None:
-        """Let in who waits, and nobody after."""
+    async def stop_accepting(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept the connections that wait in the queue, and none after them."""
         waiting = select.poll() if hasattr(select, "poll") else None
-        for listening in sockets:
-            shut_gate(listening)
+        for listen_socket in sockets:
+            stop_accepting(listen_socket)
             if waiting:
-                waiting.register(listening, select.POLLIN)
+                waiting.register(listen_socket, select.POLLIN)
         await asyncio.sleep(HANDSHAKE_S)
-        # The loop accepts them, and tells nobody when it has.
+        # The loop accepts them without a sign of when it has.
         while waiting and waiting.poll(0):  # noqa: ASYNC110
             await asyncio.sleep(0)
-        await asyncio.sleep(TICK_S)  # what was accepted last is made known to its protocol a turn later
+        await asyncio.sleep(TICK_S)  # the protocol of the last connection is called one turn of the loop later
         for server in self.servers:
             server.close()
 
@@ -199,7 +207,7 @@ async def open_app(server: Server, sockets: list[socket.socket]) -> None:
 
 
 class _Alone(Server):
-    """The only process: it listens itself."""
+    """The server of the only process, which listens itself."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -210,7 +218,7 @@ class _Alone(Server):
 
 
 def run(serving: Coroutine[Any, Any, None]) -> None:
-    """On the fastest event loop there is."""
+    """Run a coroutine on the fastest event loop there is."""
     if sys.platform == "win32":
         asyncio.run(serving)
     else:
@@ -223,13 +231,13 @@ def serve(settings: Settings, create_app: Callable[[Settings], FastAPI]) -> int:
     """Serve the app of these settings until a signal; returns the exit code."""
     logs.configure(settings.log_format, settings.log_level)
     allow_many_files()
-    listening = bind_or_say_why(settings.host, settings.port)
-    if listening is None:
+    listen_socket = bind_or_report(settings.host, settings.port)
+    if listen_socket is None:
         return FAILED
-    with listening:
+    with listen_socket:
         app = create_app(settings)
         try:
-            run(open_app(_Alone(uvicorn_config(app, settings), app), [listening]))
+            run(open_app(_Alone(uvicorn_config(app, settings), app), [listen_socket]))
         except LoadRefused as error:
             print(error.detail, file=sys.stderr)
             return FAILED

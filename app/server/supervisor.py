@@ -1,19 +1,19 @@
 """`--workers N`: a parent that holds the port, hands each connection to a worker, and replaces those that die.
 
-The parent accepts, and passes the open connection (SCM_RIGHTS over a socket pair) to the ready worker that has the
+The parent accepts, and hands the open connection (SCM_RIGHTS over a socket pair) to the ready worker that has the
 fewest. The kernel would do it for less with SO_REUSEPORT or with one listening socket that all share, but would choose
 blindly (8 connections fall 6 + 2 as easily as 4 + 4), would go on choosing a worker that hangs, and resets what waits
 in the queue of a worker that dies. Here the queue is the parent's: a killed worker takes with it the connections it
-had, and nothing else. What it had not yet taken out of its channel is taken out again, for the parent keeps that end
-of it open too, and goes to another.
+had, and nothing else. What it had not yet taken out of its channel the parent takes back, because it
+keeps that end open too, and hands to another.
 
-What costs is accepting, some 50 us of the parent's time for each connection; requests never pass through here. The
+Accepting costs some 50 us of the parent's time for each connection; requests never pass through here. The
 parent imports neither the web framework nor the runtime and counts no connections: a worker counts those it closed in
-its block of figures, which the parent maps, so the two need not talk.
+its block of figures, which the parent maps, so that no message is needed.
 
 A worker ends by itself when its channel closes, so none outlives its parent; it first answers what it has accepted.
-The end of all is that of `app.server.serving`, step by step: every worker tells when it has nothing left to answer, and
-only then the gate is shut.
+The shutdown is that of `app.server.serving`, step by step: every worker reports when it has nothing left to answer, and
+only then no new connection is accepted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any, Final
 
 from app.core.shared_counters import BLOCK_BYTES, SharedCounters
 from app.engine.process import cores
-from app.server.listen_socket import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind_or_say_why, shut_gate
+from app.server.listen_socket import BACKLOG, HANDSHAKE_S, allow_many_files, announce, bind_or_report, stop_accepting
 from app.server.model_control import ModelControl
 from app.server.worker_slot import CLOSE, LAST, NO_FILE, WorkerSlot, new_block, shared_folder
 from app.settings import Settings
@@ -51,24 +51,24 @@ TRIES: Final = 5  # starts that fail one after the other, while no other worker 
 MARGIN_S: Final = 2.0  # workers keep to the grace period themselves
 
 
-class Parent:
-    """Everything that the parent knows, in one event loop."""
+class Supervisor:
+    """The parent: the listening socket and all workers, in one event loop."""
 
-    def __init__(self, settings: Settings, listening: socket.socket, weights: int = NO_FILE) -> None:
+    def __init__(self, settings: Settings, listen_socket: socket.socket, weights: int = NO_FILE) -> None:
         threads = settings.threads or max(1, cores() // settings.workers)
         self._settings = settings.model_copy(update={"threads": threads})
-        self._listening = listening
+        self._listen_socket = listen_socket
         self._weights = weights
-        self._places = [WorkerSlot(number) for number in range(1, settings.workers + 1)]
-        self._controls = ModelControl(self._places)
+        self._slots = [WorkerSlot(number) for number in range(1, settings.workers + 1)]
+        self._model_control = ModelControl(self._slots)
         own = new_block()
-        self._blocks = [own, *(place.block for place in self._places)]
+        self._blocks = [own, *(slot.block for slot in self._slots)]
         self._restarts = SharedCounters(mmap.mmap(own, BLOCK_BYTES)).cells("lectern_worker_restarts")
         self._waiting: deque[socket.socket] = deque()
         self._changed = asyncio.Event()
         self._signals = 0
         self._is_open = False
-        self._is_hopeless = ""
+        self._failure = ""
         self._code = OK
 
     async def run(self) -> int:
@@ -76,37 +76,37 @@ class Parent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled)
-        keepers = [loop.create_task(self._keep(place)) for place in self._places]
+        keepers = [loop.create_task(self._keep_running(slot)) for slot in self._slots]
         try:
-            await self._until(lambda: self._is_over() or all(place.is_ready for place in self._places))
+            await self._until(lambda: self._is_over() or all(slot.is_ready for slot in self._slots))
             if not self._is_over():
                 self._open()
                 await self._until(self._is_over)
-            if self._is_hopeless:
-                print(self._is_hopeless, file=sys.stderr)
+            if self._failure:
+                print(self._failure, file=sys.stderr)
                 return FAILED
             return await self._stop() if self._is_open else FAILED
         finally:
             self._signals += 1
-            for place in self._places:
-                place.kill()
+            for slot in self._slots:
+                slot.kill()
             await asyncio.gather(*keepers)
 
     def _open(self) -> None:
         self._is_open = True
-        self._listening.listen(BACKLOG)
-        self._listening.setblocking(False)
-        told = self._places[0].told
-        models, refused, device = told["models"], told["refused"], told["device"]
-        announce(self._listening, models=models, refused=refused, device=device, workers=len(self._places))
-        self._flow()
+        self._listen_socket.listen(BACKLOG)
+        self._listen_socket.setblocking(False)
+        report = self._slots[0].report
+        models, refused, device = report["models"], report["refused"], report["device"]
+        announce(self._listen_socket, models=models, refused=refused, device=device, workers=len(self._slots))
+        self._distribute()
 
     def _signalled(self) -> None:
         self._signals += 1
         self._changed.set()
 
     def _is_over(self) -> bool:
-        return bool(self._signals or self._is_hopeless)
+        return bool(self._signals or self._failure)
 
     async def _until(self, happened: Callable[[], bool], deadline: float | None = None) -> None:
         """Look again whenever something has changed, until it has happened or `time.monotonic` is past the deadline."""
@@ -116,40 +116,40 @@ class Parent:
                     self._changed.clear()
                     await self._changed.wait()
 
-    # One worker after the other in one place.
+    # One worker after the other in one slot.
 
-    async def _keep(self, place: WorkerSlot) -> None:
-        def heard(told: dict[str, Any]) -> None:
-            match told["what"]:
+    async def _keep_running(self, slot: WorkerSlot) -> None:
+        def on_message(message: dict[str, Any]) -> None:
+            match message["what"]:
                 case "ready":
-                    log.info("worker %d is ready, process %d", place.number, place.pid)
-                    place.is_ready = self._controls.started(place)
+                    log.info("worker %d is ready, process %d", slot.number, slot.pid)
+                    slot.is_ready = self._model_control.started(slot)
                 case "control":
-                    self._controls.asked(place, told)
+                    self._model_control.requested(slot, message)
                 case "done":
-                    place.is_ready |= self._controls.done(place, told) and not place.is_closing
+                    slot.is_ready |= self._model_control.done(slot, message) and not slot.is_closing
                 case "quiet" if not self._signals:  # somebody stopped this one alone
-                    place.say(LAST)
-            self._flow()
+                    slot.send(LAST)
+            self._distribute()
             self._changed.set()
 
         failures = 0
         while not self._is_over():
-            began = time.monotonic()
-            code = await place.live(self._settings, self._weights, self._blocks, heard)
-            self._waiting.extend(place.rescue())
-            self._controls.died(place)
-            self._flow()
+            started_at = time.monotonic()
+            code = await slot.run_process(self._settings, self._weights, self._blocks, on_message)
+            self._waiting.extend(slot.take_back())
+            self._model_control.died(slot)
+            self._distribute()
             self._changed.set()
             if self._is_over():
-                if code != OK and place.told:
+                if code != OK and slot.report:
                     self._code = FAILED
                 return
             how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-            reason = place.why or f"worker {place.number} {how}"
-            failures = 0 if place.told and time.monotonic() - began > STEADY_S else failures + 1
-            if not self._is_open or (failures >= TRIES and not any(other.is_ready for other in self._places)):
-                self._is_hopeless = reason
+            reason = slot.why or f"worker {slot.number} {how}"
+            failures = 0 if slot.report and time.monotonic() - started_at > STEADY_S else failures + 1
+            if not self._is_open or (failures >= TRIES and not any(other.is_ready for other in self._slots)):
+                self._failure = reason
                 return
             pause_s = PAUSES_S[min(failures, len(PAUSES_S) - 1)]
             log.error("%s; another takes its place%s", reason, f" in {pause_s:g} s" if pause_s else "")
@@ -158,32 +158,32 @@ class Parent:
 
     # Connections.
 
-    def _takers(self) -> list[WorkerSlot]:
-        """Those that are ready; at the end of all, those that close answer whoever still comes."""
-        return [place for place in self._places if place.is_ready or (self._signals and place.told and place.is_taken)]
+    def _receivers(self) -> list[WorkerSlot]:
+        """Those that are ready; during shutdown also those that are closing, which answer whoever still comes."""
+        return [slot for slot in self._slots if slot.is_ready or (self._signals and slot.report and slot.has_channel)]
 
-    def _flow(self) -> None:
-        """Pass on who waits; accept only while there is somebody to pass them to."""
+    def _distribute(self) -> None:
+        """Hand over connections that wait; accept only while some worker can take them."""
         if not self._is_open:
             return
-        while self._waiting and self._pass(self._waiting[0]):
+        while self._waiting and self._hand_over(self._waiting[0]):
             self._waiting.popleft()
         loop = asyncio.get_running_loop()
-        has_takers = bool(self._takers())
-        if self._listening.fileno() >= 0:
-            if has_takers and not self._waiting:
-                loop.add_reader(self._listening, self._accept)
+        has_receivers = bool(self._receivers())
+        if self._listen_socket.fileno() >= 0:
+            if has_receivers and not self._waiting:
+                loop.add_reader(self._listen_socket, self._accept)
             else:
-                loop.remove_reader(self._listening)
-        if has_takers and self._waiting:
-            loop.call_later(0.01, self._flow)
+                loop.remove_reader(self._listen_socket)
+        if has_receivers and self._waiting:
+            loop.call_later(0.01, self._distribute)
         self._changed.set()
 
     def _accept(self) -> bool:
-        """Take in some of those who knock; False when there is nobody left."""
+        """Accept up to TURN connections; False when none is left."""
         for _ in range(TURN):
             try:
-                taken, _ = self._listening.accept()
+                connection, _ = self._listen_socket.accept()
             except ConnectionAbortedError:
                 continue
             except BlockingIOError:
@@ -191,47 +191,47 @@ class Parent:
             except OSError as error:
                 log.error("cannot accept: %s", error)
                 loop = asyncio.get_running_loop()
-                loop.remove_reader(self._listening)
-                loop.call_later(0.1, self._flow)
+                loop.remove_reader(self._listen_socket)
+                loop.call_later(0.1, self._distribute)
                 return False
-            if not self._pass(taken):
-                self._waiting.append(taken)
-                self._flow()
+            if not self._hand_over(connection):
+                self._waiting.append(connection)
+                self._distribute()
         return True
 
-    def _pass(self, taken: socket.socket) -> bool:
-        """Give a connection to the least busy worker that has room for it."""
-        return any(place.give(taken) for place in sorted(self._takers(), key=lambda place: place.load))
+    def _hand_over(self, connection: socket.socket) -> bool:
+        """Hand a connection to the least busy worker that has room for it."""
+        return any(slot.hand_over(connection) for slot in sorted(self._receivers(), key=lambda slot: slot.load))
 
-    # The end.
+    # Shutdown.
 
     async def _stop(self) -> int:
-        """The steps of the end, over all workers."""
+        """The steps of a shutdown, over all workers."""
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._settings.grace_s + MARGIN_S
 
         def left() -> list[WorkerSlot]:
-            return [place for place in self._places if place.is_taken]
+            return [slot for slot in self._slots if slot.has_channel]
 
         def at_once() -> bool:
             return self._signals > 1
 
-        for place in left():
-            if place.told:
-                place.say(CLOSE)
+        for slot in left():
+            if slot.report:
+                slot.send(CLOSE)
             else:
-                place.kill()  # it was only starting
-        self._flow()
-        await self._until(lambda: at_once() or all(place.is_quiet for place in left()), deadline)
-        shut_gate(self._listening)
+                slot.kill()  # it was only starting
+        self._distribute()
+        await self._until(lambda: at_once() or all(slot.is_quiet for slot in left()), deadline)
+        stop_accepting(self._listen_socket)
         await asyncio.sleep(HANDSHAKE_S)
         while self._accept():
             pass
         await self._until(lambda: at_once() or not self._waiting, deadline)
-        loop.remove_reader(self._listening)
-        self._listening.close()
-        for place in left():
-            place.say(LAST)
+        loop.remove_reader(self._listen_socket)
+        self._listen_socket.close()
+        for slot in left():
+            slot.send(LAST)
         await self._until(lambda: at_once() or not left(), deadline)
         return FAILED if left() else self._code
 
@@ -243,8 +243,8 @@ def serve(settings: Settings) -> int:
         return WRONG_USAGE
     logs.configure(settings.log_format, settings.log_level)
     allow_many_files()
-    listening = bind_or_say_why(settings.host, settings.port)
-    if listening is None:
+    listen_socket = bind_or_report(settings.host, settings.port)
+    if listen_socket is None:
         return FAILED
-    with listening, shared_folder() as weights:
-        return asyncio.run(Parent(settings, listening, weights).run())
+    with listen_socket, shared_folder() as weights:
+        return asyncio.run(Supervisor(settings, listen_socket, weights).run())

@@ -1,7 +1,7 @@
-"""One worker: a process that serves the connections its parent hands it. Started by `app.server.supervisor`.
+"""One worker: a process that serves the connections that its parent hands over. Started by `app.server.supervisor`.
 
 `python -m app.server.worker CHANNEL OWN WEIGHTS BLOCK...`, all numbers of open files, the settings on standard input.
-What goes through the channel is written in `app.server.place`.
+The channel's messages are described in `app.server.worker_slot`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Worker(Server):
         super().__init__(config, app)
         self._channel = channel
         self._last = asyncio.Event()  # no connection comes after
-        self._taking: set[asyncio.Task[Any]] = set()
-        self._line = b""  # of what the parent is saying
-        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._asked: dict[int, asyncio.Future[list[str]]] = {}
+        self._accepting: set[asyncio.Task[Any]] = set()
+        self._partial = b""  # a line of JSON, as far as it has come
+        self._controls: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._pending: dict[int, asyncio.Future[list[str]]] = {}
         self._count = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -56,115 +56,115 @@ class Worker(Server):
         registry = self.app.state.registry
         models, refused = titles(registry)
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._channel, self._listen)
-        self._doing = loop.create_task(self._do_as_told())
-        tell(self._channel, "ready", models=models, refused=refused, device=registry.device)
+        loop.add_reader(self._channel, self._read_channel)
+        self._doing = loop.create_task(self._apply_controls())
+        send_message(self._channel, "ready", models=models, refused=refused, device=registry.device)
 
-    def begin_to_close(self) -> None:
+    def start_shutdown(self) -> None:
         if not self.should_exit:
-            tell(self._channel, "closing")
-        super().begin_to_close()
+            send_message(self._channel, "closing")
+        super().start_shutdown()
 
-    async def shut_gate(self, sockets: Sequence[socket.socket]) -> None:
-        tell(self._channel, "quiet")
+    async def stop_accepting(self, sockets: Sequence[socket.socket]) -> None:
+        send_message(self._channel, "quiet")
         await self._last.wait()
-        await asyncio.gather(*self._taking)
+        await asyncio.gather(*self._accepting)
 
-    def _listen(self) -> None:
+    def _read_channel(self) -> None:
         for _ in range(TURN):
             try:
-                said, files, _, _ = socket.recv_fds(self._channel, 1, 1)
+                byte, files, _, _ = socket.recv_fds(self._channel, 1, 1)
             except BlockingIOError:
                 return
-            if self._line or said == b"{":
-                self._line += said
-                if said == b"\n":
-                    self._hear(json.loads(self._line))
-                    self._line = b""
-            elif said == HERE:
+            if self._partial or byte == b"{":
+                self._partial += byte
+                if byte == b"\n":
+                    self._handle(json.loads(self._partial))
+                    self._partial = b""
+            elif byte == HERE:
                 for file in files:  # none where this process may open no more: the client sees its connection closed
-                    self._take(file)
-            elif said == CLOSE:
-                self.begin_to_close()
-            else:  # the gate is shut; or the parent is gone, and there is nobody left to bring more
+                    self._accept(file)
+            elif byte == CLOSE:
+                self.start_shutdown()
+            else:  # LAST; or the parent is gone, and no connection can come any more
                 asyncio.get_running_loop().remove_reader(self._channel)
                 self._last.set()
-                self._hear_no_more()
-                self.begin_to_close()
+                self._end_pending()
+                self.start_shutdown()
                 return
 
-    # Models loaded and unloaded by hand, see `app.server.controls`.
+    # Models loaded and unloaded on request, see `app.server.model_control`.
 
     async def on_control(self, control: Control, name: str) -> Sequence[str]:
-        """Have the other workers do what was done here; returns why some could not."""
+        """Have the other workers make the same change; returns why some could not."""
         if self._last.is_set():
             return ()
         self._count += 1
         number = self._count
-        answer = self._asked[number] = asyncio.Future[list[str]]()
-        tell(self._channel, "control", control=control, name=name, number=number)
+        answer = self._pending[number] = asyncio.Future[list[str]]()
+        send_message(self._channel, "control", control=control, name=name, number=number)
         try:
             async with asyncio.timeout(CONTROL_S):
                 return await answer
         except TimeoutError:
             return (f"not every worker has done it within {CONTROL_S:g} s",)
         finally:
-            del self._asked[number]
+            del self._pending[number]
 
-    def _hear(self, told: dict[str, Any]) -> None:
-        if "control" in told:
-            self._told.put_nowait(told)
-        elif (answer := self._asked.get(told["done"])) is not None and not answer.done():
-            answer.set_result(told["why"])
+    def _handle(self, message: dict[str, Any]) -> None:
+        if "control" in message:
+            self._controls.put_nowait(message)
+        elif (answer := self._pending.get(message["done"])) is not None and not answer.done():
+            answer.set_result(message["why"])
 
-    def _hear_no_more(self) -> None:
-        for answer in self._asked.values():
+    def _end_pending(self) -> None:
+        for answer in self._pending.values():
             if not answer.done():
                 answer.set_result([])
 
-    async def _do_as_told(self) -> None:
+    async def _apply_controls(self) -> None:
         registry: Registry = self.app.state.registry
         while True:
-            told = await self._told.get()
+            message = await self._controls.get()
             why = ""
             try:
-                change = registry.load if told["control"] == "load" else registry.unload
-                await change(told["name"], tell=False)
+                change = registry.load if message["control"] == "load" else registry.unload
+                await change(message["name"], notify=False)
             except (NotFound, Unavailable):  # there is nothing to unload; or this worker is closing
                 pass
             except LecternError as error:
                 why = error.detail
             except Exception as error:
-                log.exception("%s %s", told["control"], told["name"])
+                log.exception("%s %s", message["control"], message["name"])
                 why = f"{type(error).__name__}: {error}"
-            tell(self._channel, "done", number=told["number"], why=why)
+            send_message(self._channel, "done", number=message["number"], why=why)
 
-    def _take(self, file: int) -> None:
+    def _accept(self, file: int) -> None:
         loop = asyncio.get_running_loop()
-        taken = socket.socket(fileno=file)
-        taken.setblocking(False)
-        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = loop.create_task(self._connect(loop, taken))
-        self._taking.add(task)
-        task.add_done_callback(self._taking.discard)
+        connection = socket.socket(fileno=file)
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = loop.create_task(self._connect(loop, connection))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, taken: socket.socket) -> None:
-        made = partial(Connection, self.config, self.server_state, {}, loop)
+    async def _connect(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+        new_connection = partial(Connection, self.config, self.server_state, {}, loop)
         try:
-            await loop.connect_accepted_socket(made, taken)
+            await loop.connect_accepted_socket(new_connection, connection)
         except OSError:  # the client has left already
-            taken.close()
+            connection.close()
             self.server_state.closed[0] += 1
 
 
-def tell(channel: socket.socket, what: str, **more: Any) -> None:
-    """Say one thing to the parent; one that is gone is told in vain."""
+def send_message(channel: socket.socket, what: str, **more: Any) -> None:
+    """Send one message to the parent, if it still lives."""
     with suppress(OSError):
         channel.sendall(json.dumps({"what": what, **more}).encode() + b"\n")
 
 
 def main(numbers: Sequence[int]) -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until the parent ends it; returns the exit code."""
     channel_file, own, weights, *files = numbers
     settings = Settings(**json.load(sys.stdin))
     logs.configure(settings.log_format, settings.log_level)
@@ -181,7 +181,7 @@ def main(numbers: Sequence[int]) -> int:
             app.state.registry.on_control = worker.on_control
             run(open_app(worker, []))
         except LoadRefused as error:
-            tell(channel, "failed", why=error.detail)
+            send_message(channel, "failed", why=error.detail)
             return FAILED
         except KeyboardInterrupt:
             return FAILED

@@ -215,8 +215,8 @@ async def test_changes_by_hand_are_told_and_those_that_were_told_are_not_told_ag
     async with Registry(tmp_path, device="cpu", on_control=tell) as registry:
         await registry.unload("tiny")
         await registry.load("tiny")
-        await registry.unload("tiny", tell=False)
-        await registry.load("tiny", tell=False)
+        await registry.unload("tiny", notify=False)
+        await registry.load("tiny", notify=False)
         publish(tmp_path, 4)
         await registry.poll()
         await registry.poll()
@@ -225,7 +225,7 @@ async def test_changes_by_hand_are_told_and_those_that_were_told_are_not_told_ag
         with pytest.raises(LoadRefused, match="worker 2: no room"):
             await registry.load("tiny")
     assert told == [("unload", "tiny"), ("load", "tiny"), ("load", "tiny")]
-    assert "load tiny: the others could not be told" in caplog.text
+    assert "load tiny: the others could not be informed" in caplog.text
 
 
 # Files that are wrong.

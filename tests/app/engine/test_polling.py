@@ -262,7 +262,7 @@ def test_a_look_that_fails_is_told_and_the_next_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(tmp_path, 3)
-    real, looks = module.look, 0
+    real, looks = module.scan, 0
 
     def look(*args: Any) -> Any:
         nonlocal looks
@@ -274,7 +274,7 @@ def test_a_look_that_fails_is_told_and_the_next_is_made(
     @in_loop
     async def serve() -> None:
         async with Registry(tmp_path, device="cpu") as registry:
-            monkeypatch.setattr(module, "look", look)
+            monkeypatch.setattr(module, "scan", look)
             watching = asyncio.create_task(registry.watch(0))
             publish(tmp_path, 4)
             await turns(lambda: registry.catalog.generation == 2)
