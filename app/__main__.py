@@ -26,21 +26,21 @@ COMMANDS: Final = {
 
 def parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:9} {text}" for name, text in COMMANDS.items())
-    made = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog="python -m app",
         description=f"Serve models over HTTP.\n\ncommands:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("command", nargs="?", default="serve", choices=COMMANDS, metavar="command", help="see above")
-    made.add_argument(
+    command_line.add_argument("command", nargs="?", default="serve", choices=COMMANDS, metavar="command", help="see above")
+    command_line.add_argument(
         "--markdown",
         action="store_true",
         default=argparse.SUPPRESS,
         help="of models: write them as docs/models.md has them",
     )
-    add_flags(made)
-    return made
+    add_flags(command_line)
+    return command_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

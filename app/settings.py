@@ -51,7 +51,7 @@ def _pairs(form: str) -> Callable[[object], object]:
 
 
 def _by_task(value: dict[str, str]) -> dict[str, str]:
-    """Keys are tasks, or a task and what it is given: `classify.table`."""
+    """Keys are tasks, or a task and a modality: `classify.table`."""
     tasks, modalities = get_args(Task), get_args(Modality)
     for key in value:
         task, dot, modality = key.partition(".")

@@ -122,7 +122,7 @@ def _header(data: bytes, subject: str) -> tuple[tuple[int, ...], bool, np.dtype[
     return *_parse(header, subject), start + length
 
 
-@lru_cache(maxsize=256)  # a client says the same each time
+@lru_cache(maxsize=256)  # a client sends the same header each time
 def _parse(header: str, subject: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         # Escapes have no place in a header, and odd ones would make Python warn.
@@ -158,7 +158,7 @@ def _parse(header: str, subject: str) -> tuple[tuple[int, ...], bool, np.dtype[A
 
 
 def _rows(shape: tuple[int, ...], row_shape: tuple[int, ...], subject: str) -> int:
-    """How many rows an array of this shape is, whichever way a row is written."""
+    """How many rows an array of this shape is, with or without its axis of channels."""
     rows = {row_shape, row_shape[:-1]} if len(row_shape) == 3 and row_shape[-1] == 1 else {row_shape}
     if shape in rows:
         return 1

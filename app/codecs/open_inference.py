@@ -29,8 +29,8 @@ MAX_ITEMS: Final = 1 << 28  # of one tensor, whatever shape is claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """An output that was asked for, and in which form."""
+class RequestedOutput:
+    """A requested output, and its form."""
 
     name: str
     binary: bool
@@ -41,7 +41,7 @@ class Wanted:
 class InferRequest:
     id: str | None
     inputs: dict[str, NDArray[Any]]
-    outputs: tuple[Wanted, ...]
+    outputs: tuple[RequestedOutput, ...]
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,7 +56,7 @@ def parse(
     """A request's tensors, checked against the graph that they are for.
 
     Args:
-        body: JSON, with raw buffers behind it where `header_length` says so.
+        body: JSON, followed by raw buffers from byte `header_length` on.
         header_length: bytes of JSON; None for all of it; 0 for one raw input and no JSON at all.
 
     Raises:
@@ -107,12 +107,12 @@ def _raw(body: bytes, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec
     shape = (1, *(axis if isinstance(axis, int) else len(body) // fixed for axis in spec.shape[1:]))
     array = np.frombuffer(body, numpy_dtype(spec.dtype)).reshape(shape)
     return InferRequest(
-        id=None, inputs={spec.name: array}, outputs=tuple(Wanted(name=o.name, binary=True) for o in outputs)
+        id=None, inputs={spec.name: array}, outputs=tuple(RequestedOutput(name=o.name, binary=True) for o in outputs)
     )
 
 
 class RawForm:
-    """The shortest way in and out, worked out once per graph: one row as nothing but its bytes, answers as theirs.
+    """The fast form of requests and responses, prepared once per graph: one row as its bytes alone, outputs as theirs.
 
     Args:
         inputs, outputs: the graph's, as the manifest has them.
@@ -126,7 +126,7 @@ class RawForm:
         fixed = len(inputs) == 1 and all(isinstance(axis, int) for axis in sizes)
         self._bytes = math.prod(self._shape) * self._dtype.itemsize if fixed else -1
         self._name = spec.name
-        self._outputs = tuple(Wanted(name=o.name, binary=True) for o in outputs)
+        self._outputs = tuple(RequestedOutput(name=o.name, binary=True) for o in outputs)
         self._heads: dict[tuple[str, str], bytes] = {}
 
     def parse(self, body: bytes) -> InferRequest | None:
@@ -137,15 +137,15 @@ class RawForm:
         return InferRequest(id=None, inputs={self._name: array}, outputs=self._outputs)
 
     def encode(
-        self, name: str, version: str, tensors: Mapping[str, NDArray[Any]], asked: InferRequest
+        self, name: str, version: str, tensors: Mapping[str, NDArray[Any]], request: InferRequest
     ) -> tuple[bytes, int] | None:
         """The answer to a request that `parse` has taken, with the bytes of its JSON; None to any other."""
-        if asked.outputs is not self._outputs:
+        if request.outputs is not self._outputs:
             return None
         buffers = [tensors[want.name].tobytes() for want in self._outputs]
         head = self._heads.get((name, version))
         if head is None:  # of one row, so that it is the same each time
-            whole, size = encode({"model_name": name, "model_version": version}, tensors, asked.outputs, ())
+            whole, size = encode({"model_name": name, "model_version": version}, tensors, request.outputs, ())
             assert size is not None
             head = self._heads[name, version] = whole[:size]
         return b"".join((head, *buffers)), len(head)
@@ -213,12 +213,12 @@ def _shape(entry: Mapping[str, Any], spec: TensorSpec, subject: str) -> tuple[in
 
 
 def _from_json(data: object, spec: TensorSpec, shape: tuple[int, ...], subject: str, pure: bool) -> NDArray[Any]:
-    """Row-major numbers, nested or flat; `pure` says that there is no true or false among them."""
+    """Row-major numbers, nested or flat; `pure`: there is no true or false among them."""
     dtype = numpy_dtype(spec.dtype)
     if not isinstance(data, list):
         raise wrong(f"{subject}.data", "a list of numbers, flat or nested as its shape", data)
     if pure and dtype == np.uint8 and len(data) == math.prod(shape):
-        with suppress(ValueError, TypeError):  # the checks below say it better
+        with suppress(ValueError, TypeError):  # the checks below report it better
             return np.frombuffer(bytes(data), np.uint8).reshape(shape)
     try:
         array = np.array(data)
@@ -257,12 +257,12 @@ def _odd(data: object, kind: str) -> str:
     return "values of several kinds"
 
 
-def _outputs(given: object, names: Sequence[str], parameters: Mapping[str, Any]) -> tuple[Wanted, ...]:
+def _outputs(given: object, names: Sequence[str], parameters: Mapping[str, Any]) -> tuple[RequestedOutput, ...]:
     default = parameters.get("binary_data_output", False)
     if not isinstance(default, bool):
         raise wrong("parameters.binary_data_output", "true or false", default)
     if given is None or given == []:
-        return tuple(Wanted(name=name, binary=default) for name in names)
+        return tuple(RequestedOutput(name=name, binary=default) for name in names)
     if not isinstance(given, list):
         raise wrong("outputs", "a list", given)
     found = []
@@ -276,12 +276,12 @@ def _outputs(given: object, names: Sequence[str], parameters: Mapping[str, Any])
             raise wrong(f"outputs[{i}].parameters.binary_data", "true or false", binary)
         if type(classes) is not int or classes < 0:
             raise wrong(f"outputs[{i}].parameters.classification", "how many classes, 1 or more", classes)
-        found.append(Wanted(name=name, binary=binary, classes=classes))
+        found.append(RequestedOutput(name=name, binary=binary, classes=classes))
     return tuple(found)
 
 
 def encode(
-    head: dict[str, Any], tensors: Mapping[str, NDArray[Any]], wanted: Sequence[Wanted], labels: Sequence[str]
+    head: dict[str, Any], tensors: Mapping[str, NDArray[Any]], wanted: Sequence[RequestedOutput], labels: Sequence[str]
 ) -> tuple[bytes, int | None]:
     """A response's body, and how many bytes of it are JSON where raw buffers follow (else None)."""
     outputs: list[dict[str, Any]] = []
@@ -306,7 +306,7 @@ def encode(
     return (b"".join([text, *buffers]), len(text)) if buffers else (text, None)
 
 
-def _classes(want: Wanted, array: NDArray[Any], labels: Sequence[str], buffers: list[bytes]) -> dict[str, Any]:
+def _classes(want: RequestedOutput, array: NDArray[Any], labels: Sequence[str], buffers: list[bytes]) -> dict[str, Any]:
     rows = array.reshape(len(array), -1)
     order = np.argsort(-rows, axis=1, kind="stable")[:, : want.classes]
     named = len(labels) == rows.shape[1]

@@ -1,6 +1,6 @@
 """The exception tree. Pure: it knows status codes and words, not the web framework.
 
-    LecternError                     what a client or an operator is told, never a stack trace
+    LecternError                     reported to a client or an operator, without a stack trace
     |-- ClientError                  the request is at fault
     |   |-- Unauthorized        401  no API key, or one that is not known
     |   |-- Forbidden           403  switched off by a setting
@@ -10,11 +10,11 @@
     |   |-- TooLarge            413  more bytes, rows or pixels than the limits
     |   |-- UnsupportedMedia    415  a content type or file format that is not taken
     |   `-- Unprocessable       422  understood, and wrong
-    |-- Busy                    429  the queue is full; says when to come back
+    |-- Busy                    429  the queue is full; has Retry-After
     |-- Unavailable             503  not ready, or shutting down
     |-- TooLate                 504  the deadline passed before the answer
     |-- InferenceFailed         500  the runtime raised on rows that passed every check
-    `-- LoadRefused                  a model folder that is not what its manifest says
+    `-- LoadRefused                  a model folder that differs from its manifest
 
 Every error names its subject (where), what was expected and what came instead; `invalid` builds it from these.
 """

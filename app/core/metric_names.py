@@ -1,4 +1,4 @@
-"""Measures of quality in words: their titles, their better side, and figures with the decimals that tell something."""
+"""Measures of quality in words: their titles, their better side, and figures with their significant decimals."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ TITLES: Final = {
         for n in (1, 2, 4, 8, 16)
         for e in ("pooled", "strided", "random")
     },
-    "denoised_psnr": "Noise taken away, told how much",
-    "blind_psnr": "Noise taken away, not told",
+    "denoised_psnr": "Noise removed, level given",
+    "blind_psnr": "Noise removed, level not given",
     "gain_bm3d_psnr": "Gain over BM3D",
     "gain_nlm_psnr": "Gain over non-local means",
-    "read_accuracy": "Read rightly after denoising",
-    "class_share": "Asked-for class drawn",
+    "read_accuracy": "Classified correctly after denoising",
+    "class_share": "Requested class generated",
     "cas_gap": "CAS gap",
 }
 HIGHER: Final = ("accuracy", "precision", "recall", "f1", "top5", "auc", "r2", "psnr", "elbo", "share", "memorisation")
@@ -65,14 +65,14 @@ def title_of(name: str) -> str:
 
 
 def decimals(value: float, name: str, unit: str = "") -> int:
-    """How many decimals of a measure tell something: what other seeds or rows would change is noise, not a figure."""
+    """The significant decimals of a measure: those that other seeds or rows would not change."""
     if unit in ("%", "dB") or (not unit and kind_of(name) in SHARES):
         return 2
     return DECIMALS.get(kind_of(name), 2 if abs(value) >= 1 else 4)
 
 
 def figure(value: float, name: str, unit: str = "", *, digits: int | None = None) -> str:
-    """A value with its unit, and `digits` decimals in place of its own; shares without a unit become per cent."""
+    """A value with its unit, and `digits` decimals instead of its own; shares without a unit become per cent."""
     digits = decimals(value, name, unit) if digits is None else digits
     kind = kind_of(name)
     if not unit and kind in SHARES:

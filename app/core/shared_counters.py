@@ -50,21 +50,21 @@ class SharedCounters:
     def __init__(self, memory: Memory | None = None) -> None:
         self._memory: Memory = bytearray(BLOCK_BYTES) if memory is None else memory
         if len(self._memory) != BLOCK_BYTES:
-            raise ValueError(f"a tally's block has {len(self._memory)} bytes, expected {BLOCK_BYTES}")
+            raise ValueError(f"the block has {len(self._memory)} bytes, expected {BLOCK_BYTES}")
         self._values = memoryview(self._memory)[DIRECTORY_BYTES:].cast("d")
         self._rows = {(row.name, row.labels): row.cells for row in read(self._memory)}
         self._used = sum(len(cells) for cells in self._rows.values())
 
     def cells(self, name: str, labels: Labels = (), *, size: int = 1, gauge: bool = False) -> memoryview[float]:
-        """The row of that name and labels, made of zeros where it is new. One thread at a time may write to a cell.
+        """The row of that name and labels, zeros where it is new. One thread at a time may write to a cell.
 
         Args:
-            gauge: it tells how things are, not what has been: void once its process is gone.
+            gauge: a present value instead of a count: void once its process is gone.
         """
         key = (name, labels)
         found = self._rows.get(key)
         if found is None or len(found) != size:  # another size: a block left by another release
-            found = self._rows[key] = self._make(name, labels, size, gauge)
+            found = self._rows[key] = self._new_row(name, labels, size, gauge)
         return found
 
     def rows(self) -> Iterator[Row]:
@@ -77,17 +77,17 @@ class SharedCounters:
             if row.gauge:
                 row.cells[:] = memoryview(bytes(8 * len(row.cells))).cast("d")
 
-    def _make(self, name: str, labels: Labels, size: int, gauge: bool) -> memoryview[float]:
+    def _new_row(self, name: str, labels: Labels, size: int, gauge: bool) -> memoryview[float]:
         end = int.from_bytes(self._memory[:_HEAD], "little")
         line = json.dumps([name, labels, self._used, size, gauge], separators=(",", ":")).encode() + b"\n"
         if _HEAD + end + len(line) > DIRECTORY_BYTES or self._used + size > len(self._values):
             log.warning("no room for the figure %s %s: it is counted where nobody sees it", name, labels)
             return memoryview(bytearray(8 * size)).cast("d")
         self._memory[_HEAD + end : _HEAD + end + len(line)] = line
-        made = self._values[self._used : self._used + size]
+        cells = self._values[self._used : self._used + size]
         self._used += size
         self._memory[:_HEAD] = (end + len(line)).to_bytes(_HEAD, "little")
-        return made
+        return cells
 
 
 def read(memory: Memory) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """Optional API keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
-Only digests are kept. A missing, an unknown and a known key take the same way: one SHA-256 and one comparison in
+Only digests are kept. A missing, an unknown and a known key take the same steps: one SHA-256 and one comparison in
 constant time with each digest. What needs a key: everything under /v1 and /v2, and /metrics. Health, the pages and
 the document that describes them stay open.
 """
@@ -50,7 +50,7 @@ class ApiKeys:
         self._digests = tuple(bytes.fromhex(d) for d in digests)
 
     def knows(self, key: bytes) -> bool:
-        """Whether the key is one of ours, in time that does not tell."""
+        """Whether the key is one of ours, in constant time."""
         digest = hashlib.sha256(key).digest()
         known = False
         for mine in self._digests:

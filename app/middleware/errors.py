@@ -1,8 +1,8 @@
-"""Errors as `application/problem+json` (RFC 9457), made in one place; under /v2 in the form of that protocol.
+"""Errors as `application/problem+json` (RFC 9457), built in one place; under /v2 in the form of that protocol.
 
-Every error of the house names its subject, what was expected there and what came instead. What the framework
-raises (no such page, no such method) takes the same form. What nobody foresaw is logged with its trace under the
-request id, and the client is told that id and nothing else.
+Every error of the app names its subject, what was expected there and what came instead. What the framework raises (no
+such page, no such method) takes the same form. Unforeseen exceptions are logged with their trace under the request id,
+and the client gets that id and nothing else.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ def kinds() -> dict[str, type[LecternError]]:
         todo += cls.__subclasses__()
         if cls is not ClientError and not issubclass(cls, LoadRefused):
             found.append(cls)
-    # Not called: some are made with more than a sentence, and a kind is its class's name.
+    # Not called: some take more than a sentence, and a kind is its class's name.
     named = {cls.__new__(cls).kind: cls for cls in found}
     return dict(sorted(named.items(), key=lambda item: (item[1].status, item[0])))
 
 
 def refused(error: LecternError, scope: Scope) -> Response:
-    """The response that tells of an error, in the form that belongs to the path."""
+    """The response for an error, in the form that belongs to the path."""
     if oip.is_mine(scope["path"]):
         return oip.refusal(error)
     return problem(error, Trace.of(scope).request_id)
 
 
 def problem(error: LecternError, request_id: str) -> Response:
-    """The problem that tells of an error."""
+    """The problem response for an error."""
     return json_problem(told(error, request_id), error.headers)
 
 
@@ -87,9 +87,9 @@ def internal_error(request_id: str, path: str = "") -> Response:
 
 def install(app: FastAPI) -> None:
     """Give the app its handlers."""
-    app.add_exception_handler(LecternError, _house)
-    app.add_exception_handler(HTTPException, _framework)
-    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(LecternError, _lectern_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _invalid_parameter)
 
     @app.get("/errors/{kind}", include_in_schema=False)
     async def explain(kind: str) -> dict[str, Any]:
@@ -106,12 +106,12 @@ def install(app: FastAPI) -> None:
         return {"type": f"/errors/{kind}", "status": known[kind].status, "title": known[kind].title}
 
 
-async def _house(request: Request, error: Exception) -> Response:
+async def _lectern_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LecternError)
     return refused(error, request.scope)
 
 
-async def _framework(request: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.scope["path"][:200]
     if error.status_code == 404:
@@ -158,14 +158,14 @@ def allowed_methods(request: Request) -> list[str]:
     return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
-async def _validation(request: Request, error: Exception) -> Response:
+async def _invalid_parameter(request: Request, error: Exception) -> Response:
     """What FastAPI's own checks of parameters refused."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = ".".join(str(part)[:100] for part in first["loc"])
+    subject = ".".join(str(part)[:100] for part in first["loc"])
     expected = in_words(str(first["msg"]))
     got = described(first.get("input"))
     return refused(
-        invalid(place, expected=expected, got=got),
+        invalid(subject, expected=expected, got=got),
         request.scope,
     )

@@ -1,6 +1,6 @@
-"""What answers once shutdown has begun: health as ever, everything else 503; every answer closes its connection.
+"""The app during shutdown: health as before, 503 for everything else; every response closes its connection.
 
-It takes the app's place at that moment, so that a request before it pays nothing for it.
+It replaces the app at that moment, so that requests before it have no cost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Shutdown:
     """Pure ASGI.
 
     Args:
-        app: the house, which goes on answering for its health.
+        app: the server's app, which goes on answering for its health.
         refused: `refuse` in whatever layers write down what was answered.
     """
 

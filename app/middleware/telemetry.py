@@ -33,8 +33,8 @@ class Telemetry:
     """The outermost layer.
 
     Args:
-        finished: told of every request: method, route, status, seconds.
-        traced: told of it for its trace: what is known, method, path, route, status, seconds.
+        finished: called after every request with method, route, status, seconds.
+        traced: called after every request with its trace, method, path, route, status, seconds.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Telemetry:
             status = 500
             log.exception("unforeseen %s", type(error).__name__, extra={FIELDS: {"id": trace.request_id}})
             if started:
-                raise  # the head is out: only a closed connection can say that the rest is missing
+                raise  # the head is out: only a closed connection can show that the rest is missing
             await internal_error(trace.request_id, scope["path"])(scope, receive, send_on)
         finally:
             status = status or trace.status

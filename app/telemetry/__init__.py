@@ -1,1 +1,1 @@
-"""What is told of requests to people and machines: headers and log lines, figures, traces."""
+"""What is recorded of requests: log lines, metrics, traces."""

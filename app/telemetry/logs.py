@@ -1,7 +1,7 @@
 """One line per event, as text for people or as JSON for machines; what came from a client is escaped in both.
 
-Each line is written when it is logged, and none is kept back: a process that is killed has said all it knew. Gathering
-the lines of a turn of the event loop would save about a microsecond of the ten that a request's line costs.
+Each line is written when it is logged, and none is kept back: a process that is killed has written all it logged.
+Gathering the lines of a turn of the event loop would save about a microsecond of the ten that a request's line costs.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def configure(form: Literal["text", "json"], level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # What no line shows need not be found out for each, as the library's manual says under "Optimization".
+    # What no line shows need not be collected for each, as the library's manual says under "Optimization".
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     if level != "debug":
         for chatty in ("uvicorn.error", "asyncio"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a broken form is told to the client
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a broken form is reported to the client
     warnings.filterwarnings("ignore", module=r"PIL\.")  # each odd picture would write lines of its own

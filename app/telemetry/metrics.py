@@ -1,6 +1,6 @@
-"""What Prometheus is told: figures of requests, of stages and of the graphs, added up over all processes.
+"""Metrics for Prometheus: figures of requests, of stages and of the graphs, added up over all processes.
 
-A request costs a few additions in the process's tally; names and texts are made when somebody asks.
+A request costs a few additions in shared counters; names and texts are made for each page.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ class Metrics:
     """The figures of one process, and the page that adds up all of them.
 
     Args:
-        tally: where this process counts.
+        shared_counters: where this process counts.
         blocks: those of all processes, this one's among them.
     """
 
     def __init__(self, shared_counters: SharedCounters, blocks: Callable[[], Iterable[Memory]]) -> None:
-        self._tally = shared_counters
+        self._shared_counters = shared_counters
         self._blocks = blocks
         self._registry = CollectorRegistry(auto_describe=False)
         self._requests: dict[tuple[str, str, int], tuple[memoryview[float], memoryview[float]]] = {}
         self._stages: dict[str, tuple[memoryview[float], ...]] = {}
 
     def watch(self, models: Registry, *, version: str) -> None:
-        """Tell of this registry's models too."""
+        """Add the metrics of this registry's models."""
         self._registry.register(_Page(models, version, self._blocks))
 
     def page(self) -> bytes:
@@ -83,8 +83,8 @@ class Metrics:
         if found is None:
             shown = method if method in METHODS else "other"
             found = self._requests[method, path, status] = (
-                self._tally.cells(REQUESTS, (shown, path, str(status))),
-                self._tally.cells(REQUEST_SECONDS, (path,), size=HISTOGRAM_CELLS),
+                self._shared_counters.cells(REQUESTS, (shown, path, str(status))),
+                self._shared_counters.cells(REQUEST_SECONDS, (path,), size=HISTOGRAM_CELLS),
             )
         found[0][0] += 1
         observe(found[1], seconds)
@@ -96,7 +96,8 @@ class Metrics:
         cells = self._stages.get(model.name)
         if cells is None:
             cells = self._stages[model.name] = tuple(
-                self._tally.cells(STAGE_SECONDS, (model.name, stage), size=HISTOGRAM_CELLS) for stage in STAGES
+                self._shared_counters.cells(STAGE_SECONDS, (model.name, stage), size=HISTOGRAM_CELLS)
+                for stage in STAGES
             )
         totals = model.counters[graph].totals
         totals[engine.DECODE_S] += decode_s

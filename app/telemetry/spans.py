@@ -1,7 +1,7 @@
-"""OpenTelemetry traces: a span per request, with its stages beneath it, told to a collector by OTLP over HTTP.
+"""OpenTelemetry traces: a span per request, with its stages beneath it, exported to a collector by OTLP over HTTP.
 
-Only imported where an endpoint is set; needs the extra `otel`. Spans are made when a request is over, from what its
-`Trace` knows, and leave in batches by a thread of the SDK. What cannot be delivered is lost, and the log says so now
+Only imported where an endpoint is set; needs the extra `otel`. Spans are created when a request is over, from its
+`Trace`, and are sent in batches by a thread of the SDK. What cannot be delivered is lost, and the log reports it now
 and then. Sampling, headers, time-outs and batches are the SDK's: OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, ...
 """
 
@@ -37,7 +37,7 @@ MOST_OF_PATH: Final = 200
 
 
 class Spans:
-    """What is told to the collector; begins to export at once. The SDK's provider of the whole process is left alone.
+    """The exporter of spans, which starts at once. The SDK's provider of the whole process is left alone.
 
     Args:
         endpoint: the collector's address, without the path that traces have there.
@@ -51,7 +51,7 @@ class Spans:
             "service.version": version,
             "service.instance.id": str(uuid.uuid4()),
         }
-        # What the operator says in OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES wins.
+        # What the operator sets in OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES wins.
         resource = Resource.create(ours).merge(OTELResourceDetector().detect())
         self._complaints = Complaints(endpoint)
         self._exporter = OTLPSpanExporter(endpoint=endpoint)
@@ -105,7 +105,7 @@ class Spans:
         span.end(end)
 
     def _parent(self, trace: Trace) -> Context:
-        """The caller's span, where it names one as W3C Trace Context says; else nothing, and a new trace begins."""
+        """The caller's span as in W3C Trace Context; without one an empty context, for a new trace."""
         carrier = {
             name: value.decode("latin-1")
             for name in ("traceparent", "tracestate")
@@ -123,7 +123,7 @@ class Spans:
 
 
 class Complaints(logging.Handler):
-    """Takes what the SDK logs, every lost batch, and says it once in SILENCE_S."""
+    """Handles what the SDK logs, every lost batch, and logs it once in SILENCE_S."""
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(logging.WARNING)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Tracing:
-    """The traces of one process, from the opening of the house to its end.
+    """The traces of one process, from the start of the server to its end.
 
     Args:
         endpoint: the collector's address, without the path that traces have there.

@@ -1,4 +1,4 @@
-"""How many pieces a picture file is made of, found before a decoder walks through them one by one.
+"""How many pieces a picture file has, counted before a decoder walks through them one by one.
 
 Decoders bound the pixels and not the pieces: a few megabytes of empty chunks, of scans or of strips keep them busy
 for minutes. Real files are far below the limits here.
@@ -19,7 +19,7 @@ MAX_TAGS: Final = 1_000  # TIFF, in one directory
 MAX_STRIPS: Final = 20_000  # TIFF, strips or tiles
 MAX_RLE_BYTES: Final = 1 << 20  # BMP: its run-length codes are read by Python
 MAX_RLE_WIDTH: Final = 1 << 15
-MAX_FRAMES: Final = 1_000  # counted; more are not told apart
+MAX_FRAMES: Final = 1_000  # counted; more are not distinguished
 
 _AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _NO_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -157,19 +157,19 @@ def _tiff(data: bytes) -> int:
         while at and at not in seen and len(seen) <= MAX_FRAMES:
             seen.add(at)
             at = number(offset, at + struct.calcsize(count) + entry * tags_at(at))
-    except struct.error:  # it leads outside: the decoder says so, or ignores it
+    except struct.error:  # it leads outside: the decoder reports it, or ignores it
         pass
     strips, jpeg = 1, False
     try:
         for i in range(tags_at(first)):
-            place = first + struct.calcsize(count) + entry * i
-            tag, values = number(order + "H", place), number(offset, place + 4)
+            tag_at = first + struct.calcsize(count) + entry * i
+            tag, values = number(order + "H", tag_at), number(offset, tag_at + 4)
             if tag in _STRIPS:
                 strips = max(strips, values)
             if tag == _COMPRESSION:
-                jpeg = number(order + "H", place + entry - struct.calcsize(offset)) in _JPEG
+                jpeg = number(order + "H", tag_at + entry - struct.calcsize(offset)) in _JPEG
             if tag in _DIRECTORIES:
-                tags_at(number(offset, place + entry - struct.calcsize(offset)))
+                tags_at(number(offset, tag_at + entry - struct.calcsize(offset)))
     except struct.error:
         pass
     if strips > MAX_STRIPS:

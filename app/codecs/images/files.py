@@ -42,7 +42,7 @@ def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> N
 
     Args:
         data: PNG, JPEG, WebP, BMP, GIF or TIFF with one frame; any bit depth and colour model.
-        picture: the size, layout and way of reading that the manifest declares.
+        picture: the size, layout and kind that the manifest declares.
         subject: what to call the picture in errors, e.g. "image[3]".
         max_pixels: greatest width x height, decided from the header.
 
@@ -107,7 +107,7 @@ def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int)
 def from_base64(text: str, *, subject: str) -> bytes:
     """The bytes of a file in standard base64 (RFC 4648, section 4), bare or as a `data:` URL.
 
-    White space is skipped; any other character outside the alphabet is an error that names its place.
+    White space is skipped; any other character outside the alphabet is an error that names its index.
 
     Raises:
         Unprocessable: no base64.
@@ -115,7 +115,7 @@ def from_base64(text: str, *, subject: str) -> bytes:
     head, comma, body = text.partition(",") if text[:5].lower() == "data:" else ("", ",", text)
     if not comma or (head and not head.lower().endswith(";base64")):
         raise _not_base64(subject, f"a data: URL without ';base64,': {shown(text[:60])}")
-    # Going through millions of characters one by one would hold up everybody else, and so would all of them at once.
+    # Going through millions of characters one by one would delay all other requests, and so would all of them at once.
     packed = b"".join(piece.translate(None, b" \t\r\n") for piece in _pieces(body.encode("utf-8", "surrogatepass")))
     bare = packed.rstrip(b"=")
     for number, piece in enumerate(_pieces(bare)):

@@ -38,12 +38,12 @@ def grid(pictures: Pictures, columns: int, *, row_gap: int = GAP) -> NDArray[np.
 def framed(pictures: Sequence[NDArray[np.uint8]]) -> Pictures:
     """Pictures (H, W, C) of different sizes in the middle of equal ones; grey beside coloured of equal channels."""
     height, width, channels = np.max([picture.shape for picture in pictures], axis=0)
-    made = np.full((len(pictures), height, width, channels), PAPER, np.uint8)
-    for page, picture in zip(made, pictures, strict=True):
+    pages = np.full((len(pictures), height, width, channels), PAPER, np.uint8)
+    for page, picture in zip(pages, pictures, strict=True):
         high, wide, _ = picture.shape
         top, left = (height - high) // 2, (width - wide) // 2
         page[top : top + high, left : left + wide] = picture
-    return made
+    return pages
 
 
 def beside(*columns: Pictures) -> Pictures:
@@ -68,6 +68,6 @@ def pairs(above: Pictures, below: Pictures, columns: int | None = None) -> NDArr
 
     The two may differ in size and colours, as those of `beside`.
     """
-    made = beside(above.swapaxes(1, 2), below.swapaxes(1, 2)).swapaxes(1, 2)
-    columns = columns or near_square(*made.shape[:3], row_gap=PAIR_GAP)
-    return grid(made, columns, row_gap=PAIR_GAP)
+    stacked = beside(above.swapaxes(1, 2), below.swapaxes(1, 2)).swapaxes(1, 2)
+    columns = columns or near_square(*stacked.shape[:3], row_gap=PAIR_GAP)
+    return grid(stacked, columns, row_gap=PAIR_GAP)

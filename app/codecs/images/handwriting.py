@@ -198,9 +198,9 @@ def _paper(grey: Grey, *, from_border: bool) -> tuple[Grey, float]:
     return np.clip(paper, 0, 255).astype(np.float32), sigma
 
 
-def _powers(places: NDArray[np.int_], length: int) -> NDArray[np.float64]:
-    """(4, N): powers 0 to 3 of N places along an axis of `length` pixels, taken as -1 to 1."""
-    return np.vander(2 * places / max(1, length - 1) - 1, 4, increasing=True).T
+def _powers(positions: NDArray[np.int_], length: int) -> NDArray[np.float64]:
+    """(4, N): powers 0 to 3 of N positions along an axis of `length` pixels, taken as -1 to 1."""
+    return np.vander(2 * positions / max(1, length - 1) - 1, 4, increasing=True).T
 
 
 def _peak(smooth: Grey, sigma: float) -> float:

@@ -23,13 +23,13 @@ def from_nested(pixels: object, picture: Picture, *, subject: str) -> NDArray[np
         `picture.shape`, uint8.
 
     Raises:
-        Unprocessable: another shape, ragged, or a value that is no whole number in 0..255; names the first place.
+        Unprocessable: another shape, ragged, or a value that is no whole number in 0..255; names the first index.
     """
     height, width, channels = picture.height, picture.width, picture.channels
     array = _as_array(pixels)
     if array is None or array.shape not in _shapes(picture):
         _refuse(pixels, picture, subject)
-    # Python booleans among integers turn into integers on the way, so they are looked for in the lists themselves.
+    # Python booleans among integers turn into integers in the array, so they are looked for in the lists themselves.
     if not (((array >= 0) & (array <= 255)).all() and (array == np.floor(array)).all()) or _has_bool(pixels):
         _refuse(pixels, picture, subject)
     row = array.astype(np.uint8).reshape(height, width, channels)

@@ -25,17 +25,17 @@ _COMMA: Final = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\D*")
 
 
 class WrongCell(Exception):
-    """What a cell holds and what belongs there; `at` says it of a place."""
+    """What a cell holds and what belongs there; `at` makes the error for a named cell."""
 
     def __init__(self, expected: str, got: str, *, verb: str = "is", hint: str = "") -> None:
         super().__init__(expected, got)
         self._expected, self._got, self._verb, self._hint = expected, got, verb, hint
 
-    def at(self, place: str, line: int | None = None) -> ClientError:
+    def at(self, spot: str, line: int | None = None) -> ClientError:
         """The error for a client; `line` of a file, for whoever looks for it there."""
-        where = place if line is None else f"{place} (line {line})"
+        where = spot if line is None else f"{spot} (line {line})"
         return invalid(
-            place, expected=self._expected, got=self._got, where=where, verb=self._verb, rule="expected", why=self._hint
+            spot, expected=self._expected, got=self._got, where=where, verb=self._verb, rule="expected", why=self._hint
         )
 
 
@@ -107,7 +107,7 @@ class NumberCell:
 
 
 class CategoryCell:
-    """One of a column's words, as its place among them."""
+    """One of a column's words, as its index among them."""
 
     __slots__ = ("_index", "expected")
 

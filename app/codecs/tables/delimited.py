@@ -1,4 +1,4 @@
-"""CSV (RFC 4180) as cells: a header with names in any order, then rows. Commas, semicolons or tabs, told by the header.
+"""CSV (RFC 4180) as cells: a header with names in any order, then rows. Commas, semicolons or tabs, by the header.
 
 Pure functions; nothing is built before it is counted.
 """
@@ -70,9 +70,9 @@ def csv_rows(text: str, delimiter: str, width: int, *, max_rows: int, subject: s
         next(filled, None)  # the header
         for cells in filled:
             if len(cells) != width:
-                place, got = f"{subject}[{len(rows)}]", f"{len(cells)} cells"
-                detail = f"{place} (line {reader.line_num}) has {got}, the header has {width}"
-                raise invalid(place, expected=f"{width} cells", got=got, detail=detail)
+                spot, got = f"{subject}[{len(rows)}]", f"{len(cells)} cells"
+                detail = f"{spot} (line {reader.line_num}) has {got}, the header has {width}"
+                raise invalid(spot, expected=f"{width} cells", got=got, detail=detail)
             if len(rows) == max_rows:
                 raise invalid(
                     subject,

@@ -29,11 +29,11 @@ _NUMBERS: Final = frozenset({int, float})
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the graph is given, and what is to be said of it.
+    """The graph's input, and notes for the response.
 
     Attributes:
         values: float32 (N, F); NaN where a value is missing.
-        notes: by row, only where there is something to say: `outside`, numbers that are not within what training saw;
+        notes: by row, only where there is one: `outside`, numbers that are not within what training saw;
             `imputed`, columns that had no value.
     """
 
@@ -42,7 +42,7 @@ class Rows:
 
 
 class TableReader:
-    """Reads rows of one table. Worked out once: a table may have thousands of columns.
+    """Reads rows of one table. Prepared once: a table may have thousands of columns.
 
     Every form raises Unprocessable, naming the cell: a number that is none, that float32 cannot hold or that is in
     another unit, an unknown category, a missing value in a column without which training saw no row.
@@ -51,8 +51,8 @@ class TableReader:
     def __init__(self, table: Table) -> None:
         columns = table.columns
         self.columns = columns
-        self._place = {column.name: i for i, column in enumerate(columns)}
-        self._names = tuple(self._place)
+        self._index = {column.name: i for i, column in enumerate(columns)}
+        self._names = tuple(self._index)
         self._cells = tuple(cell_of(column) for column in columns)
         self._only_numbers = all(isinstance(column, NumberColumn) for column in columns)
         take: Callable[[dict[str, Any]], Any] = itemgetter(*self._names)
@@ -101,10 +101,10 @@ class TableReader:
         return self._finished(values, subject, lines)
 
     def rows(self, values: NDArray[np.float32], *, subject: str) -> Rows:
-        """Rows (N, F) that are numbers already, categories as their places.
+        """Rows (N, F) that are numbers already, categories as their indices.
 
         Raises:
-            Unprocessable: see the class; or a place at which there is no category.
+            Unprocessable: see the class; or an index without a category.
         """
         for j, column in enumerate(self.columns):
             if not isinstance(column, CategoryColumn):
@@ -114,7 +114,7 @@ class TableReader:
             wrong = ~((of >= 0) & (of <= most) & (of == np.floor(of)) | np.isnan(of))
             if wrong.any():
                 i = int(np.argmax(wrong))
-                expected = f"a whole number from 0 to {most}, the place of a category"
+                expected = f"a whole number from 0 to {most}, the index of a category"
                 raise WrongCell(expected, str(of[i])).at(f"{subject}[{i}].{column.name}")
         return self._finished(values, subject)
 
@@ -145,36 +145,36 @@ class TableReader:
 
     def _numerals(self, rows: Sequence[Sequence[str]], order: Sequence[int | None]) -> NDArray[np.float64] | None:
         """As `_plain`, of cells that hold nothing but plain numbers, or nothing."""
-        places = [at for at in order if at is not None]
-        if self._only_numbers and len(places) == len(order):
+        filled = [at for at in order if at is not None]
+        if self._only_numbers and len(filled) == len(order):
             with suppress(ValueError):  # an empty cell, say
-                values = np.array([list(map(float, row)) for row in rows])[:, places]
+                values = np.array([list(map(float, row)) for row in rows])[:, filled]
                 if (np.abs(values) <= MOST).all():
                     return values
         return None
 
-    def _row(self, row: object, place: str) -> list[float]:
+    def _row(self, row: object, spot: str) -> list[float]:
         width = len(self._names)
         if isinstance(row, dict):
-            if not self._place.keys() >= row.keys():
-                name = next(str(name) for name in row if name not in self._place)
-                raise unknown("feature", name, self._names, subject=f"{place}.{name[:100]}")
-            return self._read(map(row.get, self._names), place)
+            if not self._index.keys() >= row.keys():
+                name = next(str(name) for name in row if name not in self._index)
+                raise unknown("feature", name, self._names, subject=f"{spot}.{name[:100]}")
+            return self._read(map(row.get, self._names), spot)
         if isinstance(row, list) and len(row) == width:
-            return self._read(row, place)
+            return self._read(row, spot)
         if isinstance(row, list):
             expected, got = f"{width} values, {listed(self._names)}", f"{len(row)} values"
-            raise invalid(place, expected=expected, got=got, verb="has", rule="expected")
+            raise invalid(spot, expected=expected, got=got, verb="has", rule="expected")
         expected = f"an object by name, or a list of {width} values: {listed(self._names)}"
-        raise WrongCell(expected, described(row)).at(place)
+        raise WrongCell(expected, described(row)).at(spot)
 
-    def _read(self, values: Iterable[object], place: str, line: int | None = None) -> list[float]:
+    def _read(self, values: Iterable[object], spot: str, line: int | None = None) -> list[float]:
         read: list[float] = []
         try:
             for cell, value in zip(self._cells, values, strict=True):
                 read.append(cell(value))
         except WrongCell as wrong:
-            raise wrong.at(f"{place}.{self._names[len(read)]}", line) from None
+            raise wrong.at(f"{spot}.{self._names[len(read)]}", line) from None
         return read
 
     def _finished(self, values: NDArray[np.floating[Any]], subject: str, lines: Sequence[int] | None = None) -> Rows:
@@ -196,13 +196,13 @@ class TableReader:
 
     def _named(self, cell: str) -> tuple[int | None, str | None]:
         """The column that a header's cell names, and the unit that it gives with it."""
-        if cell in self._place:
-            return self._place[cell], None
+        if cell in self._index:
+            return self._index[cell], None
         bracket = _OPENED_BY.get(cell[-1:])
         if bracket is None:
             return None, None
         name, _, unit = cell[:-1].rpartition(bracket)
-        return (None, None) if cell[-1] in unit else (self._place.get(name.rstrip()), unit)
+        return (None, None) if cell[-1] in unit else (self._index.get(name.rstrip()), unit)
 
     def _knows(self, cell: str) -> bool:
         return self._named(cell)[0] is not None
@@ -214,12 +214,12 @@ class TableReader:
             raise self._no_header(header, subject)
         for at, cell in enumerate(header):
             j, unit = self._named(cell)
-            place = f"{subject}.header.{cell[:100]}"
+            spot = f"{subject}.header.{cell[:100]}"
             if j is None:
-                raise unknown("feature", cell, self._names, subject=place)
+                raise unknown("feature", cell, self._names, subject=spot)
             if order[j] is not None:
                 name = self._names[j]
-                raise invalid(place, expected="once", got="twice", detail=f"the header has '{name}' twice")
+                raise invalid(spot, expected="once", got="twice", detail=f"the header has '{name}' twice")
             if unit is not None:
                 self._check_unit(j, unit, f"{subject}.header.{self._names[j]}")
             order[j] = at
@@ -233,14 +233,14 @@ class TableReader:
                 )
         return order
 
-    def _check_unit(self, j: int, unit: str, place: str) -> None:
+    def _check_unit(self, j: int, unit: str, spot: str) -> None:
         cell = self._cells[j]
         if not isinstance(cell, NumberCell):
-            raise WrongCell("no unit: it is a category", shown(unit), verb="has the unit").at(place)
+            raise WrongCell("no unit: it is a category", shown(unit), verb="has the unit").at(spot)
         try:
             cell.check_unit(unit)
         except WrongCell as wrong:
-            raise wrong.at(place) from None
+            raise wrong.at(spot) from None
 
     def _no_header(self, header: Sequence[str], subject: str) -> ClientError:
         expected = f"a first line with the names of the columns: {listed(self._names)}"

@@ -22,7 +22,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-MARGIN: Final = 0.25  # of the overlap on each side, where a tile has no say
+MARGIN: Final = 0.25  # of the overlap on each side, where a tile has weight 0
 
 Array = NDArray[np.float32]
 
@@ -81,9 +81,9 @@ class Tiling:
         for number, tile in enumerate(tiles, start):
             row, column = divmod(number, len(self.lefts))
             top, left = self._corner(number)
-            place = canvas[top : top + self.tile, left : left + self.tile]
-            height, width = place.shape
-            place += tile[:height, :width] * down[row][:height, None] * across[column][:width]
+            part = canvas[top : top + self.tile, left : left + self.tile]
+            height, width = part.shape
+            part += tile[:height, :width] * down[row][:height, None] * across[column][:width]
 
     def blend(self, tiles: Array) -> Array:
         """All the tiles at once, (len(tiling), tile, tile) -> (H, W)."""
@@ -136,5 +136,5 @@ def _windows(starts: tuple[int, ...], size: int, tile: int, overlap: int) -> Arr
 def _mirrored(length: int, size: int) -> NDArray[np.intp]:
     """Which of `size` pixels continue a line to `length`, mirrored about its last and first: 0 1 2 1 0 1 2 ..."""
     period = max(1, 2 * size - 2)
-    place = np.arange(length) % period
-    return np.minimum(place, period - place)
+    at = np.arange(length) % period
+    return np.minimum(at, period - at)

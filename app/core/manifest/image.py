@@ -79,7 +79,7 @@ class Domain(Part):
 class Translation(Part):
     """One direction: `graph` makes pictures of `target` from those of `source`.
 
-    `cycle` holds held-out rows' mean absolute errors after the way there, rounded to 8 bits, and back.
+    `cycle` holds held-out rows' mean absolute errors after translation, rounded to 8 bits, and back.
     """
 
     graph: Identifier

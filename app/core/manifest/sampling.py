@@ -1,4 +1,4 @@
-"""Sampling in a manifest: how new rows are drawn from a graph that answers what it sees under noise."""
+"""Sampling in a manifest: how new rows are generated with a denoiser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SamplerName = Literal["ancestral", "ddim", "euler", "heun", "multistep", "consis
 class SamplerSpec(Part):
     """One of `app/core/sampling/samplers.py` that suits the graph: its steps by default and at most.
 
-    A step is a level of noise; `heun` asks the graph twice a step but for the last one, the others once.
+    A step is a level of noise; `heun` evaluates the graph twice a step except in the last one, the others once.
     """
 
     name: SamplerName
@@ -33,7 +33,7 @@ class Guidance(Part):
     """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598): D(x) + weight (D(x, label) - D(x)); 1 is the
     plain conditional model, 0 the unconditional one."""
 
-    weight: Annotated[float, Field(ge=0, le=100)]  # where none is asked for
+    weight: Annotated[float, Field(ge=0, le=100)]  # where a request has none
     max_weight: Annotated[float, Field(ge=0, le=100)]
 
     @model_validator(mode="after")
@@ -46,9 +46,9 @@ class Guidance(Part):
 class Sampling(Part):
     """Levels of noise, as standard deviations of pixels in [0, 1], and the samplers; the first is the default.
 
-    With a `ladder`, from `sigma_max` to `sigma_min`, the levels of any number of steps are read off it at even
-    distances, its rungs being closest where the net's answers change most. Without one they are those of Karras et al.
-    2022, equation 5. Then comes 0.
+    A `ladder` lists levels from `sigma_max` to `sigma_min`, closest where the net's outputs change most. The levels of
+    any number of steps are interpolated in it at even distances. Without one they are those of Karras et al. 2022,
+    equation 5. The last level is 0.
     """
 
     sigma_min: Annotated[float, Field(gt=0)]
@@ -66,7 +66,7 @@ class Sampling(Part):
             if (self.ladder[0], self.ladder[-1]) != (self.sigma_max, self.sigma_min):
                 raise ValueError("sampling: ladder does not lead from sigma_max to sigma_min")
             if any(upper <= lower for upper, lower in pairwise(self.ladder)):
-                raise ValueError("sampling: ladder does not fall from each rung to the next")
+                raise ValueError("sampling: ladder does not fall from each level to the next")
         names = [sampler.name for sampler in self.samplers]
         if len(set(names)) != len(names):
             raise ValueError(f"sampling.samplers: one is there twice: {', '.join(names)}")

@@ -20,7 +20,7 @@ class Column(Part):
 
 
 class NumberColumn(Column):
-    """A number: `low` to `high` is what the training rows span. Outside of it a model extrapolates, and says so."""
+    """A number: the training rows span `low` to `high`. Outside of it a model extrapolates; responses say so."""
 
     kind: Literal["number"]
     unit: Annotated[str, StringConstraints(max_length=40)] = ""

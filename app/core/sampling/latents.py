@@ -1,4 +1,4 @@
-"""Where to look in a latent space: draws from the prior, the way between two codes, a plane, steps along one axis.
+"""Points of a latent space: samples of the prior, the path between two codes, a plane, steps along one axis.
 
 Pure; latents are float32 (rows, Z), as decoders take them.
 """
@@ -18,20 +18,20 @@ Latents = NDArray[np.float32]
 
 SPREAD_OF_98: Final = 2 * NormalDist().inv_cdf(0.99)
 """98 % of a normal distribution lie within that many of its standard deviations, 4.65."""
-_PARALLEL: Final = 1e-6  # sine of the angle; below it there is no way round, or no single one
+_PARALLEL: Final = 1e-6  # sine of the angle; below it there is no great circle, or no single one
 
 
 def draw(n: int, size: int, seed: int) -> Latents:
     """Latents from the standard normal prior: (n, size).
 
     The generator is NumPy's PCG64 (O'Neill 2014), seeded with `seed` alone, its normal numbers by the ziggurat method
-    in float32. Rows are drawn one after another, so that row i of a seed is the same whatever `n` is.
+    in float32. Rows are sampled one after another, so that row i of a seed is the same whatever `n` is.
     """
     return np.random.Generator(np.random.PCG64(seed)).standard_normal((n, size), dtype=np.float32)
 
 
 def draw_labels(n: int, labels: int, seed: int) -> NDArray[np.int64]:
-    """Places 0 to labels - 1, all equally likely: (n,). Of the seed as `draw` is, independent of it and of the noise
+    """Indices 0 to labels - 1, all equally likely: (n,). Of the seed as `draw` is, independent of it and of the noise
     of samplers."""
     sequence = np.random.SeedSequence(seed, spawn_key=(0, 0))
     uniform = np.random.Generator(np.random.PCG64(sequence)).random(n)
@@ -39,12 +39,12 @@ def draw_labels(n: int, labels: int, seed: int) -> NDArray[np.int64]:
 
 
 def between(a: Latents, b: Latents, frames: int, *, spherical: bool) -> Latents:
-    """The way from `a` to `b`, each (Z,), both ends included: (frames, Z), in even steps.
+    """The path from `a` to `b`, each (Z,), both ends included: (frames, Z), in even steps.
 
     Args:
-        spherical: along the great circle (Shoemake 1985): draws from a normal prior of many dimensions have nearly the
-            same length, and the middle of a straight line between two of them is shorter than any draw. Where the two
-            point the same way, the opposite way or nowhere, the line is straight all the same.
+        spherical: along the great circle (Shoemake 1985): samples of a normal prior of many dimensions have nearly the
+            same length, and the middle of a straight line between two of them is shorter than any sample. Where the two
+            point in the same direction, in opposite ones or nowhere, the line is straight all the same.
     """
     start, end = a.astype(np.float64), b.astype(np.float64)
     t = np.linspace(0, 1, frames)[:, None]
@@ -53,15 +53,15 @@ def between(a: Latents, b: Latents, frames: int, *, spherical: bool) -> Latents:
     angle = float(np.arccos(cosine))
     if np.sin(angle) < _PARALLEL:
         return ((1 - t) * start + t * end).astype(np.float32)
-    way = (np.sin((1 - t) * angle) * start + np.sin(t * angle) * end) / np.sin(angle)
-    return np.asarray(way, np.float32)
+    path = (np.sin((1 - t) * angle) * start + np.sin(t * angle) * end) / np.sin(angle)
+    return np.asarray(path, np.float32)
 
 
 def plane(latent: Latent, side: int, dimensions: tuple[int, int]) -> Latents:
     """A square of latents, row by row from the upper left: (side * side, Z).
 
     The first dimension rises to the right and the second upwards, as axes do. With a normal prior the steps are its
-    quantiles (k + 0.5) / side, so that each latent stands for the same share of draws (Kingma and Welling 2014,
+    quantiles (k + 0.5) / side, so that each latent stands for the same share of samples (Kingma and Welling 2014,
     appendix A), and the other dimensions are 0; else they are even from `latent.low` to `latent.high`, and the
     others are in the middle between these.
     """

@@ -298,7 +298,7 @@ def test_a_maker_of_pictures_that_does_not_hang_together_is_refused(document: di
         ({"samplers": [{"name": "heun", "steps": 1, "max_steps": 2}] * 2}, "one is there twice: heun, heun"),
         ({"guidance": {"weight": 9.0, "max_weight": 8.0}}, "weight 9.0, max_weight is 8.0"),
         ({"ladder": [80.0, 0.02]}, "ladder does not lead from sigma_max to sigma_min"),
-        ({"ladder": [80.0, 1.0, 1.0, 0.002]}, "ladder does not fall from each rung to the next"),
+        ({"ladder": [80.0, 1.0, 1.0, 0.002]}, "ladder does not fall from each level to the next"),
     ],
 )
 def test_a_sampling_that_contradicts_itself_is_refused(fields: dict[str, Any], sentence: str) -> None:
