@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid, shown
+from app.core.errors import ClientError, UnsupportedMedia, invalid, over_limit, shown
 
 MAX_HEADER_BYTES: Final = 4096
 _MAGIC: Final = b"\x93NUMPY"
@@ -48,13 +48,7 @@ def decode_npy(
     _check_type(got, dtype, subject)
     rows = _rows(shape, row_shape, subject)
     if rows > max_rows:
-        raise invalid(
-            subject,
-            expected=f"at most {max_rows} rows",
-            got=f"{rows} rows",
-            detail=f"{subject}: has {rows} rows, the limit is {max_rows}",
-            error=TooLarge,
-        )
+        raise over_limit(subject, got=f"{rows} rows", most=max_rows, unit="rows")
     claimed, have = math.prod(shape) * got.itemsize, len(data) - start
     if claimed != have:
         what = "is cut off" if have < claimed else "has trailing bytes"

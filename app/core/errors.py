@@ -147,6 +147,12 @@ def invalid(
     return error(detail, subject=subject, expected=expected, got=got)
 
 
+def over_limit(subject: str, *, got: str, most: int, unit: str, verb: str = "has") -> ClientError:
+    """The error for a file with more than a limit: `{subject}: {verb} {got}, the limit is {most}`."""
+    detail = f"{subject}: {verb} {got}, the limit is {most}"
+    return invalid(subject, expected=f"at most {most} {unit}", got=got, detail=detail, error=TooLarge)
+
+
 class Busy(LecternError):
     status = 429
     title = "The queue is full"

@@ -20,7 +20,7 @@ from app.codecs.images import containers, formats
 from app.codecs.images import handwriting as digits
 from app.codecs.images.nested import from_nested
 from app.codecs.images.pixels import NotANumber, to_8_bit
-from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid, shown
+from app.core.errors import ClientError, UnsupportedMedia, invalid, over_limit, shown
 from app.core.manifest import PhotoPicture, Picture
 
 __all__ = ["decode", "decode_base64", "decode_pixels", "encode_png", "from_base64", "from_nested"]
@@ -196,13 +196,8 @@ def _check_header(image: Image.Image, subject: str, max_pixels: int) -> None:
     across, down = (int(getattr(image, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIDES)
     for w, h, what in ((width, height, ""), (across, down, " in a tile")):
         if w * h > max_pixels:
-            raise invalid(
-                subject,
-                expected=f"at most {max_pixels} pixels",
-                got=f"{w}x{h} = {w * h} pixels{what}",
-                detail=f"{subject}: is {w}x{h} = {w * h} pixels{what}, the limit is {max_pixels}",
-                error=TooLarge,
-            )
+            got = f"{w}x{h} = {w * h} pixels{what}"
+            raise over_limit(subject, got=got, most=max_pixels, unit="pixels", verb="is")
     if min(width, height) < MIN_SIDE:
         raise invalid(
             subject,

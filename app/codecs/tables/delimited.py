@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid, shown
+from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid, over_limit, shown
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -74,13 +74,7 @@ def csv_rows(text: str, delimiter: str, width: int, *, max_rows: int, subject: s
                 detail = f"{spot} (line {reader.line_num}) has {got}, the header has {width}"
                 raise invalid(spot, expected=f"{width} cells", got=got, detail=detail)
             if len(rows) == max_rows:
-                raise invalid(
-                    subject,
-                    expected=f"at most {max_rows} rows",
-                    got=f"more than {max_rows} rows",
-                    detail=f"{subject}: has more than {max_rows} rows, the limit is {max_rows}",
-                    error=TooLarge,
-                )
+                raise over_limit(subject, got=f"more than {max_rows} rows", most=max_rows, unit="rows")
             rows.append(cells)
             lines.append(reader.line_num)
     except csv.Error as error:
