@@ -11,7 +11,7 @@ from app.core.errors import ClientError, TooLarge, invalid, shown
 
 
 @dataclass(slots=True)
-class Part:
+class FormPart:
     """One part: `filename` is None for a plain field."""
 
     name: str
@@ -20,11 +20,11 @@ class Part:
 
 
 @dataclass(slots=True)
-class _Collector:
+class _FormCollector:
     """The parser's callbacks; `data` arrives in slices of the body."""
 
     max_parts: int
-    parts: list[Part] = field(default_factory=list)
+    parts: list[FormPart] = field(default_factory=list)
     headers: dict[bytes, bytes] = field(default_factory=dict)
     header_name: bytes = b""
     header_value: bytes = b""
@@ -69,7 +69,7 @@ class _Collector:
             )
         filename = options.get(b"filename")
         self.parts.append(
-            Part(
+            FormPart(
                 name=options[b"name"].decode("utf-8", "replace"),
                 filename=None if filename is None else filename.decode("utf-8", "replace"),
                 data=self.data[0] if len(self.data) == 1 else b"".join(self.data),
@@ -80,7 +80,7 @@ class _Collector:
         self.ended = True
 
 
-def parse_form(body: bytes, parameters: str, *, max_parts: int) -> list[Part]:
+def parse_form(body: bytes, parameters: str, *, max_parts: int) -> list[FormPart]:
     """The parts of a form, in order.
 
     Args:
@@ -101,7 +101,7 @@ def parse_form(body: bytes, parameters: str, *, max_parts: int) -> list[Part]:
             got=shown(parameters.strip()),
             detail="the form's content type names no boundary",
         )
-    collector = _Collector(max_parts)
+    collector = _FormCollector(max_parts)
     try:
         parser = MultipartParser(
             boundary,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, model_validator
 
-from app.core.manifest.part import Identifier, Part
+from app.core.manifest.part import Identifier, ManifestPart
 
 ROWS: Final = "rows"
 Tensors = Mapping[str, NDArray[Any]]
@@ -24,7 +24,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Spec = tuple[str, str, tuple[str | int, ...]]  # a tensor's name, type and shape, as a manifest must have it
 
 
-class TensorSpec(Part):
+class TensorSpec(ManifestPart):
     """One input or output of a graph. Axis 0 is `"rows"`; any other axis is a size, or a name where it varies."""
 
     name: Identifier
@@ -40,7 +40,7 @@ class TensorSpec(Part):
         return self
 
 
-class Graph(Part):
+class Graph(ManifestPart):
     """One ONNX file: weights inside it, inputs and outputs exactly as listed, in order."""
 
     file: FileName
@@ -50,7 +50,7 @@ class Graph(Part):
     precision: Literal["fp32", "tf32"] = "fp32"  # of products on a GPU; tf32 keeps ten bits of mantissa
 
 
-class Golden(Part):
+class Golden(ManifestPart):
     """Rows and their answers (`.npz`: one array per input, one per output): checked at every load, shown in /docs."""
 
     file: FileName

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from app.core.manifest.latent import Anomaly
-from app.core.manifest.part import Identifier, Part, Text
+from app.core.manifest.part import Identifier, ManifestPart, Text
 
 
-class PicturePart(Part):
+class PicturePart(ManifestPart):
     """What both kinds of picture share: the pixels that the graph takes, uint8, 0 black to 255 white."""
 
     height: Annotated[int, Field(ge=1, le=4096)]
@@ -55,7 +55,7 @@ class PhotoPicture(PicturePart):
 Picture = Annotated[DigitPicture | PhotoPicture, Field(discriminator="kind")]
 
 
-class Plane(Part):
+class Plane(ManifestPart):
     """A picture of any size, grey or each of its colours for itself, cut into square tiles that overlap."""
 
     tile: Annotated[int, Field(ge=8, le=4096)]  # pixels a side
@@ -68,7 +68,7 @@ class Plane(Part):
         return self
 
 
-class Domain(Part):
+class Domain(ManifestPart):
     """One of two kinds of picture between which a model translates."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z](?:[a-z_]{0,30}[a-z])?$")]
@@ -76,7 +76,7 @@ class Domain(Part):
     picture: Picture
 
 
-class Translation(Part):
+class Translation(ManifestPart):
     """One direction: `graph` makes pictures of `target` from those of `source`.
 
     `cycle` holds held-out rows' mean absolute errors after translation, rounded to 8 bits, and back.

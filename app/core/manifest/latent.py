@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.core.manifest.part import Part, brief
+from app.core.manifest.part import ManifestPart, brief
 
 
-class Latent(Part):
+class Latent(ManifestPart):
     """The code between encoder and decoder: `size` numbers a row; `low` and `high` hold 98 % of the held-out rows'.
 
     `prior`: "normal" where the decoder was trained on a standard normal latent (a VAE), so that drawing from it makes
@@ -34,7 +34,7 @@ class Latent(Part):
         return [brief((low + high) / 2) for low, high in zip(self.low, self.high, strict=True)]
 
 
-class Anomaly(Part):
+class Anomaly(ManifestPart):
     """Held-out rows' reconstruction errors (mean squared, pixels in [0, 1]), rising: is a new row's unusual?"""
 
     errors: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=20, max_length=5000)]

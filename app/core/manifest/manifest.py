@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints, model_validator
 from app.core.manifest.graph import Golden, Graph
 from app.core.manifest.image import Domain, Picture, Plane, Translation
 from app.core.manifest.latent import Anomaly, Latent
-from app.core.manifest.part import Identifier, Label, Part, Text
+from app.core.manifest.part import Identifier, Label, ManifestPart, Text
 from app.core.manifest.sampling import Sampling
 from app.core.manifest.table import Conformal, Table, Target
 from app.core.manifest.tasks import TASKS, Task
@@ -28,7 +28,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-
 Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
 
 
-class Measure(Part):
+class Measure(ManifestPart):
     """One measured figure of quality, with what is needed to doubt it."""
 
     name: Identifier
@@ -41,7 +41,7 @@ class Measure(Part):
     goal: float | None = None
 
 
-class DataSource(Part):
+class DataSource(ManifestPart):
     """Where the training data came from, and under which licence."""
 
     name: Text
@@ -54,7 +54,7 @@ class DataSource(Part):
     note: str = ""
 
 
-class Calibration(Part):
+class Calibration(ManifestPart):
     """Temperature scaling (Guo et al. 2017), baked into the graph."""
 
     method: Literal["temperature"]
@@ -62,7 +62,7 @@ class Calibration(Part):
     rows: Annotated[int, Field(ge=1)]
 
 
-class Made(Part):
+class Made(ManifestPart):
     """How the model came to be; the command makes it again."""
 
     command: Text
@@ -82,7 +82,7 @@ class Made(Part):
         return words[3] if words[:3] == ["python", "-m", "training"] and len(words) > 3 else ""
 
 
-class Manifest(Part):
+class Manifest(ManifestPart):
     """`models/<name>/<version>/manifest.json`."""
 
     schema_version: Literal[1]

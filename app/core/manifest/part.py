@@ -11,7 +11,7 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
-class Part(BaseModel):
+class ManifestPart(BaseModel):
     """Frozen, strict, closed: a value of another type or a field of another name is an error."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)

@@ -7,12 +7,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.core.manifest.part import Part
+from app.core.manifest.part import ManifestPart
 
 SamplerName = Literal["ancestral", "ddim", "euler", "heun", "multistep", "consistency"]
 
 
-class SamplerSpec(Part):
+class SamplerSpec(ManifestPart):
     """One of `app/core/sampling/samplers.py` that suits the graph: its steps by default and at most.
 
     A step is a level of noise; `heun` evaluates the graph twice a step except in the last one, the others once.
@@ -29,7 +29,7 @@ class SamplerSpec(Part):
         return self
 
 
-class Guidance(Part):
+class Guidance(ManifestPart):
     """Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598): D(x) + weight (D(x, label) - D(x)); 1 is the
     plain conditional model, 0 the unconditional one."""
 
@@ -43,7 +43,7 @@ class Guidance(Part):
         return self
 
 
-class Sampling(Part):
+class Sampling(ManifestPart):
     """Levels of noise, as standard deviations of pixels in [0, 1], and the samplers; the first is the default.
 
     A `ladder` lists levels from `sigma_max` to `sigma_min`, closest where the net's outputs change most. The levels of

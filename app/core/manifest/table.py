@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from app.core.manifest.part import Label, Part, brief
+from app.core.manifest.part import Label, ManifestPart, brief
 
 
-class Column(Part):
+class Column(ManifestPart):
     """One column of a table, by the name that a request calls it."""
 
     name: Label
@@ -50,7 +50,7 @@ class CategoryColumn(Column):
 TableColumn = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]
 
 
-class Table(Part):
+class Table(ManifestPart):
     """How a row of a table becomes one float32 row of the graph: a number as it is, a category as its index in
     `categories`, NaN for what is missing. Scaling, one-hot coding and what is put in for a missing value are in the
     graph."""
@@ -72,7 +72,7 @@ class Table(Part):
         }
 
 
-class Target(Part):
+class Target(ManifestPart):
     """What a regression predicts; `low` to `high` is what the training rows span."""
 
     name: Label
@@ -81,7 +81,7 @@ class Target(Part):
     high: float
 
 
-class Conformal(Part):
+class Conformal(ManifestPart):
     """Split or cross conformal prediction (Vovk et al. 2005; Barber et al. 2021): with n scores |y - value| / scale of
     rows that the net was not trained on, the interval value +- q * scale holds a new row with probability `coverage` at
     least, q being the ceil((n + 1) * coverage)-th smallest of them."""
