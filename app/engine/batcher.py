@@ -4,7 +4,7 @@ While a run is in progress, requests queue; when it is over the next one takes w
 and batches grow with load by themselves. A run that is expected to take less than `inline_s` is not worth waking a
 thread: it is made on the event loop, once for all that arrived in this turn of it.
 
-An iterative request (a sampler) is advanced by the thread of its run: the outputs go into its generator, and the step
+An iterative request (a sampler) is advanced by the thread of its run. The outputs go into its generator, and the step
 that comes out is queued like the rows of a new request. So steps of different requests, at different times of their
 own schedules, share one run, and a new request joins at the next one.
 

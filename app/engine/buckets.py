@@ -5,7 +5,7 @@ next of a few sizes, each of which was run before serving started. Its inputs an
 device from then on.
 
 CUDA graphs are not used. The runtime captures one per calling thread, and while it captures no other thread may
-allocate on the device: the event loop, a batcher's thread and the thread that loads the next version all run graphs.
+allocate on the device. But the event loop, a batcher's thread and the thread that loads a version all run graphs.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ class Loaded:
     """A model folder that is what its manifest says, ready to run.
 
     Attributes:
-        memory_bytes: what the process grew by while the graphs were loaded and warmed: weights, weights in the order
-            that the CPU wants them, and what a full batch needs beyond the batches of the models before it. The system
-            counts it, so whatever else the process did meanwhile is in it too; 0 where it does not tell.
+        memory_bytes: growth of the process while the graphs were loaded and warmed: weights, their copy in the order of
+            the CPU's kernels, and what a full batch needs beyond the batches of the models before it. Whatever else the
+            process did meanwhile is in it too; 0 where the system does not report it.
     """
 
     manifest: Manifest

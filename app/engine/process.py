@@ -56,7 +56,7 @@ def return_large_blocks() -> None:
     """From now on blocks above LARGE_BYTES go back to the system as soon as they are freed. Once for the process.
 
     By default glibc keeps large blocks once the first one is freed: the arena of each thread
-    then holds up to twice that size at its end, where `give_back_memory` does not reach: now and then a swap
+    then holds up to twice that size at its end, where `give_back_memory` does not reach. Now and then a swap
     of a model of 24.5 MiB left the process larger by one or two of them.
     """
     if sys.platform == "linux":

@@ -87,7 +87,7 @@ class Session:
 
         On the CPU one row and a full batch, so that the memory of the largest run is there (or missing) before anybody
         is served. No other size is worth it: with these two, the first run of 2 to 63 rows takes 0.1 ms longer than
-        later ones of the same size (medians of 9 fresh sessions of a 2 and a 0.5 ms graph, 14 sizes), and rows that are
+        later ones of the same size (medians of 9 fresh sessions of a 2 and a 0.5 ms graph, 14 sizes). Rows that are
         filled up would cost as much as real rows. On CUDA every bucket.
 
         Raises:

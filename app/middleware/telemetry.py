@@ -1,7 +1,7 @@
 """What is known of every request: its id, its log line, its metrics, the headers that all answers carry.
 
-Pure ASGI and the outermost layer, so that whatever happens inside is seen here: an exception that nobody caught
-becomes a 500 with a request id, and its trace goes to the log alone.
+Pure ASGI and the outermost layer, so that whatever happens inside is seen here. An exception that nobody caught
+becomes a 500 with a request id; its trace goes to the log alone.
 """
 
 from __future__ import annotations

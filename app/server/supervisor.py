@@ -1,14 +1,14 @@
 """`--workers N`: a parent that holds the port, hands each connection to a worker, and replaces those that die.
 
 The parent accepts, and hands the open connection (SCM_RIGHTS over a socket pair) to the ready worker that has the
-fewest. The kernel would do it for less with SO_REUSEPORT or with one listening socket that all share, but would choose
-blindly (8 connections fall 6 + 2 as easily as 4 + 4), would go on choosing a worker that hangs, and resets what waits
+fewest. The kernel would do it for less with SO_REUSEPORT or with one listening socket that all share. It would choose
+blindly (8 connections fall 6 + 2 as easily as 4 + 4) and go on choosing a worker that hangs. And it resets what waits
 in the queue of a worker that dies. Here the queue is the parent's: a killed worker takes with it the connections it
 had, and nothing else. What it had not yet taken out of its channel the parent takes back, because it
 keeps that end open too, and hands to another.
 
 Accepting costs some 50 us of the parent's time for each connection; requests never pass through here. The
-parent imports neither the web framework nor the runtime and counts no connections: a worker counts those it closed in
+parent imports neither the web framework nor the runtime and counts no connections. A worker counts those it closed in
 its block of figures, which the parent maps, so that no message is needed.
 
 A worker ends by itself when its channel closes, so none outlives its parent; it first answers what it has accepted.

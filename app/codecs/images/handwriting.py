@@ -1,8 +1,8 @@
-"""Reads handwriting as MNIST was made (LeCun et al. 1998, section III.A): light ink on black, the ink's bounding box
-scaled with its aspect kept into a box of 20 pixels, its centre of mass in the middle of 28x28.
+"""Reads handwriting as MNIST was made (LeCun et al. 1998, section III.A): light ink on black. The ink's bounding box
+is scaled with its aspect kept into a box of 20 pixels, its centre of mass put in the middle of 28x28.
 
-A picture that is so already passes unchanged: it has the target's size, all that is not black fits into the box, and
-its centre of mass lies within `CENTRED` pixels of (height / 2, width / 2). All 70,000 rows of MNIST do (at most 0.52).
+A picture in this form passes unchanged. It has the target's size, all that is not black fits into the box, and its
+centre of mass lies within `CENTRED` pixels of (height / 2, width / 2). All 70,000 rows of MNIST do (at most 0.52).
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def to_8_bit(image: Image.Image) -> Image.Image:
     """Mode `L`, `LA`, `RGB` or `RGBA` of a loaded picture of any mode.
 
     Grey of more than 8 bits is scaled by its own full scale (12-bit: 4095, 16-bit: 65535). Where the format does
-    not say the full scale (32-bit integers, floats) it is the smallest of 1 (floats only), 255 and 65535 that
-    holds every value, else the values are stretched from least to greatest.
+    not define the full scale (32-bit integers, floats), it is the smallest of 1 (floats only), 255 and 65535 that
+    holds every value. Where none does, the values are stretched from least to greatest.
 
     Raises:
         NotANumber: NaN or infinity among the pixels.

@@ -44,8 +44,8 @@ class Rows:
 class TableReader:
     """Reads rows of one table. Prepared once: a table may have thousands of columns.
 
-    Every form raises Unprocessable, naming the cell: a number that is none, that float32 cannot hold or that is in
-    another unit, an unknown category, a missing value in a column without which training saw no row.
+    Every form raises Unprocessable, naming the cell: no number, one that float32 cannot hold or in another unit; an
+    unknown category; a missing value in a column without which training saw no row.
     """
 
     def __init__(self, table: Table) -> None:

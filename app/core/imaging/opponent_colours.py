@@ -5,7 +5,7 @@
     green against both  (2G - R - B) / sqrt(6) + 1/2
 
 The three directions are orthogonal, so noise that is white and alike in R, G and B stays white and independent from
-plane to plane; the opponent colours keep its standard deviation, the brightness has it divided by sqrt(3) (`noise`).
+plane to plane. The opponent colours keep its standard deviation, the brightness has it divided by sqrt(3) (`noise`).
 The opponent transform is that of colour BM3D (Dabov et al. 2007, "Color image denoising via sparse 3D collaborative
 filtering"), here with directions of length one for the colours. All planes of common photos lie within [0, 1], a grey
 photo's colours at exactly 1/2.

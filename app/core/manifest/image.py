@@ -26,8 +26,8 @@ class PicturePart(ManifestPart):
 
 
 class DigitPicture(PicturePart):
-    """Handwriting, read as MNIST was made (LeCun et al. 1998): light ink on black, the ink's bounding box
-    scaled with its aspect kept to fit a box of `box` pixels, its centre of mass put in the middle."""
+    """Handwriting, read as MNIST was made (LeCun et al. 1998): light ink on black. The ink's bounding box is
+    scaled with its aspect kept to fit a box of `box` pixels, and its centre of mass put in the middle."""
 
     kind: Literal["digit"]
     channels: Literal[1] = 1

@@ -82,9 +82,9 @@ class Target(ManifestPart):
 
 
 class Conformal(ManifestPart):
-    """Split or cross conformal prediction (Vovk et al. 2005; Barber et al. 2021): with n scores |y - value| / scale of
-    rows that the net was not trained on, the interval value +- q * scale holds a new row with probability `coverage` at
-    least, q being the ceil((n + 1) * coverage)-th smallest of them."""
+    """Split or cross conformal prediction (Vovk et al. 2005; Barber et al. 2021): n scores |y - value| / scale of
+    rows that the net was not trained on. The interval value +- q * scale holds a new row with probability `coverage` at
+    least, where q is the ceil((n + 1) * coverage)-th smallest score."""
 
     method: Literal["split", "cross"]  # cross: each row scored by the nets of the folds that did not have it
     scores: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1, max_length=5000)]  # rising

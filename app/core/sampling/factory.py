@@ -38,9 +38,9 @@ def guided(steps: Steps[X], weight: float, *, join: Callable[[list[Any]], Any] =
 
     With weight 1 it is `steps` itself, with every row once.
 
-    Classifier-free guidance: Ho and Salimans 2022, arXiv:2207.12598. Where D is linear in x, as for Gaussian data, it
-    samples the conditional distribution to the power of the weight times the unconditional one to 1 - weight at each
-    level, which is no distribution of x0 with noise: weights above 1 leave what the data are like.
+    Classifier-free guidance: Ho and Salimans 2022, arXiv:2207.12598. Where D is linear in x, as for Gaussian data, each
+    level has the conditional distribution to the power of the weight times the unconditional one to 1 - weight. That is
+    no distribution of x0 with noise: weights above 1 depart from the data's distribution.
 
     Args:
         join: rows one after another; `torch.cat` for tensors.

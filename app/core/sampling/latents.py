@@ -42,8 +42,8 @@ def between(a: Latents, b: Latents, frames: int, *, spherical: bool) -> Latents:
     """The path from `a` to `b`, each (Z,), both ends included: (frames, Z), in even steps.
 
     Args:
-        spherical: along the great circle (Shoemake 1985): samples of a normal prior of many dimensions have nearly the
-            same length, and the middle of a straight line between two of them is shorter than any sample. Where the two
+        spherical: along the great circle (Shoemake 1985). Samples of a normal prior of many dimensions have nearly the
+            same length; the middle of a straight line between two of them is shorter than any sample. Where the two
             point in the same direction, in opposite ones or nowhere, the line is straight all the same.
     """
     start, end = a.astype(np.float64), b.astype(np.float64)
@@ -62,8 +62,8 @@ def plane(latent: Latent, side: int, dimensions: tuple[int, int]) -> Latents:
 
     The first dimension rises to the right and the second upwards, as axes do. With a normal prior the steps are its
     quantiles (k + 0.5) / side, so that each latent stands for the same share of samples (Kingma and Welling 2014,
-    appendix A), and the other dimensions are 0; else they are even from `latent.low` to `latent.high`, and the
-    others are in the middle between these.
+    appendix A), and the other dimensions are 0. Without one the steps are even from `latent.low` to `latent.high`, and
+    the others are in the middle between these.
     """
     low, high = np.array(latent.low), np.array(latent.high)
     across, up = dimensions
