@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from app.main import create_app
 from app.server.serving import Server, bind, uvicorn_config
 from app.settings import Settings
 from tests import made_models as models_made
+from tests.in_loop import turns
 
 DIGITS = ("none", "little", "some", "much", "all")
 SHADES = tuple(f"shade {k}" for k in range(10))
@@ -98,10 +99,15 @@ class LiveServer:
 
     port: int
     app: FastAPI
+    loop: asyncio.AbstractEventLoop
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what the server's own event loop does; `condition` is looked at after each of its turns, on it."""
+        asyncio.run_coroutine_threadsafe(turns(condition), self.loop).result()
 
     def ask(
         self,
@@ -161,12 +167,14 @@ class _Server(Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, opened: threading.Event) -> None:
         super().__init__(config, app)
         self._opened = opened
+        self.loop: asyncio.AbstractEventLoop
 
     def capture_signals(self) -> AbstractContextManager[None]:
         return nullcontext()  # they belong to the main thread, which tests
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self.loop = asyncio.get_running_loop()
         self._opened.set()
 
 
@@ -196,7 +204,7 @@ def open_server(models: Path, **settings: Any) -> Iterator[LiveServer]:
     try:
         assert opened.wait(60)
         if not failed:
-            yield LiveServer(listening.getsockname()[1], app)
+            yield LiveServer(listening.getsockname()[1], app, server.loop)
     finally:
         server.should_exit = True
         thread.join(30)

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
+
+
+def ask_until(so: Callable[[], bool]) -> None:
+    """Ask until it is so. What another process does has no event here; each answer is waited for, and nothing else."""
+    deadline = monotonic() + 20
+    while not so():
+        assert monotonic() < deadline
 
 
 def request_of(path: str, body: bytes, kind: str) -> bytes:

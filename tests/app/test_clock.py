@@ -22,7 +22,7 @@ from tests.app.engine.lives import publish
 from tests.app.live import LiveServer, open_server
 from tests.app.load import request_of
 from tests.app.server.test_shutdown import Line
-from tests.app.test_swaps import asked, labels_served, until
+from tests.app.test_swaps import asked
 from tests.in_loop import in_loop
 
 HOURS = (0, 5, -7, 30 * 24)
@@ -64,8 +64,8 @@ def test_requests_deadlines_kept_connections_and_polls_go_on_as_ever(
             assert (status, headers.get("connection")) == (200, None)
             assert line.ask(overdue)[0] == 504
             publish(tmp_path, wanted := 4 + HOURS.index(hours))
-            until(lambda labels=wanted: labels_served(server) == labels)
-    assert {status for status, _ in answered} == {200}
+            answered.reach(wanted)
+    assert answered.statuses == {200}
     page = server.get("/metrics").body.decode()
     seconds = [text for text in page.splitlines() if "_seconds_sum" in text]
     assert seconds

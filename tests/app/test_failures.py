@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -138,20 +137,12 @@ def test_rows_of_a_client_that_hangs_up_leave_the_queue_before_they_are_run(
         with sent(1) as first:
             assert began.wait(20)
             second = sent(rows)
-            until(lambda: counters.queued_rows == rows)
+            server.until(lambda: counters.queued_rows == rows)
             second.close()
-            until(lambda: counters.cancelled == 1)
+            server.until(lambda: counters.cancelled == 1)
             assert counters.queued_rows == 0
             go_on.set()
             assert first.recv(100).startswith(b"HTTP/1.1 200 ")
         assert server.send("image/png", PNG).status == 200
         assert ran == [1, 1]
         assert 'path="/v1/classify",status="499"} 1.0' in server.get("/metrics").body.decode()
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    last = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < last
-        time.sleep(0.001)

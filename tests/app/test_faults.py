@@ -15,12 +15,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from app.codecs.npy import encode_npy
-from tests.app.load import request_of
+from tests.app.load import ask_until, request_of
 from tests.app.server.test_shutdown import Line, get
 from tests.app.server.test_supervisor import scraped
 from tests.app.test_main import process
 from tests.app.test_starving import waits_ms
-from tests.app.test_swaps import until
 from tests.made_models import LABELS, classifier_manifest, classifier_onnx, onnx_bytes, write_folder
 
 KNOWN = 200  # pixels as bright as this, or brighter, are in nobody's table
@@ -144,14 +143,16 @@ def test_clients_that_hang_up_in_the_queue_and_in_the_run_are_counted_by_cause_a
     before = scraped(port)
     with Line(port) as patient, Line(port) as in_run:
         in_run.send(bright("slow", 250))
-        until(lambda: grown(port, before, f"lectern_engine_requests_total{{{of_slow}") == 1 and waiting() == 0)
+        ask_until(lambda: grown(port, before, f"lectern_engine_requests_total{{{of_slow}") == 1 and waiting() == 0)
         with Line(port) as in_queue:
             in_queue.send(bright("slow", 255))
-            until(lambda: waiting() == 1)
-        until(lambda: waiting() == 0)
+            ask_until(lambda: waiting() == 1)
+        ask_until(lambda: waiting() == 0)
         in_run.close()
         assert patient.ask(bright("slow", 1))[0] == 200
-    until(lambda: grown(port, before, 'lectern_requests_total{method="POST",path="/v1/classify",status="499"}') == 2)
+    ask_until(
+        lambda: grown(port, before, 'lectern_requests_total{method="POST",path="/v1/classify",status="499"}') == 2
+    )
     assert grown(port, before, cancelled % "in the queue") == 1
     assert grown(port, before, cancelled % "in a run") == 1
     assert grown(port, before, f"lectern_engine_runs_total{{{of_slow}") == 2, "the one in the queue was never run"

@@ -18,11 +18,10 @@ import pytest
 
 from app.codecs.npy import encode_npy
 from tests.app.engine.lives import IMAGE, publish, spoil_one_bit
-from tests.app.load import Account, ask_on, request_of
+from tests.app.load import Account, ask_on, ask_until, request_of
 from tests.app.server.test_shutdown import Line, get
 from tests.app.test_faults import slow_onnx
 from tests.app.test_main import process
-from tests.app.test_swaps import until
 from tests.made_models import classifier_manifest, make_classifier_folder, write_folder
 
 ROW = request_of("/v1/classify?model=tiny", encode_npy(IMAGE), "application/x-npy")
@@ -94,12 +93,12 @@ def test_a_file_spoilt_under_load_is_told_and_changes_no_answer(tmp_path: Path, 
 
         def happens() -> None:
             SPOILERS[spoiler](folder)
-            until(lambda: bool(refused(port)))
+            ask_until(lambda: bool(refused(port)))
             assert "lectern_refused_models 1.0" in told(port, "/metrics")
             assert labels(port) == 3
             assert json.loads(told(port, "/health/ready"))["models"] == ["tiny/1"]
             publish(tmp_path, 4)
-            until(lambda: labels(port) == 4)
+            ask_until(lambda: labels(port) == 4)
             assert "lectern_refused_models 0.0" in told(port, "/metrics")
 
         account = under_load(port, happens)
@@ -130,7 +129,7 @@ def test_a_folder_that_comes_in_halves_is_served_once_it_is_whole(tmp_path: Path
         def happens() -> None:
             coming.mkdir()
             shutil.copy(whole / first, coming)
-            until(lambda: bool(refused(port)))  # whoever copies paused: it has been like this for two looks
+            ask_until(lambda: bool(refused(port)))  # whoever copies paused: it has been like this for two looks
             assert (labels(port), "lectern_refused_models 1.0" in told(port, "/metrics")) == (3, True)
             for file in sorted(whole.iterdir()):
                 data = file.read_bytes()
@@ -138,7 +137,7 @@ def test_a_folder_that_comes_in_halves_is_served_once_it_is_whole(tmp_path: Path
             assert labels(port) == 3
             for file in sorted(whole.iterdir()):
                 shutil.copy(file, coming)
-            until(lambda: labels(port) == 4)
+            ask_until(lambda: labels(port) == 4)
             assert refused(port) == []
 
         account = under_load(port, happens)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -22,15 +20,34 @@ from tests.app.live import LiveServer, open_server
 from tests.made_models import make_classifier_folder
 
 POLL_S = 0.02
+PATIENCE_S = 20
 ROW = encode_npy(np.zeros((1, 28, 28, 1), np.uint8))
 
 
-def until(so: Callable[[], bool]) -> None:
-    """Look until it is so: what is waited for is another process's doing, or another thread's."""
-    deadline = monotonic() + 20
-    while not so():
-        assert monotonic() < deadline
-        sleep(POLL_S)
+class Answers:
+    """What came back: (status, number of labels) of every answer."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[int, int]] = set()
+        self._came = threading.Condition()
+
+    def enter(self, status: int, labels: int) -> None:
+        with self._came:
+            self._seen.add((status, labels))
+            self._came.notify_all()
+
+    def reach(self, labels: int) -> None:
+        """Until an answer has had so many labels."""
+        with self._came:
+            assert self._came.wait_for(lambda: labels in self.labels, PATIENCE_S)
+
+    @property
+    def statuses(self) -> set[int]:
+        return {status for status, _ in self._seen}
+
+    @property
+    def labels(self) -> set[int]:
+        return {labels for _, labels in self._seen}
 
 
 def labels_served(server: LiveServer) -> int:
@@ -38,30 +55,28 @@ def labels_served(server: LiveServer) -> int:
 
 
 @contextmanager
-def asked(server: LiveServer, clients: int) -> Iterator[Counter[tuple[int, int]]]:
-    """Ask all the while, each client on one connection; (status, number of labels) of every answer, counted."""
-    counted: Counter[tuple[int, int]] = Counter()
+def asked(server: LiveServer, clients: int) -> Iterator[Answers]:
+    """Ask all the while, each client on one connection."""
+    answers = Answers()
     stop = threading.Event()
 
-    def ask() -> Counter[tuple[int, int]]:
-        own: Counter[tuple[int, int]] = Counter()
+    def ask() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
         while not stop.is_set():
             connection.request("POST", "/v1/classify?model=tiny", ROW, {"Content-Type": "application/x-npy"})
             response = connection.getresponse()
-            told: dict[str, Any] = json.loads(response.read())
-            own[response.status, len(told["results"][0]["probabilities"]) if response.status == 200 else 0] += 1
+            content: dict[str, Any] = json.loads(response.read())
+            answers.enter(response.status, len(content["results"][0]["probabilities"]) if response.status == 200 else 0)
         connection.close()
-        return own
 
     with ThreadPoolExecutor(clients) as pool:
         asking = [pool.submit(ask) for _ in range(clients)]
         try:
-            yield counted
+            yield answers
         finally:
             stop.set()
         for one in asking:
-            counted.update(one.result())
+            one.result()
 
 
 @pytest.mark.parametrize("how", ["in place", "as a new version"])
@@ -70,11 +85,13 @@ def test_no_request_fails_while_a_model_is_swapped_ten_times(how: str, tmp_path:
     swaps = range(4, 14)
     with open_server(tmp_path, poll_s=POLL_S) as server:
         with asked(server, clients=4) as answered:
+            answered.reach(3)
             for labels in swaps:
                 publish(tmp_path, labels, version="1" if how == "in place" else str(labels))
-                until(lambda wanted=labels: labels_served(server) == wanted)
-        assert {status for status, _ in answered} == {200}
-        assert {labels for _, labels in answered} == {3, *swaps}
+                answered.reach(labels)
+                assert labels_served(server) == labels
+        assert answered.statuses == {200}
+        assert answered.labels == {3, *swaps}
         assert server.get("/metrics").status == 200
         document = server.get("/openapi.json").json()  # made anew: its examples are those of the last one
         shown = document["paths"]["/v1/classify"]["post"]["responses"]["200"]["content"]["application/json"]
@@ -86,7 +103,8 @@ def test_a_spoilt_file_is_told_everywhere_and_changes_nothing_for_requests(tmp_p
     with open_server(tmp_path, poll_s=POLL_S) as server:
         with asked(server, clients=2) as answered:
             spoil_one_bit(folder)
-            until(lambda: bool(server.get("/health/ready").json()["refused"]))
+            server.until(lambda: bool(server.app.state.registry.catalog.refused))
+            assert server.get("/health/ready").json()["refused"]
             (folder / "golden.npz").write_bytes(b"not one")
             for page in ("/", "/openapi.json", "/docs", "/v1/models/tiny"):
                 assert server.get(page).status == 200
@@ -96,8 +114,9 @@ def test_a_spoilt_file_is_told_everywhere_and_changes_nothing_for_requests(tmp_p
             ready = server.get("/health/ready")
             assert (ready.status, ready.json()["models"]) == (200, ["tiny/1"])
             publish(tmp_path, 4)
-            until(lambda: labels_served(server) == 4)
-        assert {status for status, _ in answered} == {200}
+            answered.reach(4)
+            assert labels_served(server) == 4
+        assert answered.statuses == {200}
         assert server.get("/v1/models").json()["refused"] == []
 
 
@@ -108,7 +127,8 @@ def test_the_default_version_is_shown_with_the_time_since_when(tmp_path: Path) -
         assert first["default_version"] == "1"
         assert first["loaded_at"] <= first["default_version_since"]
         publish(tmp_path, 4, version="2")
-        until(lambda: labels_served(server) == 4)
+        server.until(lambda: server.app.state.registry.catalog.get("tiny").version == "2")
+        assert labels_served(server) == 4
         old, new = server.get("/v1/models").json()["models"]
         card = server.get("/v1/models/tiny?version=1").json()
         assert (card["version"], card["default_version"], card["versions"]) == ("1", "2", ["1", "2"])

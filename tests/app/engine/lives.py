@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,10 @@ import pytest
 from app.engine import registry as module
 from app.engine.model import Model
 from app.engine.registry import Registry
+from tests.in_loop import turns
 from tests.made_models import brightness_probabilities, make_classifier_folder
+
+__all__ = ["IMAGE", "Gate", "labels_of", "publish", "spoil_one_bit", "states", "turns"]
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), dtype=np.uint8)
 
@@ -41,13 +42,6 @@ async def labels_of(model: Model) -> int:
 
 def states(registry: Registry) -> dict[str, str]:
     return {f"{known.name}/{known.version}": known.state for known in registry.catalog.index()}
-
-
-async def turns(until: Callable[[], bool]) -> None:
-    """Let the event loop turn until it is so: what is awaited here takes no time of its own."""
-    async with asyncio.timeout(20):
-        while not until():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0)
 
 
 class Gate:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from app.codecs.images.files import encode_png
+from app.core.shared_counters import SharedCounters
 from app.server import connection
 from tests.app.live import LiveServer, grey, open_server
 
@@ -121,18 +122,10 @@ def test_nor_is_a_second_head_waited_for_without_end(server: LiveServer, monkeyp
     assert answer.count(b"HTTP/1.1 200") == 1
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    last = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < last
-        time.sleep(0.01)
-
-
-def open_connections(server: LiveServer) -> int:
-    lines = server.get("/metrics").body.decode().splitlines()
-    (line,) = [line for line in lines if line.startswith("lectern_open_connections ")]
-    return int(float(line.split()[1])) - 1  # the one that asks
+def opened_and_closed(server: LiveServer) -> tuple[int, int]:
+    """How many connections were opened and closed since the start."""
+    counters: SharedCounters = server.app.state.shared_counters
+    return int(counters.cells("lectern_connections")[0]), int(counters.cells("lectern_closed_connections")[0])
 
 
 def test_a_reader_that_takes_nothing_of_its_answers_is_cut_off(
@@ -140,9 +133,10 @@ def test_a_reader_that_takes_nothing_of_its_answers_is_cut_off(
 ) -> None:
     monkeypatch.setattr(connection, "READER_TIMEOUT_S", 0.1)
     asks = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+    before, _ = opened_and_closed(server)
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
         line.sendall(asks * 400)  # far more answers than the sockets between them hold
-        until(lambda: open_connections(server) == 0)
+        server.until(lambda: opened_and_closed(server) == (before + 1, before + 1))
         received = 0
         with suppress(ConnectionResetError):
             while taken := len(line.recv(1 << 20)):
@@ -189,7 +183,17 @@ BODY = b"GET /health/live HTTP/1.1\r\nHost: smuggled\r\n\r\n"
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["in one piece", "head and body apart"])
-def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(server: LiveServer, apart: bool) -> None:
+def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(
+    server: LiveServer, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = threading.Event()
+    original = connection.Connection.data_received
+
+    def data_received(self: connection.Connection, data: bytes) -> None:
+        original(self, data)
+        came.set()
+
+    monkeypatch.setattr(connection.Connection, "data_received", data_received)
     head = (
         b"POST /v2/models/shades/infer HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
     )
@@ -198,7 +202,7 @@ def test_a_body_behind_the_offer_of_another_protocol_is_still_the_body(server: L
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
         line.sendall(head if apart else head + BODY + after)
         if apart:
-            time.sleep(0.05)
+            assert came.wait(20)
             line.sendall(BODY + after)
         received = b""
         while chunk := line.recv(65536):
@@ -232,10 +236,11 @@ def test_pipelined_requests_go_with_their_client(server: LiveServer, caplog: pyt
     body = bytes(32 * 32 * 3)
     ask = b"POST /v2/models/shades/infer HTTP/1.1\r\nHost: a\r\nInference-Header-Content-Length: 0\r\n"
     ask += b"Content-Length: %d\r\n\r\n" % len(body) + body
+    before, _ = opened_and_closed(server)
     for _ in range(20):
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
             line.sendall(ask * 3)
-    until(lambda: open_connections(server) == 0)
+    server.until(lambda: opened_and_closed(server) == (before + 20, before + 20))
     assert server.get("/health/live").status == 200
     assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]

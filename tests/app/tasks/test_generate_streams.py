@@ -6,10 +6,9 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -63,14 +62,6 @@ def gate(drawers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]
     monkeypatch.setattr(batcher._runner, "run", made)
     yield made
     made.open()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what happens in another thread and tells nobody."""
-    end = monotonic() + PATIENCE_S
-    while not condition():
-        assert monotonic() < end
-        sleep(0)  # gives the other thread its turn
 
 
 def begin(server: LiveServer, body: dict[str, Any], accept: str = EVENTS) -> socket.socket:
@@ -166,7 +157,7 @@ def test_a_client_that_hangs_up_stops_at_its_next_step(drawers: LiveServer, gate
             gate.wait()
             gate.let()
         gate.wait()  # in its fourth step
-    until(lambda: counters.cancelled_running + counters.cancelled_queued > before)
+    drawers.until(lambda: counters.cancelled_running + counters.cancelled_queued > before)
     gate.let(1)
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 2, "guidance": 0})
@@ -201,7 +192,7 @@ def test_steps_of_two_requests_share_runs(drawers: LiveServer, gate: Gate) -> No
         gate.wait()
         second = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 3, "seed": 2, "sampler": "ddim", "guidance": 0})
         queue = drawers.app.state.registry.catalog.get("shades")._batchers["denoiser"]._queue
-        until(lambda: queue.rows == 2)
+        drawers.until(lambda: queue.rows == 2)
         gate.let(20)
         answers = [answered(first.result()), answered(second.result())]
     assert sum(answer["evaluations"] for answer in answers) == 9
@@ -243,7 +234,7 @@ def test_a_model_that_is_unloaded_goes_on_to_the_end_of_its_streams(
             stream = pool.submit(ask, server, PATH, {"n": 1, "steps": 3}, accept=EVENTS)
             gate.wait()
             unloading = pool.submit(server.ask, "POST", "/v2/repository/models/shades/unload")
-            until(lambda: not server.app.state.registry.catalog.models)
+            server.until(lambda: not server.app.state.registry.catalog.models)
             ask(server, PATH, {"n": 1}).problem(404)
             gate.open()
             assert parsed(stream.result().body)[-1][0] == "result"
