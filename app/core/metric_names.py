@@ -92,15 +92,22 @@ def goal_of(m: Measure) -> str:
     return side + figure(m.goal, m.name, m.unit, digits=decimals(m.value, m.name, m.unit))
 
 
-def verdict(m: Measure) -> str:
-    """Reached or missed, and by how much; nothing where there is no goal or no known better side."""
+def outcome(m: Measure) -> str:
+    """`reached`, or `missed by 0.13 points`; nothing where there is no goal or no known better side."""
     kind = kind_of(m.name)
     if m.goal is None or kind not in HIGHER + LOWER:
         return ""
     lacking = m.goal - m.value if kind in HIGHER else m.value - m.goal
     if lacking <= 0:
-        return '<span class="reached">✓ reached</span>'
+        return "reached"
     digits = decimals(m.value, m.name, m.unit)
     least = 10.0**-digits / (100 if not m.unit and kind in SHARES else 1)
     by = f"by {'less than ' if lacking < least / 2 else ''}{figure(max(lacking, least), m.name, m.unit, digits=digits)}"
-    return f'<span class="missed">✗ missed {by.replace("%", "points")}</span>'
+    return f"missed {by.replace('%', 'points')}"
+
+
+def verdict(m: Measure) -> str:
+    """`outcome` with a mark, as HTML."""
+    words = outcome(m)
+    kind, _, _ = words.partition(" ")
+    return f'<span class="{kind}">{"✓" if kind == "reached" else "✗"} {words}</span>' if words else ""

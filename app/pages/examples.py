@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.images.files import encode_png
 from app.codecs.open_inference import DATATYPES
 from app.core.errors import LecternError
 from app.core.manifest import TensorSpec, numpy_dtype
@@ -21,11 +20,8 @@ from app.engine.registry import Model
 from app.middleware import errors as problems
 from app.protocols import open_inference as oip
 from app.protocols.open_inference.models import graph_names
-from app.web.openapi.golden import golden_pictures, golden_rows
-from app.web.response import images
+from app.web.openapi.golden import golden_rows
 
-MADE_SHOWN: Final = 10
-"""Pictures of one model on the landing page, where it makes pictures."""
 SMALL_VALUES: Final = 4096
 """Rows up to this size are shown as JSON under /v2."""
 
@@ -67,35 +63,6 @@ def problem(status: int) -> dict[str, Any]:
         "request_id": "5f0c5a1d1c4be1a9b7d80e3f",
     }
     return told | {k: v for k, v in (("subject", subject), ("expected", expected), ("got", got)) if v}
-
-
-def answered(model: Model) -> list[tuple[bytes, str]]:
-    """Golden rows as PNG, each with a word below it: the label that a classifier gives it; of what makes pictures,
-    which of them came and which it made."""
-    if model.manifest.task in ("generate", "denoise", "translate"):
-        return _made(model)
-    pictures = [encode_png(pixels) for pixels in golden_pictures(model)]
-    if model.manifest.task != "classify":
-        return [(png, "") for png in pictures]
-    best = golden_rows(model)["probabilities"].argmax(axis=1).tolist() if pictures else []
-    return [(png, model.manifest.labels[index]) for png, index in zip(pictures, best, strict=True)]
-
-
-def _made(model: Model) -> list[tuple[bytes, str]]:
-    """Row by row what among a golden graph's inputs and outputs is a picture, (H, W, 1 or 3)."""
-    golden = model.manifest.golden
-    if golden is None:
-        return []
-    outputs = {spec.name for spec in model.manifest.graphs[golden.graph].outputs}
-    stacks = {name: rows for name, rows in golden_rows(model).items() if rows.ndim == 4 and rows.shape[-1] in (1, 3)}
-    asked = any(name not in outputs for name in stacks)
-    found = []
-    for i in range(min(golden.rows, MADE_SHOWN // max(1, len(stacks)))):
-        for name, rows in stacks.items():
-            pixels = rows[i] if rows.dtype == np.uint8 else images.in_8_bits(np.clip(rows[i], 0, 1))
-            word = ("gives" if name in outputs else "given") if asked else ""
-            found.append((encode_png(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), word))
-    return found
 
 
 def inference(models: Iterable[Model]) -> oip.Shown | None:

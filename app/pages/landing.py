@@ -6,7 +6,6 @@ used. No page has a script inside, so that a strict content security policy hold
 
 from __future__ import annotations
 
-import base64
 import html
 import importlib.util
 from collections.abc import Sequence
@@ -19,12 +18,12 @@ from fastapi.responses import HTMLResponse
 
 from app.core.errors import NotFound
 from app.core.example_commands import example_commands
-from app.core.manifest import Measure, Task
-from app.core.metric_names import figure, goal_of, title_of, verdict
+from app.core.manifest import Measure, Modality, Task
+from app.core.metric_names import figure, goal_of, outcome, title_of
 from app.engine.registry import Model
-from app.pages import examples
 from app.pages import model_cards as cards
 from app.pages import openapi_document as openapi
+from app.pages.gallery import Example, gallery
 from app.web.context import Context
 
 HERE: Final = Path(__file__).parent / "static"
@@ -35,14 +34,31 @@ OURS: Final = ("docs.js", "page.css")
 # Redoc ends its menu with a picture from its makers' address: the one thing in these files that asks outside.
 OUTSIDE_PICTURE: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 
+Group = tuple[Task, Modality]
 TITLES: Final[dict[Task, str]] = {
-    "classify": "What is it?",
-    "regress": "How much?",
-    "reconstruct": "What stays of it in a few numbers?",
-    "generate": "Make new ones",
-    "denoise": "Make it clear",
-    "translate": "Show it as something else",
+    "classify": "Classify",
+    "regress": "Predict numbers from",
+    "generate": "Generate",
+    "denoise": "Denoise",
+    "translate": "Translate",
+    "reconstruct": "Encode and reconstruct",
 }
+OBJECTS: Final[dict[Modality, str]] = {
+    "image": "pictures",
+    "table": "table rows",
+    "text": "text",
+    "audio": "audio",
+    "tensor": "tensors",
+}
+SHOWN: Final[dict[Task, str]] = {
+    "classify": "",
+    "generate": "noise above, what the model sees in it below",
+    "denoise": "noisy, denoised",
+    "translate": "given above, translated below",
+}
+"""Tasks whose default model shows its answers above the fold, and the caption where both pictures are there."""
+LARGE: Final = 64
+"""Pixels; a wider picture is shown larger, and fewer of them."""
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; "
@@ -129,16 +145,26 @@ def install(app: FastAPI, context: Context, *, docs: bool) -> None:
 
 
 def landing_page(context: Context, base: str, *, docs: bool) -> str:
-    """What is loaded, what each model makes of a few pictures, and commands to try."""
+    """A few pictures and what default models make of them; then, by task and kind of input, a line for each model.
+
+    Args:
+        base: the server's address, without a slash at its end; it stands in the commands.
+        docs: whether there are documentation pages to link to.
+    """
     registry = context.registry
-    by_task = {task: [model for model in registry.catalog.models if model.manifest.task == task] for task in TITLES}
-    models = "\n".join(
-        f"<h2>{TITLES[task]}</h2>"
-        + "\n".join(_model(model, base, cards.default_for(model, context)) for model in found)
-        for task, found in by_task.items()
-        if found
+    defaults = {model: cards.default_for(model, context) for model in registry.catalog.models}
+    groups: dict[Group, list[Model]] = {(task, modality): [] for task in TITLES for modality in OBJECTS}
+    for model in sorted(registry.catalog.models, key=lambda model: not defaults[model]):  # the default first
+        groups[model.manifest.task, model.manifest.modality].append(model)
+    groups = {group: models for group, models in groups.items() if models}
+    shown = "".join(_shown(group, models[0]) for group, models in groups.items() if group[0] in SHOWN)
+    sections = "\n".join(
+        f'<section id="{"-".join(group)}"><h2>{_heading(group)}</h2>'
+        + "".join(_line(model, base, defaults[model]) for model in models)
+        + "</section>"
+        for group, models in groups.items()
     )
-    refused = "\n".join(
+    refused = "".join(
         f"<li><strong>{html.escape(r.folder)}</strong><br>{html.escape(r.reason)}</li>"
         for r in registry.catalog.refused
     )
@@ -146,48 +172,82 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
     if docs:
         links = [("docs", "Try the API"), ("redoc", "Read the API"), ("openapi.json", "OpenAPI"), *links]
     count = len(registry.catalog.models)
-    plural = "" if count == 1 else "s"
-    there = f"{count} model{plural} on {html.escape(registry.device)}" if count else "nothing. No model is loaded"
+    where = html.escape(registry.device)
+    loaded = f"{count} model{'s run' if count > 1 else ' runs'} on {where}" if count else "No model is loaded"
     body = f"""<main>
 <h1>Lectern</h1>
-<p class="lead">This server answers with {there}.</p>
+<p class="lead">Trained models as a REST API. {loaded}.</p>
 <nav>{_links(links)}</nav>
-{models}
+<div class="shown">{shown}</div>
+{sections}
 {f"<h2>Refused</h2><ul>{refused}</ul>" if refused else ""}
 </main>"""
     return PAGE.format(title="Lectern", head='<link rel="stylesheet" href="static/page.css">', body=body)
 
 
-def _figures(quality: Sequence[Measure]) -> str:
-    """The first figures that have a goal, and whether it is reached; without any, the first one."""
-    shown = [q for q in quality if q.goal is not None][:FIGURES_SHOWN] or quality[:1]
-    return "".join(
-        f"<div><dt>{html.escape(title_of(q.name))}</dt><dd>{figure(q.value, q.name, q.unit)}</dd>"
-        + (f"<dd>goal: {goal_of(q)} {verdict(q)}</dd>" if q.goal is not None else "")
-        + "</div>"
-        for q in shown
+def _heading(group: Group) -> str:
+    task, modality = group
+    return f"{TITLES[task]} {OBJECTS[modality]}"
+
+
+def _shown(group: Group, model: Model) -> str:
+    """A card above the fold, which leads to the models of that task; nothing for a model without pictures."""
+    found = gallery(model)
+    if not found:
+        return ""
+    pairs = found[0].given is not None and found[0].answered is not None
+    large = found[0].width > LARGE
+    count = 1 if large else 4 if pairs else 8
+    if pairs:  # from all over the range of noise
+        found = tuple(found[i * len(found) // count] for i in range(min(count, len(found))))
+    note = f": {SHOWN[group[0]]}" if pairs else ""
+    figures = _figures(found[:count])
+    return (
+        f'<a href="#{"-".join(group)}"><strong>{_heading(group)}</strong>'
+        f'<span class="pictures{" large" if large else ""}">{figures}</span>'
+        f"<small>{html.escape(model.name)}{note}</small></a>"
     )
 
 
-def _model(model: Model, address: str, default_for: Sequence[str]) -> str:
-    """One model: what it is, how good, and its own golden rows with its answers to them."""
+def _figures(found: Sequence[Example]) -> str:
+    return "".join(
+        "<span>"
+        + "".join(
+            f'<img alt="{alt}" src="{src}">' for alt, src in (("given", e.given), ("answered", e.answered)) if src
+        )
+        + (f"<small>{html.escape(e.label)}</small>" if e.label else "")
+        + "</span>"
+        for e in found
+    )
+
+
+def _line(model: Model, address: str, default_for: Sequence[str]) -> str:
+    """A model in one line; it opens to its summary, pictures, figures, commands and links."""
     m = model.manifest
     at = f"v1/models/{m.name}"
     links = [(f"{at}?version={m.version}", "model card")]
     if m.report:
         links.insert(0, (f"{at}/report?version={m.version}", "report"))
-    pictures = "".join(
-        f'<figure><img alt="" width="56" height="56" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        f"<figcaption>{html.escape(label)}</figcaption></figure>"
-        for png, label in examples.answered(model)
-    )
-    default = f"; answers <b>{', '.join(default_for)}</b> where no model is named" if default_for else ""
+    # The first figures that have a goal; without any, the first one.
+    measures = [measure for measure in m.quality if measure.goal is not None] or m.quality[:1]
+    default = f"<p>Answers <b>{', '.join(default_for)}</b> where no model is named.</p>" if default_for else ""
+    found = gallery(model)
+    large = " large" if found and found[0].width > LARGE else ""
     return (
-        f'<section class="model"><h3>{html.escape(m.name)} <small>version {m.version}, {html.escape(model.device)}'
-        f"{default}</small></h3><p>{html.escape(m.summary)}</p>"
-        f'<div class="pictures">{pictures}</div><dl>{_figures(m.quality)}</dl>'
-        f"<pre>{html.escape(chr(10).join(example_commands(m, address)))}</pre><nav>{_links(links)}</nav></section>"
+        f'<details class="model"><summary><span><b>{html.escape(m.name)}</b><small>/{html.escape(m.version)}'
+        f"{' · default' if default_for else ''}</small></span>"
+        f" <span>{html.escape(m.title)}</span> <span>{_in_words(measures[0]) if measures else ''}</span></summary>"
+        f"<p>{html.escape(m.summary)}</p>{default}"
+        f'<div class="pictures{large}">{_figures(found[: 4 if large else 8])}</div>'
+        f"<ul>{''.join(f'<li>{_in_words(measure)}</li>' for measure in measures[:FIGURES_SHOWN])}</ul>"
+        f"<pre>{html.escape(chr(10).join(example_commands(m, address)))}</pre><nav>{_links(links)}</nav></details>\n"
     )
+
+
+def _in_words(m: Measure) -> str:
+    """`Accuracy 99.62 % on 10,000 rows; goal at least 99.75 %: missed by 0.13 points`."""
+    measured = f"{html.escape(title_of(m.name))} <b>{figure(m.value, m.name, m.unit)}</b> on {m.rows:,} rows"
+    return measured if m.goal is None else f"{measured}; goal {goal_of(m)}: {outcome(m)}".removesuffix(": ")
 
 
 def _links(links: list[tuple[str, str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def test_without_a_set_default_the_first_model_of_the_task_answers_and_the_log_s
         assert "requests that name no model go to: classify=digits (not cnn-mnist)" in caplog.text
         assert server.get("/health/ready").json()["defaults"] == {"classify": "digits"}
         assert [m["default_for"] for m in server.get("/v1/models").json()["models"]] == [[], ["classify"], []]
-        assert b"answers <b>classify</b> where no model is named" in server.get("/").body
+        assert b"Answers <b>classify</b> where no model is named." in server.get("/").body
 
 
 def test_a_model_without_a_prior_is_no_stand_in_for_one_that_draws(tmp_path: Path) -> None:
@@ -95,9 +96,28 @@ def test_the_landing_page_has_the_figures_that_have_a_goal_in_words(tmp_path: Pa
     change_manifest(make_classifier_folder(tmp_path), quality=quality)
     with open_server(tmp_path) as server:
         page = server.get("/").body.decode()
-    assert "<dt>FD ratio, 16 evaluations</dt><dd>2.30</dd><dd>goal: at most 1.40" in page
-    assert "missed by 0.90" in page
+    assert "FD ratio, 16 evaluations <b>2.30</b> on 9 rows; goal at most 1.40: missed by 0.90" in page
     assert "pooled" not in page
+
+
+def test_the_landing_page_has_a_line_a_model_by_task_with_the_default_first(server: LiveServer) -> None:
+    page = server.get("/").body.decode()
+    assert page.count("<section ") == page.count("<h2>Classify pictures</h2>") == 1
+    assert re.findall(r"<summary><span><b>(\w+)</b><small>(/\d[^<]*)", page) == [
+        ("shades", "/1 · default"),
+        ("digits", "/1"),
+        ("digits", "/2"),
+    ]
+    assert "<h2>Refused</h2><ul><li><strong>broken/1</strong>" in page
+
+
+def test_the_landing_page_shows_first_what_the_default_model_answers(models: Path) -> None:
+    with open_server(models, only=("digits",)) as server:
+        shown, _, lines = server.get("/").body.decode().partition("<section ")
+    assert shown.count('<img alt="given" src="data:image/png;base64,') == len(strokes())
+    assert shown.count("<small>none</small>") == len(strokes())
+    assert '<a href="#classify-image">' in shown
+    assert lines.startswith('id="classify-image">')
 
 
 def test_a_card_tells_what_a_model_is_and_what_it_has_done(server: LiveServer) -> None:
