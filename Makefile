@@ -59,13 +59,13 @@ slow: $(TEST)  ## the tests that are correct but slow
 quality: $(TEST)  ## the published figures, on the real data (LECTERN_DATA)
 	@$(PY) -m pytest -m quality $(ARGS)
 
-browser: $(BROWSER)  ## the documentation pages in headless Chromium with every outside address refused
+browser: $(BROWSER)  ## the pages in headless Chromium with every outside address refused
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing Chromium from the system's packages"; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	else echo "make browser needs chromium: install the system's package (as root: apt-get install chromium)" >&2; exit 1; fi
-	@$(PY) -m pytest -m browser $(ARGS)
+	@$(PY) -m pytest -m browser tests/browser $(ARGS)
 
 bench: $(TEST)  ## requests/s, latency and overhead by wrk, beside bare uvicorn and raw ONNX Runtime (ARGS="-- --workers 2")
 	@$(PY) -m tests.bench $(ARGS)

@@ -1,4 +1,4 @@
-"""The documentation pages in headless Chromium, with every address but this server's refused (make browser)."""
+"""The pages in headless Chromium, with every address but this server's refused (make browser)."""
 
 from __future__ import annotations
 
@@ -118,6 +118,28 @@ def test_an_outside_address_cannot_be_reached(watched: Watched) -> None:
     assert watched.outside == ["https://example.com/favicon.ico"] or any("policy" in line for line in watched.wrong)
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_landing_page_shows_pictures_and_a_line_of_each_model_that_opens(
+    watched: Watched, tmp_path: Path, width: int
+) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(watched.address + "/")
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=tmp_path / "landing.png", full_page=True)
+    assert page.locator(".shown img").first.bounding_box()["y"] < 800
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    assert page.evaluate("document.documentElement.scrollWidth") == width, "it scrolls to the side"
+    loaded = page.request.get(watched.address + "/v1/models").json()["models"]
+    lines = page.locator("details.model")
+    assert lines.count() == len(loaded)
+    command = lines.first.locator("pre")
+    assert not command.is_visible()
+    lines.first.locator("summary").click()
+    assert command.is_visible()
+    watched.assert_clean()
+
+
 def test_swagger_ui_shows_the_api_and_asks_nobody_else(watched: Watched, tmp_path: Path) -> None:
     watched.page.goto(watched.address + "/docs")
     watched.page.wait_for_selector("[data-path='/v1/classify']")
@@ -135,7 +157,9 @@ def test_redoc_shows_the_api_and_asks_nobody_else(watched: Watched, tmp_path: Pa
     watched.assert_clean()
 
 
-@pytest.mark.parametrize("path", [f"/v1/{task}" for task in ("classify", "regress", "reconstruct", "generate")])
+@pytest.mark.parametrize(
+    "path", [f"/v1/{task}" for task in ("classify", "regress", "reconstruct", "generate", "denoise", "translate")]
+)
 def test_the_example_in_swagger_ui_answers_200_as_it_stands(watched: Watched, tmp_path: Path, path: str) -> None:
     page = watched.page
     page.goto(watched.address + "/docs")
