@@ -1,7 +1,7 @@
 """Examples for the OpenAPI document, made from what is loaded: each answers 200 when sent as it stands.
 
 They come from the golden rows that lie in a model's own folder. Those of the tasks are made by the tasks themselves;
-here are the ones that belong to no task. `models` are, of each name, the version that answers where none is asked for.
+here are the ones that belong to no task. `models` are, of each name, the version that answers where none is given.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from app.web.request.options import from_query
 
 REPORT_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 MAX_REPORT_BYTES: Final = 32 << 20
-Version = Annotated[str | None, Query(description="its version; the default one where none is given")]
+Version = Annotated[str | None, Query(description="its version; the default version where none is given")]
 
 
 class Summary(BaseModel):
@@ -44,9 +44,9 @@ class Summary(BaseModel):
     summary: str
     device: str
     default: bool = Field(description="answers requests for one of its tasks that name no model")
-    default_for: list[str] = Field(description="these requests: a task, or one kind of input to it (`classify.table`)")
+    default_for: list[str] = Field(description="which requests: a task, or one kind of input to it (`classify.table`)")
     default_version_since: str | None = Field(
-        description="since when it answers requests that name it and no version; null where another version does"
+        description="since when requests that name it and no version go to it; null where they go to another version"
     )
     card: str = Field(description="where its card is")
 
@@ -65,21 +65,23 @@ class ModelList(BaseModel):
 
 
 class GraphCard(BaseModel):
-    """One graph, what goes in and out of it, and what it has done since it was loaded."""
+    """One graph, its inputs and outputs, and its counters since it was loaded."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     counters: dict[str, int]
-    nodes: dict[str, int] = Field(description="its operators, by the provider of ONNX Runtime that runs them")
-    weight_bytes: int = Field(description="size of its file, which is that of its weights")
+    nodes: dict[str, int] = Field(
+        description="number of its operators, by the execution provider of ONNX Runtime that runs them"
+    )
+    weight_bytes: int = Field(description="size of its file, nearly all of it weights")
 
 
 class Intervals(BaseModel):
     """Conformal prediction, in short."""
 
     method: str
-    rows: int = Field(description="scored rows that the net did not learn from")
-    most_coverage: float = Field(description="the greatest coverage that so many rows can promise")
+    rows: int = Field(description="calibration rows, on which the net was not trained")
+    most_coverage: float = Field(description="the greatest coverage that this number of rows can guarantee")
 
 
 class ErrorsCard(BaseModel):
@@ -87,53 +89,59 @@ class ErrorsCard(BaseModel):
 
     rows: int
     median: float
-    usual_up_to: float = Field(description="19 of 20 held-out rows have at most this")
+    usual_up_to: float = Field(description="95 % of the held-out rows have at most this")
 
 
 class Direction(BaseModel):
-    """One way between two domains."""
+    """One direction between two domains."""
 
     source: str
     target: str
-    cycle: ErrorsCard = Field(description="mean absolute errors there and back, which cycle p-values rest on")
+    cycle: ErrorsCard = Field(
+        description="mean absolute errors after both translations; cycle p-values are computed from them"
+    )
 
 
 class ModelCard(BaseModel):
-    """All that is known of one model; figures of quality come with the protocol that measured them."""
+    """All that is known of one model; each measure of quality comes with the protocol that measured it."""
 
     name: str
     version: str
     versions: list[str] = Field(description="every version that is loaded")
-    default_version: str | None = Field(description="the one that answers where none is asked for")
+    default_version: str | None = Field(description="the version that answers where none is given")
     default_version_since: str | None = Field(description="since when it does")
     task: Task
-    tasks: tuple[Task, ...] = Field(description="all that it can be asked for")
+    tasks: tuple[Task, ...] = Field(description="every task that it answers")
     modality: str
     title: str
     summary: str
     labels: tuple[str, ...]
     picture: Picture | None = Field(description="how a picture becomes the model's input")
     table: Table | None = Field(description="the columns of a row, with units and the range that training saw")
-    target: Target | None = Field(description="what is foretold, with its unit")
-    intervals: Intervals | None = Field(description="what prediction intervals rest on; null: none are given")
-    latent: Latent | None = Field(description="the code between encoder and decoder, or that a generator takes")
-    errors: ErrorsCard | None = Field(
-        description="held-out mean squared errors of reconstruction, which anomaly p-values rest on"
+    target: Target | None = Field(description="what is predicted, with its unit")
+    intervals: Intervals | None = Field(
+        description="how prediction intervals are made; null where the model gives none"
     )
-    sampling: Sampling | None = Field(description="levels of noise, samplers with their steps, guidance")
+    latent: Latent | None = Field(description="the code between encoder and decoder, or the input of a generator")
+    errors: ErrorsCard | None = Field(
+        description="held-out mean squared errors of reconstruction; anomaly p-values are computed from them"
+    )
+    sampling: Sampling | None = Field(description="noise levels, samplers with their steps, guidance")
     plane: Plane | None = Field(description="the tiles that a picture of any size is cut into, pixels")
     domains: tuple[Domain, ...] = Field(description="the kinds of picture between which it translates")
-    directions: tuple[Direction, ...] = Field(description="both ways between them")
+    directions: tuple[Direction, ...] = Field(description="both directions between them")
     graphs: dict[str, GraphCard]
     quality: tuple[Measure, ...]
     calibration: Calibration | None
     data: DataSource
     made: Made
-    max_rows: int = Field(description="rows in one run")
+    max_rows: int = Field(description="most rows in one run")
     device: str
     loaded_at: str
     load_s: float
-    memory_bytes: int = Field(description="what the process grew by at its loading, a full batch included; 0: unknown")
+    memory_bytes: int = Field(
+        description="growth of the process while it was loaded, a full batch included; 0: unknown"
+    )
     report: str | None = Field(description="where its report is")
 
 
@@ -165,7 +173,7 @@ def card(model: Model, context: Context) -> ModelCard:
         intervals=_intervals(manifest),
         errors=None if manifest.anomaly is None else _errors(manifest.anomaly),
         directions=tuple(
-            Direction(source=way.source, target=way.target, cycle=_errors(way.cycle)) for way in manifest.translations
+            Direction(source=t.source, target=t.target, cycle=_errors(t.cycle)) for t in manifest.translations
         ),
         versions=sorted(versions, key=int),
         default_version=default.model.version if default else None,
@@ -209,7 +217,7 @@ def _counts(counters: Any) -> dict[str, int]:
 def summary(model: Model, context: Context) -> Summary:
     manifest = model.manifest
     default = context.registry.catalog.default_version(model.name)
-    answered = default_for(model, context)
+    defaults = default_for(model, context)
     return Summary(
         name=model.name,
         version=model.version,
@@ -217,8 +225,8 @@ def summary(model: Model, context: Context) -> Summary:
         title=manifest.title,
         summary=manifest.summary,
         device=model.device,
-        default=bool(answered),
-        default_for=answered,
+        default=bool(defaults),
+        default_for=defaults,
         default_version_since=default.since if default and default.model is model else None,
         card=f"/v1/models/{model.name}?version={model.version}",
     )
@@ -270,9 +278,9 @@ def router(context: Context) -> APIRouter:
     )
     def get_report(name: str, version: Version = None) -> Response:
         model = registry.catalog.get(name, version)
-        html = report_of(model)
-        if html is None:
+        report = report_of(model)
+        if report is None:
             raise NotFound(f"model '{model.name}/{model.version}' has no report", subject="report")
-        return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
+        return HTMLResponse(report, headers={"Content-Security-Policy": REPORT_POLICY})
 
     return routes
