@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse
 
 from app.core.errors import NotFound
 from app.core.example_commands import example_commands
-from app.core.manifest import Measure, Modality, Task
+from app.core.manifest import TASKS, Measure, Modality, Task
 from app.core.metric_names import figure, goal_of, outcome, title_of
 from app.engine.registry import Model
 from app.pages import model_cards as cards
@@ -35,14 +35,6 @@ OURS: Final = ("docs.js", "page.css")
 OUTSIDE_PICTURE: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 Group = tuple[Task, Modality]
-TITLES: Final[dict[Task, str]] = {
-    "classify": "Classify",
-    "regress": "Predict numbers from",
-    "generate": "Generate",
-    "denoise": "Denoise",
-    "translate": "Translate",
-    "reconstruct": "Encode and reconstruct",
-}
 OBJECTS: Final[dict[Modality, str]] = {
     "image": "pictures",
     "table": "table rows",
@@ -153,7 +145,7 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
     """
     registry = context.registry
     defaults = {model: cards.default_for(model, context) for model in registry.catalog.models}
-    groups: dict[Group, list[Model]] = {(task, modality): [] for task in TITLES for modality in OBJECTS}
+    groups: dict[Group, list[Model]] = {(task, modality): [] for task in TASKS for modality in OBJECTS}
     for model in sorted(registry.catalog.models, key=lambda model: not defaults[model]):  # the default first
         groups[model.manifest.task, model.manifest.modality].append(model)
     groups = {group: models for group, models in groups.items() if models}
@@ -187,7 +179,7 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
 
 def _heading(group: Group) -> str:
     task, modality = group
-    return f"{TITLES[task]} {OBJECTS[modality]}"
+    return f"{TASKS[task].title} {OBJECTS[modality]}"
 
 
 def _shown(group: Group, model: Model) -> str:

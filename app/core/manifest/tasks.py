@@ -32,7 +32,7 @@ class TaskFacts:
     """One row of the table.
 
     Attributes:
-        title: a heading for the models of the task.
+        title: what its models do, as a verb before the kind of input: "Classify" table rows.
         check: raises ValueError where a manifest lacks what the task needs: graphs, their tensors, descriptions.
         commands: example commands that a model answers, from its manifest and the URL of the endpoint with its name.
         further_tasks: what a model of this task does besides.
@@ -197,23 +197,23 @@ def _has_prior(manifest: Manifest) -> bool:
 
 
 TASKS: Final[Mapping[Task, TaskFacts]] = {
-    "classify": TaskFacts(title="What is it?", check=_check_classifier, commands=_row_or_picture),
-    "regress": TaskFacts(title="How much?", check=_check_regressor, commands=_row_or_picture),
+    "classify": TaskFacts(title="Classify", check=_check_classifier, commands=_row_or_picture),
+    "regress": TaskFacts(title="Predict numbers from", check=_check_regressor, commands=_row_or_picture),
     "reconstruct": TaskFacts(
-        title="What stays of it in a few numbers?",
+        title="Encode and reconstruct",
         check=_check_autoencoder,
         commands=_row_or_picture,
         further_tasks=lambda manifest: ("generate",),  # it decodes latents
     ),
     "generate": TaskFacts(
-        title="Make new ones",
+        title="Generate",
         check=_check_generator,
         commands=_new_pictures,
         # A denoiser takes noise from a picture as well, if it can tell how much there is.
         further_tasks=lambda manifest: ("denoise",) if "estimator" in manifest.graphs else (),
         answers_plainly=_has_prior,
     ),
-    "denoise": TaskFacts(title="Make it clear", check=_check_plane_denoiser, commands=_noisy_picture),
-    "translate": TaskFacts(title="Show it as something else", check=_check_translator, commands=_each_direction),
+    "denoise": TaskFacts(title="Denoise", check=_check_plane_denoiser, commands=_noisy_picture),
+    "translate": TaskFacts(title="Translate", check=_check_translator, commands=_each_direction),
 }
 """In the order in which tasks are listed."""
