@@ -29,7 +29,7 @@ TEST := $(VENV)/.installed-test
 BROWSER := $(VENV)/.installed-browser
 
 .DELETE_ON_ERROR:
-.PHONY: help install serve training check lint types test slow quality browser bench bench-overload soak image clean
+.PHONY: help install serve training check lint types test slow proofs quality browser bench bench-overload soak image clean
 
 help:  ## this list
 	@echo "Targets (ARGS= is passed on, RUNTIME=cpu or gpu overrules what is seen; here it is $(RUNTIME)):"
@@ -53,8 +53,15 @@ lint: $(TEST)
 types: $(TEST)
 	@$(PY) -m mypy --no-error-summary
 
-slow: $(TEST)  ## the tests that are correct but slow
-	@$(PY) -m pytest -m slow $(ARGS)
+# Pytest ends with 5 where ARGS leaves it no test. What says how long something may take runs alone.
+slow: $(TEST)  ## the tests that are correct but slow: some ten minutes on two cores
+	@failed=0; \
+	$(PY) -m pytest -q -m "slow and not timed" -n 2 --dist loadfile $(ARGS) || [ $$? = 5 ] || failed=1; \
+	$(PY) -m pytest -q -m "slow and timed" $(ARGS) || [ $$? = 5 ] || failed=1; \
+	exit $$failed
+
+proofs: $(TEST)  ## the speeds that are promised, on a quiet machine
+	@$(PY) -m pytest -q -m proof -s $(ARGS)
 
 quality: $(TEST)  ## the published figures, on the real data (LECTERN_DATA)
 	@$(PY) -m pytest -m quality $(ARGS)

@@ -135,7 +135,7 @@ def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 def test_make_help_names_the_targets() -> None:
     shown = make("help")
     assert shown.returncode == 0
-    for target in ("serve", "test", "image", "browser", "quality"):
+    for target in ("serve", "test", "slow", "proofs", "image", "browser", "quality"):
         assert f"make {target} " in shown.stdout
 
 
@@ -182,7 +182,8 @@ def test_the_image_is_made_without_root_without_torch_and_with_a_health_check() 
     assert final[-1] == 'ENTRYPOINT ["python3", "-m", "app"]'
 
 
-def test_ci_runs_the_readme_test_command() -> None:
+def test_ci_runs_the_readme_test_command_then_the_slow_tests_and_the_browser() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
-    assert "exec make test" in script.read_text(encoding="utf-8")
+    commands = [line for line in script.read_text(encoding="utf-8").splitlines() if "make" in line and line[0] != "#"]
+    assert commands == ["make test", "exec make --keep-going slow browser"]

@@ -127,6 +127,7 @@ def waits_ms(port: int, request: bytes, count: int) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 @pytest.mark.parametrize("name", list(bodies()))
 def test_whoever_asks_for_little_is_served_while_eight_send_large_bodies(tmp_path: Path, name: str) -> None:
     make_classifier_folder(tmp_path, "wide", picture=WIDE, max_rows=16)

@@ -1,7 +1,7 @@
 """What sharing steps is worth, against batching whole loops: batches of equal step counts, first come first served.
 
 One sampled row per request, Poisson arrivals at 30, 50 and 70 % of what full runs could serve, the same ones for both.
-In virtual time with the engine's own queue and a run that costs 1 ms + 0.22 ms a row; and (`-m slow`, a quiet machine)
+In virtual time with the engine's own queue and a run that costs 1 ms + 0.22 ms a row; and (`make proofs`)
 in real time with the engine itself and a real graph of about that cost.
 """
 
@@ -348,7 +348,7 @@ def in_exact_time(work: Coroutine[Any, Any, T]) -> T:
 HELD = {"16": 1.1, "4, 16, 50": 2.4, "80 % 4, 20 % 50": 5.0}
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_in_real_time_sharing_steps_is_faster_and_costs_nobody_anything() -> None:
     net = costly()
     single, full = run_s_of(net, 1), run_s_of(net, MAX_ROWS)

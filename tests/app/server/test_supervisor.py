@@ -206,6 +206,7 @@ def trickling(port: int, connections: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.slow
+@pytest.mark.timed
 def test_beside_a_thousand_connections_that_send_a_byte_a_second_a_request_takes_no_longer(
     models: Path, workers: int
 ) -> None:
@@ -223,6 +224,7 @@ def test_beside_a_thousand_connections_that_send_a_byte_a_second_a_request_takes
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.slow
+@pytest.mark.timed
 def test_ten_thousand_connections_that_send_nothing_or_too_slowly_leave_room_for_who_asks(
     models: Path, workers: int
 ) -> None:
