@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    command_line.add_argument("command", nargs="?", default="serve", choices=COMMANDS, metavar="command", help="see above")
+    command_line.add_argument(
+        "command", nargs="?", default="serve", choices=COMMANDS, metavar="command", help="see above"
+    )
     command_line.add_argument(
         "--markdown",
         action="store_true",
