@@ -48,6 +48,14 @@ class State(ServerState):
         self.opened = shared_counters.cells("lectern_connections")
         self.open = shared_counters.cells("lectern_open_connections", gauge=True)
         self.closed = shared_counters.cells("lectern_closed_connections")
+        self._joined: tuple[object, bytes] = (None, b"")
+
+    def default_head(self) -> bytes:
+        """Lines of the headers that every response has; uvicorn makes a new list of them each second."""
+        headers = self.default_headers
+        if self._joined[0] is not headers:
+            self._joined = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self._joined[1]
 
 
 class Connection(HttpToolsProtocol):
@@ -221,10 +229,8 @@ class Connection(HttpToolsProtocol):
             return False
         if self.transport.is_closing():
             return False
-        content = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            content += (name, b": ", value, b"\r\n")
-        content += (headers, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        content = (STATUS_LINE[status], self.server_state.default_head(), headers, end, body)
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
         self.transport.write(b"".join(content))

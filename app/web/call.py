@@ -42,7 +42,7 @@ from app.web.request.media_types import FORM, JSON
 from app.web.request.model_choice import choose_model
 from app.web.request.options import Option, from_query
 from app.web.request.payload import SMALL_BODY, Payload, parse
-from app.web.request.trace import CONNECTION, Trace
+from app.web.request.trace import CONNECTION, TRACE, Trace
 from app.web.response.encoded import EncodedResponse
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class Call:
         self.receive = receive
         self.form = form
         self.params = params or {}
-        self.trace = Trace.of(scope)
+        self.trace: Trace = scope.get(TRACE) or Trace.of(scope)
         self.options: dict[str, Option] = {}
         self._connection: Connection | None = scope.get(CONNECTION)
 
@@ -333,20 +333,13 @@ class Call:
         """
         content = await self.encode(write, graph, inline=inline)
         model = self.model
-        timing = (
-            f"decode;dur={self.decode_s * 1e3:.3f}, queue;dur={self.queue_s * 1e3:.3f}, "
-            f'run;dur={self.run_s * 1e3:.3f}, rows;desc="batch of {self.batch_rows}"'
-        )
-        return EncodedResponse(
-            content,
-            [
-                (b"content-type", self.media_type.encode("ascii")),
-                (b"server-timing", timing.encode("ascii")),
-                (b"x-model", f"{model.name}/{model.version}".encode("ascii")),
-                (b"x-device", model.device.encode("ascii")),
-                *headers,
-            ],
-        )
+        head = (
+            f"content-type: {self.media_type}\r\n"
+            f"server-timing: decode;dur={self.decode_s * 1e3:.3f}, queue;dur={self.queue_s * 1e3:.3f}, "
+            f'run;dur={self.run_s * 1e3:.3f}, rows;desc="batch of {self.batch_rows}"\r\n'
+            f"x-model: {model.name}/{model.version}\r\nx-device: {model.device}\r\n"
+        ).encode("ascii")
+        return EncodedResponse(content, head + b"".join([b"%b: %b\r\n" % header for header in headers]))
 
 
 @asynccontextmanager

@@ -93,13 +93,14 @@ async def infer(call: Call) -> Response:
         size = sum(tensor.nbytes for tensor in outputs.values())
         write = partial(open_inference.encode, head, outputs, request.outputs, model.manifest.labels)
         content, json_bytes = await call.offload(write, inline=size <= QUICK_BYTES)
-    headers = [(b"content-type", b"application/json" if json_bytes is None else b"application/octet-stream")]
-    if json_bytes is not None:
-        headers.append((b"inference-header-content-length", b"%d" % json_bytes))
+    if json_bytes is None:
+        headers = b"content-type: application/json\r\n"
+    else:
+        headers = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % json_bytes
     encoding = accepted_encoding(trace.header(b"accept-encoding"))
     if encoding:
         content = await call.offload(partial(squeezed, content, encoding), inline=len(content) <= QUICK_BYTES)
-        headers.append((b"content-encoding", encoding.encode("ascii")))
+        headers += b"content-encoding: %b\r\n" % encoding.encode("ascii")
     call.encode_s = perf_counter() - started
     call.observe(graph)
     return EncodedResponse(content, headers)

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope
 
 from app.core.errors import Stalled, TooLarge, UnsupportedMedia, shown
 from app.web.request.limits import Limits
-from app.web.request.trace import CONNECTION, WHOLE, Trace
+from app.web.request.trace import CONNECTION, TRACE, WHOLE, Trace
 
 LARGE_BYTES: Final = 2 << 20
 
@@ -31,7 +31,7 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits, *, compresse
         Stalled: it did not arrive in time.
         ClientDisconnect: the client hung up.
     """
-    trace = Trace.of(scope)
+    trace: Trace = scope.get(TRACE) or Trace.of(scope)
     encoding = trace.header(b"content-encoding")
     if not compressed and encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedMedia(

@@ -31,16 +31,21 @@ class EncodedResponse(Response):
 
     Args:
         content: the body.
-        headers: in lower case, without content-length; of values that hold no line break.
+        head: lines of headers with names in lower case, each with its line break; without content-length.
     """
 
+    status_code = 200
+    background = None
     body: bytes
 
-    def __init__(self, content: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        self.status_code = 200
+    def __init__(self, content: bytes, head: bytes) -> None:
         self.body = content
-        self.background = None
-        self.raw_headers = [*headers, (b"content-length", b"%d" % len(content))]
+        self.head = b"%bcontent-length: %d\r\n" % (head, len(content))
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]  # there only where somebody asks
+        lines = self.head.split(b"\r\n")[:-1]
+        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
 
 
 def reply(scope: Scope, response: Response) -> bool:
@@ -53,11 +58,12 @@ def reply(scope: Scope, response: Response) -> bool:
     trace: Trace | None = scope.get(TRACE)
     if connection is None or trace is None or trace.unread or isinstance(response, StreamingResponse):
         return False
-    headers = b"".join([b"%b: %b\r\n" % header for header in response.raw_headers])
-    request_id = b"x-request-id: %b\r\n" % trace.request_id.encode("ascii")
-    if not connection.reply(
-        scope, response.status_code, b"".join((headers, _HEADERS, request_id)), bytes(response.body)
-    ):
+    if isinstance(response, EncodedResponse):
+        head = response.head
+    else:
+        head = b"".join([b"%b: %b\r\n" % header for header in response.raw_headers])
+    head = b"%b%bx-request-id: %b\r\n" % (head, _HEADERS, trace.request_id.encode("ascii"))
+    if not connection.reply(scope, response.status_code, head, bytes(response.body)):
         return False
     trace.status = response.status_code
     return True
