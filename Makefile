@@ -8,7 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet -c .ci/constraints.txt
-ASKED := pyproject.toml .ci/constraints.txt .ci/requirements.py
+REQUIRED := pyproject.toml .ci/constraints.txt .ci/requirements.py
 
 # cpu or gpu: which build of ONNX Runtime. The GPU build exists for x86-64 Linux. A device file is looked for first
 # because nvidia-smi can take a second, and a second start should not.
@@ -102,7 +102,7 @@ $(VENV)/.made:
 	@touch $@
 
 # The two builds of ONNX Runtime hold the same module: the other one goes first, else it would take files of this one along.
-$(SERVE): $(VENV)/.made $(ASKED)
+$(SERVE): $(VENV)/.made $(REQUIRED)
 	@echo "Installing the server with ONNX Runtime for the $(RUNTIME) into $(VENV)"
 	@rm -f $(VENV)/.installed-cpu $(VENV)/.installed-gpu
 	@$(PIP) uninstall --quiet --yes $(OTHER_$(RUNTIME)) 2>/dev/null

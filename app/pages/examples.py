@@ -55,14 +55,14 @@ def problem(status: int) -> dict[str, Any]:
     """What an error of this status looks like."""
     subject, detail, expected, got = PROBLEMS[status]
     kind, cls = next(((k, c) for k, c in problems.kinds().items() if c.status == status), ("", LecternError))
-    told = {
+    content = {
         "type": f"/errors/{kind}" if status != 500 else "about:blank",
         "title": cls.title if status != 500 else LecternError.title,
         "status": status,
         "detail": detail,
         "request_id": "5f0c5a1d1c4be1a9b7d80e3f",
     }
-    return told | {k: v for k, v in (("subject", subject), ("expected", expected), ("got", got)) if v}
+    return content | {k: v for k, v in (("subject", subject), ("expected", expected), ("got", got)) if v}
 
 
 def inference(models: Iterable[Model]) -> oip.Shown | None:

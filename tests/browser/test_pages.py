@@ -47,14 +47,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )  # fmt: skip
     assert server.stdout is not None
     try:
-        said = ""
+        printed = ""
         for line in server.stdout:  # ends when the server does
-            said += line
+            printed += line
             if found := re.search(r"http://127\.0\.0\.1:\d+", line):
                 yield found[0]
                 break
         else:
-            pytest.fail(f"the server ended with {server.wait()}: {said}")
+            pytest.fail(f"the server ended with {server.wait()}: {printed}")
     finally:
         server.terminate()
         server.communicate(timeout=30)
