@@ -6,6 +6,7 @@ used. No page has a script inside, so that a strict content security policy hold
 
 from __future__ import annotations
 
+import asyncio
 import html
 import importlib.util
 from collections.abc import Sequence
@@ -113,6 +114,8 @@ def install(app: FastAPI, context: Context, *, docs: bool) -> None:
 
     @app.get("/", include_in_schema=False)
     async def landing(request: Request) -> Response:
+        for model in context.registry.catalog.models:  # the first visit reads and encodes pictures: not on the loop
+            await asyncio.to_thread(gallery, model)
         return page(landing_page(context, str(request.base_url).rstrip("/"), docs=docs))
 
     @app.get("/static/{name}", include_in_schema=False)
