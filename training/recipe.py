@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from accelerate import Accelerator
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 
 from app.core.manifest import Manifest
 
@@ -45,6 +46,44 @@ class Recipe(Protocol):
         ...
 
     def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+Stateful = nn.Module | Optimizer
+Parts = Stateful | Sequence[Stateful] | Mapping[str, Stateful]
+
+
+class Resumable:
+    """The half of a `Recipe` that saves and loads: `parts` by the names that they have in a checkpoint.
+
+    One with more to keep than networks and optimisers adds it to both `state` and `load_state`.
+    """
+
+    def parts(self) -> Mapping[str, Parts]:
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        return {name: _state(part) for name, part in self.parts().items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, part in self.parts().items():
+            _load(part, state[name])
+
+
+def _state(part: Parts) -> Any:
+    if isinstance(part, Mapping):
+        return {name: one.state_dict() for name, one in part.items()}
+    return [one.state_dict() for one in part] if isinstance(part, Sequence) else part.state_dict()
+
+
+def _load(part: Parts, saved: Any) -> None:
+    if isinstance(part, Mapping):
+        for name, one in part.items():
+            one.load_state_dict(saved[name])
+    elif isinstance(part, Sequence):
+        for one, own in zip(part, saved, strict=True):
+            one.load_state_dict(own)
+    else:
+        part.load_state_dict(saved)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from training.families.autoencoder.search import SearchingEncoder
 from training.image_classification import spread_rows
 from training.metrics import onnx_model
 from training.metrics.images import squared_errors
+from training.networks.pictures import pixels
 from training.publish import Draft, publish
 from training.recipe import Evaluation
 from training.reporting.page import write
@@ -114,11 +115,6 @@ class Coder:
             return float(self.errors(x).mean())
         finally:
             self.search.nearest, self.search.steps = before
-
-
-def pixels(x: Tensor) -> Tensor:
-    """(N, H, W, C) uint8 -> (N, C, H, W) in [0, 1]."""
-    return x.permute(0, 3, 1, 2).float() / 255
 
 
 def flat(x: Tensor) -> Tensor:

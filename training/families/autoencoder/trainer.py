@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -15,11 +14,13 @@ from training import augment
 from training.data.base import ImageDataset
 from training.families.autoencoder import publish as autoencoding
 from training.families.autoencoder.network import ConvEncoder, FourierDecoder
-from training.families.autoencoder.publish import flat, pixels
+from training.families.autoencoder.publish import flat
 from training.families.autoencoder.search import Basis, Codebook, SearchingEncoder, descend
+from training.networks.pictures import pixels
+from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 FLOOR: Final = 1e-7  # of the curvature, per pixel, in training's steps
 SIZES: Final = "autoencoder-sizes"
@@ -51,7 +52,7 @@ class Hyperparameters:
     ema_steps: float = described(200.0, "steps over which the weights are averaged for serving")
 
 
-class Autoencoder:
+class Autoencoder(Resumable):
     """A `Recipe`: each training row keeps its own latent, found anew at every visit, and the decoder learns from it.
 
     At a visit the row's latent jumps to the nearest entry of the codebook where that is nearer than its own decoding
@@ -87,8 +88,8 @@ class Autoencoder:
         self.errors = torch.full((len(x),), torch.inf, device=device)  # (N,) of each row's latent, when last visited
         self.basis = Basis(mean=self.basis.mean.to(device), directions=self.basis.directions.to(device))
         self.held = pixels(dataset.held_x[:WATCHED_ROWS]).to(device)
-        self.average_encoder = copy.deepcopy(encoder).to(device).requires_grad_(False)
-        self.average_decoder = copy.deepcopy(decoder).to(device).requires_grad_(False)
+        self.average_encoder = average_of(encoder, device)
+        self.average_decoder = average_of(decoder, device)
         self.bare_encoder, self.bare_decoder = encoder, decoder
         self.optimiser = torch.optim.AdamW(
             [*encoder.parameters(), *decoder.parameters()], lr=h.lr, betas=(0.9, 0.99), weight_decay=h.weight_decay
@@ -113,7 +114,9 @@ class Autoencoder:
         loss = F.mse_loss(decoded.float(), x)
         self.accelerator.backward(loss + miss)
         self.optimiser.step()
-        self._follow(batch.position)
+        weight = constant_length(self.h.ema_steps, position=batch.position)
+        follow(self.average_encoder, self.bare_encoder, weight)
+        follow(self.average_decoder, self.bare_decoder, weight)
         everyone = self.accelerator.gather((z, errors))
         self.latents[batch.index], self.errors[batch.index] = everyone
         return {"mse": loss.detach(), "miss": miss.detach()}
@@ -183,29 +186,17 @@ class Autoencoder:
     def _networks(self) -> tuple[nn.Module, ...]:
         return self.bare_encoder, self.bare_decoder, self.average_encoder, self.average_decoder
 
+    def parts(self) -> dict[str, Parts]:
+        return {"networks": self._networks, "optimiser": self.optimiser}
+
     def state(self) -> dict[str, Any]:
-        return {
-            "networks": [network.state_dict() for network in self._networks],
-            "optimiser": self.optimiser.state_dict(),
-            "latents": self.latents,
-            "errors": self.errors,
-            "book": None if self.book is None else asdict(self.book),
-        }
+        book = None if self.book is None else asdict(self.book)
+        return super().state() | {"latents": self.latents, "errors": self.errors, "book": book}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        for network, saved in zip(self._networks, state["networks"], strict=True):
-            network.load_state_dict(saved)
-        self.optimiser.load_state_dict(state["optimiser"])
+        super().load_state(state)
         self.latents, self.errors = state["latents"], state["errors"]
         self.book = None if state["book"] is None else Codebook(**state["book"])
-
-    @torch.no_grad()
-    def _follow(self, position: int) -> None:
-        # Faster at first, so that a short run's average has forgotten where the networks began.
-        weight = max(1 / self.h.ema_steps, 9 / (10 + position))
-        encoder, decoder, *averages = self._networks
-        for average, network in zip(averages, (encoder, decoder), strict=True):
-            torch._foreach_lerp_(list(average.parameters()), [p.data for p in network.parameters()], weight)
 
 
 def defaults_for(dataset: ImageDataset, latent: int) -> Hyperparameters:

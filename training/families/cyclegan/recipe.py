@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from training.data.domains import PAIRS, load
 from training.export import check_can_publish
 from training.families.cyclegan.publish import Translators, evaluate, finish, report
-from training.families.cyclegan.trainer import Hyperparameters, Trainer, for_pair, pixels
+from training.families.cyclegan.trainer import Hyperparameters, Trainer, for_pair
 from training.loop import Run, fit, run_folder
+from training.networks.pictures import pixels
 from training.options import add_flags, given
 from training.recipe import Command
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -14,9 +13,11 @@ from torch.nn import functional as F
 
 from training.data.domains import Pair
 from training.families.cyclegan.network import Critic, Translator, with_channels
+from training.networks.pictures import pixels
+from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 MEASURED_ROWS: Final = 500
 WATCH_EVERY: Final = 250  # steps
@@ -57,7 +58,7 @@ def for_pair(pair: Pair) -> Hyperparameters:
     return Hyperparameters(placed=True, identity=0.0) if pair.placed else Hyperparameters()
 
 
-class Trainer:
+class Trainer(Resumable):
     """A `Recipe`: two translators with their moving averages, two critics, two optimisers."""
 
     def __init__(self, pair: Pair, h: Hyperparameters, *, seed: int, accelerator: Accelerator) -> None:
@@ -74,7 +75,7 @@ class Trainer:
         for part in (self.translators, self.critics):
             part.to(accelerator.device)
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
-        self.average = copy.deepcopy(self.translators).requires_grad_(False)
+        self.average = average_of(self.translators, accelerator.device)
         self.recent: dict[str, Tensor] = {}  # moving averages of what a step shows
         self.watched: list[dict[str, float]] = []  # and of what is measured, every so many steps
         self.optimisers = [
@@ -94,7 +95,7 @@ class Trainer:
         noise = [x[batch.share] for x in noise]
         figures, fake = self._translators(real, noise)
         figures |= self._critics(real, [x.detach() for x in fake])
-        self._follow(batch.position)
+        follow(self.average, self.translators, constant_length(h.ema_steps, position=batch.position))
         for name, value in figures.items():
             self.recent[name] = torch.lerp(self.recent.get(name, value), value, 0.02)
         if (batch.position + 1) % WATCH_EVERY == 0:
@@ -176,28 +177,20 @@ class Trainer:
             self.accelerator.print(f"warning: {words}")
         return found
 
-    def state(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts()} | {
-            "optimisers": [one.state_dict() for one in self.optimisers],
-            "recent": self.recent,
-            "watched": self.watched,
+    def parts(self) -> dict[str, Parts]:
+        return {
+            "translators": self.translators,
+            "average": self.average,
+            "critics": self.critics,
+            "optimisers": self.optimisers,
         }
 
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"recent": self.recent, "watched": self.watched}
+
     def load_state(self, state: dict[str, Any]) -> None:
-        for name, part in self._parts():
-            part.load_state_dict(state[name])
-        for one, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            one.load_state_dict(saved)
+        super().load_state(state)
         self.recent, self.watched = dict(state["recent"]), list(state["watched"])
-
-    def _parts(self) -> list[tuple[str, nn.Module]]:
-        return [("translators", self.translators), ("average", self.average), ("critics", self.critics)]
-
-    @torch.no_grad()
-    def _follow(self, position: int) -> None:
-        # Faster at first, so that a short run's average has forgotten where the network began.
-        weight = max(1 / self.h.ema_steps, 9 / (10 + position))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.translators.parameters()), weight)
 
 
 def _groups(part: nn.Module, lr: float) -> list[dict[str, Any]]:
@@ -207,11 +200,6 @@ def _groups(part: nn.Module, lr: float) -> list[dict[str, Any]]:
     groups = [{"params": others, "full_lr": lr, "lr": lr}]
     # Each number of a map is seen at one place only, and has logits to go, not weights.
     return [*groups, {"params": maps, "full_lr": MAP_RATE * lr, "lr": MAP_RATE * lr}] if maps else groups
-
-
-def pixels(x: Tensor) -> Tensor:
-    """(B, H, W, C) uint8 -> (B, C, H, W) in [0, 1]."""
-    return x.permute(0, 3, 1, 2).float() / 255
 
 
 def warnings(measured: Mapping[str, float], critics_right: float) -> list[str]:

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from training.data.base import ImageDataset
 from training.families.diffusion.network import Denoiser
-from training.families.diffusion.publish import noised, planes
+from training.families.diffusion.publish import noised
 from training.families.diffusion.trajectories import Trajectories, watched
 from training.metrics.reference_classifiers import Judges
 from training.networks.adversarial import Discriminator
+from training.networks.pictures import pixels
 from training.optim.adversarial import critic_loss, generator_loss, squared_slope
-from training.optim.ema import follow
+from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import risen
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Hyperparameters:
     ema_steps: float = described(500.0, "steps over which the weights are averaged for serving")
 
 
-class Trainer:
+class Trainer(Resumable):
     """A `Recipe`: the student, its average, and the discriminator.
 
     The student learns what a consistency model is (Song et al. 2023, arXiv:2303.01469): every point of a trajectory
@@ -79,7 +80,7 @@ class Trainer:
         ).to(accelerator.device)
         for network in (self.student, self.critic):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
-        self.average = copy.deepcopy(self.student).requires_grad_(False)
+        self.average = average_of(self.student, accelerator.device)
         # The average of the epoch with the lowest held-out FD ratio so far: what is served.
         self.best, self.best_ratio = copy.deepcopy(self.average), math.inf
         self.optimisers = [
@@ -90,7 +91,7 @@ class Trainer:
     def step(self, batch: Batch) -> dict[str, Tensor]:
         h = self.h
         self._set_rates(batch)
-        real, generator = planes(batch.x), batch.generator
+        real, generator = pixels(batch.x), batch.generator
         told = torch.rand(len(real), generator=generator, device=real.device) >= h.unlabelled
         label = torch.where(told, batch.y, self.classes)
         # Most rows from the teacher's trajectories, of the same labels; the others are real pictures under noise.
@@ -131,7 +132,7 @@ class Trainer:
         error = (made[:led] - end).square().mean((1, 2, 3))
         distance = (self.student.weight(sigma[:led]) * error).mean()
         self._update(0, distance + adversarial * generator)
-        follow(self.average.parameters(), self.student.parameters(), steps=h.ema_steps, position=batch.position)
+        follow(self.average, self.student, constant_length(h.ema_steps, position=batch.position))
         return {
             "distance": distance.detach(),
             "generator": generator.detach(),
@@ -152,22 +153,15 @@ class Trainer:
             self.best.load_state_dict(self.average.state_dict())
         return {**found, "lr": float(self.optimisers[0].param_groups[0]["lr"])}
 
+    def parts(self) -> dict[str, Parts]:
+        return {"networks": (self.student, self.critic, self.average, self.best), "optimisers": self.optimisers}
+
     def state(self) -> dict[str, Any]:
-        return {
-            "networks": [network.state_dict() for network in self._networks()],
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "best_ratio": self.best_ratio,
-        }
+        return super().state() | {"best_ratio": self.best_ratio}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        for network, saved in zip(self._networks(), state["networks"], strict=True):
-            network.load_state_dict(saved)
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        super().load_state(state)
         self.best_ratio = state["best_ratio"]
-
-    def _networks(self) -> tuple[torch.nn.Module, ...]:
-        return self.student, self.critic, self.average, self.best
 
     def _update(self, player: int, loss: Tensor) -> None:
         self.optimisers[player].zero_grad()

@@ -28,6 +28,7 @@ from training.families.diffusion.noise_level import learn
 from training.image_classification import spread_rows
 from training.metrics import onnx_model
 from training.metrics.reference_classifiers import judges
+from training.networks.pictures import pixels
 from training.publish import Draft, publish
 from training.recipe import Evaluation
 from training.reporting.page import write
@@ -102,11 +103,6 @@ class Served(nn.Module):
         return denoised.permute(0, 2, 3, 1)
 
 
-def planes(x: Tensor) -> Tensor:
-    """(B, H, W, C) uint8 -> (B, C, H, W) in [0, 1]; the strides stay, so the result is channels-last."""
-    return x.permute(0, 3, 1, 2).float() / 255
-
-
 def noised(x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     """q(x | x0): x0 + sigma * noise, channels-last. x0, noise (B, C, H, W), sigma (B,)."""
     return (x0 + sigma[:, None, None, None] * noise).contiguous(memory_format=torch.channels_last)
@@ -117,7 +113,7 @@ def fresh(dataset: ImageDataset, *, widths: Sequence[int], blocks: Sequence[int]
     height, width = dataset.train_x.shape[1:3]
     if height % 4 or width % 4:
         raise DataError(f"{dataset.title}: {height} x {width} pixels, expected both sides to be multiples of 4")
-    sample = planes(dataset.train_x[:: max(1, len(dataset.train_x) // 10_000)])
+    sample = pixels(dataset.train_x[:: max(1, len(dataset.train_x) // 10_000)])
     (high, low), (outside, inside) = widths, blocks
     network = UNet(
         channels=sample.shape[1], classes=dataset.classes, widths=(high, low), blocks=(outside, inside), told=told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,11 +12,13 @@ from torch import Tensor
 
 from training.data.base import ImageDataset
 from training.families.diffusion.network import Denoiser
-from training.families.diffusion.publish import fresh, noised, planes
+from training.families.diffusion.publish import fresh, noised
+from training.networks.pictures import pixels
+from training.optim.ema import average_of, follow, power_function
 from training.optim.scaled_muon import ScaledMuon
 from training.optim.schedule import risen
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 HELD_ROWS: Final = 2000  # enough for a curve
 HELD_ROWS_PER_PASS: Final = 250
@@ -27,7 +28,7 @@ FAR: Final = (5.0, 80.0)
 # arXiv:2404.07724, on intervals).
 GUIDED_ABOUT: Final = 0.6
 GUIDED_SPREAD: Final = 0.6  # of the level's logarithm
-# Power-function averages (Karras et al. 2024, arXiv:2312.02696, equation 1): lengths in proportion to the run.
+# Exponents of the two averages.
 POWERS: Final = {"long": 7.0, "short": 17.0}
 
 
@@ -53,7 +54,7 @@ class Hyperparameters:
     guidance: float = described(1.8, "how much more than it is a label learns to count, once the learning rates fall")
 
 
-class Trainer:
+class Trainer(Resumable):
     """A `Recipe`: the denoiser, two moving averages of it, and its optimisers."""
 
     def __init__(
@@ -66,7 +67,7 @@ class Trainer:
         torch.manual_seed(seed)
         network = fresh(dataset, widths=h.widths, blocks=h.blocks, told=h.told)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
-        self.averages = {name: copy.deepcopy(network).to(accelerator.device).requires_grad_(False) for name in POWERS}
+        self.averages = {name: average_of(network, accelerator.device) for name in POWERS}
         filters = [p for p in network.parameters() if p.ndim == 4]
         others = [p for p in network.parameters() if p.ndim != 4]
         self.optimisers: dict[str, torch.optim.Optimizer] = {
@@ -79,7 +80,7 @@ class Trainer:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         self._set_rates(batch)
-        x0 = planes(batch.x)
+        x0 = pixels(batch.x)
         sigma = self._sigmas(
             len(x0), batch.generator, x0.device, far=self.h.far if self._falls(batch.progress) else 0.0
         )
@@ -98,7 +99,8 @@ class Trainer:
         self.accelerator.backward(loss)
         for optimiser in self.optimisers.values():
             optimiser.step()
-        self._follow(batch.position)
+        for name, average in self.averages.items():
+            follow(average, self.bare, power_function(POWERS[name], position=batch.position))
         return {"loss": loss.detach()}
 
     @torch.no_grad()
@@ -109,7 +111,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(0)
         losses = dict.fromkeys(self.averages, 0.0)
         for rows in torch.split(torch.arange(len(x)), HELD_ROWS_PER_PASS):
-            x0 = planes(x[rows])
+            x0 = pixels(x[rows])
             sigma = self._sigmas(len(x0), generator, x0.device)
             noise = torch.randn(x0.shape, generator=generator)
             x0, noise, sigma = (t.to(self.accelerator.device) for t in (x0, noise, sigma))
@@ -129,20 +131,14 @@ class Trainer:
         """The average with the lower loss on the held-out rows at the last `measure`."""
         return self.averages[min(self.held_losses, key=self.held_losses.__getitem__)]
 
+    def parts(self) -> dict[str, Parts]:
+        return {"network": self.bare, "averages": self.averages, "optimisers": self.optimisers}
+
     def state(self) -> dict[str, Any]:
-        return {
-            "network": self.bare.state_dict(),
-            "averages": {name: average.state_dict() for name, average in self.averages.items()},
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
-            "held_losses": self.held_losses,
-        }
+        return super().state() | {"held_losses": self.held_losses}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.bare.load_state_dict(state["network"])
-        for name, average in self.averages.items():
-            average.load_state_dict(state["averages"][name])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+        super().load_state(state)
         self.held_losses = state["held_losses"]
 
     def _loss(self, denoised: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
@@ -189,9 +185,3 @@ class Trainer:
         for optimiser, rate in zip(self.optimisers.values(), (self.h.lr_filters, self.h.lr), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * rise * fall
-
-    @torch.no_grad()
-    def _follow(self, position: int) -> None:
-        for name, average in self.averages.items():
-            weight = (POWERS[name] + 1) / (position + POWERS[name] + 1)
-            torch._foreach_lerp_(list(average.parameters()), list(self.bare.parameters()), weight)

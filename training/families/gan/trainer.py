@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from training.data.base import ImageDataset
 from training.families.gan.collapse import Watch
 from training.networks.adversarial import TOGETHER, Discriminator, Generator
+from training.networks.pictures import pixels
 from training.optim.adversarial import critic_loss, generator_loss, squared_slope
-from training.optim.ema import follow
+from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import rate_factor, risen
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 WATCHED: Final = 2500  # pictures drawn after every epoch, at most
 WATCH_SEED: Final = 1
@@ -70,12 +71,7 @@ Judged = Callable[[Tensor, Tensor | None], Seen]
 """Pictures (N, H, W, C) in [0, 1], the labels asked for (N,) or None -> what they are like. Selection only."""
 
 
-def planes(x: Tensor) -> Tensor:
-    """(B, H, W, C) uint8 -> (B, C, H, W) in [0, 1]."""
-    return x.permute(0, 3, 1, 2).float() / 255
-
-
-class Trainer:
+class Trainer(Resumable):
     """A `Recipe`: both networks, their optimisers, the generator's average, and the watch over it.
 
     With `conditional` both are told the label, and pairs are of the same class.
@@ -104,7 +100,7 @@ class Trainer:
         )
         for network in (self.generator, self.critic):
             network.to(accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stub
-        self.average = copy.deepcopy(self.generator).requires_grad_(False)
+        self.average = average_of(self.generator, accelerator.device)
         # The average of the epoch with the lowest held-out FD ratio so far: what is served.
         self.best, self.best_ratio = copy.deepcopy(self.average), math.inf
         self.optimisers = [
@@ -129,7 +125,7 @@ class Trainer:
         self._set_rates(batch)
         self.steps, self.progress = batch.position + 1, batch.progress
         z = torch.randn(len(batch.x), h.latent, generator=batch.generator, device=batch.x.device)[batch.share]
-        real, label = planes(batch.x[batch.share]), batch.y[batch.share] if self.conditional else None
+        real, label = pixels(batch.x[batch.share]), batch.y[batch.share] if self.conditional else None
         with self.accelerator.autocast():
             drawn = self.generator(z, label)
 
@@ -152,7 +148,7 @@ class Trainer:
         self.critic.requires_grad_(True)
         generator = generator_loss(real_score.detach(), fooled)
         self._descend(0, self.generator, generator)
-        follow(self.average.parameters(), self.generator.parameters(), steps=h.ema_steps, position=batch.position)
+        follow(self.average, self.generator, constant_length(h.ema_steps, position=batch.position))
         return {
             "critic": critic.detach(),
             "generator": generator.detach(),
@@ -200,30 +196,21 @@ class Trainer:
         """Of pairs of a held-out row and a drawn picture of the same label, the share that the critic orders right."""
         n = min(PROBED, len(self.held_x), len(drawn)) // TOGETHER * TOGETHER
         y = None if label is None else label[:n].to(self.accelerator.device)
-        ends = (planes(self.held_x[:n]), drawn[:n])
+        ends = (pixels(self.held_x[:n]), drawn[:n])
         with self.accelerator.autocast():
             real, made = (self.critic(x.to(self.accelerator.device), y) for x in ends)
         return float((real > made).float().mean())
 
+    def parts(self) -> dict[str, Parts]:
+        return {"networks": (self.generator, self.critic, self.average, self.best), "optimisers": self.optimisers}
+
     def state(self) -> dict[str, Any]:
-        return {
-            "networks": [network.state_dict() for network in self._networks()],
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "best_ratio": self.best_ratio,
-            "epochs": self.epochs,
-            "watch": self.watch.state(),
-        }
+        return super().state() | {"best_ratio": self.best_ratio, "epochs": self.epochs, "watch": self.watch.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        for network, saved in zip(self._networks(), state["networks"], strict=True):
-            network.load_state_dict(saved)
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        super().load_state(state)
         self.best_ratio, self.epochs = state["best_ratio"], state["epochs"]
         self.watch.load_state(state["watch"])
-
-    def _networks(self) -> tuple[nn.Module, ...]:
-        return self.generator, self.critic, self.average, self.best
 
     def _descend(self, player: int, network: nn.Module, loss: Tensor) -> None:
         self.optimisers[player].zero_grad()

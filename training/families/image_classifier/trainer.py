@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import torch
 from accelerate import Accelerator
@@ -17,10 +16,12 @@ from app.core.manifest import DigitPicture
 from training import augment
 from training.data.base import ImageDataset
 from training.families.image_classifier.network import ConvNet, widths_for
+from training.networks.pictures import pixels
+from training.optim.ema import average_of, constant_length, follow
 from training.optim.muon import Muon
 from training.optim.schedule import Schedule, rate_factor
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 FEW_ROWS: Final = 20_000
 GOALS: Final = {
@@ -95,7 +96,7 @@ def for_dataset(dataset: ImageDataset) -> Hyperparameters:
     return for_digits(h) if isinstance(dataset.picture, DigitPicture) else h
 
 
-class Classifier:
+class Classifier(Resumable):
     """A `Recipe`: the network, its moving average, and its three optimisers in one."""
 
     def __init__(
@@ -114,7 +115,7 @@ class Classifier:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         # Some 5,000 rows give the covariance of 12 values well enough; from all over, since classes may lie in order.
         network.whiten_from(pixels(dataset.train_x[:: max(1, len(dataset.train_x) // 5000)]))
-        self.average = copy.deepcopy(network).to(accelerator.device).requires_grad_(False)
+        self.average = average_of(network, accelerator.device)
         filters = [p for name, p in network.named_parameters() if p.ndim == 4 and p.requires_grad]
         whitening = [network.whiten.bias]
         biases = [p for n, p in network.named_parameters() if p.ndim == 1 and p.requires_grad and n != "whiten.bias"]
@@ -153,7 +154,7 @@ class Classifier:
             right += (logits.argmax(1) == y_part).sum()
         for optimiser in self.optimisers:
             optimiser.step()
-        self._follow(batch.position)
+        follow(self.average, self.bare, constant_length(self.h.ema_steps, position=batch.position))
         return {"loss": loss, "accuracy": right / len(y)}
 
     def measure(self) -> dict[str, float]:
@@ -173,18 +174,8 @@ class Classifier:
         with self.accelerator.autocast():
             return torch.cat([served(part).float() for part in parts]).to(x.device)
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "network": self.bare.state_dict(),
-            "average": self.average.state_dict(),
-            "optimisers": [o.state_dict() for o in self.optimisers],
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.bare.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+    def parts(self) -> dict[str, Parts]:
+        return {"network": self.bare, "average": self.average, "optimisers": self.optimisers}
 
     def _parts(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for i in range(0, len(x), self.h.forward_rows):
@@ -218,14 +209,6 @@ class Classifier:
             x = augment.cut_out(x, batch.generator, side=h.cut_out)
         return x
 
-    @torch.no_grad()
-    def _follow(self, position: int) -> None:
-        # Faster at first, so that a short run's average has forgotten where the network began.
-        weight = max(1 / self.h.ema_steps, 9 / (10 + position))
-        average, network = self.average.state_dict(), self.bare.state_dict()
-        floats = [name for name, value in average.items() if value.is_floating_point()]
-        torch._foreach_lerp_([average[n] for n in floats], [network[n] for n in floats], weight)
-
 
 class Logits(nn.Module):
     """(N, H, W, C) uint8 -> logits (N, K), normalisation inside; with `mirror`, the mean of the picture's two views."""
@@ -239,8 +222,3 @@ class Logits(nn.Module):
         x = pixels(image)
         logits: Tensor = self.network(x)
         return (logits + self.network(x.flip(-1))) / 2 if self.mirror else logits
-
-
-def pixels(x: Tensor) -> Tensor:
-    """(N, H, W, C) uint8 -> (N, C, H, W) in [0, 1]; the strides stay, so the result is channels-last."""
-    return x.permute(0, 3, 1, 2).float() / 255

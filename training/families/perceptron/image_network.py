@@ -10,7 +10,6 @@ Weights are kept small, and neighbouring pixels' weights close to each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 from training.data.base import ImageDataset
 from training.optim.schedule import Schedule, rate_factor
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class Linear(nn.Module):
         return w.diff(dim=1).square().sum() + w.diff(dim=2).square().sum()
 
 
-class LinearClassifier:
+class LinearClassifier(Resumable):
     """A `Recipe`."""
 
     def __init__(
@@ -96,12 +95,8 @@ class LinearClassifier:
             "lr": float(self.optimiser.param_groups[0]["lr"]),
         }
 
-    def state(self) -> dict[str, Any]:
-        return {"network": self.bare.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.bare.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+    def parts(self) -> dict[str, Parts]:
+        return {"network": self.bare, "optimiser": self.optimiser}
 
 
 def generalised_cross_entropy(logits: Tensor, y: Tensor, *, q: float) -> Tensor:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
 from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 
 from training.data import photos
+from training.optim.ema import average_of, constant_length, follow
 from training.optim.muon import Muon
 from training.optim.schedule import rate_factor
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 CROPS: Final = 20  # of each photo in an epoch
 WARM_UP: Final = 100  # steps
@@ -41,7 +41,7 @@ class Hyperparameters:
     estimator_lr: float = described(3e-3, "its learning rate (Adam)")
 
 
-class Trainer:
+class Trainer(Resumable):
     """A `Recipe`: one of the two nets, its average, fresh noise on fresh crops at every step.
 
     The rows of a batch are numbers of photos.
@@ -54,7 +54,7 @@ class Trainer:
         self.h, self.accelerator = h, accelerator
         self.photos = data.train.to(device)
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.average = average_of(network, device)
         self.bare, self.network = network, accelerator.prepare(network)
         clean = _whole_blocks(data.held).to(device)
         noise = torch.randn(clean.shape, generator=Generator().manual_seed(0)).to(device)
@@ -86,30 +86,14 @@ class Trainer:
         self.accelerator.backward(loss)
         for optimiser in self.optimisers:
             optimiser.step()
-        self._follow(batch.position)
+        follow(self.average, self.bare, constant_length(self.h.ema_steps, position=batch.position))
         return {"loss": loss.detach()}
 
     def measure(self) -> dict[str, float]:
         raise NotImplementedError
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "network": self.bare.state_dict(),
-            "average": self.average.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.bare.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-
-    @torch.no_grad()
-    def _follow(self, position: int) -> None:
-        # Faster at first, so that a short run's average has forgotten where the net began.
-        weight = max(1 / self.h.ema_steps, 9 / (10 + position))
-        torch._foreach_lerp_(list(self.average.parameters()), [p.data for p in self.bare.parameters()], weight)
+    def parts(self) -> dict[str, Parts]:
+        return {"network": self.bare, "average": self.average, "optimisers": self.optimisers}
 
 
 class RestorerTrainer(Trainer):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import torch
 from accelerate import Accelerator
@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.data.base import ImageDataset
+from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 FEW_ROWS: Final = 20_000
 NORM_MEMORY: Final = 0.1
@@ -99,7 +100,7 @@ def flat(x: Tensor) -> Tensor:
     return x.flatten(1).float() / 255
 
 
-class FlatClassifier:
+class FlatClassifier(Resumable):
     """A `Recipe`: the network, the moving average of its weights, which is what is served, and its optimiser."""
 
     def __init__(
@@ -116,7 +117,7 @@ class FlatClassifier:
         self.held = (dataset.held_x, dataset.held_y)
         torch.manual_seed(seed)
         network = FlatNet(pixels=dataset.train_x[0].numel(), classes=dataset.classes, widths=h.widths)
-        self.average = copy.deepcopy(network).to(accelerator.device).requires_grad_(False)
+        self.average = average_of(network, accelerator.device)
         matrices = [p for p in network.parameters() if p.ndim == 2]
         others = [p for p in network.parameters() if p.ndim == 1]
         self.optimiser = torch.optim.AdamW(
@@ -147,7 +148,7 @@ class FlatClassifier:
             with _forgetting(self.bare):  # the norms' running statistics are those of real rows
                 self.accelerator.backward(self._loss(moved, y, masks)[1])
         self.optimiser.step()
-        self._follow(batch.position)
+        follow(self.average, self.bare, constant_length(self.h.ema_steps, position=batch.position))
         return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == y).float().mean()}
 
     def measure(self) -> dict[str, float]:
@@ -167,17 +168,8 @@ class FlatClassifier:
         with self.accelerator.autocast():
             return torch.cat([served(part).float() for part in parts]).to(x.device)
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "network": self.bare.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.bare.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+    def parts(self) -> dict[str, Parts]:
+        return {"network": self.bare, "average": self.average, "optimiser": self.optimiser}
 
     def _loss(self, x: Tensor, y: Tensor, masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         with self.accelerator.autocast():
@@ -193,14 +185,6 @@ class FlatClassifier:
             for width in self.h.widths:
                 drawn = torch.rand(len(batch.y), width, generator=batch.generator, device=batch.y.device)
                 yield (drawn >= p).float() / (1 - p)
-
-    @torch.no_grad()
-    def _follow(self, position: int) -> None:
-        # Faster at first, so that a short run's average has forgotten where the network began.
-        weight = max(1 / self.h.ema_steps, 9 / (10 + position))
-        average, network = self.average.state_dict(), self.bare.state_dict()
-        floats = [name for name, value in average.items() if value.is_floating_point()]
-        torch._foreach_lerp_([average[n] for n in floats], [network[n] for n in floats], weight)
 
 
 @contextmanager

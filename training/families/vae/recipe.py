@@ -15,8 +15,9 @@ from training.data import load
 from training.data.binarise import binarised
 from training.export import check_can_publish
 from training.families.vae.publish import Coder, evaluate, finish, report
-from training.families.vae.trainer import Hyperparameters, Trainer, for_dataset, pixels
+from training.families.vae.trainer import Hyperparameters, Trainer, for_dataset
 from training.loop import Run, fit, run_folder
+from training.networks.pictures import pixels
 from training.options import add_flags, given, positive
 from training.recipe import Command
 

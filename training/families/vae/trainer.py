@@ -15,9 +15,11 @@ from app.core.manifest import DigitPicture
 from training.data.base import ImageDataset
 from training.families.vae import likelihood
 from training.families.vae.network import GaussianEncoder, PictureDecoder
+from training.networks.pictures import pixels
+from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor, risen
 from training.options import described
-from training.recipe import Batch
+from training.recipe import Batch, Parts, Resumable
 
 HELD_ROWS_PER_PASS = 500
 
@@ -72,7 +74,7 @@ def reparameterise(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
     return mu + (logvar / 2).exp() * noise
 
 
-class Trainer:
+class Trainer(Resumable):
     """A `Recipe`: the network, its moving average and its optimiser."""
 
     def __init__(
@@ -86,7 +88,7 @@ class Trainer:
         network = VAE((channels, height, width), h)
         network.decoder.start_at(float(pixels(dataset.train_x[:5000]).mean().clamp(0.01, 0.99)))
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
-        self.average = copy.deepcopy(network).to(accelerator.device).requires_grad_(False)
+        self.average = average_of(network, accelerator.device)
         # The average of the epoch with the highest held-out ELBO so far: what is served.
         self.best, self.best_loss = copy.deepcopy(self.average), math.inf
         self.optimiser = torch.optim.AdamW(
@@ -121,7 +123,7 @@ class Trainer:
             loss = -likelihood.importance_bound(likelihood.log_weights(fit_, z, noise, logvar)).mean()
         self.accelerator.backward(loss)
         self.optimiser.step()
-        self._follow(batch.position)
+        follow(self.average, self.bare, constant_length(h.ema_steps, position=batch.position))
         reconstruction = -fit_.detach().mean()
         return {"loss": reconstruction + kl.detach(), "reconstruction": reconstruction, "kl": kl.detach()}
 
@@ -150,34 +152,17 @@ class Trainer:
             "lr": float(self.optimiser.param_groups[0]["lr"]),
         }
 
+    def parts(self) -> dict[str, Parts]:
+        return {"network": self.bare, "average": self.average, "best": self.best, "optimiser": self.optimiser}
+
     def state(self) -> dict[str, Any]:
-        return {
-            "network": self.bare.state_dict(),
-            "average": self.average.state_dict(),
-            "best": self.best.state_dict(),
-            "best_loss": self.best_loss,
-            "optimiser": self.optimiser.state_dict(),
-        }
+        return super().state() | {"best_loss": self.best_loss}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.bare.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.best.load_state_dict(state["best"])
+        super().load_state(state)
         self.best_loss = state["best_loss"]
-        self.optimiser.load_state_dict(state["optimiser"])
 
     def _set_rates(self, batch: Batch) -> None:
         rise = risen(self.h.rise_steps, position=batch.position, progress=batch.progress)
         for group in self.optimiser.param_groups:
             group["lr"] = self.h.lr * rise * rate_factor(self.h.schedule, batch.progress)
-
-    @torch.no_grad()
-    def _follow(self, position: int) -> None:
-        # Faster at first, so that a short run's average has forgotten where the network began.
-        weight = max(1 / self.h.ema_steps, 9 / (10 + position))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.bare.parameters()), weight)
-
-
-def pixels(x: Tensor) -> Tensor:
-    """(B, H, W, C) uint8 -> (B, C, H, W) in [0, 1]."""
-    return x.permute(0, 3, 1, 2).float() / 255

@@ -20,11 +20,12 @@ from training.export import Export, write_graph
 from training.families.autoencoder import publish as autoencoding
 from training.families.autoencoder.metrics import Published, pca_errors
 from training.families.autoencoder.network import ConvEncoder, FourierDecoder
-from training.families.autoencoder.publish import Coder, pixels
+from training.families.autoencoder.publish import Coder
 from training.families.autoencoder.search import Basis, Codebook, SearchingEncoder, descend, solve
 from training.families.autoencoder.trainer import Autoencoder, Hyperparameters
 from training.loop import Run, fit
 from training.metrics import onnx_model
+from training.networks.pictures import pixels
 from training.recipe import Batch
 
 SIDE = 12

@@ -20,9 +20,10 @@ from training.families.cyclegan import trainer as training
 from training.families.cyclegan.metrics import Published, absolute_errors, in_8_bits
 from training.families.cyclegan.network import Critic, Translator, with_channels
 from training.families.cyclegan.recipe import Served
-from training.families.cyclegan.trainer import Hyperparameters, Trainer, pixels, warnings
+from training.families.cyclegan.trainer import Hyperparameters, Trainer, warnings
 from training.loop import Run, fit
 from training.metrics import onnx_model
+from training.networks.pictures import pixels
 from training.recipe import Batch
 
 SMALL = Hyperparameters(width=4, deep=8, blocks=1, critic=4, epochs=2, batch_size=5, ema_steps=5.0)

@@ -19,7 +19,6 @@ from training.families.gan.trainer import Hyperparameters, Seen, Trainer
 from training.loop import Run, fit
 from training.networks.adversarial import Discriminator, Generator
 from training.optim.adversarial import critic_loss, generator_loss, squared_slope
-from training.optim.ema import follow
 from training.recipe import Batch
 
 SMALL = Hyperparameters(
@@ -183,15 +182,6 @@ def test_the_discriminators_slope_is_the_finite_difference() -> None:
             ends.append(float(critic(moved, label).detach().sum()))
         slope.view(-1)[i] = (ends[0] - ends[1]) / 2e-3
     assert torch.allclose(squared.double(), slope.square().flatten(1).sum(1), rtol=2e-2)
-
-
-def test_the_average_follows_by_the_closed_form() -> None:
-    average, weights = torch.zeros(2), torch.tensor([1.0, -3.0])
-    for _ in range(5):
-        follow([average], [weights], steps=4.0, position=1000)
-    assert torch.allclose(average, (1 - 0.75**5) * weights)
-    follow([average], [torch.zeros(2)], steps=1000.0, position=0)  # the first step forgets nine tenths
-    assert torch.allclose(average, 0.1 * (1 - 0.75**5) * weights)
 
 
 @pytest.mark.slow

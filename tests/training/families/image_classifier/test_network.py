@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from training.families.image_classifier.network import Block, ConvNet, widths_for
-from training.families.image_classifier.trainer import Logits, pixels
+from training.families.image_classifier.trainer import Logits
+from training.networks.pictures import pixels
 
 
 def test_the_first_layer_makes_patches_white() -> None:
