@@ -14,12 +14,12 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -29,6 +29,7 @@ from tqdm import tqdm
 from training.recipe import Batch, Recipe
 
 CHECKPOINT_FILE = "checkpoint.pt"
+R = TypeVar("R", bound=Recipe)
 
 
 class Interrupted(Exception):
@@ -48,7 +49,68 @@ class Run:
     quiet: bool = False
 
 
-def run_folder(options: argparse.Namespace, settings: dict[str, Any], accelerator: Accelerator) -> Path:
+class Length(Protocol):
+    """What a family's hyperparameters have in common."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted(Generic[R]):
+    """A model that has been trained to the end of its run."""
+
+    seed: int
+    recipe: R
+    history: list[dict[str, float]]  # one dict per epoch, see `fit`
+
+
+def fit_seeds(
+    make: Callable[[int], R],
+    x: Tensor,
+    y: Tensor,
+    h: Length,
+    settings: dict[str, Any],
+    *,
+    options: argparse.Namespace,
+    accelerator: Accelerator,
+    seeds: Sequence[int] | None = None,
+    name: str | None = None,
+    title: str | None = None,
+) -> Iterator[Fitted[R]]:
+    """Train one model per seed, each from where an earlier run of the same command left it, and yield it.
+
+    One is let go before the next is made: take from it what is wanted.
+
+    Args:
+        make: the untrained recipe of a seed.
+        x, y: as `fit` takes them, on any device.
+        h: says how long to train, which rows together.
+        settings: what the weights depend on besides the seed; runs are kept apart by it.
+        seeds: default: `options.seeds`.
+        name: that the runs are kept under; default: the model's.
+        title: shown beside the progress; default: the model's name.
+
+    Raises: Interrupted.
+    """
+    x, y = x.to(accelerator.device), y.to(accelerator.device)
+    for seed in options.seeds if seeds is None else seeds:
+        recipe = make(seed)
+        run = Run(
+            folder=run_folder(options, {**settings, "seed": seed}, accelerator, name=name),
+            epochs=h.epochs,
+            batch_size=h.batch_size,
+            seed=seed,
+            title=f"{title or options.name}, seed {seed}",
+        )
+        yield Fitted(seed=seed, recipe=recipe, history=fit(recipe, x, y, run=run, accelerator=accelerator))
+
+
+def run_folder(
+    options: argparse.Namespace, settings: dict[str, Any], accelerator: Accelerator, *, name: str | None = None
+) -> Path:
     """Where the run of these settings is kept: the same command finds it again, another one makes another.
 
     Files and folders of one name are not the same data, nor are pictures brought to another `--size`.
@@ -58,7 +120,7 @@ def run_folder(options: argparse.Namespace, settings: dict[str, Any], accelerato
     if data is not None and Path(data).exists():
         settings = {**settings, "path": str(Path(data).resolve()), "size": getattr(options, "size", None)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    folder = Path(options.runs) / f"{options.name}-seed{settings['seed']}-{digest}"
+    folder = Path(options.runs) / f"{name or options.name}-seed{settings['seed']}-{digest}"
     if options.fresh and accelerator.is_main_process:
         shutil.rmtree(folder, ignore_errors=True)
     accelerator.wait_for_everyone()

@@ -37,6 +37,12 @@ def add_flags(parser: argparse._ActionsContainer, declared: Any) -> None:
             parser.add_argument(flag, dest=one.name, type=kind, metavar=kind.__name__.upper(), help=text)
 
 
+def add_picture_data(parser: argparse.ArgumentParser) -> None:
+    """`--data` and `--size` of what learns from labelled pictures."""
+    parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
+    parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
+
+
 def given(options: argparse.Namespace, defaults: T) -> T:
     """`defaults` with the fields that were given as flags."""
     named = {f.name: getattr(options, f.name) for f in fields(defaults)}  # type: ignore[arg-type]  # T is a dataclass

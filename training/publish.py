@@ -42,6 +42,15 @@ class Draft:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+def name_model(options: argparse.Namespace, default: str) -> None:
+    """Fill in `options.name` where none was given, and refuse before training what could not be published after it.
+
+    Raises: PublishError.
+    """
+    options.name = options.name or default
+    export.check_can_publish(Path(options.models), options.name, options.model_version)
+
+
 def publish(
     draft: Draft,
     exports: Sequence[Export],

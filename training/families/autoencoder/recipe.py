@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -12,18 +13,17 @@ from accelerate import Accelerator
 from app.core.manifest import Manifest
 from training.data import load
 from training.data.base import ImageDataset
-from training.export import check_can_publish
 from training.families.autoencoder import publish as autoencoding
 from training.families.autoencoder.publish import Coder
 from training.families.autoencoder.trainer import SIZES, Autoencoder, Hyperparameters, defaults_for, short
-from training.loop import Run, fit, run_folder
-from training.options import add_flags, given, integers, positive
+from training.loop import fit_seeds
+from training.options import add_flags, add_picture_data, given, integers, positive
+from training.publish import name_model
 from training.recipe import Command, Evaluation
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
-    parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
+    add_picture_data(parser)
     parser.add_argument(
         "--sizes", type=integers, default=(), metavar="N,N,...", help="latent sizes to try for the report"
     )
@@ -40,12 +40,11 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     """
     dataset = load(options.data, size=options.size)
     h = given(options, defaults_for(dataset, options.latent or Hyperparameters.latent))
-    options.name = options.name or f"autoencoder-{h.latent}d" + ("" if dataset.name == "mnist" else f"-{dataset.name}")
-    check_can_publish(Path(options.models), options.name, options.model_version)
-    coders = [_fitted(dataset, h, seed, options.name, options, accelerator) for seed in options.seeds]
+    name_model(options, f"autoencoder-{h.latent}d" + ("" if dataset.name == "mnist" else f"-{dataset.name}"))
+    coders = list(_coders(dataset, h, options.seeds, options.name, options, accelerator))
     by_size = {
         # Under a name of their own, so that the next model finds them trained.
-        size: _fitted(dataset, short(dataset, size, options.sizes_epochs), 0, SIZES, options, accelerator)
+        size: next(_coders(dataset, short(dataset, size, options.sizes_epochs), (0,), SIZES, options, accelerator))
         for size in options.sizes
     }
     if not accelerator.is_main_process:
@@ -61,28 +60,33 @@ def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
     autoencoding.report(folder, manifest, data=data)
 
 
-def _fitted(
+def _coders(
     dataset: ImageDataset,
     h: Hyperparameters,
-    seed: int,
+    seeds: Sequence[int],
     name: str,
     options: argparse.Namespace,
     accelerator: Accelerator,
-) -> Coder:
-    recipe = Autoencoder(dataset, h, seed=seed, accelerator=accelerator)
-    settings = {"recipe": "autoencoder", "data": dataset.name, "seed": seed, **asdict(h)}
-    kept = argparse.Namespace(**{**vars(options), "name": name})
-    run = Run(
-        folder=run_folder(kept, settings, accelerator),
-        epochs=h.epochs,
-        batch_size=h.batch_size,
-        seed=seed,
-        title=f"{options.name}, {h.latent} numbers, seed {seed}",
-    )
-    x, y = (t.to(accelerator.device) for t in (dataset.train_x, dataset.train_y))
-    history = fit(recipe, x, y, run=run, accelerator=accelerator)
+) -> Iterator[Coder]:
     steps = autoencoding.STEPS if h.latent > 2 else autoencoding.STEPS_FROM_GRID
-    return Coder(seed, recipe.served(steps=steps).cpu(), history)
+
+    def make(seed: int) -> Autoencoder:
+        return Autoencoder(dataset, h, seed=seed, accelerator=accelerator)
+
+    settings = {"recipe": "autoencoder", "data": dataset.name, **asdict(h)}
+    for one in fit_seeds(
+        make,
+        dataset.train_x,
+        dataset.train_y,
+        h,
+        settings,
+        options=options,
+        accelerator=accelerator,
+        seeds=seeds,
+        name=name,
+        title=f"{options.name}, {h.latent} numbers",
+    ):
+        yield Coder(one.seed, one.recipe.served(steps=steps).cpu(), one.history)
 
 
 COMMANDS: Final = {

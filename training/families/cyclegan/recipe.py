@@ -11,12 +11,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from training.data.domains import PAIRS, load
-from training.export import check_can_publish
 from training.families.cyclegan.publish import Translators, evaluate, finish, report
 from training.families.cyclegan.trainer import Hyperparameters, Trainer, for_pair
-from training.loop import Run, fit, run_folder
+from training.loop import fit_seeds
 from training.networks.pictures import pixels
 from training.options import add_flags, given
+from training.publish import name_model
 from training.recipe import Command
 
 
@@ -42,49 +42,37 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
 
     Raises: DataError, PublishError, Interrupted.
     """
-    options.name = options.name or f"cyclegan-{options.pair}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"cyclegan-{options.pair}")
     pair = load(options.pair)
     h = given(options, for_pair(pair))
-    a, b = (x.to(accelerator.device) for x in pair.train)
+    a, b = pair.train
     accelerator.print(
         f"{pair.title}: {len(a):,} and {len(b):,} pictures of different digits, {len(pair.held[0]):,} digits held out, "
         f"{h.epochs} epochs of {max(1, len(a) // h.batch_size)} steps on {accelerator.device.type}"
     )
     trained = []
-    for seed in options.seeds:
-        recipe = Trainer(pair, h, seed=seed, accelerator=accelerator)
-        title = options.name if len(options.seeds) == 1 else f"{options.name} seed {seed}"
-        settings = {
-            "recipe": "cyclegan",
-            "pair": options.pair,
-            "seed": seed,
-            "precision": accelerator.mixed_precision,
-            **asdict(h),
-        }
-        run = Run(
-            folder=run_folder(options, settings, accelerator),
-            epochs=h.epochs,
-            batch_size=h.batch_size,
-            seed=seed,
-            title=title,
-        )
-        history = fit(recipe, a, b, run=run, accelerator=accelerator)
-        there, back = (Served(net).cpu().eval() for net in recipe.average)
-        held_cycle = (history[-1]["held_cycle_there"] + history[-1]["held_cycle_back"]) / 2
+    precision = accelerator.mixed_precision
+
+    def make(seed: int) -> Trainer:
+        return Trainer(pair, h, seed=seed, accelerator=accelerator)
+
+    settings = {"recipe": "cyclegan", "pair": options.pair, "precision": precision, **asdict(h)}
+    for one in fit_seeds(make, a, b, h, settings, options=options, accelerator=accelerator):
+        there, back = (Served(net).cpu().eval() for net in one.recipe.average)
+        last = one.history[-1]
         trained.append(
             Translators(
-                seed=seed,
+                seed=one.seed,
                 there=there,
                 back=back,
-                history=recipe.watched or history,
-                held_cycle=held_cycle,
-                seconds=sum(row["seconds"] for row in history),
+                history=one.recipe.watched or one.history,
+                held_cycle=(last["held_cycle_there"] + last["held_cycle_back"]) / 2,
+                seconds=sum(row["seconds"] for row in one.history),
             )
         )
     if not accelerator.is_main_process:
         return None
-    return finish(trained, pair, options=options, precision=accelerator.mixed_precision)
+    return finish(trained, pair, options=options, precision=precision)
 
 
 COMMANDS: Final = {

@@ -20,20 +20,19 @@ from typing import Final
 from accelerate import Accelerator
 
 from training.data import load
-from training.export import check_can_publish
 from training.families.diffusion import consistency_trainer
 from training.families.diffusion.publish import MADE_BY, Trained, evaluate, finish, report, taught
 from training.families.diffusion.trainer import Hyperparameters, Trainer
 from training.families.diffusion.trajectories import trajectories
-from training.loop import Run, fit, run_folder
+from training.loop import fit_seeds
 from training.metrics.reference_classifiers import judges
-from training.options import add_flags, given, positive
+from training.options import add_flags, add_picture_data, given, positive
+from training.publish import name_model
 from training.recipe import Command
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
-    parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
+    add_picture_data(parser)
     add_flags(parser.add_argument_group("hyperparameters (these defaults are for digits)"), Hyperparameters)
 
 
@@ -43,30 +42,25 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     Raises: DataError, PublishError, Interrupted.
     """
     dataset = load(options.data, size=options.size)
-    options.name = options.name or f"diffusion-{dataset.name}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"diffusion-{dataset.name}")
     h = given(options, Hyperparameters())
-    x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
-    seed = options.seeds[0]
-    recipe = Trainer(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
-    accelerator.print(
-        f"{dataset.title}: {len(x):,} rows to train; {sum(p.numel() for p in recipe.bare.parameters()):,} parameters, "
-        f"{h.epochs} epochs of {max(1, len(x) // h.batch_size)} steps on {accelerator.device.type}"
-    )
-    run = Run(
-        folder=run_folder(
-            options, {"recipe": "diffusion", "data": dataset.name, "seed": seed, **asdict(h)}, accelerator
-        ),
-        epochs=h.epochs,
-        batch_size=h.batch_size,
-        seed=seed,
-        title=f"{options.name}, seed {seed}",
-    )
-    history = fit(recipe, x, y, run=run, accelerator=accelerator)
+
+    def make(seed: int) -> Trainer:
+        recipe = Trainer(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
+        rows, parameters = len(dataset.train_x), sum(p.numel() for p in recipe.bare.parameters())
+        accelerator.print(
+            f"{dataset.title}: {rows:,} rows to train; {parameters:,} parameters, "
+            f"{h.epochs} epochs of {max(1, rows // h.batch_size)} steps on {accelerator.device.type}"
+        )
+        return recipe
+
+    settings = {"recipe": "diffusion", "data": dataset.name, **asdict(h)}
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    trained = next(fitted)
     if not accelerator.is_main_process:
         return None
     return finish(
-        Trained(seed=seed, denoiser=recipe.best.to("cpu").eval(), history=history),
+        Trained(seed=trained.seed, denoiser=trained.recipe.best.to("cpu").eval(), history=trained.history),
         dataset,
         options=options,
         precision=accelerator.mixed_precision,
@@ -87,13 +81,11 @@ def train_consistency(options: argparse.Namespace, accelerator: Accelerator) -> 
     Raises: DataError, PublishError, Interrupted.
     """
     dataset = load(options.data, size=options.size)
-    options.name = options.name or f"consistency-{dataset.name}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"consistency-{dataset.name}")
     h = given(options, consistency_trainer.Hyperparameters())
     seed = options.seeds[0]
     teacher, digest = taught(Path(options.teacher), dataset)
-    settings = {"recipe": "consistency", "data": dataset.name, "seed": seed, "teacher": digest, **asdict(h)}
-    folder = run_folder(options, settings, accelerator)
+    settings = {"recipe": "consistency", "data": dataset.name, "teacher": digest, **asdict(h)}
     drawn = trajectories(
         teacher,
         dataset,
@@ -101,20 +93,23 @@ def train_consistency(options: argparse.Namespace, accelerator: Accelerator) -> 
         steps=h.steps,
         unlabelled=h.unlabelled,
         seed=seed,
-        kept=folder.parent,
+        kept=Path(options.runs),
         accelerator=accelerator,
         digest=digest,
     )
-    recipe = consistency_trainer.Trainer(
-        dataset, h, teacher=teacher, drawn=drawn, judge=judges(None, dataset), seed=seed, accelerator=accelerator
-    )
-    run = Run(folder=folder, epochs=h.epochs, batch_size=h.batch_size, seed=seed, title=f"{options.name}, seed {seed}")
-    x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
-    history = fit(recipe, x, y, run=run, accelerator=accelerator)
+    judge = judges(None, dataset)
+
+    def make(seed: int) -> consistency_trainer.Trainer:
+        return consistency_trainer.Trainer(
+            dataset, h, teacher=teacher, drawn=drawn, judge=judge, seed=seed, accelerator=accelerator
+        )
+
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    trained = next(fitted)
     if not accelerator.is_main_process:
         return None
     return finish(
-        Trained(seed=seed, denoiser=recipe.best.to("cpu").eval(), history=history, few=True),
+        Trained(seed=seed, denoiser=trained.recipe.best.to("cpu").eval(), history=trained.history, few=True),
         dataset,
         options=options,
         precision=accelerator.mixed_precision,

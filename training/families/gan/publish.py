@@ -20,17 +20,17 @@ from app.core.manifest.latent import Latent
 from app.core.sampling import latents
 from training.data import dataset_of, load
 from training.data.base import DataError, ImageDataset, shuffled
-from training.export import Export, check_can_publish
+from training.export import Export
 from training.families.gan import report as page
 from training.families.gan.collapse import LEAST_STEPS
 from training.families.gan.trainer import Hyperparameters, Judged, Seen, Trainer
-from training.loop import Run, fit, run_folder
+from training.loop import fit_seeds
 from training.metrics import onnx_model
 from training.metrics.generated import PROTOCOLS, class_share, fidelity, quick_fd
 from training.metrics.reference_classifiers import Judges, judges
 from training.networks.adversarial import TOGETHER
 from training.options import given
-from training.publish import Draft, publish
+from training.publish import Draft, name_model, publish
 from training.recipe import Evaluation
 from training.reporting.page import write
 
@@ -144,43 +144,37 @@ def train(
     """
     conditional = recipe == "cgan"
     dataset = load(options.data, size=options.size)
-    options.name = options.name or f"{recipe}-{dataset.name}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"{recipe}-{dataset.name}")
     h = given(options, defaults)
     if h.batch_size % TOGETHER or len(dataset.train_x) < h.batch_size or len(dataset.held_x) < TOGETHER:
         raise DataError(
             f"{dataset.title}: expected a batch size that is a multiple of {TOGETHER}, at least as many rows to train "
             f"and {TOGETHER} held out; got {h.batch_size}, {len(dataset.train_x):,} and {len(dataset.held_x):,}"
         )
-    x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
+    rows = len(dataset.train_x)
     accelerator.print(
-        f"{dataset.title}: {len(x):,} rows to learn from, {len(dataset.held_x):,} held out, "
+        f"{dataset.title}: {rows:,} rows to learn from, {len(dataset.held_x):,} held out, "
         f"{len(dataset.test_x):,} to test; {h.latent} latents, {h.epochs} epochs of "
-        f"{max(1, len(x) // h.batch_size)} steps on {accelerator.device.type}"
+        f"{max(1, rows // h.batch_size)} steps on {accelerator.device.type}"
     )
-    if words := too_short(len(x), h):
+    if words := too_short(rows, h):
         accelerator.print(f"warning: {words}")
     judged = watching(dataset)
     drawers = []
-    for seed in options.seeds:
-        trainer = Trainer(dataset, h, conditional=conditional, judged=judged, seed=seed, accelerator=accelerator)
-        settings = {"recipe": recipe, "data": dataset.name, "seed": seed, **asdict(h)}
-        run = Run(
-            folder=run_folder(options, settings, accelerator),
-            epochs=h.epochs,
-            batch_size=h.batch_size,
-            seed=seed,
-            title=f"{options.name}, seed {seed}",
-        )
-        history = fit(trainer, x, y, run=run, accelerator=accelerator)
-        best = trainer.best.to("cpu").eval()
+
+    def make(seed: int) -> Trainer:
+        return Trainer(dataset, h, conditional=conditional, judged=judged, seed=seed, accelerator=accelerator)
+
+    settings = {"recipe": recipe, "data": dataset.name, **asdict(h)}
+    for one in fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator):
+        best = one.recipe.best.to("cpu").eval()
         drawers.append(
             Drawer(
-                seed=seed,
+                seed=one.seed,
                 module=ServedByLabel(best) if conditional else Served(best),
-                history=history,
-                held_ratio=trainer.best_ratio,
-                stopped=trainer.stopped,
+                history=one.history,
+                held_ratio=one.recipe.best_ratio,
+                stopped=one.recipe.stopped,
             )
         )
     if not accelerator.is_main_process:

@@ -15,7 +15,7 @@ from typing import Final
 
 from training.families.gan.publish import evaluate, report, train
 from training.families.gan.trainer import Hyperparameters
-from training.options import add_flags, positive
+from training.options import add_flags, add_picture_data
 from training.recipe import Command
 
 DEFAULTS: Final = {"gan": Hyperparameters(epochs=10, penalty=1.0, penalty_end=0.02), "cgan": Hyperparameters()}
@@ -23,8 +23,7 @@ DEFAULTS: Final = {"gan": Hyperparameters(epochs=10, penalty=1.0, penalty_end=0.
 
 def _options(defaults: Hyperparameters) -> Callable[[argparse.ArgumentParser], None]:
     def add_options(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
-        parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
+        add_picture_data(parser)
         add_flags(parser.add_argument_group("hyperparameters (these defaults are for digits)"), defaults)
 
     return add_options

@@ -12,17 +12,16 @@ from accelerate import Accelerator
 
 from training.data import load
 from training.data.base import ImageDataset
-from training.export import check_can_publish
 from training.families.image_classifier.trainer import GOALS, Classifier, Hyperparameters, Logits, for_dataset
 from training.image_classification import Candidate, evaluate, finish, report
-from training.loop import Run, fit, run_folder
-from training.options import add_flags, given, positive
+from training.loop import fit_seeds
+from training.options import add_flags, add_picture_data, given
+from training.publish import name_model
 from training.recipe import Command
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
-    parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
+    add_picture_data(parser)
     add_flags(
         parser.add_argument_group(
             "hyperparameters (these defaults are for photos; digits and small folders have their own)"
@@ -37,24 +36,23 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     Raises: DataError, PublishError, Interrupted.
     """
     dataset = load(options.data, size=options.size)
-    options.name = options.name or f"cnn-{dataset.name}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"cnn-{dataset.name}")
     h = given(options, for_dataset(dataset))
     accelerator.print(_plan(dataset, h, accelerator))
-    x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
-    candidates = []
-    for seed in options.seeds:
-        recipe = Classifier(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
-        run = Run(
-            folder=run_folder(options, {"recipe": "cnn", "data": dataset.name, "seed": seed, **asdict(h)}, accelerator),
-            epochs=h.epochs,
-            batch_size=h.batch_size,
-            seed=seed,
-            title=f"{options.name}, seed {seed}",
+
+    def make(seed: int) -> Classifier:
+        return Classifier(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
+
+    settings = {"recipe": "cnn", "data": dataset.name, **asdict(h)}
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    candidates = [
+        Candidate(
+            seed=one.seed,
+            network=Logits(one.recipe.average, mirror=h.mirror).to("cpu").eval(),
+            history=one.history,
         )
-        history = fit(recipe, x, y, run=run, accelerator=accelerator)
-        network = Logits(recipe.average, mirror=h.mirror).to("cpu").eval()
-        candidates.append(Candidate(seed=seed, network=network, history=history))
+        for one in fitted
+    ]
     if not accelerator.is_main_process:
         return None
     title = f"Convolutional classifier, {dataset.title}"

@@ -14,15 +14,15 @@ from app.core.manifest import Manifest
 from training import image_classification as classifier
 from training.data import DataError, load, tables
 from training.data.table import TableDataset
-from training.export import check_can_publish
 from training.families.perceptron.image_network import LinearClassifier, LinearHyperparameters
 from training.families.perceptron.network import Activation
 from training.families.perceptron.publish_given import evaluate_given, publish_given, report_given
 from training.families.perceptron.publish_trained import evaluate_learnt, publish_learnt, report_learnt
 from training.families.perceptron.templates import weights
 from training.image_classification import Candidate, finish
-from training.loop import Run, fit, run_folder
+from training.loop import fit_seeds
 from training.options import add_flags, given
+from training.publish import name_model
 from training.recipe import Command, Evaluation
 
 GOALS: Final = {"mnist": {"accuracy": 0.927}}
@@ -50,12 +50,10 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     if not accelerator.is_main_process:
         return None
     if options.weights is not None:
-        options.name = options.name or "perceptron"
-        check_can_publish(Path(options.models), options.name, options.model_version)
+        name_model(options, "perceptron")
         return publish_given(options)
     dataset = tables.load(options.data, foretold=options.target)
-    options.name = options.name or f"perceptron-{dataset.name}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"perceptron-{dataset.name}")
     return publish_learnt(dataset, options)
 
 
@@ -99,24 +97,16 @@ def _dataset(manifest: Manifest) -> TableDataset | None:
 
 def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     dataset = load(options.data)
-    options.name = options.name or f"perceptron-{dataset.name}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"perceptron-{dataset.name}")
     h = given(options, LinearHyperparameters())
     accelerator.print(f"{dataset.title}: {dataset.classes} units, {len(dataset.train_y):,} rows to learn from")
-    x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
-    candidates = []
-    for seed in options.seeds:
-        recipe = LinearClassifier(dataset, h, accelerator=accelerator, compiled=options.compile)
-        settings = {"recipe": "perceptron", "data": dataset.name, "seed": seed, **asdict(h)}
-        run = Run(
-            folder=run_folder(options, settings, accelerator),
-            epochs=h.epochs,
-            batch_size=h.batch_size,
-            seed=seed,
-            title=f"{options.name}, seed {seed}",
-        )
-        history = fit(recipe, x, y, run=run, accelerator=accelerator)
-        candidates.append(Candidate(seed=seed, network=recipe.served(), history=history))
+
+    def make(_: int) -> LinearClassifier:
+        return LinearClassifier(dataset, h, accelerator=accelerator, compiled=options.compile)
+
+    settings = {"recipe": "perceptron", "data": dataset.name, **asdict(h)}
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    candidates = [Candidate(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
     if not accelerator.is_main_process:
         return None
     return finish(

@@ -10,21 +10,22 @@ is least, at edges and texture, and this net works at half the resolution and be
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
 
 from app.core.manifest import Manifest
 from training.data import photos
-from training.export import check_can_publish
 from training.families.photo_denoiser import publish as restoring
 from training.families.photo_denoiser.network import NoiseEstimator, Restorer
 from training.families.photo_denoiser.trainer import CROPS, EstimatorTrainer, Hyperparameters, RestorerTrainer, Trainer
-from training.loop import Run, fit, run_folder
+from training.loop import Fitted, fit_seeds
 from training.options import add_flags, given
+from training.publish import name_model
 from training.recipe import Command, Evaluation
 
 
@@ -39,22 +40,30 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     """
     data = photos.load()
     h = given(options, Hyperparameters())
-    options.name = options.name or "photo-denoiser"
-    check_can_publish(Path(options.models), options.name, options.model_version)
-    seed = options.seeds[0]
-    torch.manual_seed(seed)
-    restorer = RestorerTrainer(Restorer(h.widths, h.blocks), data, h, accelerator=accelerator)
-    history = {"denoiser": _fitted(restorer, "denoiser", h.epochs, seed, options, accelerator)}
-    torch.manual_seed(seed)
-    estimator = EstimatorTrainer(NoiseEstimator(), data, h, accelerator=accelerator)
-    history["estimator"] = _fitted(estimator, "estimator", h.estimator_epochs, seed, options, accelerator)
+    name_model(options, "photo-denoiser")
+
+    def fitted(part: str, h: Hyperparameters, make: Callable[[], Trainer]) -> Fitted[Trainer]:
+        def seeded(seed: int) -> Trainer:
+            torch.manual_seed(seed)
+            return make()
+
+        numbers, settings = torch.arange(len(data.train)).repeat(CROPS), _settings(part, h)
+        title = f"{options.name}, {part}"
+        found = fit_seeds(seeded, numbers, numbers, h, settings, options=options, accelerator=accelerator, title=title)
+        return next(found)
+
+    restorer = fitted(
+        "denoiser", h, lambda: RestorerTrainer(Restorer(h.widths, h.blocks), data, h, accelerator=accelerator)
+    )
+    short = replace(h, epochs=h.estimator_epochs)
+    estimator = fitted("estimator", short, lambda: EstimatorTrainer(NoiseEstimator(), data, h, accelerator=accelerator))
     if not accelerator.is_main_process:
         return None
     nets = restoring.Nets(
-        restorer=restorer.average.cpu(),
-        estimator=estimator.average.cpu(),
-        history=history,
-        seed=seed,
+        restorer=restorer.recipe.average.cpu(),
+        estimator=estimator.recipe.average.cpu(),
+        history={"denoiser": restorer.history, "estimator": estimator.history},
+        seed=restorer.seed,
     )
     return restoring.finish(nets, data, options=options, precision=accelerator.mixed_precision)
 
@@ -67,24 +76,11 @@ def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
     restoring.report(folder, manifest, data=data)
 
 
-def _fitted(
-    trainer: Trainer, part: str, epochs: int, seed: int, options: argparse.Namespace, accelerator: Accelerator
-) -> list[dict[str, float]]:
-    # Each net is kept under what matters to it, so that either can be trained again alone.
+def _settings(part: str, h: Hyperparameters) -> dict[str, Any]:
+    """Each net is kept under what matters to it, so that either can be trained again alone."""
     shared = ("batch_size", "crop", "ema_steps")
-    own = {
-        k: v for k, v in asdict(trainer.h).items() if k in shared or k.startswith("estimator") == (part != "denoiser")
-    }
-    settings = {"recipe": "photo-denoiser", "part": part, "seed": seed, **own}
-    run = Run(
-        folder=run_folder(options, settings, accelerator),
-        epochs=epochs,
-        batch_size=trainer.h.batch_size,
-        seed=seed,
-        title=f"{options.name}, {part}, seed {seed}",
-    )
-    numbers = torch.arange(len(trainer.photos), device=accelerator.device).repeat(CROPS)
-    return fit(trainer, numbers, numbers, run=run, accelerator=accelerator)
+    own = {k: v for k, v in asdict(h).items() if k in shared or k.startswith("estimator") == (part != "denoiser")}
+    return {"recipe": "photo-denoiser", "part": part, **own}
 
 
 COMMANDS: Final = {

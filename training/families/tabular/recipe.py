@@ -17,7 +17,6 @@ from training import image_classification as classifier
 from training.data import DataError, csv_table, load, tables
 from training.data.csv_table import Task
 from training.data.table import TableDataset
-from training.export import check_can_publish
 from training.families.tabular.ensemble import Schedule
 from training.families.tabular.image_network import FlatClassifier, FlatHyperparameters, flat_for
 from training.families.tabular.image_report import decided
@@ -26,8 +25,9 @@ from training.families.tabular.model import PLAN, learn_table, task_of
 from training.families.tabular.nested import OUTER, REPETITIONS, Plan, Repetition, nested
 from training.families.tabular.publish import finish, write_report
 from training.image_classification import Candidate
-from training.loop import Interrupted, Run, fit, run_folder
+from training.loop import Interrupted, fit_seeds, run_folder
 from training.options import add_flags, given, positive
+from training.publish import name_model
 from training.recipe import Command, Evaluation
 
 GOALS: Final = {"mnist": {"accuracy": 0.992}}
@@ -55,8 +55,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     if not accelerator.is_main_process:
         return None
     dataset = tables.load(options.data, foretold=options.target, task=options.task)
-    options.name = options.name or f"mlp-{dataset.name}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"mlp-{dataset.name}")
     print(_plan(dataset))
     seed = options.seeds[0]
     learned = learn_table(dataset, PLAN, seed=seed)
@@ -143,27 +142,19 @@ def _measure(
 
 def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     dataset = load(options.data)
-    options.name = options.name or f"mlp-{dataset.name}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"mlp-{dataset.name}")
     h = given(options, flat_for(dataset))
     accelerator.print(
         f"{dataset.title}: {dataset.classes} classes, {len(dataset.train_y):,} rows to learn from, layers of "
         f"{', '.join(map(str, h.widths))} units, {h.epochs} epochs"
     )
-    x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
-    candidates = []
-    for seed in options.seeds:
-        recipe = FlatClassifier(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
-        settings = {"recipe": "mlp", "data": dataset.name, "seed": seed, **asdict(h)}
-        run = Run(
-            folder=run_folder(options, settings, accelerator),
-            epochs=h.epochs,
-            batch_size=h.batch_size,
-            seed=seed,
-            title=f"{options.name}, seed {seed}",
-        )
-        history = fit(recipe, x, y, run=run, accelerator=accelerator)
-        candidates.append(Candidate(seed=seed, network=recipe.served(), history=history))
+
+    def make(seed: int) -> FlatClassifier:
+        return FlatClassifier(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
+
+    settings = {"recipe": "mlp", "data": dataset.name, **asdict(h)}
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    candidates = [Candidate(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
     if not accelerator.is_main_process:
         return None
     return classifier.finish(

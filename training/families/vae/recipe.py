@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from training.data import load
 from training.data.binarise import binarised
-from training.export import check_can_publish
 from training.families.vae.publish import Coder, evaluate, finish, report
 from training.families.vae.trainer import Hyperparameters, Trainer, for_dataset
-from training.loop import Run, fit, run_folder
+from training.loop import fit_seeds
 from training.networks.pictures import pixels
-from training.options import add_flags, given, positive
+from training.options import add_flags, add_picture_data, given
+from training.publish import name_model
 from training.recipe import Command
 
 
@@ -47,8 +47,7 @@ class ServedDecoder(nn.Module):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
-    parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
+    add_picture_data(parser)
     add_flags(parser.add_argument_group("hyperparameters (these defaults are for digits)"), Hyperparameters)
 
 
@@ -58,35 +57,30 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     Raises: DataError, PublishError, Interrupted.
     """
     grey = load(options.data, size=options.size)
-    options.name = options.name or f"vae-{grey.name}"
-    check_can_publish(Path(options.models), options.name, options.model_version)
+    name_model(options, f"vae-{grey.name}")
     h = given(options, for_dataset(grey))
     dataset = binarised(grey) if h.binarise else grey
-    x, y = dataset.train_x.to(accelerator.device), dataset.train_y.to(accelerator.device)
+    rows = len(dataset.train_x)
     accelerator.print(
-        f"{dataset.title}: {len(x):,} rows to train, {len(dataset.held_x):,} held out, {len(dataset.test_x):,} to test"
+        f"{dataset.title}: {rows:,} rows to train, {len(dataset.held_x):,} held out, {len(dataset.test_x):,} to test"
         f"{', binarised once for all' if h.binarise else ''}; {h.latent} latents, {h.epochs} epochs of "
-        f"{max(1, len(x) // h.batch_size)} steps on {accelerator.device.type}"
+        f"{max(1, rows // h.batch_size)} steps on {accelerator.device.type}"
     )
     coders = []
-    for seed in options.seeds:
-        recipe = Trainer(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
-        run = Run(
-            folder=run_folder(options, {"recipe": "vae", "data": dataset.name, "seed": seed, **asdict(h)}, accelerator),
-            epochs=h.epochs,
-            batch_size=h.batch_size,
-            seed=seed,
-            title=f"{options.name}, seed {seed}",
-        )
-        history = fit(recipe, x, y, run=run, accelerator=accelerator)
-        served = recipe.best.to("cpu").eval()
+
+    def make(seed: int) -> Trainer:
+        return Trainer(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
+
+    settings = {"recipe": "vae", "data": dataset.name, **asdict(h)}
+    for one in fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator):
+        served = one.recipe.best.to("cpu").eval()
         coders.append(
             Coder(
-                seed=seed,
-                held_loss=recipe.best_loss,
+                seed=one.seed,
+                held_loss=one.recipe.best_loss,
                 encoder=ServedEncoder(served.encoder),
                 decoder=ServedDecoder(served.decoder),
-                history=history,
+                history=one.history,
             )
         )
     if not accelerator.is_main_process:
