@@ -21,7 +21,7 @@ from app.core.errors import LoadRefused
 from app.core.example_commands import example_commands
 from app.core.manifest import Manifest, Measure
 from app.core.metric_names import is_better_higher
-from training import data, families, lessons
+from training import data, families, family, lessons
 from training.data import DataError, tables
 from training.export import PublishError
 from training.loop import Interrupted
@@ -93,8 +93,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
 def _commands() -> dict[str, Command]:
     """Those of every family, by name."""
     found: dict[str, Command] = {}
-    for family in pkgutil.iter_modules(families.__path__):
-        found |= importlib.import_module(f"{families.__name__}.{family.name}.recipe").COMMANDS
+    for folder in pkgutil.iter_modules(families.__path__):
+        found |= importlib.import_module(f"{families.__name__}.{folder.name}.recipe").COMMANDS
     return dict(sorted(found.items()))
 
 
@@ -185,7 +185,7 @@ def _command(folder: Path, manifest: Manifest) -> Command:
 
 def _evaluate(options: argparse.Namespace) -> int:
     folder, manifest = _published(options)
-    found = _command(folder, manifest).evaluate(folder, manifest, data=options.data, rows=options.rows)
+    found = family.evaluate(_command(folder, manifest).family, folder, manifest, data=options.data, rows=options.rows)
     print(f"{folder} on {found.rows:,} {found.of}, ONNX Runtime on the CPU, fp32")
     claimed = {m.name: m for m in manifest.quality} if found.claimed else {}
     agree = True
@@ -203,7 +203,7 @@ def _report(options: argparse.Namespace) -> int:
     folder, manifest = _published(options)
     target = Path(options.to)
     shutil.copytree(folder, target, dirs_exist_ok=True)
-    _command(folder, manifest).report(target, manifest, data=options.data)
+    family.report(_command(folder, manifest).family, target, manifest, data=options.data)
     print(target / "report" / "index.html")
     return 0
 

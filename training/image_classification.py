@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,19 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.core.manifest import Calibration, Manifest, Measure
-from training.data import dataset_of
 from training.data.base import DataError, ImageDataset
 from training.export import Export
+from training.family import Measured, PictureFamily
 from training.metrics import classification as measure
 from training.metrics import onnx_model
-from training.publish import Draft, publish
-from training.recipe import Evaluation
+from training.publish import Draft, publish, read_json, total_seconds, write_json
 from training.reporting.image_classifier import ClassifierReport
 from training.reporting.page import Section, write
 
 HISTORY_FILE: Final = "report/history.json"
 PARITY_ROWS: Final = 256
-Extra = Callable[[Path], Sequence[Section]]
 MAX_ROWS: Final = 64  # rows in one run: where this machine's images per second stop growing
 
 
@@ -58,7 +55,7 @@ class Probabilities(nn.Module):
         return torch.softmax(self.logits(image) / self.temperature, dim=1)
 
 
-def finish(
+def publish_classifier(
     candidates: list[Candidate],
     dataset: ImageDataset,
     *,
@@ -66,11 +63,11 @@ def finish(
     precision: str,
     title: str,
     goals: dict[str, float],
-    extra: Extra | None = None,
+    family: ImageClassifiers,
 ) -> Path:
     """Publish the candidate with the lowest held-out NLL; the other seeds give the spread.
 
-    `goals` are by name of the figure: accuracy, nll, ece; `extra` makes sections of the report that only some have.
+    `goals` are by name of the figure: accuracy, nll, ece.
 
     Returns: the published folder. Raises: PublishError.
     """
@@ -88,21 +85,10 @@ def finish(
         for c, t in zip(candidates, temperatures, strict=True)
     ]
 
-    def measured(folder: Path, _: Manifest) -> tuple[Measure, ...]:
-        return measures(
-            figures(onnx_model.probabilities(folder, test_x.numpy()), test_y),
-            others,
-            rows=len(test_y),
-            seed=chosen.seed,
-            seeds=tuple(c.seed for c in candidates),
-            goals=goals,
-        )
-
-    def reported(folder: Path, _: Manifest) -> None:
-        (folder / HISTORY_FILE).write_text(json.dumps(chosen.history), encoding="utf-8")
-        write_report(folder, test_x.numpy(), test_y, extra)
-
+    seeds = tuple(c.seed for c in candidates)
     return publish(
+        family,
+        dataset,
         Draft(
             task="classify",
             modality="image",
@@ -110,9 +96,11 @@ def finish(
             summary=_summary(dataset),
             data=dataset.data_source.model_copy(update={"spec": options.data}),
             max_rows=MAX_ROWS,
-            train_s=sum(row["seconds"] for row in chosen.history),
-            parameters=sum(p.numel() for p in chosen.network.parameters()),
+            train_s=total_seconds(chosen.history),
             precision=precision,
+            seeds=(chosen.seed,),
+            goals=goals if len(seeds) == 1 else {},
+            more=spread_measures(others, rows=len(test_y), seeds=seeds, goals=goals),
             fields={
                 "labels": dataset.labels,
                 "picture": dataset.picture,
@@ -128,8 +116,7 @@ def finish(
             )
         ],
         options=options,
-        measure=measured,
-        report=reported,
+        keep=lambda folder, _: write_json(folder / HISTORY_FILE, chosen.history),
     )
 
 
@@ -148,94 +135,72 @@ PROTOCOLS: Final = {
 }
 
 
-def measures(
-    own: dict[str, float],
-    by_seed: list[dict[str, float]],
-    *,
-    rows: int,
-    seed: int,
-    seeds: tuple[int, ...],
-    goals: dict[str, float],
+def spread_measures(
+    by_seed: list[dict[str, float]], *, rows: int, seeds: tuple[int, ...], goals: dict[str, float]
 ) -> tuple[Measure, ...]:
-    """The figures of this very model, from its ONNX file; and where there are more seeds, their means and spread."""
-    found = [
+    """Means and spread of the figures of one model per seed; none where there is one seed."""
+    if len(seeds) == 1:
+        return ()
+    return tuple(
         Measure(
-            name=name,
-            value=value,
-            protocol=f"{PROTOCOLS[name]}; this model's ONNX graph in fp32, on the test rows",
+            name=f"{name}_mean",
+            value=float(np.mean([f[name] for f in by_seed])),
+            spread=float(np.std([f[name] for f in by_seed], ddof=1)),
+            protocol=f"{PROTOCOLS[name]}; mean of one model per seed, in torch; spread: standard deviation",
             rows=rows,
-            seeds=(seed,),
-            goal=goals.get(name) if len(seeds) == 1 else None,
+            seeds=seeds,
+            goal=goals.get(name),
         )
-        for name, value in own.items()
-    ]
-    if len(seeds) > 1:
-        found += [
-            Measure(
-                name=f"{name}_mean",
-                value=float(np.mean([f[name] for f in by_seed])),
-                spread=float(np.std([f[name] for f in by_seed], ddof=1)),
-                protocol=f"{PROTOCOLS[name]}; mean of one model per seed, in torch; spread: standard deviation",
-                rows=rows,
-                seeds=seeds,
-                goal=goals.get(name),
-            )
-            for name in own
-        ]
-    return tuple(found)
-
-
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    """`Family.evaluate` of classifiers of pictures.
-
-    Raises: DataError, LoadRefused.
-    """
-    dataset = dataset_of(manifest, data)
-    if dataset.labels != manifest.labels:
-        raise DataError(f"{dataset.title}: labels are {dataset.labels}, the model's are {manifest.labels}")
-    x, y = dataset.everything() if data else (dataset.test_x, dataset.test_y)
-    x, y = x[:rows], y[:rows]
-    return Evaluation(
-        rows=len(y),
-        of=f"rows of {dataset.title}",
-        figures=figures(onnx_model.probabilities(folder, x.numpy()), y.numpy()),
-        protocols=PROTOCOLS,
-        claimed=data is None and len(y) == len(dataset.test_y),
+        for name in PROTOCOLS
     )
 
 
-def report(folder: Path, manifest: Manifest, *, data: str | None, extra: Extra | None = None) -> None:
-    """`Family.report` of classifiers of pictures."""
-    dataset = dataset_of(manifest, data)
-    write_report(folder, dataset.test_x.numpy(), dataset.test_y.numpy(), extra)
+class ImageClassifiers(PictureFamily):
+    """`sections` makes those of the report that only some have."""
 
+    def __init__(self, sections: Callable[[Path], Sequence[Section]] | None = None) -> None:
+        self.sections = sections
 
-def write_report(
-    folder: Path, test_x: NDArray[np.uint8], test_y: NDArray[np.int64], extra: Extra | None = None
-) -> None:
-    """(Re)make the report of the model in `folder` from its ONNX graph, its history and its test rows."""
-    manifest = onnx_model.load_manifest(folder)
-    probabilities = onnx_model.probabilities(folder, test_x)
-    uncalibrated = None
-    if manifest.calibration is not None:
-        # softmax(z / T) ** T is softmax(z) up to its sum: temperature 1 without another graph.
-        raised = probabilities.astype(np.float64) ** manifest.calibration.temperature
-        uncalibrated = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
-    history = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
-    report = ClassifierReport(
-        manifest=manifest,
-        history=history,
-        test_x=test_x,
-        test_y=test_y,
-        probabilities=probabilities,
-        uncalibrated=uncalibrated,
-        latency=onnx_model.latency_ms(folder, "classifier"),
-        test_split="test",
-    )
-    page = report.page()
-    if extra is not None:
-        page = replace(page, sections=[*page.sections[:1], *extra(folder), *page.sections[1:]])
-    write(page, folder)
+    def measure(
+        self, folder: Path, manifest: Manifest, dataset: ImageDataset, *, data: str | None, rows: int | None
+    ) -> Measured:
+        if dataset.labels != manifest.labels:
+            raise DataError(f"{dataset.title}: labels are {dataset.labels}, the model's are {manifest.labels}")
+        x, y = dataset.everything() if data else (dataset.test_x, dataset.test_y)
+        x, y = x[:rows], y[:rows]
+        return Measured(
+            rows=len(y),
+            of=f"rows of {dataset.title}",
+            figures=figures(onnx_model.probabilities(folder, x.numpy()), y.numpy()),
+            protocols=PROTOCOLS,
+            how="; this model's ONNX graph in fp32, on the test rows",
+            claimed=data is None and len(y) == len(dataset.test_y),
+        )
+
+    def write_report(
+        self, folder: Path, manifest: Manifest, dataset: ImageDataset, measured: Measured | None = None
+    ) -> None:
+        test_x = dataset.test_x.numpy()
+        probabilities = onnx_model.probabilities(folder, test_x)
+        uncalibrated = None
+        if manifest.calibration is not None:
+            # softmax(z / T) ** T is softmax(z) up to its sum: temperature 1 without another graph.
+            raised = probabilities.astype(np.float64) ** manifest.calibration.temperature
+            uncalibrated = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+        report = ClassifierReport(
+            manifest=manifest,
+            history=read_json(folder / HISTORY_FILE),
+            test_x=test_x,
+            test_y=dataset.test_y.numpy(),
+            probabilities=probabilities,
+            uncalibrated=uncalibrated,
+            latency=onnx_model.latency_ms(folder, "classifier"),
+            test_split="test",
+        )
+        page = report.page()
+        if self.sections is not None:
+            page = replace(page, sections=[*page.sections[:1], *self.sections(folder), *page.sections[1:]])
+        write(page, folder)
 
 
 def spread_rows(x: Tensor, y: NDArray[np.int64]) -> Tensor:

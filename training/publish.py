@@ -6,20 +6,25 @@ The figures of quality are measured on the folder's own ONNX files, before it is
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from app.core.manifest import DataSource, Made, Manifest, Measure, Modality, Task
 from training import export
 from training.export import Export
+from training.family import Family, Measured
+
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class Draft:
     """What a family says of its model; the rest of the manifest is worked out here.
 
     `fields` are the manifest's fields that only some families have: labels, picture, table, target, conformal, latent,
-    anomaly, calibration. `train_s` and `parameters` are those of the model that is published.
+    anomaly, calibration. `train_s` and `seeds` are those of the model that is published; `goals` of its figures.
     """
 
     task: Task
@@ -37,9 +42,17 @@ class Draft:
     data: DataSource
     max_rows: int
     train_s: float
-    parameters: int
     precision: str  # of training, as Accelerate calls it
+    seeds: Sequence[int]
+    parameters: int | None = None  # default: those of the graphs
+    goals: Mapping[str, float] = field(default_factory=dict)
+    more: Sequence[Measure] = ()  # besides what the family measures
     fields: dict[str, Any] = field(default_factory=dict)
+
+
+def total_seconds(history: Iterable[Mapping[str, float]]) -> float:
+    """What the epochs took together."""
+    return sum(row["seconds"] for row in history)
 
 
 def name_model(options: argparse.Namespace, default: str) -> None:
@@ -52,20 +65,22 @@ def name_model(options: argparse.Namespace, default: str) -> None:
 
 
 def publish(
+    family: Family[D],
+    dataset: D,
     draft: Draft,
     exports: Sequence[Export],
     *,
     options: argparse.Namespace,
-    measure: Callable[[Path, Manifest], tuple[Measure, ...]],
-    report: Callable[[Path, Manifest], None],
+    measure: Callable[[Path, Manifest], Measured] | None = None,
+    keep: Callable[[Path, Measured], None] = lambda folder, measured: None,
 ) -> Path:
-    """Write `<options.models>/<options.name>/<version>/` and return it.
+    """Write `<options.models>/<options.name>/<version>/`, measure and show it as the family does, and return it.
 
     Args:
         exports: the graphs; the first one's golden rows are those that people are shown.
-        measure: given the folder, whose graphs and manifest are there, and the manifest, which has no quality yet.
-        report: given the folder and the whole manifest; writes into `folder / "report"`, which is there, at least
-            `index.html`.
+        measure: where publishing measures more than the family's `measure`: given the folder, whose graphs and
+            manifest are there, and the manifest, which has no quality yet.
+        keep: writes into `folder / "report"`, which is there, what the family's `write_report` reads.
 
     Raises: PublishError.
     """
@@ -74,6 +89,7 @@ def publish(
     with export.staged(models, options.name, version) as folder:
         written = {one.graph: export.write_graph(folder, one) for one in exports}
         first, *others = exports
+        parameters = nn.ModuleList(one.module for one in exports).parameters()  # each once, in however many graphs
         manifest = Manifest(
             schema_version=1,
             name=options.name,
@@ -96,7 +112,7 @@ def publish(
                 machine=f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
                 + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
                 precision=draft.precision,
-                parameters=draft.parameters,
+                parameters=draft.parameters or sum(p.numel() for p in parameters),
                 parity_max_abs=max(one.parity_max_abs for one in written.values()),
                 parity_rows=min(one.rows for one in exports),
                 packages={name: package_version(name) for name in ("torch", "onnx", "onnxruntime", "numpy")},
@@ -105,8 +121,21 @@ def publish(
             **draft.fields,
         )
         export.write_manifest(folder, manifest)
-        manifest = manifest.model_copy(update={"quality": measure(folder, manifest)})
+        found = (
+            measure(folder, manifest) if measure else family.measure(folder, manifest, dataset, data=None, rows=None)
+        )
+        quality = (*found.measures(seeds=draft.seeds, goals=draft.goals), *draft.more)
+        manifest = manifest.model_copy(update={"quality": quality})
         export.write_manifest(folder, manifest)
         (folder / "report").mkdir()
-        report(folder, manifest)
+        keep(folder, found)
+        family.write_report(folder, manifest, dataset, found)
     return Path(models, options.name, version)
+
+
+def write_json(file: Path, kept: object) -> None:
+    file.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def read_json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))

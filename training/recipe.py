@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from app.core.manifest import Manifest
+from training.family import Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,39 +86,9 @@ def _load(part: Parts, saved: Any) -> None:
         part.load_state_dict(saved)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Figures measured on a published folder's ONNX files alone.
-
-    Attributes:
-        rows: how many, and `of` what: "rows of MNIST".
-        figures: by the names that the manifest's measures have.
-        protocols: how each was measured, in words.
-        claimed: whether the manifest's figures are of these very rows, so that they must agree.
-    """
-
-    rows: int
-    of: str
-    figures: dict[str, float]
-    protocols: dict[str, str]
-    claimed: bool
-
-
 class Train(Protocol):
     def __call__(self, options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         """Train and publish; None in the processes that only helped. Raises: DataError, PublishError, Interrupted."""
-        ...
-
-
-class Evaluate(Protocol):
-    def __call__(self, folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-        """Measure the folder again; on other data, or fewer rows of it, where asked. Raises: DataError, LoadRefused."""
-        ...
-
-
-class Report(Protocol):
-    def __call__(self, folder: Path, manifest: Manifest, *, data: str | None) -> None:
-        """Write `folder/report/` again from what lies in the folder and the data set."""
         ...
 
 
@@ -126,11 +96,11 @@ class Report(Protocol):
 class Command:
     """A command of a family, from `COMMANDS` in `training/families/<family>/recipe.py`.
 
-    `add_options` adds the flags of this command alone; those that all have are in `__main__`.
+    `add_options` adds the flags of this command alone; those that all have are in `__main__`. `family` measures and
+    shows what `train` published.
     """
 
     help: str
     add_options: Callable[[argparse.ArgumentParser], None]
     train: Train
-    evaluate: Evaluate
-    report: Report
+    family: Family[Any]

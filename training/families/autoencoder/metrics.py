@@ -24,7 +24,7 @@ PROTOCOLS: Final = {
 }
 
 
-class Published:
+class PublishedAutoencoder:
     """A published folder's two graphs in ONNX Runtime on the CPU.
 
     Raises `LoadRefused` where one is missing or is not the manifest's.

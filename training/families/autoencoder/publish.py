@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -14,21 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.core.errors import LoadRefused
-from app.core.manifest import Manifest, Measure
+from app.core.manifest import Manifest
 from app.core.manifest.latent import Anomaly, Latent
-from training.data import dataset_of
 from training.data.base import ImageDataset
 from training.export import Export
 from training.families.autoencoder import report as page
-from training.families.autoencoder.metrics import PROTOCOLS, ROWS_PER_RUN, Published, figures, pca_errors
+from training.families.autoencoder.metrics import PROTOCOLS, ROWS_PER_RUN, PublishedAutoencoder, figures, pca_errors
 from training.families.autoencoder.network import FourierDecoder
 from training.families.autoencoder.search import SearchingEncoder
+from training.family import Measured, PictureFamily
 from training.image_classification import spread_rows
 from training.metrics import onnx_model
 from training.metrics.images import squared_errors
 from training.networks.pictures import pixels
-from training.publish import Draft, publish
-from training.recipe import Evaluation
+from training.publish import Draft, publish, read_json, total_seconds, write_json
 from training.reporting.page import write
 
 NEAREST: Final = 3  # codebook entries that the search starts from, besides the encoder's proposal
@@ -92,7 +90,6 @@ class Coder:
         self.seed, self.history = seed, history
         self.search = encoder
         self.encoder, self.decoder = HalfStored(Encode(encoder)), HalfStored(Decode(encoder.decoder))
-        self.parameters = sum(p.numel() for p in encoder.parameters())
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
@@ -122,7 +119,7 @@ def flat(x: Tensor) -> Tensor:
     return pixels(x).flatten(1)
 
 
-def finish(
+def publish_autoencoder(
     coders: list[Coder], by_size: Mapping[int, Coder], dataset: ImageDataset, *, options: argparse.Namespace,
     precision: str,
 ) -> Path:  # fmt: skip
@@ -159,32 +156,10 @@ def finish(
         },
     }
     test_x = dataset.test_x.cpu()
-
-    test_codes: list[NDArray[np.float32]] = []  # found once: the search takes its time
-
-    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
-        model = Published(folder, manifest)
-        test_codes.append(model.encode(test_x.numpy()))
-        scored = figures(squared_errors(model.decode(test_codes[0]), test_x.numpy()))
-        return tuple(
-            Measure(
-                name=name,
-                value=value,
-                unit="dB" if name == "psnr" else "",
-                protocol=f"{PROTOCOLS[name]}; this model's ONNX graphs in fp32, on the test rows",
-                rows=len(test_x),
-                seeds=(chosen.seed,),
-                goal=GOALS.get((dataset.name, size)) if name == "mse" else None,
-            )
-            for name, value in scored.items()
-        )
-
-    def reported(folder: Path, manifest: Manifest) -> None:
-        (folder / FIGURES_FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
-        write_report(folder, manifest, dataset, test_codes[0])
-
     shown = spread_rows(test_x, dataset.test_y.numpy())
     return publish(
+        FAMILY,
+        dataset,
         Draft(
             task="reconstruct",
             modality="image",
@@ -192,9 +167,10 @@ def finish(
             summary=_summary(dataset, size),
             data=dataset.data_source.model_copy(update={"spec": options.data}),
             max_rows=MAX_ROWS,
-            train_s=sum(row["seconds"] for row in chosen.history),
-            parameters=chosen.parameters,
+            train_s=total_seconds(chosen.history),
             precision=precision,
+            seeds=(chosen.seed,),
+            goals={"mse": GOALS[dataset.name, size]} if (dataset.name, size) in GOALS else {},
             fields={
                 "labels": dataset.labels,
                 "picture": dataset.picture,
@@ -207,51 +183,49 @@ def finish(
             Export(graph="decoder", module=chosen.decoder, inputs={"latent": chosen.codes(shown)}, outputs=("image",)),
         ],
         options=options,
-        measure=measured,
-        report=reported,
+        keep=lambda folder, _: write_json(folder / FIGURES_FILE, found),
     )
 
 
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    """`Family.evaluate` of autoencoders.
+class Autoencoders(PictureFamily):
+    def measure(
+        self, folder: Path, manifest: Manifest, dataset: ImageDataset, *, data: str | None, rows: int | None
+    ) -> Measured:
+        x = (dataset.everything()[0] if data else dataset.test_x)[:rows].cpu().numpy()
+        model = PublishedAutoencoder(folder, manifest)
+        codes = model.encode(x)
+        return Measured(
+            rows=len(x),
+            of=f"rows of {dataset.title}",
+            figures=figures(squared_errors(model.decode(codes), x)),
+            protocols=PROTOCOLS,
+            how="; this model's ONNX graphs in fp32, on the test rows",
+            units={"psnr": "dB"},
+            claimed=data is None and len(x) == len(dataset.test_x),
+            details=codes,  # once: the search takes its time
+        )
 
-    Raises: DataError, LoadRefused.
-    """
-    dataset = dataset_of(manifest, data)
-    x = (dataset.everything()[0] if data else dataset.test_x)[:rows]
-    return Evaluation(
-        rows=len(x),
-        of=f"rows of {dataset.title}",
-        figures=figures(Published(folder, manifest).errors(x.numpy())),
-        protocols=PROTOCOLS,
-        claimed=data is None and len(x) == len(dataset.test_x),
-    )
+    def write_report(
+        self, folder: Path, manifest: Manifest, dataset: ImageDataset, measured: Measured | None = None
+    ) -> None:
+        model = PublishedAutoencoder(folder, manifest)
+        test_x = dataset.test_x.cpu().numpy()
+        report = page.AutoencoderReport(
+            manifest=manifest,
+            found=read_json(folder / FIGURES_FILE),
+            encode=model.encode,
+            decode=model.decode,
+            siblings=siblings(folder, manifest),
+            test_x=test_x,
+            test_y=dataset.test_y.numpy(),
+            test_codes=model.encode(test_x) if measured is None else measured.details,
+            latency=onnx_model.latency_ms(folder, "encoder"),
+            decoder_latency=onnx_model.latency_ms(folder, "decoder"),
+        )
+        write(report.page(), folder)
 
 
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
-    """`Family.report` of autoencoders."""
-    dataset = dataset_of(manifest, data)
-    write_report(folder, manifest, dataset, Published(folder, manifest).encode(dataset.test_x.numpy()))
-
-
-def write_report(folder: Path, manifest: Manifest, dataset: ImageDataset, test_codes: NDArray[np.float32]) -> None:
-    """(Re)make the report of the model in `folder` from its ONNX graphs, its kept figures and its test rows, whose
-    codes (N, Z) are given."""
-    model = Published(folder, manifest)
-    found = json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8"))
-    made = page.AutoencoderReport(
-        manifest=manifest,
-        found=found,
-        encode=model.encode,
-        decode=model.decode,
-        siblings=siblings(folder, manifest),
-        test_x=dataset.test_x.numpy(),
-        test_y=dataset.test_y.numpy(),
-        test_codes=test_codes,
-        latency=onnx_model.latency_ms(folder, "encoder"),
-        decoder_latency=onnx_model.latency_ms(folder, "decoder"),
-    )
-    write(made.page(), folder)
+FAMILY: Final = Autoencoders()
 
 
 def siblings(folder: Path, manifest: Manifest) -> dict[int, page.ThereAndBack]:
@@ -263,7 +237,7 @@ def siblings(folder: Path, manifest: Manifest) -> dict[int, page.ThereAndBack]:
             if other.made.recipe != manifest.made.recipe or other.name == manifest.name or other.latent is None:
                 continue
             if (other.data.spec, other.picture) == (manifest.data.spec, manifest.picture):
-                model = Published(path, other)
+                model = PublishedAutoencoder(path, other)
                 found[other.latent.size] = lambda x, model=model: model.decode(model.encode(x))  # type: ignore[misc]
         except LoadRefused:
             continue  # a neighbour's defect is the neighbour's

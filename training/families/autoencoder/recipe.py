@@ -10,7 +10,6 @@ from typing import Final
 
 from accelerate import Accelerator
 
-from app.core.manifest import Manifest
 from training.data import load
 from training.data.base import ImageDataset
 from training.families.autoencoder import publish as autoencoding
@@ -19,7 +18,7 @@ from training.families.autoencoder.trainer import SIZES, Autoencoder, Hyperparam
 from training.loop import fit_seeds
 from training.options import add_flags, add_picture_data, given, integers, positive
 from training.publish import name_model
-from training.recipe import Command, Evaluation
+from training.recipe import Command
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -49,15 +48,9 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     }
     if not accelerator.is_main_process:
         return None
-    return autoencoding.finish(coders, by_size, dataset, options=options, precision=accelerator.mixed_precision)
-
-
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    return autoencoding.evaluate(folder, manifest, data=data, rows=rows)
-
-
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
-    autoencoding.report(folder, manifest, data=data)
+    return autoencoding.publish_autoencoder(
+        coders, by_size, dataset, options=options, precision=accelerator.mixed_precision
+    )
 
 
 def _coders(
@@ -94,7 +87,6 @@ COMMANDS: Final = {
         help="Autoencoders with squared error: pictures to a few numbers and back, any latent size.",
         add_options=add_options,
         train=train,
-        evaluate=evaluate,
-        report=report,
+        family=autoencoding.FAMILY,
     )
 }

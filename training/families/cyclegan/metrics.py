@@ -18,7 +18,7 @@ from training.metrics import onnx_model
 from training.metrics.images import squared_errors
 
 ROWS_PER_RUN: Final = 64
-JUDGE: Final = Path(__file__).parents[2] / "models" / "cnn-mnist" / "1"
+JUDGE: Final = Path(__file__).parents[3] / "models" / "cnn-mnist" / "1"
 """The classifier that reads translations. It was learnt from plain digits, and never helped any translator."""
 
 Pixels = NDArray[np.uint8]
@@ -51,7 +51,7 @@ class Scored:
         return squared_errors(self.made, self.truth)
 
 
-class Published:
+class PublishedTranslators:
     """A published folder's two graphs in ONNX Runtime on the CPU.
 
     Raises `LoadRefused` where one is missing or is not the manifest's.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,16 +10,23 @@ from typing import Final
 import torch
 from torch import nn
 
-from app.core.manifest import Manifest, Measure, Translation
+from app.core.manifest import Manifest, Translation
 from app.core.manifest.latent import Anomaly
 from training.data.domains import PAIRS, Pair, load
 from training.export import Export
 from training.families.cyclegan import report as page
-from training.families.cyclegan.metrics import Published, Scored, absolute_errors, figures, in_8_bits, protocols
+from training.families.cyclegan.metrics import (
+    PublishedTranslators,
+    Scored,
+    absolute_errors,
+    figures,
+    in_8_bits,
+    protocols,
+)
+from training.family import Family, Measured
 from training.image_classification import spread_rows
 from training.metrics import onnx_model
-from training.publish import Draft, publish
-from training.recipe import Evaluation
+from training.publish import Draft, publish, read_json, write_json
 from training.reporting.page import write
 
 MAX_ROWS: Final = 64
@@ -52,7 +58,7 @@ class Translators:
     seconds: float  # of training
 
 
-def finish(trained: list[Translators], pair: Pair, *, options: argparse.Namespace, precision: str) -> Path:
+def publish_translators(trained: list[Translators], pair: Pair, *, options: argparse.Namespace, precision: str) -> Path:
     """Publish the translators with the smallest held-out cycle error.
 
     Returns: the published folder. Raises: PublishError.
@@ -61,7 +67,6 @@ def finish(trained: list[Translators], pair: Pair, *, options: argparse.Namespac
     first, second = (domain.name for domain in pair.domains)
     y = pair.digits.test_y.numpy()
     shown = [spread_rows(x, y) for x in pair.test]
-    test = tuple(x.numpy() for x in pair.test)
     there, back = f"{first}_to_{second}", f"{second}_to_{first}"
 
     held = held_errors(chosen, pair)
@@ -69,29 +74,9 @@ def finish(trained: list[Translators], pair: Pair, *, options: argparse.Namespac
         Translation(graph=there, source=first, target=second, cycle=Anomaly(errors=held[0])),
         Translation(graph=back, source=second, target=first, cycle=Anomaly(errors=held[1])),
     )
-    scored: list[Scored] = []
-
-    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
-        scored.extend(Published(folder, manifest).score(pair, (test[0], test[1]), y))
-        words = protocols(pair)
-        return tuple(
-            Measure(
-                name=name,
-                value=value,
-                unit="dB" if name.startswith("psnr") else "",
-                protocol=f"{words[name]}; from the ONNX graphs in fp32, on the test digits",
-                rows=len(y),
-                seeds=(chosen.seed,),
-                goal=None if "real" in name else GOALS.get(name.split("_")[0]),
-            )
-            for name, value in figures(scored).items()
-        )
-
-    def reported(folder: Path, manifest: Manifest) -> None:
-        (folder / HISTORY_FILE).write_text(json.dumps(chosen.history), encoding="utf-8")
-        write_report(folder, manifest, pair, scored)
-
     return publish(
+        FAMILY,
+        pair,
         Draft(
             task="translate",
             modality="image",
@@ -101,8 +86,9 @@ def finish(trained: list[Translators], pair: Pair, *, options: argparse.Namespac
             data=pair.data_source,
             max_rows=MAX_ROWS,
             train_s=chosen.seconds,
-            parameters=sum(p.numel() for part in (chosen.there, chosen.back) for p in part.parameters()),
             precision=precision,
+            seeds=(chosen.seed,),
+            goals={f"{figure}_{way}": goal for figure, goal in GOALS.items() for way in (there, back)},
             fields={
                 "labels": pair.digits.labels,
                 "domains": pair.domains,
@@ -114,8 +100,7 @@ def finish(trained: list[Translators], pair: Pair, *, options: argparse.Namespac
             Export(graph=back, module=chosen.back, inputs={"image": shown[1]}, outputs=("translated",)),
         ],
         options=options,
-        measure=measured,
-        report=reported,
+        keep=lambda folder, _: write_json(folder / HISTORY_FILE, chosen.history),
     )
 
 
@@ -134,42 +119,48 @@ def held_errors(translators: Translators, pair: Pair) -> tuple[tuple[float, ...]
     return found[0], found[1]
 
 
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    """`Family.evaluate` of CycleGANs; `data` is another pair's name.
+class CycleGans(Family[Pair]):
+    """The data set is a pair of domains, by its name."""
 
-    Raises: DataError, LoadRefused.
-    """
-    pair = load(data or manifest.data.spec)
-    y = pair.digits.test_y[:rows].numpy()
+    def load_data(self, manifest: Manifest, data: str | None) -> Pair:
+        return load(data or manifest.data.spec)
+
+    def measure(
+        self, folder: Path, manifest: Manifest, dataset: Pair, *, data: str | None, rows: int | None
+    ) -> Measured:
+        scored = scores(folder, manifest, dataset, rows)
+        found = figures(scored)
+        return Measured(
+            rows=len(scored[0].y),
+            of=f"test digits of {dataset.title}",
+            figures=found,
+            protocols=protocols(dataset),
+            how="; from the ONNX graphs in fp32, on the test digits",
+            units={name: "dB" for name in found if name.startswith("psnr")},
+            claimed=data is None and len(scored[0].y) == len(dataset.digits.test_y),
+            details=scored,
+        )
+
+    def write_report(self, folder: Path, manifest: Manifest, dataset: Pair, measured: Measured | None = None) -> None:
+        model = PublishedTranslators(folder, manifest)
+        scored = scores(folder, manifest, dataset, None) if measured is None else measured.details
+        report = page.CycleReport(
+            manifest=manifest,
+            history=read_json(folder / HISTORY_FILE),
+            scored=scored,
+            there_and_back=model.there_and_back,
+            translate=model.translate,
+            plain=dataset.digits.test_x.numpy(),
+            ablation=ABLATION if dataset.name in PAIRS else "",
+            latency=onnx_model.latency_ms(folder, scored[0].way.graph),
+        )
+        write(report.page(), folder)
+
+
+def scores(folder: Path, manifest: Manifest, pair: Pair, rows: int | None) -> list[Scored]:
+    """Both directions on the first test digits, or all."""
     a, b = (x[:rows].numpy() for x in pair.test)
-    scored = Published(folder, manifest).score(pair, (a, b), y)
-    return Evaluation(
-        rows=len(y),
-        of=f"test digits of {pair.title}",
-        figures=figures(scored),
-        protocols=protocols(pair),
-        claimed=data is None and len(y) == len(pair.digits.test_y),
-    )
+    return PublishedTranslators(folder, manifest).score(pair, (a, b), pair.digits.test_y[:rows].numpy())
 
 
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
-    """`Family.report` of CycleGANs."""
-    pair = load(data or manifest.data.spec)
-    a, b = (x.numpy() for x in pair.test)
-    write_report(folder, manifest, pair, Published(folder, manifest).score(pair, (a, b), pair.digits.test_y.numpy()))
-
-
-def write_report(folder: Path, manifest: Manifest, pair: Pair, scored: list[Scored]) -> None:
-    """(Re)make the report of the model in `folder` from its ONNX graphs, its kept history and the test digits."""
-    model = Published(folder, manifest)
-    made = page.CycleReport(
-        manifest=manifest,
-        history=json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8")),
-        scored=scored,
-        there_and_back=model.there_and_back,
-        translate=model.translate,
-        plain=pair.digits.test_x.numpy(),
-        ablation=ABLATION if pair.name in PAIRS else "",
-        latency=onnx_model.latency_ms(folder, scored[0].way.graph),
-    )
-    write(made.page(), folder)
+FAMILY: Final = CycleGans()

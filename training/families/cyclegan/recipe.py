@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from training.data.domains import PAIRS, load
-from training.families.cyclegan.publish import Translators, evaluate, finish, report
+from training.families.cyclegan.publish import FAMILY, Translators, publish_translators
 from training.families.cyclegan.trainer import Hyperparameters, Trainer, for_pair
 from training.loop import fit_seeds
 from training.networks.pictures import pixels
@@ -72,7 +72,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         )
     if not accelerator.is_main_process:
         return None
-    return finish(trained, pair, options=options, precision=precision)
+    return publish_translators(trained, pair, options=options, precision=precision)
 
 
 COMMANDS: Final = {
@@ -81,7 +81,6 @@ COMMANDS: Final = {
         "are not paired.",
         add_options=add_options,
         train=train,
-        evaluate=evaluate,
-        report=report,
+        family=FAMILY,
     )
 }

@@ -91,7 +91,7 @@ class Floors:
         return float(1 + np.mean(above))
 
 
-class Published:
+class PublishedDenoiser:
     """A published folder as a painter and, where it has an estimator, as a denoiser. Raises `LoadRefused`."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -141,7 +141,7 @@ def score(
     Args:
         most: of pictures and of test rows, where the whole protocol is too long. It changes what an FD ratio is.
     """
-    model, found, data = Published(folder, manifest), Scored(), judge.data
+    model, found, data = PublishedDenoiser(folder, manifest), Scored(), judge.data
     rows = min(PICTURES, len(data.test_x), len(data.train_x), most or PICTURES)
     floors = Floors(judge, rows)
     labels = data.train_y.numpy()[np.resize(shuffled(len(data.train_y), seed=SEED), max(rows, CAS_PICTURES))]
@@ -187,7 +187,7 @@ def _add_ratios(found: Scored, by: Mapping[str, float], rows: int, sampler: str,
 
 def _add_closer(
     found: Scored,
-    model: Published,
+    model: PublishedDenoiser,
     pictures: Array,
     labels: NDArray[np.int64],
     judge: Judges,
@@ -212,7 +212,7 @@ def _add_closer(
 
 def _add_denoising(
     found: Scored,
-    model: Published,
+    model: PublishedDenoiser,
     judge: Judges,
     read: Callable[[NDArray[np.uint8]], NDArray[np.int64]] | None,
     rows: int,

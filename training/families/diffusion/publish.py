@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from app.core.manifest import Manifest, Measure
+from app.core.manifest import Manifest
 from app.core.manifest.sampling import Guidance, SamplerSpec, Sampling
-from training.data import dataset_of
 from training.data.base import DataError, ImageDataset
 from training.export import Export
 from training.families.diffusion import generation as drawing
 from training.families.diffusion import report as page
-from training.families.diffusion.metrics import Scored, score
+from training.families.diffusion.metrics import score
 from training.families.diffusion.network import Denoiser, UNet
 from training.families.diffusion.noise_level import learn
+from training.family import Measured, PictureFamily
 from training.image_classification import spread_rows
 from training.metrics import onnx_model
 from training.metrics.reference_classifiers import judges
 from training.networks.pictures import pixels
-from training.publish import Draft, publish
-from training.recipe import Evaluation
+from training.publish import Draft, publish, read_json, total_seconds, write_json
 from training.reporting.page import write
 
 MAX_ROWS: Final = 64
@@ -146,7 +144,7 @@ def taught(checkpoint: Path, dataset: ImageDataset) -> tuple[Denoiser, str]:
     return denoiser.requires_grad_(False).eval(), hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
 
 
-def finish(trained: Trained, dataset: ImageDataset, *, options: argparse.Namespace, precision: str) -> Path:
+def publish_denoiser(trained: Trained, dataset: ImageDataset, *, options: argparse.Namespace, precision: str) -> Path:
     """Publish the denoiser; with an estimator of the noise level, and so for `denoise` too, unless it is for few steps.
 
     Returns: the published folder. Raises: PublishError.
@@ -175,29 +173,9 @@ def finish(trained: Trained, dataset: ImageDataset, *, options: argparse.Namespa
     goals: dict[str, float] = {}
     if options.data == "mnist":
         goals = GOALS_ON_MNIST["consistency" if trained.few else "diffusion"]
-    scored: list[Scored] = []
-
-    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
-        scored.append(score(folder, manifest, judges(None, dataset), curves=True, quiet=False))
-        return tuple(
-            Measure(
-                name=name,
-                value=value,
-                unit=_unit(name),
-                protocol=f"{scored[0].protocols[name]}; from the ONNX graphs in fp32",
-                rows=scored[0].rows[name],
-                seeds=(trained.seed,),
-                goal=goals.get(name),
-            )
-            for name, value in scored[0].figures.items()
-        )
-
-    def reported(folder: Path, manifest: Manifest) -> None:
-        kept = {"history": trained.history, **scored[0].shown}
-        (folder / SHOWN_FILE).write_text(json.dumps(kept), encoding="utf-8")
-        write_report(folder, manifest, dataset)
-
     return publish(
+        FAMILY,
+        dataset,
         Draft(
             task="generate",
             modality="image",
@@ -205,15 +183,16 @@ def finish(trained: Trained, dataset: ImageDataset, *, options: argparse.Namespa
             summary=page.summary(dataset.title, few=trained.few),
             data=dataset.data_source.model_copy(update={"spec": options.data}),
             max_rows=MAX_ROWS,
-            train_s=sum(row["seconds"] for row in trained.history),
-            parameters=sum(p.numel() for one in exports for p in one.module.parameters()),
+            train_s=total_seconds(trained.history),
             precision=precision,
+            seeds=(trained.seed,),
+            goals=goals,
             fields={"labels": dataset.labels, "picture": dataset.picture, "sampling": sampling},
         ),
         exports,
         options=options,
-        measure=measured,
-        report=reported,
+        measure=lambda folder, manifest: measured(folder, manifest, dataset, curves=True),
+        keep=lambda folder, found: write_json(folder / SHOWN_FILE, {"history": trained.history, **found.shown}),
     )
 
 
@@ -236,35 +215,50 @@ def _unit(name: str) -> str:
     return "dB" if "psnr" in name else "points" if name == "cas_gap" else ""
 
 
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    """`Family.evaluate` of diffusion models; with `rows`, of so many pictures and test rows. Raises: DataError,
-    LoadRefused."""
-    dataset = dataset_of(manifest, data)
-    found = score(folder, manifest, judges(None, dataset), most=rows, quiet=False)
-    return Evaluation(
+def measured(
+    folder: Path,
+    manifest: Manifest,
+    dataset: ImageDataset,
+    *,
+    data: str | None = None,
+    rows: int | None = None,
+    curves: bool = False,
+) -> Measured:
+    """`Family.measure`, of so many pictures and test rows; with `curves` also what only the report shows."""
+    found = score(folder, manifest, judges(None, dataset), most=rows, curves=curves, quiet=False)
+    return Measured(
         rows=max(found.rows.values()),
         of=f"pictures beside test rows of {dataset.title}",
         figures=found.figures,
         protocols=found.protocols,
+        how="; from the ONNX graphs in fp32",
+        rows_of=found.rows,
+        units={name: _unit(name) for name in found.figures},
         claimed=data is None and rows is None,
+        shown=found.shown,
     )
 
 
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
-    """`Family.report` of diffusion models."""
-    write_report(folder, manifest, dataset_of(manifest, data))
+class DiffusionModels(PictureFamily):
+    def measure(
+        self, folder: Path, manifest: Manifest, dataset: ImageDataset, *, data: str | None, rows: int | None
+    ) -> Measured:
+        return measured(folder, manifest, dataset, data=data, rows=rows)
+
+    def write_report(
+        self, folder: Path, manifest: Manifest, dataset: ImageDataset, measured: Measured | None = None
+    ) -> None:
+        kept = read_json(folder / SHOWN_FILE)
+        report = page.DiffusionReport(
+            folder=folder,
+            manifest=manifest,
+            history=kept["history"],
+            ratios=kept["ratios"],
+            denoising=kept["denoising"],
+            judge=judges(None, dataset),
+            latency=onnx_model.latency_ms(folder, "denoiser"),
+        )
+        write(report.page(), folder)
 
 
-def write_report(folder: Path, manifest: Manifest, dataset: ImageDataset) -> None:
-    """(Re)make the report of the model in `folder` from its ONNX graphs, its kept figures and its data set."""
-    kept: dict[str, Any] = json.loads((folder / SHOWN_FILE).read_text(encoding="utf-8"))
-    made = page.DiffusionReport(
-        folder=folder,
-        manifest=manifest,
-        history=kept["history"],
-        ratios=kept["ratios"],
-        denoising=kept["denoising"],
-        judge=judges(None, dataset),
-        latency=onnx_model.latency_ms(folder, "denoiser"),
-    )
-    write(made.page(), folder)
+FAMILY: Final = DiffusionModels()

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 
 from training.data import load
 from training.families.diffusion import consistency_trainer
-from training.families.diffusion.publish import MADE_BY, Trained, evaluate, finish, report, taught
+from training.families.diffusion.publish import FAMILY, MADE_BY, Trained, publish_denoiser, taught
 from training.families.diffusion.trainer import Hyperparameters, Trainer
 from training.families.diffusion.trajectories import trajectories
 from training.loop import fit_seeds
@@ -59,7 +59,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     trained = next(fitted)
     if not accelerator.is_main_process:
         return None
-    return finish(
+    return publish_denoiser(
         Trained(seed=trained.seed, denoiser=trained.recipe.best.to("cpu").eval(), history=trained.history),
         dataset,
         options=options,
@@ -108,7 +108,7 @@ def train_consistency(options: argparse.Namespace, accelerator: Accelerator) -> 
     trained = next(fitted)
     if not accelerator.is_main_process:
         return None
-    return finish(
+    return publish_denoiser(
         Trained(seed=seed, denoiser=trained.recipe.best.to("cpu").eval(), history=trained.history, few=True),
         dataset,
         options=options,
@@ -121,14 +121,12 @@ COMMANDS: Final = {
         help="Diffusion models: pictures out of noise, step by step, and noisy pictures made clean.",
         add_options=add_options,
         train=train,
-        evaluate=evaluate,
-        report=report,
+        family=FAMILY,
     ),
     "consistency": Command(
         help="Few-step diffusion: from noise to a picture in one evaluation, better in two or four.",
         add_options=add_consistency_options,
         train=train_consistency,
-        evaluate=evaluate,
-        report=report,
+        family=FAMILY,
     ),
 }

@@ -19,7 +19,7 @@ from app.core.sampling import factory as samplers
 from app.core.sampling import latents, schedules
 from training.families.diffusion import denoising
 from training.families.diffusion import generation as drawing
-from training.families.diffusion.metrics import CURVE_PICTURES, Published
+from training.families.diffusion.metrics import CURVE_PICTURES, PublishedDenoiser
 from training.metrics.onnx_model import Latency
 from training.metrics.reference_classifiers import Judges
 from training.reporting import charts, mosaics, sections
@@ -102,8 +102,8 @@ class DiffusionReport:
         )
 
     @cached_property
-    def _model(self) -> Published:
-        return Published(self.folder, self.manifest)
+    def _model(self) -> PublishedDenoiser:
+        return PublishedDenoiser(self.folder, self.manifest)
 
     @property
     def _default(self) -> tuple[SamplerName, int]:

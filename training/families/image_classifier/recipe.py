@@ -13,11 +13,13 @@ from accelerate import Accelerator
 from training.data import load
 from training.data.base import ImageDataset
 from training.families.image_classifier.trainer import GOALS, Classifier, Hyperparameters, Logits, for_dataset
-from training.image_classification import Candidate, evaluate, finish, report
+from training.image_classification import Candidate, ImageClassifiers, publish_classifier
 from training.loop import fit_seeds
 from training.options import add_flags, add_picture_data, given
 from training.publish import name_model
 from training.recipe import Command
+
+FAMILY: Final = ImageClassifiers()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +58,14 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     if not accelerator.is_main_process:
         return None
     title = f"Convolutional classifier, {dataset.title}"
-    return finish(
+    return publish_classifier(
         candidates,
         dataset,
         options=options,
         precision=accelerator.mixed_precision,
         title=title,
         goals=GOALS.get(options.data, {}),
+        family=FAMILY,
     )
 
 
@@ -85,7 +88,6 @@ COMMANDS: Final = {
         help="Convolutional classifiers: digits, photos, or a folder of your own pictures.",
         add_options=add_options,
         train=train,
-        evaluate=evaluate,
-        report=report,
+        family=FAMILY,
     )
 }

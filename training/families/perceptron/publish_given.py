@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.core.manifest import DataSource, Manifest, Measure
+from app.core.manifest import DataSource, Manifest
 from app.core.manifest.table import NumberColumn, Table, Target
+from training.data.base import DataError
 from training.export import Export
 from training.families.perceptron import report_given as page
 from training.families.perceptron.network import NetInput, Unit
+from training.family import Family, Measured
 from training.metrics import onnx_model
 from training.publish import Draft, publish
-from training.recipe import Evaluation
 from training.reporting.page import write
 
 SPAN: Final = 5.0  # each input is drawn and described from -5 to 5
@@ -49,17 +50,10 @@ def publish_given(options: argparse.Namespace) -> Path:
         "target": Target(name="y", low=low, high=high),
     }
 
-    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
-        points = _points(manifest)
-        deviation = _deviation(folder, manifest, points, facts)
-        return (Measure(name="max_deviation", value=deviation, protocol=PROTOCOL, rows=len(points), seeds=(0,)),)
-
-    def reported(folder: Path, manifest: Manifest) -> None:
-        facts.write(folder)
-        write(page.page(manifest, facts), folder)
-
     rows = torch.tensor(np.vstack([example, _grid(len(names))])[:256], dtype=torch.float32)
     return publish(
+        GIVEN,
+        None,
         Draft(
             task="regress",
             modality="table",
@@ -79,6 +73,7 @@ def publish_given(options: argparse.Namespace) -> Path:
             train_s=time.perf_counter() - started,
             parameters=len(names) + 1,
             precision="fp32",
+            seeds=(0,),
             fields=fields,
         ),
         [
@@ -86,26 +81,40 @@ def publish_given(options: argparse.Namespace) -> Path:
             Export(graph="net_input", module=NetInput(unit), inputs={"row": rows}, outputs=("z",)),
         ],
         options=options,
-        measure=measured,
-        report=reported,
+        keep=lambda folder, _: facts.write(folder),
     )
 
 
-def evaluate_given(folder: Path, manifest: Manifest, *, rows: int | None) -> Evaluation:
-    """The published graph against the formula. Raises: LoadRefused."""
-    points = _points(manifest)[:rows]
-    return Evaluation(
-        rows=len(points),
-        of="points of the plane",
-        figures={"max_deviation": _deviation(folder, manifest, points, page.Given.read(folder))},
-        protocols={"max_deviation": PROTOCOL},
-        claimed=rows is None,
-    )
+class GivenUnits(Family[None]):
+    """The published graph against the formula."""
+
+    def load_data(self, manifest: Manifest, data: str | None) -> None:
+        """There is none."""
+
+    def measure(
+        self, folder: Path, manifest: Manifest, dataset: None, *, data: str | None, rows: int | None
+    ) -> Measured:
+        check_own_rows(manifest, data)
+        points = _points(manifest)[:rows]
+        return Measured(
+            rows=len(points),
+            of="points of the plane",
+            figures={"max_deviation": _deviation(folder, manifest, points, page.Given.read(folder))},
+            protocols={"max_deviation": PROTOCOL},
+            claimed=rows is None,
+        )
+
+    def write_report(self, folder: Path, manifest: Manifest, dataset: None, measured: Measured | None = None) -> None:
+        write(page.page(manifest, page.Given.read(folder)), folder)
 
 
-def report_given(folder: Path, manifest: Manifest) -> None:
-    """Write the report again."""
-    write(page.page(manifest, page.Given.read(folder)), folder)
+GIVEN: Final = GivenUnits()
+
+
+def check_own_rows(manifest: Manifest, data: str | None) -> None:
+    """Raises: DataError where one unit is to be measured on other data."""
+    if data is not None:
+        raise DataError(f"{manifest.name}: one unit on a table is measured on its own rows, not on {data}")
 
 
 def _grid(inputs: int) -> NDArray[np.float64]:

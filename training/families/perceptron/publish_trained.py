@@ -7,7 +7,6 @@ chosen by five-fold cross-validation over the rest.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,16 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from app.core.manifest import Manifest, Measure
+from app.core.manifest import Manifest
 from training.data import DataError
 from training.data.table import TableDataset, folds
 from training.export import Export
 from training.families.perceptron import report_trained as page
 from training.families.perceptron.network import SQUASHING, Activation, Learnt, NetInput, TwoClasses, Unit, learn
+from training.family import Family, Measured
 from training.metrics import classification, onnx_model, regression
 from training.networks.dense import Coding, Layout
-from training.publish import Draft, publish
-from training.recipe import Evaluation
+from training.publish import Draft, publish, read_json, write_json
 from training.reporting.page import write
 
 FOLDS: Final = 5
@@ -78,7 +77,7 @@ class Split:
         return cls(train_x=x[~test], train_y=y[~test], test_x=x[test], test_y=y[test], own=False)
 
 
-def publish_learnt(dataset: TableDataset, options: argparse.Namespace) -> Path:
+def publish_trained(dataset: TableDataset, options: argparse.Namespace, *, family: Family[TableDataset]) -> Path:
     """Learn, measure, publish. Raises: DataError, PublishError."""
     activation: Activation = options.activation
     _check(dataset, activation)
@@ -116,26 +115,9 @@ def publish_learnt(dataset: TableDataset, options: argparse.Namespace) -> Path:
         update={"spec": options.data, "rows_train": len(split.train_y), "rows_test": len(split.test_y)}
     )
 
-    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
-        figures = _figures(folder, manifest, split.test_x, split.test_y)
-        how = "this model's ONNX graph in fp32" + ("" if split.own else "; a fifth of the rows was set aside for it")
-        return tuple(
-            Measure(
-                name=name,
-                value=value,
-                unit=unit_of(name, dataset),
-                protocol=f"{PROTOCOLS[name]}; {how}",
-                rows=len(split.test_y),
-                seeds=(0,),
-            )
-            for name, value in figures.items()
-        )
-
-    def reported(folder: Path, manifest: Manifest) -> None:
-        (folder / EVIDENCE_FILE).write_text(json.dumps(asdict(evidence)), encoding="utf-8")
-        report_learnt(folder, manifest, dataset)
-
     return publish(
+        family,
+        dataset,
         Draft(
             task=dataset.task,
             modality="table",
@@ -147,6 +129,7 @@ def publish_learnt(dataset: TableDataset, options: argparse.Namespace) -> Path:
             train_s=time.perf_counter() - started,
             parameters=len(unit.weights) + 1,
             precision="fp64",
+            seeds=(0,),
             fields=fields,
         ),
         [
@@ -154,8 +137,7 @@ def publish_learnt(dataset: TableDataset, options: argparse.Namespace) -> Path:
             Export(graph="net_input", module=Coded(coding, NetInput(unit)), inputs={"row": shown}, outputs=("z",)),
         ],
         options=options,
-        measure=measured,
-        report=reported,
+        keep=lambda folder, _: write_json(folder / EVIDENCE_FILE, asdict(evidence)),
     )
 
 
@@ -173,29 +155,26 @@ def choose(rows: Tensor, y: Tensor, activation: Activation) -> tuple[float, list
     return PENALTIES[int(np.argmin(held))], held
 
 
-def evaluate_learnt(folder: Path, manifest: Manifest, dataset: TableDataset, *, rows: int | None) -> Evaluation:
-    """The figures of the manifest again. Raises: LoadRefused."""
+def measured(folder: Path, manifest: Manifest, dataset: TableDataset, rows: int | None) -> Measured:
+    """The figures of the first test rows, or of all. Raises: LoadRefused."""
     split = Split.of(dataset)
     x, y = split.test_x[:rows], split.test_y[:rows]
-    return Evaluation(
+    return Measured(
         rows=len(y),
         of=f"test rows of {dataset.title}",
         figures=_figures(folder, manifest, x, y),
         protocols=PROTOCOLS,
+        how="; this model's ONNX graph in fp32" + ("" if split.own else "; a fifth of the rows was set aside for it"),
+        units={"rmse": dataset.target.unit[:20]} if dataset.target is not None else {},
         claimed=len(y) == len(split.test_y),
     )
 
 
-def report_learnt(folder: Path, manifest: Manifest, dataset: TableDataset) -> None:
-    """Write the report again."""
-    evidence = page.Evidence(**json.loads((folder / EVIDENCE_FILE).read_text(encoding="utf-8")))
+def write_report(folder: Path, manifest: Manifest, dataset: TableDataset) -> None:
+    """(Re)make the report from what is kept beside it and the test rows."""
+    evidence = page.Evidence(**read_json(folder / EVIDENCE_FILE))
     split = Split.of(dataset)
     write(page.page(manifest, evidence, dataset, split.test_x.numpy(), split.test_y.numpy()), folder)
-
-
-def unit_of(name: str, dataset: TableDataset) -> str:
-    """Of an error in the target's own unit."""
-    return dataset.target.unit[:20] if name == "rmse" and dataset.target is not None else ""
 
 
 def coded_names(dataset: TableDataset) -> list[str]:

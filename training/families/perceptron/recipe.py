@@ -6,24 +6,24 @@ import argparse
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from accelerate import Accelerator
 
 from app.core.manifest import Manifest
-from training import image_classification as classifier
 from training.data import DataError, load, tables
 from training.data.table import TableDataset
 from training.families.perceptron.image_network import LinearClassifier, LinearHyperparameters
 from training.families.perceptron.network import Activation
-from training.families.perceptron.publish_given import evaluate_given, publish_given, report_given
-from training.families.perceptron.publish_trained import evaluate_learnt, publish_learnt, report_learnt
+from training.families.perceptron.publish_given import GIVEN, check_own_rows, publish_given
+from training.families.perceptron.publish_trained import measured, publish_trained, write_report
 from training.families.perceptron.templates import weights
-from training.image_classification import Candidate, finish
+from training.family import Family, FamilyByModel, Measured
+from training.image_classification import Candidate, ImageClassifiers, publish_classifier
 from training.loop import fit_seeds
 from training.options import add_flags, given
 from training.publish import name_model
-from training.recipe import Command, Evaluation
+from training.recipe import Command
 
 GOALS: Final = {"mnist": {"accuracy": 0.927}}
 
@@ -54,45 +54,47 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return publish_given(options)
     dataset = tables.load(options.data, foretold=options.target)
     name_model(options, f"perceptron-{dataset.name}")
-    return publish_learnt(dataset, options)
+    return publish_trained(dataset, options, family=UNITS)
 
 
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    """`Family.evaluate`. Raises: DataError, LoadRefused."""
+class Units(Family[TableDataset]):
+    """One unit that was trained on a table."""
+
+    def load_data(self, manifest: Manifest, data: str | None) -> TableDataset:
+        """As the model's command names it. Raises: DataError where it is no longer that table."""
+        given_options = _options_of(manifest)
+        dataset = tables.load(given_options.data, foretold=given_options.target)
+        if dataset.table != manifest.table or dataset.labels != manifest.labels:
+            raise DataError(f"{given_options.data}: is no longer the table that {manifest.name} was made from")
+        return dataset
+
+    def measure(
+        self, folder: Path, manifest: Manifest, dataset: TableDataset, *, data: str | None, rows: int | None
+    ) -> Measured:
+        check_own_rows(manifest, data)
+        return measured(folder, manifest, dataset, rows)
+
+    def write_report(
+        self, folder: Path, manifest: Manifest, dataset: TableDataset, measured: Measured | None = None
+    ) -> None:
+        write_report(folder, manifest, dataset)
+
+
+UNITS: Final = Units()
+PICTURES: Final = ImageClassifiers(sections=weights)
+
+
+def _family_of(manifest: Manifest) -> Family[Any]:
     if manifest.picture is not None:
-        return classifier.evaluate(folder, manifest, data=data, rows=rows)
-    if data is not None:
-        raise DataError(f"{manifest.name}: one unit on a table is measured on its own rows, not on {data}")
-    dataset = _dataset(manifest)
-    if dataset is None:
-        return evaluate_given(folder, manifest, rows=rows)
-    return evaluate_learnt(folder, manifest, dataset, rows=rows)
+        return PICTURES
+    return GIVEN if _options_of(manifest).data is None else UNITS
 
 
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
-    """`Family.report`. Raises: DataError, LoadRefused."""
-    if manifest.picture is not None:
-        classifier.report(folder, manifest, data=data, extra=weights)
-    elif (dataset := _dataset(manifest)) is None:
-        report_given(folder, manifest)
-    else:
-        report_learnt(folder, manifest, dataset)
-
-
-def _dataset(manifest: Manifest) -> TableDataset | None:
-    """The table that the model was made from, as its command names it; None where its weights were given.
-
-    Raises: DataError where it is no longer that table.
-    """
+def _options_of(manifest: Manifest) -> argparse.Namespace:
+    """Of the command that made the model."""
     parser = argparse.ArgumentParser(add_help=False)
     add_options(parser)
-    made, _ = parser.parse_known_args(shlex.split(manifest.made.command)[4:])
-    if made.data is None:
-        return None
-    dataset = tables.load(made.data, foretold=made.target)
-    if dataset.table != manifest.table or dataset.labels != manifest.labels:
-        raise DataError(f"{made.data}: is no longer the table that {manifest.name} was made from")
-    return dataset
+    return parser.parse_known_args(shlex.split(manifest.made.command)[4:])[0]
 
 
 def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
@@ -109,14 +111,14 @@ def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | N
     candidates = [Candidate(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
     if not accelerator.is_main_process:
         return None
-    return finish(
+    return publish_classifier(
         candidates,
         dataset,
         options=options,
         precision=accelerator.mixed_precision,
         title=f"One linear unit per class, {dataset.title}",
         goals=GOALS.get(options.data, {}),
-        extra=weights,
+        family=PICTURES,
     )
 
 
@@ -134,7 +136,6 @@ COMMANDS: Final = {
         "on bare pixels.",
         add_options=add_options,
         train=train,
-        evaluate=evaluate,
-        report=report,
+        family=FamilyByModel(_family_of),
     )
 }

@@ -34,7 +34,7 @@ PROTOCOLS: Final = {
 }
 
 
-class Published:
+class PublishedPhotoDenoiser:
     """A published folder's two graphs in ONNX Runtime on the CPU.
 
     Raises `LoadRefused` where one is missing or is not the manifest's.
@@ -103,7 +103,9 @@ def psnr(denoised: Array, photo: Photo) -> float:
     return float(-10 * np.log10(max(np.mean((rounded - photo.astype(np.float64)) ** 2) / 255**2, 1e-10)))
 
 
-def scores(model: Published, photos: Sequence[Photo], level: float) -> tuple[list[float], list[float], list[float]]:
+def scores(
+    model: PublishedPhotoDenoiser, photos: Sequence[Photo], level: float
+) -> tuple[list[float], list[float], list[float]]:
     """Of each photo at noise `level` of 255: PSNR told, PSNR blind, and the level estimated."""
     told, blind, levels = [], [], []
     for number, photo in enumerate(photos):
@@ -115,7 +117,7 @@ def scores(model: Published, photos: Sequence[Photo], level: float) -> tuple[lis
     return told, blind, levels
 
 
-def figures(model: Published, photos: Sequence[Photo]) -> dict[str, float]:
+def figures(model: PublishedPhotoDenoiser, photos: Sequence[Photo]) -> dict[str, float]:
     """By the names in `PROTOCOLS`."""
     by_level = {level: scores(model, photos, level) for level in LEVELS}
     return {f"psnr_{s}": float(np.mean(by_level[s][0])) for s in LEVELS} | {

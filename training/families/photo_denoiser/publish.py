@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,15 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from app.core.imaging.tiles import Tiling
-from app.core.manifest import Manifest, Measure, Plane
+from app.core.manifest import Manifest, Plane
 from training.data import cifar10, photos
 from training.data.base import DataError
 from training.export import Export
 from training.families.photo_denoiser import report as page
-from training.families.photo_denoiser.metrics import LEVELS, PROTOCOLS, Photo, Published, figures, noisy, psnr, scores
+from training.families.photo_denoiser.metrics import (
+    LEVELS,
+    PROTOCOLS,
+    Photo,
+    PublishedPhotoDenoiser,
+    figures,
+    noisy,
+    psnr,
+    scores,
+)
+from training.family import Family, Measured
 from training.metrics import onnx_model
-from training.publish import Draft, publish
-from training.recipe import Evaluation
+from training.publish import Draft, publish, read_json, total_seconds, write_json
 from training.reporting.page import write
 
 TILE: Final = 128
@@ -66,45 +75,27 @@ class Nets:
     history: dict[str, list[dict[str, float]]]
     seed: int
 
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for net in (self.restorer, self.estimator) for p in net.parameters())
 
-
-def finish(nets: Nets, data: photos.Photos, *, options: argparse.Namespace, precision: str) -> Path:
+def publish_photo_denoiser(nets: Nets, data: photos.Photos, *, options: argparse.Namespace, precision: str) -> Path:
     """Publish, measure on BSD68 and report.
 
     Returns: the published folder. Raises: PublishError.
     """
     held = list(data.held.cpu().numpy())
     x, sigma = tiles_of(held)
-    found: dict[str, Any] = {"history": nets.history}
 
-    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
-        model = Published(folder, manifest)
-        found["curve"] = [curve_point(model, held, level) for level in CURVE]
-        found["seams"] = seams(model, nets.restorer, data.set12)
-        found["photos"] = {level: photo_scores(model, data.bsd68, level) for level in LEVELS}
-        values = {f"psnr_{level}": of["told"] for level, of in found["photos"].items()}
-        values |= {f"psnr_blind_{level}": of["blind"] for level, of in found["photos"].items()}
-        return tuple(
-            Measure(
-                name=name,
-                value=float(np.mean(values[name])),
-                unit="dB",
-                protocol=f"{protocol}; this model's ONNX graphs in fp32, on BSD68",
-                rows=len(data.bsd68),
-                seeds=(nets.seed,),
-                goal=GOALS.get(name),
-            )
-            for name, protocol in PROTOCOLS.items()
-        )
-
-    def reported(folder: Path, manifest: Manifest) -> None:
-        (folder / FIGURES_FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
-        write_report(folder, manifest, data)
+    def measured(folder: Path, manifest: Manifest) -> Measured:
+        model = PublishedPhotoDenoiser(folder, manifest)
+        curve = [curve_point(model, held, level) for level in CURVE]
+        joints = seams(model, nets.restorer, data.set12)
+        of_level = {level: photo_scores(model, data.bsd68, level) for level in LEVELS}
+        found = {f"psnr_{level}": float(np.mean(of["told"])) for level, of in of_level.items()}
+        found |= {f"psnr_blind_{level}": float(np.mean(of["blind"])) for level, of in of_level.items()}
+        return _measured(found, len(data.bsd68), {"curve": curve, "seams": joints, "photos": of_level})
 
     return publish(
+        FAMILY,
+        data,
         Draft(
             task="denoise",
             modality="image",
@@ -116,9 +107,10 @@ def finish(nets: Nets, data: photos.Photos, *, options: argparse.Namespace, prec
             ),
             data=data.data_source,
             max_rows=MAX_ROWS,
-            train_s=sum(row["seconds"] for part in nets.history.values() for row in part),
-            parameters=nets.parameters,
+            train_s=sum(total_seconds(part) for part in nets.history.values()),
             precision=precision,
+            seeds=(nets.seed,),
+            goals=GOALS,
             fields={"plane": Plane(tile=TILE, overlap=OVERLAP)},
         ),
         [
@@ -139,7 +131,7 @@ def finish(nets: Nets, data: photos.Photos, *, options: argparse.Namespace, prec
         ],
         options=options,
         measure=measured,
-        report=reported,
+        keep=lambda folder, found: write_json(folder / FIGURES_FILE, {"history": nets.history, **found.shown}),
     )
 
 
@@ -154,7 +146,7 @@ def tiles_of(pictures: list[Photo]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.concatenate(found)[..., None]), torch.tensor(levels)
 
 
-def photo_scores(model: Published, pictures: tuple[Photo, ...], level: float) -> dict[str, list[float]]:
+def photo_scores(model: PublishedPhotoDenoiser, pictures: tuple[Photo, ...], level: float) -> dict[str, list[float]]:
     """Of each photo: PSNR told and blind, and the estimated noise of 255, rounded for the file."""
     return {
         name: [round(value, 4) for value in values]
@@ -162,7 +154,7 @@ def photo_scores(model: Published, pictures: tuple[Photo, ...], level: float) ->
     }
 
 
-def curve_point(model: Published, pictures: list[Photo], level: float) -> dict[str, float]:
+def curve_point(model: PublishedPhotoDenoiser, pictures: list[Photo], level: float) -> dict[str, float]:
     """Means over held-out photos at one level."""
     told, blind, estimated = scores(model, pictures, level)
     return {
@@ -176,7 +168,7 @@ def curve_point(model: Published, pictures: list[Photo], level: float) -> dict[s
 
 
 @torch.no_grad()
-def seams(model: Published, net: nn.Module, pictures: tuple[Photo, ...]) -> dict[str, float]:
+def seams(model: PublishedPhotoDenoiser, net: nn.Module, pictures: tuple[Photo, ...]) -> dict[str, float]:
     """Tiled against whole: PSNR of both, and their differences of 255, on pictures whose sides the net can take."""
     level, tiled, whole, apart = 25 / 255, [], [], []
     some = [photo for photo in pictures if not any(side % 16 for side in photo.shape)]
@@ -198,39 +190,51 @@ def seams(model: Published, net: nn.Module, pictures: tuple[Photo, ...]) -> dict
     }
 
 
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    """`Family.evaluate`: on BSD68, or the first rows of it; `data` may be "set12".
-
-    Raises: DataError, LoadRefused.
-    """
-    if data not in (None, "bsd68", "set12"):
-        raise DataError(f"{data}: denoisers of photos are measured on bsd68 or set12")
-    sets = photos.load()
-    chosen = (sets.set12 if data == "set12" else sets.bsd68)[:rows]
-    return Evaluation(
-        rows=len(chosen),
-        of="photos of Set12" if data == "set12" else "photos of BSD68",
-        figures=figures(Published(folder, manifest), chosen),
+def _measured(
+    found: Mapping[str, float], rows: int, shown: Mapping[str, Any], *, of: str = "BSD68", claimed: bool = True
+) -> Measured:
+    return Measured(
+        rows=rows,
+        of=f"photos of {of}",
+        figures=found,
         protocols=PROTOCOLS,
-        claimed=data != "set12" and len(chosen) == len(sets.bsd68),
+        how="; this model's ONNX graphs in fp32, on BSD68",
+        units=dict.fromkeys(found, "dB"),
+        claimed=claimed,
+        shown=shown,
     )
 
 
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
-    """`Family.report`."""
-    del data  # there is one protocol
-    write_report(folder, manifest, photos.load())
+class PhotoDenoisers(Family[photos.Photos]):
+    """Measured on BSD68, or the first rows of it; `data` may be "set12"."""
+
+    def load_data(self, manifest: Manifest, data: str | None) -> photos.Photos:
+        if data not in (None, "bsd68", "set12"):
+            raise DataError(f"{data}: denoisers of photos are measured on bsd68 or set12")
+        return photos.load()
+
+    def measure(
+        self, folder: Path, manifest: Manifest, dataset: photos.Photos, *, data: str | None, rows: int | None
+    ) -> Measured:
+        other = data == "set12"
+        chosen = (dataset.set12 if other else dataset.bsd68)[:rows]
+        found = figures(PublishedPhotoDenoiser(folder, manifest), chosen)
+        claimed = not other and len(chosen) == len(dataset.bsd68)
+        return _measured(found, len(chosen), {}, of="Set12" if other else "BSD68", claimed=claimed)
+
+    def write_report(
+        self, folder: Path, manifest: Manifest, dataset: photos.Photos, measured: Measured | None = None
+    ) -> None:
+        report = page.PhotoDenoiserReport(
+            manifest=manifest,
+            found=read_json(folder / FIGURES_FILE),
+            model=PublishedPhotoDenoiser(folder, manifest),
+            bsd68=dataset.bsd68,
+            colours=None if cifar10.where() is None else cifar10.load().test_x.numpy(),
+            latency=onnx_model.latency_ms(folder, "denoiser", threads=2),
+            estimator_latency=onnx_model.latency_ms(folder, "estimator", threads=2),
+        )
+        write(report.page(), folder)
 
 
-def write_report(folder: Path, manifest: Manifest, data: photos.Photos) -> None:
-    """(Re)make the report of the model in `folder` from its ONNX graphs, its kept figures and the test photos."""
-    made = page.PhotoDenoiserReport(
-        manifest=manifest,
-        found=json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8")),
-        model=Published(folder, manifest),
-        bsd68=data.bsd68,
-        colours=None if cifar10.where() is None else cifar10.load().test_x.numpy(),
-        latency=onnx_model.latency_ms(folder, "denoiser", threads=2),
-        estimator_latency=onnx_model.latency_ms(folder, "estimator", threads=2),
-    )
-    write(made.page(), folder)
+FAMILY: Final = PhotoDenoisers()

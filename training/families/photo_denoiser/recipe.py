@@ -18,7 +18,6 @@ from typing import Any, Final
 import torch
 from accelerate import Accelerator
 
-from app.core.manifest import Manifest
 from training.data import photos
 from training.families.photo_denoiser import publish as restoring
 from training.families.photo_denoiser.network import NoiseEstimator, Restorer
@@ -26,7 +25,7 @@ from training.families.photo_denoiser.trainer import CROPS, EstimatorTrainer, Hy
 from training.loop import Fitted, fit_seeds
 from training.options import add_flags, given
 from training.publish import name_model
-from training.recipe import Command, Evaluation
+from training.recipe import Command
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,15 +64,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         history={"denoiser": restorer.history, "estimator": estimator.history},
         seed=restorer.seed,
     )
-    return restoring.finish(nets, data, options=options, precision=accelerator.mixed_precision)
-
-
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    return restoring.evaluate(folder, manifest, data=data, rows=rows)
-
-
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
-    restoring.report(folder, manifest, data=data)
+    return restoring.publish_photo_denoiser(nets, data, options=options, precision=accelerator.mixed_precision)
 
 
 def _settings(part: str, h: Hyperparameters) -> dict[str, Any]:
@@ -89,7 +80,6 @@ COMMANDS: Final = {
         "any size, grey or colour.",
         add_options=add_options,
         train=train,
-        evaluate=evaluate,
-        report=report,
+        family=restoring.FAMILY,
     )
 }

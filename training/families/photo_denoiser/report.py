@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
 from app.core.metric_names import THIN
-from training.families.photo_denoiser.metrics import LEVELS, Array, Photo, Published, noisy, psnr
+from training.families.photo_denoiser.metrics import LEVELS, Array, Photo, PublishedPhotoDenoiser, noisy, psnr
 from training.metrics.bm3d import bm3d
 from training.metrics.onnx_model import Latency
 from training.reporting import charts, mosaics, sections
@@ -60,7 +60,7 @@ class PhotoDenoiserReport:
 
     manifest: Manifest
     found: Mapping[str, Any]
-    model: Published
+    model: PublishedPhotoDenoiser
     bsd68: Sequence[Photo]
     colours: NDArray[np.uint8] | None  # (N, H, W, 3), small photos where there are some
     latency: Sequence[Latency]

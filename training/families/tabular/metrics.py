@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.manifest import Manifest, Measure
+from app.core.manifest import Manifest
 from training.data import synthetic_tables as rules
 from training.data.table import TableDataset
 from training.families.tabular.nested import COVERAGES, OUTER, Repetition
+from training.family import Measured
 from training.metrics import classification, onnx_model, regression
 
 Floats = NDArray[np.floating[Any]]
@@ -59,48 +60,41 @@ def figures(answers: Floats, y: NDArray[Any], reach: Floats) -> dict[str, float]
     }
 
 
-def nested_measures(found: Sequence[Repetition], dataset: TableDataset) -> tuple[Measure, ...]:
+def nested_figures(found: Sequence[Repetition], dataset: TableDataset) -> Measured:
     """Means over the repetitions, and their spread."""
     y = dataset.train_y.numpy()
     rounds = [figures(one.answers, y, one.reach) for one in found]
-    protocol = (
-        f"{len(found)} x {OUTER} nested cross-validation: each row is answered by nets whose training, choice and "
-        "calibration have not seen it."
-    )
-    goals = GOALS.get(dataset.name, {})
-    return tuple(
-        Measure(
-            name=name,
-            value=float(np.mean([one[name] for one in rounds])),
-            spread=float(np.std([one[name] for one in rounds], ddof=1)) if len(rounds) > 1 else None,
-            unit=unit_of(name, dataset),
-            protocol=f"{WORDS[name]}; {protocol}",
-            rows=len(y),
-            seeds=tuple(range(len(found))),
-            goal=goals.get(name),
-        )
-        for name in rounds[0]
+    return Measured(
+        rows=len(y),
+        of=f"rows of {dataset.title}",
+        figures={name: float(np.mean([one[name] for one in rounds])) for name in rounds[0]},
+        spreads={name: float(np.std([one[name] for one in rounds], ddof=1)) for name in rounds[0]}
+        if len(rounds) > 1
+        else {},
+        units=units(rounds[0], dataset),
+        protocols=WORDS,
+        how=f"; {len(found)} x {OUTER} nested cross-validation: each row is answered by nets whose training, choice "
+        "and calibration have not seen it.",
+        claimed=True,
     )
 
 
-def test_measures(
-    folder: Path, manifest: Manifest, dataset: TableDataset, *, seed: int, truth: dict[str, float]
-) -> tuple[Measure, ...]:
+def test_figures(folder: Path, manifest: Manifest, dataset: TableDataset, *, truth: dict[str, float]) -> Measured:
     """Of this very model, from its ONNX file, on the test rows; `truth` are the figures of the rule that made them."""
     y = dataset.test_y.numpy()
     answers, reach = answers_of(folder, manifest, dataset.test_x.numpy())
     own = figures(answers, y, reach)
-    return tuple(
-        Measure(
-            name=name,
-            value=value,
-            unit=unit_of(name, dataset),
-            protocol=f"{WORDS[name]}; this model's ONNX graph in fp32, on the test rows"
-            + (f"; the rule that made the rows has {truth[name]:.4f}." if name in truth else "."),
-            rows=len(y),
-            seeds=(seed,),
-        )
-        for name, value in own.items()
+    return Measured(
+        rows=len(y),
+        of=f"rows of {dataset.title}",
+        figures=own,
+        units=units(own, dataset),
+        protocols=WORDS,
+        how="; this model's ONNX graph in fp32, on the test rows",
+        remarks={
+            name: f"; the rule that made the rows has {truth[name]:.4f}." if name in truth else "." for name in own
+        },
+        claimed=True,
     )
 
 
@@ -129,6 +123,7 @@ def answers_of(folder: Path, manifest: Manifest, x: NDArray[np.float32]) -> tupl
     return answers, np.tile([manifest.conformal.quantile(c) for c in COVERAGES], (len(x), 1))
 
 
-def unit_of(name: str, dataset: TableDataset) -> str:
+def units(names: Iterable[str], dataset: TableDataset) -> dict[str, str]:
+    """Of errors and widths, the target's own."""
     own = dataset.target.unit if dataset.target is not None else ""
-    return own[:20] if name in ("rmse", "mae", "width_90") else ""
+    return {name: own[:20] for name in names if name in ("rmse", "mae", "width_90")}

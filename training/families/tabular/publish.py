@@ -10,25 +10,30 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from app.core.manifest import Calibration, Manifest, Measure
+from app.core.manifest import Calibration, Manifest
 from app.core.manifest.table import Conformal
 from training.data.table import TableDataset
 from training.export import Export
-from training.families.tabular import report as page
 from training.families.tabular.evidence import Evidence
-from training.families.tabular.metrics import nested_measures, test_measures, truth_figures
+from training.families.tabular.metrics import GOALS, nested_figures, test_figures, truth_figures
 from training.families.tabular.model import Learned
 from training.families.tabular.nested import Repetition
+from training.family import Family, Measured
 from training.image_classification import PARITY_ROWS, spread_rows
 from training.publish import Draft, publish
-from training.reporting.page import write
 
 MAX_ROWS: Final = 1024
 MOST_SCORES: Final = 5000  # that a manifest holds; a random part of more promises the same coverage
 
 
-def finish(
-    dataset: TableDataset, learned: Learned, rounds: Sequence[Repetition], *, options: argparse.Namespace, seed: int
+def publish_table(
+    dataset: TableDataset,
+    learned: Learned,
+    rounds: Sequence[Repetition],
+    *,
+    options: argparse.Namespace,
+    seed: int,
+    family: Family[TableDataset],
 ) -> Path:
     """Publish the ensemble; measured by the nested rounds where there are any, else on the test rows.
 
@@ -47,16 +52,14 @@ def finish(
         calibration = Calibration(method="temperature", temperature=calibrated.temperature, rows=rows)
         fields |= {"labels": dataset.labels, "calibration": calibration}
 
-    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
+    def measured(folder: Path, manifest: Manifest) -> Measured:
         if rounds:
-            return nested_measures(rounds, dataset)
-        return test_measures(folder, manifest, dataset, seed=seed, truth=truth_figures(dataset))
-
-    def reported(folder: Path, manifest: Manifest) -> None:
-        Evidence.of(dataset, learned, rounds).write(folder)
-        write_report(folder, manifest, dataset)
+            return nested_figures(rounds, dataset)
+        return test_figures(folder, manifest, dataset, truth=truth_figures(dataset))
 
     return publish(
+        family,
+        dataset,
         Draft(
             task=dataset.task,
             modality="table",
@@ -65,8 +68,9 @@ def finish(
             data=dataset.data_source.model_copy(update={"spec": options.data}),
             max_rows=MAX_ROWS,
             train_s=learned.seconds,
-            parameters=sum(p.numel() for p in module.parameters()),
             precision="fp32",
+            seeds=range(len(rounds)) if rounds else (seed,),
+            goals=GOALS.get(dataset.name, {}) if rounds else {},
             fields=fields,
         ),
         [
@@ -79,13 +83,8 @@ def finish(
         ],
         options=options,
         measure=measured,
-        report=reported,
+        keep=lambda folder, _: Evidence.of(dataset, learned, rounds).write(folder),
     )
-
-
-def write_report(folder: Path, manifest: Manifest, dataset: TableDataset) -> None:
-    """(Re)make the report of the model in `folder` from its graph, its evidence and its rows."""
-    write(page.page(folder, manifest, dataset, Evidence.read(folder)), folder)
 
 
 def summary(dataset: TableDataset, learned: Learned) -> str:

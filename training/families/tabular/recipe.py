@@ -13,22 +13,25 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from app.core.manifest import Manifest
-from training import image_classification as classifier
 from training.data import DataError, csv_table, load, tables
 from training.data.csv_table import Task
 from training.data.table import TableDataset
+from training.families.tabular import report as page
 from training.families.tabular.ensemble import Schedule
+from training.families.tabular.evidence import Evidence
 from training.families.tabular.image_network import FlatClassifier, FlatHyperparameters, flat_for
 from training.families.tabular.image_report import decided
 from training.families.tabular.metrics import WORDS, answers_of, figures
 from training.families.tabular.model import PLAN, learn_table, task_of
 from training.families.tabular.nested import OUTER, REPETITIONS, Plan, Repetition, nested
-from training.families.tabular.publish import finish, write_report
-from training.image_classification import Candidate
+from training.families.tabular.publish import publish_table
+from training.family import Family, FamilyByModel, Measured
+from training.image_classification import Candidate, ImageClassifiers, publish_classifier
 from training.loop import Interrupted, fit_seeds, run_folder
 from training.options import add_flags, given, positive
 from training.publish import name_model
-from training.recipe import Command, Evaluation
+from training.recipe import Command
+from training.reporting.page import write
 
 GOALS: Final = {"mnist": {"accuracy": 0.992}}
 
@@ -60,37 +63,43 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     seed = options.seeds[0]
     learned = learn_table(dataset, PLAN, seed=seed)
     rounds = [] if len(dataset.test_y) else _measure(dataset, PLAN, options, accelerator)
-    return finish(dataset, learned, rounds, options=options, seed=seed)
+    return publish_table(dataset, learned, rounds, options=options, seed=seed, family=TABLES)
 
 
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    """`Family.evaluate`. Raises: DataError, LoadRefused."""
-    if manifest.table is None:
-        return classifier.evaluate(folder, manifest, data=data, rows=rows)
-    dataset = _dataset(manifest)
-    tested = data is None and len(dataset.test_y) > 0
-    if data is not None and data != manifest.data.spec and Path(data).is_file():
-        x, y = csv_table.load_for(data, manifest.table, foretold=dataset.foretold, labels=manifest.labels)
-    else:
-        x, y = (dataset.test_x, dataset.test_y) if tested else dataset.everything()
-    x, y = x[:rows], y[:rows]
-    seen = data is None and not tested
-    answers, reach = answers_of(folder, manifest, x.numpy())
-    return Evaluation(
-        rows=len(y),
-        of=f"rows of {dataset.title}" + (", which it has learnt from: better than on new ones" if seen else ""),
-        figures=figures(answers, y.numpy(), reach),
-        protocols=WORDS,
-        claimed=tested and len(y) == len(dataset.test_y),
-    )
+class Tables(Family[TableDataset]):
+    """Its own table, or with `data` another CSV file with these columns."""
+
+    def load_data(self, manifest: Manifest, data: str | None) -> TableDataset:
+        return _dataset(manifest)
+
+    def measure(
+        self, folder: Path, manifest: Manifest, dataset: TableDataset, *, data: str | None, rows: int | None
+    ) -> Measured:
+        tested = data is None and len(dataset.test_y) > 0
+        if data is not None and data != manifest.data.spec and Path(data).is_file():
+            assert manifest.table is not None
+            x, y = csv_table.load_for(data, manifest.table, foretold=dataset.foretold, labels=manifest.labels)
+        else:
+            x, y = (dataset.test_x, dataset.test_y) if tested else dataset.everything()
+        x, y = x[:rows], y[:rows]
+        seen = data is None and not tested
+        answers, reach = answers_of(folder, manifest, x.numpy())
+        return Measured(
+            rows=len(y),
+            of=f"rows of {dataset.title}" + (", which it has learnt from: better than on new ones" if seen else ""),
+            figures=figures(answers, y.numpy(), reach),
+            protocols=WORDS,
+            claimed=tested and len(y) == len(dataset.test_y),
+        )
+
+    def write_report(
+        self, folder: Path, manifest: Manifest, dataset: TableDataset, measured: Measured | None = None
+    ) -> None:
+        write(page.page(folder, manifest, dataset, Evidence.read(folder)), folder)
 
 
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
-    """`Family.report`. Raises: DataError, LoadRefused."""
-    if manifest.table is None:
-        classifier.report(folder, manifest, data=data, extra=decided)
-    else:
-        write_report(folder, manifest, _dataset(manifest))
+TABLES: Final = Tables()
+PICTURES: Final = ImageClassifiers(sections=decided)
 
 
 def _dataset(manifest: Manifest) -> TableDataset:
@@ -157,14 +166,14 @@ def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | N
     candidates = [Candidate(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
     if not accelerator.is_main_process:
         return None
-    return classifier.finish(
+    return publish_classifier(
         candidates,
         dataset,
         options=options,
         precision=accelerator.mixed_precision,
         title=f"Dense net, {dataset.title}",
         goals=GOALS.get(options.data, {}),
-        extra=decided,
+        family=PICTURES,
     )
 
 
@@ -174,7 +183,6 @@ COMMANDS: Final = {
         "without convolutions.",
         add_options=add_options,
         train=train,
-        evaluate=evaluate,
-        report=report,
+        family=FamilyByModel(lambda manifest: PICTURES if manifest.table is None else TABLES),
     )
 }

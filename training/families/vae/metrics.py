@@ -33,7 +33,7 @@ PROTOCOLS: Final = {
 }
 
 
-class Published:
+class PublishedVae:
     """A published folder's two graphs in ONNX Runtime on the CPU.
 
     Raises `LoadRefused` where one is missing or is not the manifest's.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from app.core.manifest import Manifest, Measure
+from app.core.manifest import Manifest
 from app.core.manifest.latent import Anomaly, Latent
 from training.data import dataset_of
 from training.data.base import ImageDataset
@@ -20,11 +19,11 @@ from training.data.binarise import PROTOCOL, binarised
 from training.export import Export
 from training.families.vae import report as page
 from training.families.vae.likelihood import Likelihood
-from training.families.vae.metrics import PROTOCOLS, Published, figures
+from training.families.vae.metrics import PROTOCOLS, PublishedVae, figures
+from training.family import Family, Measured
 from training.image_classification import spread_rows
 from training.metrics import onnx_model
-from training.publish import Draft, publish
-from training.recipe import Evaluation
+from training.publish import Draft, publish, read_json, total_seconds, write_json
 from training.reporting.page import write
 
 MAX_ROWS: Final = 64
@@ -50,7 +49,7 @@ class Coder:
     held_loss: float  # nats, of these weights
 
 
-def finish(
+def publish_vae(
     coders: list[Coder],
     dataset: ImageDataset,
     grey: ImageDataset,
@@ -68,38 +67,19 @@ def finish(
     """
     chosen = min(coders, key=lambda coder: coder.held_loss)
     shown = spread_rows(grey.test_x.cpu(), grey.test_y.numpy())
-    test_x, grey_test_x, held_x = (x.cpu().numpy() for x in (dataset.test_x, grey.test_x, grey.held_x))
+    held_x = grey.held_x.cpu().numpy()
     with torch.no_grad():
         codes = chosen.encoder(shown)[0]
         held = torch.cat([chosen.encoder(x)[0] for x in torch.split(grey.held_x.cpu(), 500)])
         back = torch.cat([chosen.decoder(mu) for mu in torch.split(held, 500)]).numpy()
     low, high = np.quantile(held.numpy(), [0.01, 0.99], axis=0)
     held_errors = np.sort(((back - held_x / np.float32(255)) ** 2).reshape(len(back), -1).mean(axis=1))
-    scored: dict[str, Likelihood] = {}
-
-    def measured(folder: Path, manifest: Manifest) -> tuple[Measure, ...]:
-        model = Published(folder, manifest)
-        scored["test"] = model.score(test_x, kept=Path(options.runs) / f"{options.name}-scores", quiet=False)
-        return tuple(
-            Measure(
-                name=name,
-                value=value,
-                unit="" if name == "mse" else "nats",
-                protocol=f"{PROTOCOLS[name]}; from the ONNX graphs in fp32, on the test rows"
-                + (f"; {PROTOCOL}" if dataset is not grey and name == "nll" else ""),
-                rows=len(test_x),
-                seeds=(chosen.seed,),
-                goal=GOAL_ON_MNIST if (name, options.data) == ("nll", "mnist") and latent > 2 else None,
-            )
-            for name, value in figures(scored["test"], model.errors(grey_test_x)).items()
-        )
-
-    def reported(folder: Path, manifest: Manifest) -> None:
-        kept = {"history": chosen.history, **_kept(scored["test"])}
-        (folder / FIGURES_FILE).write_text(json.dumps(kept), encoding="utf-8")
-        write_report(folder, manifest, grey, dataset)
-
+    goal = {"nll": GOAL_ON_MNIST} if options.data == "mnist" and latent > 2 else {}
+    data = VaeData(grey=grey, learnt=dataset)
+    kept = Path(options.runs) / f"{options.name}-scores"
     return publish(
+        FAMILY,
+        data,
         Draft(
             task="reconstruct",
             modality="image",
@@ -109,9 +89,10 @@ def finish(
             f"{', statically binarised' if dataset is not grey else ''}.",
             data=dataset.data_source.model_copy(update={"spec": options.data}),
             max_rows=MAX_ROWS,
-            train_s=sum(row["seconds"] for row in chosen.history),
-            parameters=sum(p.numel() for part in (chosen.encoder, chosen.decoder) for p in part.parameters()),
+            train_s=total_seconds(chosen.history),
             precision=precision,
+            seeds=(chosen.seed,),
+            goals=goal,
             fields={
                 "labels": grey.labels,
                 "picture": grey.picture,
@@ -126,12 +107,12 @@ def finish(
             Export(graph="decoder", module=chosen.decoder, inputs={"latent": codes}, outputs=("image",)),
         ],
         options=options,
-        measure=measured,
-        report=reported,
+        measure=lambda folder, manifest: measured(folder, manifest, data, kept=kept),
+        keep=lambda folder, found: write_json(folder / FIGURES_FILE, {"history": chosen.history, **found.shown}),
     )
 
 
-def _kept(found: Likelihood) -> dict[str, Any]:
+def _shown(found: Likelihood) -> dict[str, Any]:
     """What the report shows of the scoring, which takes too long to do again for it."""
     most = found.log_w.shape[1]
     bounds = found.bounds()
@@ -142,46 +123,72 @@ def _kept(found: Likelihood) -> dict[str, Any]:
     }
 
 
-def evaluate(folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Evaluation:
-    """`Family.evaluate` of variational autoencoders.
+@dataclass(frozen=True, kw_only=True)
+class VaeData:
+    """The same rows twice: `grey` as the server sees them, `learnt` as they are learnt from and scored."""
 
-    Raises: DataError, LoadRefused.
-    """
-    grey = dataset_of(manifest, data)
-    dataset = binarised(grey) if PROTOCOL in manifest.data.note else grey
-    x, plain = ((d.everything()[0] if data else d.test_x)[:rows].numpy() for d in (dataset, grey))
-    model = Published(folder, manifest)
-    return Evaluation(
+    grey: ImageDataset
+    learnt: ImageDataset
+
+
+def measured(
+    folder: Path,
+    manifest: Manifest,
+    dataset: VaeData,
+    *,
+    data: str | None = None,
+    rows: int | None = None,
+    kept: Path | None = None,
+) -> Measured:
+    """`Family.measure`; what is scored is `kept` in that folder, so that a scoring that was stopped goes on."""
+    grey, learnt = dataset.grey, dataset.learnt
+    x, plain = ((d.everything()[0] if data else d.test_x)[:rows].cpu().numpy() for d in (learnt, grey))
+    model = PublishedVae(folder, manifest)
+    found = model.score(x, kept=kept, quiet=False)
+    scored = figures(found, model.errors(plain))
+    return Measured(
         rows=len(x),
-        of=f"rows of {grey.title}" + (", statically binarised" if dataset is not grey else ""),
-        figures=figures(model.score(x, quiet=False), model.errors(plain)),
+        of=f"rows of {grey.title}" + (", statically binarised" if learnt is not grey else ""),
+        figures=scored,
         protocols=PROTOCOLS,
-        claimed=data is None and len(x) == len(dataset.test_x),
+        how="; from the ONNX graphs in fp32, on the test rows",
+        remarks={"nll": f"; {PROTOCOL}"} if learnt is not grey else {},
+        units={name: "nats" for name in scored if name != "mse"},
+        claimed=data is None and len(x) == len(learnt.test_x),
+        shown=_shown(found),
     )
 
 
-def report(folder: Path, manifest: Manifest, *, data: str | None) -> None:
-    """`Family.report` of variational autoencoders."""
-    grey = dataset_of(manifest, data)
-    write_report(folder, manifest, grey, binarised(grey) if PROTOCOL in manifest.data.note else grey)
+class VariationalAutoencoders(Family[VaeData]):
+    def load_data(self, manifest: Manifest, data: str | None) -> VaeData:
+        grey = dataset_of(manifest, data)
+        return VaeData(grey=grey, learnt=binarised(grey) if PROTOCOL in manifest.data.note else grey)
+
+    def measure(
+        self, folder: Path, manifest: Manifest, dataset: VaeData, *, data: str | None, rows: int | None
+    ) -> Measured:
+        return measured(folder, manifest, dataset, data=data, rows=rows)
+
+    def write_report(
+        self, folder: Path, manifest: Manifest, dataset: VaeData, measured: Measured | None = None
+    ) -> None:
+        model = PublishedVae(folder, manifest)
+        kept = read_json(folder / FIGURES_FILE)
+        report = page.VaeReport(
+            manifest=manifest,
+            history=kept["history"],
+            kl=np.array(kept["kl"]),
+            nll_by_samples={int(k): v for k, v in kept["nll_by_samples"].items()},
+            nll_standard_error=kept["nll_standard_error"],
+            encode=model.encode,
+            decode=model.decode,
+            test_x=dataset.grey.test_x.numpy(),
+            test_y=dataset.grey.test_y.numpy(),
+            learnt_x=dataset.learnt.test_x.numpy(),
+            latency=onnx_model.latency_ms(folder, "decoder"),
+            ablation=ABLATION if manifest.data.spec == "mnist" else "",
+        )
+        write(report.page(), folder)
 
 
-def write_report(folder: Path, manifest: Manifest, grey: ImageDataset, dataset: ImageDataset) -> None:
-    """(Re)make the report of the model in `folder` from its ONNX graphs, its kept figures and its test rows."""
-    model = Published(folder, manifest)
-    kept = json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8"))
-    made = page.VaeReport(
-        manifest=manifest,
-        history=kept["history"],
-        kl=np.array(kept["kl"]),
-        nll_by_samples={int(k): v for k, v in kept["nll_by_samples"].items()},
-        nll_standard_error=kept["nll_standard_error"],
-        encode=model.encode,
-        decode=model.decode,
-        test_x=grey.test_x.numpy(),
-        test_y=grey.test_y.numpy(),
-        learnt_x=dataset.test_x.numpy(),
-        latency=onnx_model.latency_ms(folder, "decoder"),
-        ablation=ABLATION if manifest.data.spec == "mnist" else "",
-    )
-    write(made.page(), folder)
+FAMILY: Final = VariationalAutoencoders()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from training.data import load
 from training.data.binarise import binarised
-from training.families.vae.publish import Coder, evaluate, finish, report
+from training.families.vae.publish import FAMILY, Coder, publish_vae
 from training.families.vae.trainer import Hyperparameters, Trainer, for_dataset
 from training.loop import fit_seeds
 from training.networks.pictures import pixels
@@ -85,7 +85,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         )
     if not accelerator.is_main_process:
         return None
-    return finish(coders, dataset, grey, options=options, precision=accelerator.mixed_precision, latent=h.latent)
+    return publish_vae(coders, dataset, grey, options=options, precision=accelerator.mixed_precision, latent=h.latent)
 
 
 COMMANDS: Final = {
@@ -93,7 +93,6 @@ COMMANDS: Final = {
         help="Variational autoencoders: pictures to a Gaussian code and back, and new ones from the prior.",
         add_options=add_options,
         train=train,
-        evaluate=evaluate,
-        report=report,
+        family=FAMILY,
     )
 }

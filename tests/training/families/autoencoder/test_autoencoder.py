@@ -15,10 +15,11 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from app.core.manifest import DigitPicture
+from training import family
 from training.data.base import ImageDataset
 from training.export import Export, write_graph
 from training.families.autoencoder import publish as autoencoding
-from training.families.autoencoder.metrics import Published, pca_errors
+from training.families.autoencoder.metrics import PublishedAutoencoder, pca_errors
 from training.families.autoencoder.network import ConvEncoder, FourierDecoder
 from training.families.autoencoder.publish import Coder
 from training.families.autoencoder.search import Basis, Codebook, SearchingEncoder, descend, solve
@@ -220,20 +221,20 @@ def test_a_published_folder_says_what_it_measures(
     trained: Coder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = dataset()
-    monkeypatch.setattr(autoencoding, "dataset_of", lambda manifest, spec: data)
+    monkeypatch.setattr(family, "dataset_of", lambda manifest, spec: data)
     options = type("Options", (), {})()
     options.models, options.name, options.model_version = str(tmp_path), "autoencoder-1d", None
     options.command, options.data, options.sizes_epochs = "python -m training autoencoder --data discs", "discs", 8
-    folder = autoencoding.finish([trained], {1: trained}, data, options=options, precision="no")
+    folder = autoencoding.publish_autoencoder([trained], {1: trained}, data, options=options, precision="no")
     manifest = onnx_model.load_manifest(folder)
     assert manifest.latent is not None
     assert (manifest.latent.size, manifest.latent.prior) == (1, None)
     assert manifest.anomaly is not None
     assert len(manifest.anomaly.errors) == len(data.held_x)
-    found = autoencoding.evaluate(folder, manifest, data=None, rows=None)
+    found = family.evaluate(autoencoding.FAMILY, folder, manifest)
     assert found.figures == pytest.approx({q.name: q.value for q in manifest.quality}, rel=1e-6)
     assert found.claimed
-    model = Published(folder, manifest)
+    model = PublishedAutoencoder(folder, manifest)
     x = data.test_x.numpy()
     latent = model.encode(x)
     by_hand = ((model.decode(latent) - x / 255) ** 2).mean()

@@ -17,7 +17,7 @@ from training.data import domains
 from training.data.domains import Pair, photo, strokes
 from training.export import Export, write_graph
 from training.families.cyclegan import trainer as training
-from training.families.cyclegan.metrics import Published, absolute_errors, in_8_bits
+from training.families.cyclegan.metrics import PublishedTranslators, absolute_errors, in_8_bits
 from training.families.cyclegan.network import Critic, Translator, with_channels
 from training.families.cyclegan.recipe import Served
 from training.families.cyclegan.trainer import Hyperparameters, Trainer, warnings
@@ -256,7 +256,7 @@ def test_a_pair_of_domains_becomes_a_published_model_with_measured_figures(
     assert manifest.tasks == ("translate",)
     assert [(way.source, way.target) for way in manifest.translations] == [("plain", "photo"), ("photo", "plain")]
     assert all(len(way.cycle.errors) == 20 for way in manifest.translations)
-    model = Published(folder, manifest)
+    model = PublishedTranslators(folder, manifest)
     held = pair.held[1].numpy()
     _, returned = model.there_and_back("photo", held)
     errors = sorted(absolute_errors(returned, held))
@@ -272,7 +272,7 @@ def test_a_pair_of_domains_becomes_a_published_model_with_measured_figures(
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_shipped_model_gives_its_golden_rows_again(folder: Path) -> None:
     manifest = onnx_model.load_manifest(folder)
-    model = Published(folder, manifest)
+    model = PublishedTranslators(folder, manifest)
     for golden in manifest.goldens:
         source = next(way.source for way in manifest.translations if way.graph == golden.graph)
         with np.load(folder / golden.file) as rows:

@@ -14,7 +14,7 @@ from torch import Tensor
 from app.core.manifest import DigitPicture
 from training.data.base import ImageDataset
 from training.families.gan.collapse import PATIENCE, Watch
-from training.families.gan.publish import too_short
+from training.families.gan.recipe import too_short
 from training.families.gan.trainer import Hyperparameters, Seen, Trainer
 from training.loop import Run, fit
 from training.networks.adversarial import Discriminator, Generator

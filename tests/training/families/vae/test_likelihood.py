@@ -17,7 +17,7 @@ from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_diverg
 from training.families.vae import likelihood
 from training.families.vae import metrics as variational
 from training.families.vae.likelihood import Likelihood
-from training.families.vae.metrics import Published
+from training.families.vae.metrics import PublishedVae
 
 SIGMA = 0.7
 
@@ -175,7 +175,7 @@ def test_fewer_samples_are_taken_in_groups_of_all() -> None:
         scored.nll(5)
 
 
-class Paper(Published):
+class Paper(PublishedVae):
     """A model without graphs, which counts the rows that it scores."""
 
     def __init__(self) -> None:

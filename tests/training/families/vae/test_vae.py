@@ -18,7 +18,7 @@ from training.__main__ import main
 from training.data.base import ImageDataset
 from training.data.binarise import PROTOCOL, binarised
 from training.export import Export, write_graph
-from training.families.vae.metrics import Published
+from training.families.vae.metrics import PublishedVae
 from training.families.vae.network import GaussianEncoder, PictureDecoder
 from training.families.vae.recipe import ServedDecoder, ServedEncoder
 from training.families.vae.trainer import Hyperparameters, Trainer, reparameterise
@@ -214,7 +214,7 @@ def test_a_folder_of_pictures_becomes_a_published_model_with_measured_figures(
     by_samples = [kept["nll_by_samples"][k] for k in ("1", "10", "100", "1000")]
     assert by_samples == sorted(by_samples, reverse=True)
     assert by_samples[-1] == pytest.approx(found["nll"])
-    model = Published(folder, manifest)
+    model = PublishedVae(folder, manifest)
     x = np.zeros((3, 8, 8, 3), np.uint8)
     assert model.decode(model.encode(x)[0]).shape == x.shape
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
