@@ -113,7 +113,9 @@ class FamilyByModel(Family[Any]):
         self.choose(manifest).write_report(folder, manifest, dataset, measured)
 
 
-def evaluate(family: Family[Any], folder: Path, manifest: Manifest, *, data: str | None, rows: int | None) -> Measured:
+def evaluate(
+    family: Family[Any], folder: Path, manifest: Manifest, *, data: str | None = None, rows: int | None = None
+) -> Measured:
     """Measure the folder again; on other data, or fewer rows of it, where asked. Raises: DataError, LoadRefused."""
     return family.measure(folder, manifest, family.load_data(manifest, data), data=data, rows=rows)
 

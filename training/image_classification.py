@@ -30,7 +30,7 @@ MAX_ROWS: Final = 64  # rows in one run: where this machine's images per second 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class TrainedClassifier:
     """One trained network: `network` takes (N, H, W, C) uint8 and gives logits (N, K), on the CPU in fp32."""
 
     seed: int
@@ -56,7 +56,7 @@ class Probabilities(nn.Module):
 
 
 def publish_classifier(
-    candidates: list[Candidate],
+    candidates: list[TrainedClassifier],
     dataset: ImageDataset,
     *,
     options: argparse.Namespace,

@@ -30,7 +30,7 @@ SPLIT_SEED: Final = 7
 Task = Literal["classify", "regress"]
 
 
-def load(spec: str, *, foretold: str | None, task: Task | None = None) -> TableDataset:
+def load(spec: str, *, target_column: str | None, task: Task | None = None) -> TableDataset:
     """The table in the CSV file `spec`, whose column `foretold` is to be learnt from all others.
 
     Columns that cannot help are left out and named in the note: those without a value, those with one value only,
@@ -39,7 +39,7 @@ def load(spec: str, *, foretold: str | None, task: Task | None = None) -> TableD
     Raises: DataError.
     """
     cells = read_cells(Path(spec))
-    at = _place(cells, foretold)
+    at = _place(cells, target_column)
     answer = csv_values.values(cells, at)
     cells, answer, notes = _with_answers(cells, at, answer)
     task = task or _task_of(answer)
@@ -64,7 +64,7 @@ def load(spec: str, *, foretold: str | None, task: Task | None = None) -> TableD
         table=Table(columns=tuple(_column(one, x[train, j]) for j, one in enumerate(columns))),
         target=target(name_of, y[train].numpy(), unit=header.unit) if task == "regress" else None,
         labels=labels,
-        foretold=name_of,
+        target_column=name_of,
         train_x=torch.from_numpy(x[train]),
         train_y=y[train],
         test_x=torch.from_numpy(x[test]),
@@ -75,13 +75,15 @@ def load(spec: str, *, foretold: str | None, task: Task | None = None) -> TableD
     )
 
 
-def load_for(spec: str, table: Table, *, foretold: str, labels: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def load_for(
+    spec: str, table: Table, *, target_column: str, labels: tuple[str, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows (N, F) and answers (N,) of another file, read by the columns that a model declares.
 
     Raises: DataError, also where a column is not there or holds a category that the model does not know.
     """
     cells = read_cells(Path(spec))
-    at = _place(cells, foretold)
+    at = _place(cells, target_column)
     cells, answer, _ = _with_answers(cells, at, csv_values.values(cells, at))
     x = np.empty((len(cells.rows), len(table.columns)), np.float32)
     for j, column in enumerate(table.columns):

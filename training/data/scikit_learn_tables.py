@@ -23,7 +23,7 @@ def iris() -> TableDataset:
         "iris",
         found,
         title="Iris (Fisher 1936)",
-        foretold="species",
+        target_column="species",
         labels=tuple(str(name) for name in found.target_names),
         source="Fisher: The use of multiple measurements in taxonomic problems (1936), UCI, from scikit-learn",
     )
@@ -35,7 +35,7 @@ def wine() -> TableDataset:
         "wine",
         _sklearn("wine"),
         title="Wine (UCI)",
-        foretold="cultivar",
+        target_column="cultivar",
         labels=("cultivar 1", "cultivar 2", "cultivar 3"),
         source="Aeberhard, Forina: Wine, UCI (1991), from scikit-learn",
     )
@@ -48,7 +48,7 @@ def breast_cancer() -> TableDataset:
         "breast-cancer",
         found,
         title="Breast Cancer Wisconsin (Diagnostic)",
-        foretold="diagnosis",
+        target_column="diagnosis",
         labels=tuple(str(name) for name in found.target_names),
         source="Wolberg, Mangasarian, Street, Street: Breast Cancer Wisconsin, UCI (1993), from scikit-learn",
     )
@@ -87,7 +87,7 @@ def diabetes() -> TableDataset:
         table=Table(columns=tuple(columns)),
         target=target("progression", y),
         labels=(),
-        foretold="progression",
+        target_column="progression",
         train_x=torch.from_numpy(x),
         train_y=torch.from_numpy(y),
         test_x=torch.zeros(0, x.shape[1]),
@@ -106,7 +106,9 @@ SOURCES: Final[dict[str, Callable[[], TableDataset]]] = {
 }
 
 
-def _classes(name: str, found: Any, *, title: str, foretold: str, labels: tuple[str, ...], source: str) -> TableDataset:
+def _classes(
+    name: str, found: Any, *, title: str, target_column: str, labels: tuple[str, ...], source: str
+) -> TableDataset:
     x, y = np.array(found.data, np.float32), np.array(found.target, np.int64)
     headers = [Header.of(str(own).replace("_", " ")) for own in found.feature_names]
     columns = tuple(number(h.name, x[:, j], unit=h.unit) for j, h in enumerate(headers))
@@ -116,7 +118,7 @@ def _classes(name: str, found: Any, *, title: str, foretold: str, labels: tuple[
         table=Table(columns=columns),
         target=None,
         labels=labels,
-        foretold=foretold,
+        target_column=target_column,
         train_x=torch.from_numpy(x),
         train_y=torch.from_numpy(y),
         test_x=torch.zeros(0, x.shape[1]),

@@ -59,7 +59,9 @@ def passing() -> TableDataset:
         number("lectures", x[:ROWS, 0], about=f"attended, of {LECTURES}"),
         number("hours", x[:ROWS, 1], unit="h", about="spent on the project"),
     )
-    return _dataset("pass", "Will I pass this class?", columns, x, y, foretold="result", labels=("failed", "passed"))
+    return _dataset(
+        "pass", "Will I pass this class?", columns, x, y, target_column="result", labels=("failed", "passed")
+    )
 
 
 def grade() -> TableDataset:
@@ -76,7 +78,7 @@ def grade() -> TableDataset:
         number("hours", x[:ROWS, 1], unit="h", about="spent on the project"),
         category("programme", x[:ROWS, 2], PROGRAMMES),
     )
-    return _dataset("grade", "The final grade", columns, x, y.astype(np.float32), foretold="grade", unit="points")
+    return _dataset("grade", "The final grade", columns, x, y.astype(np.float32), target_column="grade", unit="points")
 
 
 def truth(name: str, x: NDArray[np.floating[Any]]) -> Array | None:
@@ -124,7 +126,7 @@ def _dataset(
     x: NDArray[np.float32],
     y: NDArray[Any],
     *,
-    foretold: str,
+    target_column: str,
     labels: tuple[str, ...] = (),
     unit: str = "",
 ) -> TableDataset:
@@ -132,9 +134,9 @@ def _dataset(
         name=name,
         title=title,
         table=Table(columns=columns),
-        target=None if labels else target(foretold, y[:ROWS], unit=unit),
+        target=None if labels else target(target_column, y[:ROWS], unit=unit),
         labels=labels,
-        foretold=foretold,
+        target_column=target_column,
         train_x=torch.from_numpy(x[:ROWS]),
         train_y=torch.from_numpy(y[:ROWS]),
         test_x=torch.from_numpy(x[ROWS:]),

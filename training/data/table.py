@@ -35,7 +35,7 @@ class TableDataset:
     table: Table
     target: Target | None  # of a regression
     labels: tuple[str, ...]  # of a classification
-    foretold: str  # the name of the column that is foretold
+    target_column: str  # the name of the column that is foretold
     train_x: torch.Tensor
     train_y: torch.Tensor
     test_x: torch.Tensor

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from training.data import csv_table
-from training.data import scikit_learn_tables as bundled
-from training.data import synthetic_tables as rules
+from training.data import csv_table, scikit_learn_tables, synthetic_tables
 from training.data.base import DataError
 from training.data.csv_table import Task
 from training.data.table import TableDataset
 
 __all__ = ["available", "is_table", "load"]
 
-_SOURCES = {**rules.SOURCES, **bundled.SOURCES}
+_SOURCES = {**synthetic_tables.SOURCES, **scikit_learn_tables.SOURCES}
 
 
 def is_table(spec: str) -> bool:
@@ -22,7 +20,7 @@ def is_table(spec: str) -> bool:
     return spec in _SOURCES or Path(spec).is_file() or spec.lower().endswith((".csv", ".tsv"))
 
 
-def load(spec: str, *, foretold: str | None = None, task: Task | None = None) -> TableDataset:
+def load(spec: str, *, target_column: str | None = None, task: Task | None = None) -> TableDataset:
     """The table of that name, or in the CSV file at that path.
 
     Args:
@@ -35,10 +33,12 @@ def load(spec: str, *, foretold: str | None = None, task: Task | None = None) ->
     if make is None:
         if not os.path.lexists(spec):
             raise DataError(f"{spec}: no such file, and no table of that name; there are {', '.join(_SOURCES)}")
-        return csv_table.load(spec, foretold=foretold, task=task)
+        return csv_table.load(spec, target_column=target_column, task=task)
     dataset = make()
-    if foretold not in (None, dataset.foretold):
-        raise DataError(f"{spec}: foretells '{dataset.foretold}', not '{foretold}'; --target is for files of your own")
+    if target_column not in (None, dataset.target_column):
+        raise DataError(
+            f"{spec}: foretells '{dataset.target_column}', not '{target_column}'; --target is for files of your own"
+        )
     if task not in (None, dataset.task):
         raise DataError(f"{spec}: is there to {dataset.task}; --task is for files of your own")
     return dataset
@@ -46,8 +46,8 @@ def load(spec: str, *, foretold: str | None = None, task: Task | None = None) ->
 
 def available() -> list[tuple[str, str, str]]:
     """(name, description, where it comes from); last, how to name a file."""
-    rows = [(name, _first_line(make.__doc__), "drawn from a rule") for name, make in rules.SOURCES.items()]
-    rows += [(name, _first_line(make.__doc__), "in scikit-learn") for name, make in bundled.SOURCES.items()]
+    rows = [(name, _first_line(make.__doc__), "drawn from a rule") for name, make in synthetic_tables.SOURCES.items()]
+    rows += [(name, _first_line(make.__doc__), "in scikit-learn") for name, make in scikit_learn_tables.SOURCES.items()]
     return [*rows, ("table.csv", "your table: a line of names, then rows; --target names the column", "yours")]
 
 

@@ -18,7 +18,14 @@ from torch import Tensor
 
 from training.data.base import shuffled
 from training.metrics.frechet import frechet_distance, nearest, precision_recall
-from training.metrics.reference_classifiers import READERS, Judges, JudgeSettings, accuracy, as_bytes, trained
+from training.metrics.reference_classifiers import (
+    READERS,
+    ReferenceClassifiers,
+    ReferenceSettings,
+    accuracy,
+    as_bytes,
+    trained,
+)
 
 Pictures = NDArray[np.generic] | Tensor
 Labels = NDArray[np.integer[Any]] | Tensor
@@ -28,7 +35,7 @@ RESAMPLES: Final = 5
 BY: Final = READERS[0]
 """Whose features precision and recall are measured in."""
 
-CAS: Final = JudgeSettings(network=READERS[0], seed=301, epochs=3, handwriting=0.0)
+CAS: Final = ReferenceSettings(network=READERS[0], seed=301, epochs=3, handwriting=0.0)
 """The small classifier of `cas_gap`: no augmentation, which would help where the pictures do not."""
 
 PROTOCOLS: Final = {
@@ -113,7 +120,12 @@ class Score:
 
 
 def fidelity(
-    pictures: Pictures, judge: Judges, *, rows: int = ROWS, resamples: int = RESAMPLES, seed: int = 0
+    pictures: Pictures,
+    classifiers: ReferenceClassifiers,
+    *,
+    rows: int = ROWS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Fidelity:
     """Hold generated pictures against the test rows.
 
@@ -123,15 +135,17 @@ def fidelity(
     Raises:
         ValueError: fewer than `rows` pictures, training or test rows; or pictures of another shape than the data's.
     """
-    drawn, train, test = (as_bytes(x, judge.data) for x in (pictures, judge.data.train_x, judge.data.test_x))
+    drawn, train, test = (
+        as_bytes(x, classifiers.data) for x in (pictures, classifiers.data.train_x, classifiers.data.test_x)
+    )
     mine = [drawn[i] for i in _portions(len(drawn), rows, resamples, seed=seed, what="pictures")]
     portions = _portions(len(train), rows, resamples, seed=seed, what="training rows")
     real = [train[i] for i in portions]
     test = test[_portions(len(test), rows, 1, seed=seed, what="test rows")[0]]
 
-    target = judge.features(test)
-    found = [judge.features(x) for x in mine]
-    floors = [{e: frechet_distance(f[e], target[e]) for e in target} for f in map(judge.features, real)]
+    target = classifiers.features(test)
+    found = [classifiers.features(x) for x in mine]
+    floors = [{e: frechet_distance(f[e], target[e]) for e in target} for f in map(classifiers.features, real)]
     distances = [{e: frechet_distance(f[e], target[e]) for e in target} for f in found]
     ratios = {e: [distances[k % len(mine)][e] / floors[k][e] for k in range(len(real))] for e in target}
     among = np.array([precision_recall(target[BY], f[BY]) for f in found]).mean(axis=0)
@@ -152,17 +166,17 @@ def fidelity(
     )
 
 
-def quick_fd(pictures: Pictures, judge: Judges) -> Glance:
+def quick_fd(pictures: Pictures, classifiers: ReferenceClassifiers) -> Glance:
     """Hold some 2,000 generated pictures against the held-out rows: seconds, for use during a training.
 
-    What the real rows' features are is kept in `judge`: the first call takes longer.
+    What the real rows' features are is kept in `classifiers`: the first call takes longer.
 
     Raises:
         ValueError: pictures of another shape than the data's, or too few to have neighbours.
     """
-    mine = judge.features(pictures)
-    rows = min(len(mine[BY]), len(judge.data.train_x))
-    held, train = judge.real("held", len(judge.data.held_x)), judge.real("train", rows)
+    mine = classifiers.features(pictures)
+    rows = min(len(mine[BY]), len(classifiers.data.train_x))
+    held, train = classifiers.real("held", len(classifiers.data.held_x)), classifiers.real("train", rows)
     distance = {e: frechet_distance(mine[e], held[e]) for e in held}
     floor = {e: frechet_distance(train[e], held[e]) for e in held}
     both = min(rows, len(held[BY]))
@@ -175,20 +189,22 @@ def quick_fd(pictures: Pictures, judge: Judges) -> Glance:
     )
 
 
-def class_share(pictures: Pictures, asked: Labels, judge: Judges) -> float:
-    """The share of pictures (N, ...) in which the judges read the asked-for class, an index into labels (N,)."""
-    return float((judge.labels(pictures) == np.asarray(asked)).mean())
+def class_share(pictures: Pictures, asked: Labels, classifiers: ReferenceClassifiers) -> float:
+    """The share of pictures (N, ...) that are read as the class asked for, an index into labels (N,)."""
+    return float((classifiers.labels(pictures) == np.asarray(asked)).mean())
 
 
-def cas_gap(pictures: Pictures, labels: Labels, judge: Judges, *, settings: JudgeSettings = CAS) -> Score:
+def cas_gap(
+    pictures: Pictures, labels: Labels, classifiers: ReferenceClassifiers, *, settings: ReferenceSettings = CAS
+) -> Score:
     """Classification accuracy score (Ravuri and Vinyals 2019, arXiv:1905.10887): minutes.
 
     The same small net, from the same seed, for as many steps, learns from generated pictures and from the real
     training and held-out rows; both are tested on the test rows. Take as many pictures as there are of these.
     """
-    data = judge.data
+    data = classifiers.data
     real_x, real_y = torch.cat([data.train_x, data.held_x]), torch.cat([data.train_y, data.held_y])
-    real = trained(judge.folder, settings, real_x, real_y, title=data.title)
+    real = trained(classifiers.folder, settings, real_x, real_y, title=data.title)
     x, y = as_bytes(pictures, data), torch.as_tensor(labels, dtype=torch.int64)
     generated = trained(None, settings, x, y, title="generated pictures")
     return Score(real=accuracy(real, data.test_x, data.test_y), generated=accuracy(generated, data.test_x, data.test_y))

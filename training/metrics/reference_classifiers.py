@@ -1,4 +1,5 @@
-"""Classifiers that judge generated pictures: trained here on real ones, never shipped, never used in a training.
+"""Reference classifiers, whose features compare generated pictures with real ones: trained on real ones,
+never shipped, never used in a training.
 
 Two nets of different architecture, so that what pleases one of them by chance does not please both, and a third of
 random weights, which no labels have taught what to overlook. Their features are what `generated.py` compares.
@@ -33,8 +34,8 @@ _ROWS: Final = 500  # rows per forward pass
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeSettings:
-    """How one judge is made; another value anywhere makes another judge."""
+class ReferenceSettings:
+    """How one of them is trained; another value anywhere makes another one."""
 
     network: str
     seed: int
@@ -46,13 +47,13 @@ class JudgeSettings:
 
 
 SETTINGS: Final = (
-    JudgeSettings(network="pooled", seed=101),
-    JudgeSettings(network="strided", seed=102),
-    JudgeSettings(network=UNTAUGHT, seed=103, epochs=0),
+    ReferenceSettings(network="pooled", seed=101),
+    ReferenceSettings(network="strided", seed=102),
+    ReferenceSettings(network=UNTAUGHT, seed=103, epochs=0),
 )
 
 
-class Judge(nn.Module):
+class ReferenceClassifier(nn.Module):
     """Pictures (B, C, H, W) in [0, 1] to features (B, F), and these to logits (B, K)."""
 
     def __init__(self, body: nn.Module, features: int, classes: int) -> None:
@@ -65,7 +66,7 @@ class Judge(nn.Module):
         return logits
 
 
-def pooled(shape: tuple[int, int, int], classes: int) -> Judge:
+def pooled(shape: tuple[int, int, int], classes: int) -> ReferenceClassifier:
     """3x3 convolutions with batch norm and maxima between them; 96 features behind a hidden layer, rectified."""
     h, w, c = shape
     body = nn.Sequential(
@@ -83,7 +84,7 @@ def pooled(shape: tuple[int, int, int], classes: int) -> Judge:
         nn.Linear(96 * (h // 4) * (w // 4), 96),
         nn.ReLU(),
     )
-    return Judge(body, 96, classes)
+    return ReferenceClassifier(body, 96, classes)
 
 
 class _Residual(nn.Module):
@@ -101,7 +102,7 @@ class _Residual(nn.Module):
         return out
 
 
-def strided(shape: tuple[int, int, int], classes: int) -> Judge:
+def strided(shape: tuple[int, int, int], classes: int) -> ReferenceClassifier:
     """Strides in place of maxima, 5x5 residual blocks in groups with group norm; 64 features, not rectified."""
     h, w = (((n - 1) // 2 + 1) // 2 for n in shape[:2])
     body = nn.Sequential(
@@ -117,10 +118,10 @@ def strided(shape: tuple[int, int, int], classes: int) -> Judge:
         nn.Flatten(),
         nn.Linear(64 * ((h - 1) // 2 + 1) * ((w - 1) // 2 + 1), 64),
     )
-    return Judge(body, 64, classes)
+    return ReferenceClassifier(body, 64, classes)
 
 
-def untaught(shape: tuple[int, int, int], classes: int) -> Judge:
+def untaught(shape: tuple[int, int, int], classes: int) -> ReferenceClassifier:
     """Rectified 5x5 convolutions, then a projection to 64 features, all of it drawn at random."""
     h, w, c = (*(((n + 1) // 2 + 1) // 2 for n in shape[:2]), shape[2])
     body = nn.Sequential(
@@ -136,24 +137,24 @@ def untaught(shape: tuple[int, int, int], classes: int) -> Judge:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
-    return Judge(body, 64, classes)
+    return ReferenceClassifier(body, 64, classes)
 
 
-NETWORKS: Final[dict[str, Callable[[tuple[int, int, int], int], Judge]]] = {
+NETWORKS: Final[dict[str, Callable[[tuple[int, int, int], int], ReferenceClassifier]]] = {
     "pooled": pooled,
     "strided": strided,
     UNTAUGHT: untaught,
 }
 
 
-class Judges:
+class ReferenceClassifiers:
     """The three extractors and the real pictures that others are held against.
 
     Pictures are (N, H, W) or (N, H, W, C), uint8 from 0 to 255 or floats from 0 to 1, as arrays or tensors. Floats are
-    rounded to 256 levels, so that a saved picture and the array that it was made of are judged alike.
+    rounded to 256 levels, so that a saved picture and the array that it was made of are read alike.
     """
 
-    def __init__(self, networks: dict[str, Judge], data: ImageDataset, folder: Path) -> None:
+    def __init__(self, networks: dict[str, ReferenceClassifier], data: ImageDataset, folder: Path) -> None:
         self.networks = networks
         self.data = data
         self.folder = folder
@@ -188,12 +189,14 @@ class Judges:
         return np.asarray(self.probabilities(pictures).argmax(axis=1), np.int64)
 
 
-def judges(cache: Path | None, data: ImageDataset, *, settings: tuple[JudgeSettings, ...] = SETTINGS) -> Judges:
-    """The judges for a data set, from `cache` or trained now (a few minutes) and put there.
+def reference_classifiers(
+    cache: Path | None, data: ImageDataset, *, settings: tuple[ReferenceSettings, ...] = SETTINGS
+) -> ReferenceClassifiers:
+    """The reference classifiers for a data set, from `cache` or trained now (a few minutes) and put there.
 
     Args:
-        cache: a folder; None for `judges` in the cache folder of the data sets. A judge's file is named by the hash of
-            its settings and its training rows, so that a stale one is never met.
+        cache: a folder; None for `judges` in the cache folder of the data sets. Files are named by the hash of a
+            classifier's settings and its training rows, so that a stale one is never met.
     """
     folder = cache if cache is not None else cache_folder() / "judges"
     shape = (data.train_x.shape[1], data.train_x.shape[2], data.train_x.shape[3])
@@ -202,11 +205,11 @@ def judges(cache: Path | None, data: ImageDataset, *, settings: tuple[JudgeSetti
         if s.epochs:
             networks[s.network] = trained(folder, s, data.train_x, data.train_y, title=data.title)
         else:
-            networks[s.network] = made(s, shape, data.classes)
-    return Judges(networks, data, folder)
+            networks[s.network] = untrained(s, shape, data.classes)
+    return ReferenceClassifiers(networks, data, folder)
 
 
-def made(s: JudgeSettings, shape: tuple[int, int, int], classes: int) -> Judge:
+def untrained(s: ReferenceSettings, shape: tuple[int, int, int], classes: int) -> ReferenceClassifier:
     """The untrained network of a seed, for pictures of `shape` (H, W, C)."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(s.seed)
@@ -215,17 +218,17 @@ def made(s: JudgeSettings, shape: tuple[int, int, int], classes: int) -> Judge:
     return network
 
 
-def trained(folder: Path | None, s: JudgeSettings, x: Tensor, y: Tensor, *, title: str) -> Judge:
+def trained(folder: Path | None, s: ReferenceSettings, x: Tensor, y: Tensor, *, title: str) -> ReferenceClassifier:
     """The network that these settings make of pictures x (N, H, W, C) uint8 and labels y (N,): from `folder`, or
     trained now and put there; None keeps it nowhere."""
-    network = made(s, (x.shape[1], x.shape[2], x.shape[3]), int(y.max()) + 1)
+    network = untrained(s, (x.shape[1], x.shape[2], x.shape[3]), int(y.max()) + 1)
     path = folder / f"{s.network}-{_digest(s, network, x, y)}.pt" if folder is not None else None
     if path is not None and path.exists():
         network.load_state_dict(torch.load(path, weights_only=True))
         return network
-    log.warning("training the judge '%s' on %s: a minute or two", s.network, title)
+    log.warning("training the reference classifier '%s' on %s: a minute or two", s.network, title)
     network.requires_grad_(True)
-    train_judge(network, x, y, s)
+    train_classifier(network, x, y, s)
     network.requires_grad_(False)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,13 +258,13 @@ def as_bytes(pictures: NDArray[np.generic] | Tensor, data: ImageDataset) -> Tens
 
 
 @torch.no_grad()
-def accuracy(network: Judge, x: Tensor, y: Tensor) -> float:
+def accuracy(network: ReferenceClassifier, x: Tensor, y: Tensor) -> float:
     """The share of pictures (N, H, W, C) uint8 that are read as their labels (N,)."""
     read = torch.cat([network(_planes(rows)).argmax(1) for rows in torch.split(x, _ROWS)])
     return float((read == y).float().mean())
 
 
-def train_judge(network: Judge, x: Tensor, y: Tensor, s: JudgeSettings) -> None:
+def train_classifier(network: ReferenceClassifier, x: Tensor, y: Tensor, s: ReferenceSettings) -> None:
     """Adam with one rise and fall of the rate, on pictures (N, H, W, C) uint8 slightly bent and moved; in place."""
     network.train()
     draws = torch.Generator().manual_seed(s.seed)
@@ -290,9 +293,10 @@ def _planes(x: Tensor) -> Tensor:
     return (x.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=torch.channels_last)
 
 
-def _digest(s: JudgeSettings, network: Judge, x: Tensor, y: Tensor) -> str:
+def _digest(s: ReferenceSettings, network: ReferenceClassifier, x: Tensor, y: Tensor) -> str:
     made_of = hashlib.sha256(json.dumps(asdict(s), sort_keys=True).encode())
-    made_of.update(str(network).encode())
+    # `Judge` was the class's name when the first of these files were kept.
+    made_of.update(str(network).replace("ReferenceClassifier(", "Judge(", 1).encode())
     made_of.update(x.contiguous().numpy().tobytes())
     made_of.update(y.contiguous().numpy().tobytes())
     return made_of.hexdigest()[:12]

@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def critic_loss(real: Tensor, drawn: Tensor) -> Tensor:
+def critic_loss(real: Tensor, generated: Tensor) -> Tensor:
     """Mean of softplus(drawn - real): the discriminator's, scores (B,) of pairs (Huang et al. 2024, equation 2)."""
-    return F.softplus(drawn - real).mean()
+    return F.softplus(generated - real).mean()
 
 
-def generator_loss(real: Tensor, drawn: Tensor) -> Tensor:
+def generator_loss(real: Tensor, generated: Tensor) -> Tensor:
     """Mean of softplus(real - drawn): the generator's, the same game seen from the other side."""
-    return F.softplus(real - drawn).mean()
+    return F.softplus(real - generated).mean()
 
 
 def squared_slope(scores: Tensor, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.metrics.frechet import nearest
-from training.metrics.reference_classifiers import Judges
+from training.metrics.reference_classifiers import ReferenceClassifiers
 from training.reporting.charts import Colour, Line, line_chart
 from training.reporting.mosaics import mosaic
 from training.reporting.words import count, percent, picture
@@ -64,7 +64,7 @@ def neighbours(pictures: Pictures, train: Pictures, *, limit: int = 20) -> str:
     return f"{note(words)}{mosaic(np.concatenate([first[None], near]), alt='Pictures and their nearest', scale=2)}"
 
 
-def failures(pictures: Pictures, asked: Integers | None, judge: Judges, *, limit: int = FAILURES) -> str:
+def failures(pictures: Pictures, asked: Integers | None, judge: ReferenceClassifiers, *, limit: int = FAILURES) -> str:
     """The pictures in which independent classifiers are least sure of the asked-for class; or, where none was asked
     for, of any. With what they read instead."""
     p = judge.probabilities(pictures)

@@ -39,7 +39,7 @@ def written(folder: Path, text: str | bytes, name: str = "grades.csv") -> str:
 
 
 def test_numbers_words_units_and_gaps_are_told_apart(tmp_path: Path) -> None:
-    found = load(written(tmp_path, grades()), foretold="grade")
+    found = load(written(tmp_path, grades()), target_column="grade")
     lectures, hours, programme = found.table.columns
     assert isinstance(lectures, NumberColumn)
     assert isinstance(hours, NumberColumn)
@@ -61,8 +61,8 @@ def test_numbers_words_units_and_gaps_are_told_apart(tmp_path: Path) -> None:
     ("separator", "point"), [(",", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ","), ("|", ".")]
 )
 def test_every_delimiter_gives_the_same_table(tmp_path: Path, separator: str, point: str) -> None:
-    plain = load(written(tmp_path, grades()), foretold="grade")
-    other = load(written(tmp_path, grades(separator, point), "other.csv"), foretold="grade")
+    plain = load(written(tmp_path, grades()), target_column="grade")
+    other = load(written(tmp_path, grades(separator, point), "other.csv"), target_column="grade")
     assert other.table == plain.table
     assert other.train_x.nan_to_num(-1).equal(plain.train_x.nan_to_num(-1))
     assert other.train_y.equal(plain.train_y)
@@ -71,7 +71,7 @@ def test_every_delimiter_gives_the_same_table(tmp_path: Path, separator: str, po
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 def test_every_spreadsheet_s_encoding_is_read(tmp_path: Path, encoding: str) -> None:
     text = grades().replace("physics", "Übung").replace("\n", "\r\n")
-    found = load(written(tmp_path, text.encode(encoding)), foretold="grade")
+    found = load(written(tmp_path, text.encode(encoding)), target_column="grade")
     column = found.table.columns[2]
     assert isinstance(column, CategoryColumn)
     assert "Übung" in column.categories
@@ -79,14 +79,14 @@ def test_every_spreadsheet_s_encoding_is_read(tmp_path: Path, encoding: str) -> 
 
 
 def test_a_spreadsheet_s_own_hint_is_no_row(tmp_path: Path) -> None:
-    found = load(written(tmp_path, "sep=;\n" + grades(";", ",")), foretold="grade")
+    found = load(written(tmp_path, "sep=;\n" + grades(";", ",")), target_column="grade")
     assert len(found.train_y) == ROWS
 
 
 @pytest.mark.parametrize("mark", ["", "NA", "NaN", "null", "?", "n/a"])
 def test_gaps_have_many_names(tmp_path: Path, mark: str) -> None:
     text = "a,b,y\n" + "".join(f"{i * i},{mark if i == 5 else ('p', 'q')[i % 2]},{i % 2}\n" for i in range(ROWS))
-    found = load(written(tmp_path, text), foretold="y")
+    found = load(written(tmp_path, text), target_column="y")
     assert found.table.columns[1].missing
     assert math.isnan(found.train_x[5, 1].item())
     assert found.labels == ("0", "1")
@@ -95,7 +95,7 @@ def test_gaps_have_many_names(tmp_path: Path, mark: str) -> None:
 def test_columns_that_cannot_help_are_left_out_with_a_word(tmp_path: Path) -> None:
     lines = ["id,name,same,empty,x,y"]
     lines += [f"{i + 1},student {i},here,,{i * i % 13},{i % 2}" for i in range(ROWS)]
-    found = load(written(tmp_path, "\n".join(lines)), foretold="y")
+    found = load(written(tmp_path, "\n".join(lines)), target_column="y")
     assert [column.name for column in found.table.columns] == ["x"]
     for part in ("'id' (it numbers the rows)", "'name' (names or prose", "'same' (the same", "'empty' (no value"):
         assert part in found.note
@@ -103,20 +103,20 @@ def test_columns_that_cannot_help_are_left_out_with_a_word(tmp_path: Path) -> No
 
 def test_rows_without_an_answer_are_left_out_with_a_word(tmp_path: Path) -> None:
     text = "x,y\n" + "".join(f"{i * i},{'' if i < 2 else i / 2}\n" for i in range(ROWS))
-    found = load(written(tmp_path, text), foretold="y")
+    found = load(written(tmp_path, text), target_column="y")
     assert len(found.train_y) == ROWS - 2
     assert "2 rows without a value of y left out" in found.note
 
 
 def test_few_whole_numbers_are_classes_unless_asked_otherwise(tmp_path: Path) -> None:
     path = written(tmp_path, "x,y\n" + "".join(f"{i * i},{i % 4}\n" for i in range(ROWS)))
-    assert load(path, foretold="y").labels == ("0", "1", "2", "3")
-    assert load(path, foretold="y", task="regress").target is not None
+    assert load(path, target_column="y").labels == ("0", "1", "2", "3")
+    assert load(path, target_column="y", task="regress").target is not None
 
 
 def test_two_columns_of_one_name_keep_their_units_in_it(tmp_path: Path) -> None:
     text = "w [kg],w [lb],y\n" + "".join(f"{i * i},{i * i * 2.2},{i % 2}\n" for i in range(ROWS))
-    found = load(written(tmp_path, text), foretold="y")
+    found = load(written(tmp_path, text), target_column="y")
     assert [column.name for column in found.table.columns] == ["w [kg]", "w [lb]"]
 
 
@@ -150,10 +150,10 @@ def test_two_columns_of_one_name_keep_their_units_in_it(tmp_path: Path) -> None:
 def test_faults_name_file_line_and_column(tmp_path: Path, text: str, message: str | None) -> None:
     path = written(tmp_path, text)
     if message is None:
-        assert load(path, foretold="grade").labels == ("2", "3")
+        assert load(path, target_column="grade").labels == ("2", "3")
         return
     with pytest.raises(DataError) as told:
-        load(path, foretold="grade")
+        load(path, target_column="grade")
     assert str(told.value).startswith(path)
     assert message in str(told.value)
 
@@ -161,13 +161,13 @@ def test_faults_name_file_line_and_column(tmp_path: Path, text: str, message: st
 def test_a_regression_of_words_names_the_first(tmp_path: Path) -> None:
     path = written(tmp_path, "a,grade\n" + "".join(f"{i * i},{('good', 'bad')[i % 2]}\n" for i in range(ROWS)))
     with pytest.raises(DataError, match="line 2, column 'grade': 'good' is not a number, as a regression needs"):
-        load(path, foretold="grade", task="regress")
+        load(path, target_column="grade", task="regress")
 
 
 def test_a_regression_of_one_number_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "a,grade\n" + "".join(f"{i * i},7\n" for i in range(ROWS)))
     with pytest.raises(DataError, match="column 'grade': is 7 in every row, expected different numbers"):
-        load(path, foretold="grade", task="regress")
+        load(path, target_column="grade", task="regress")
 
 
 def test_the_target_must_be_named(tmp_path: Path) -> None:
@@ -177,25 +177,25 @@ def test_the_target_must_be_named(tmp_path: Path) -> None:
 
 def test_many_rows_have_a_test_part_of_each_class(tmp_path: Path) -> None:
     text = "x,y\n" + "".join(f"{i * i % 997},{'ab'[i % 10 == 0]}\n" for i in range(csv_table.MANY_ROWS))
-    found = load(written(tmp_path, text), foretold="y")
+    found = load(written(tmp_path, text), target_column="y")
     assert len(found.test_y) == csv_table.MANY_ROWS // 5
     assert (found.test_y == 1).sum() == csv_table.MANY_ROWS // 50
-    again = load(written(tmp_path, text, "again.csv"), foretold="y")
+    again = load(written(tmp_path, text, "again.csv"), target_column="y")
     assert found.test_x.equal(again.test_x)
 
 
 def test_another_file_is_read_by_a_model_s_columns(tmp_path: Path) -> None:
-    found = load(written(tmp_path, grades()), foretold="grade")
+    found = load(written(tmp_path, grades()), target_column="grade")
     lines = grades().splitlines()
     turned = [",".join(reversed(line.split(","))) for line in lines]
     x, y = csv_table.load_for(
-        written(tmp_path, "\n".join(turned), "turned.csv"), found.table, foretold="grade", labels=()
+        written(tmp_path, "\n".join(turned), "turned.csv"), found.table, target_column="grade", labels=()
     )
     assert x.nan_to_num(-1).equal(found.train_x.nan_to_num(-1))
     assert y.equal(found.train_y)
     strange = "\n".join(lines).replace("maths", "arts", 1)
     with pytest.raises(DataError, match="column 'programme': 'arts' is none of maths, physics"):
-        csv_table.load_for(written(tmp_path, strange, "x.csv"), found.table, foretold="grade", labels=())
+        csv_table.load_for(written(tmp_path, strange, "x.csv"), found.table, target_column="grade", labels=())
 
 
 @pytest.mark.parametrize(

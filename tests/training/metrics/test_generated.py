@@ -14,7 +14,13 @@ from app.core.manifest import DigitPicture
 from training.data.base import ImageDataset
 from training.metrics import reference_classifiers as judging
 from training.metrics.generated import PROTOCOLS, cas_gap, class_share, fidelity, quick_fd
-from training.metrics.reference_classifiers import EXTRACTORS, SETTINGS, Judges, as_bytes, judges
+from training.metrics.reference_classifiers import (
+    EXTRACTORS,
+    SETTINGS,
+    ReferenceClassifiers,
+    as_bytes,
+    reference_classifiers,
+)
 
 QUICK = tuple(replace(s, epochs=min(s.epochs, 2), precision="fp32", handwriting=0.0) for s in SETTINGS)
 
@@ -58,11 +64,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judge(cache: Path, data: ImageDataset) -> Judges:
-    return judges(cache, data, settings=QUICK)
+def judge(cache: Path, data: ImageDataset) -> ReferenceClassifiers:
+    return reference_classifiers(cache, data, settings=QUICK)
 
 
-def test_fresh_pictures_are_at_the_noise_floor(judge: Judges) -> None:
+def test_fresh_pictures_are_at_the_noise_floor(judge: ReferenceClassifiers) -> None:
     found = fidelity(bars(1500, seed=4)[0], judge, rows=300)
     assert set(found.fd_ratio) == set(EXTRACTORS)
     for extractor, ratio in found.fd_ratio.items():
@@ -74,7 +80,7 @@ def test_fresh_pictures_are_at_the_noise_floor(judge: Judges) -> None:
     assert set(found.figures) <= set(PROTOCOLS)
 
 
-def test_a_model_of_one_class_is_far_away_and_recalls_half(judge: Judges) -> None:
+def test_a_model_of_one_class_is_far_away_and_recalls_half(judge: ReferenceClassifiers) -> None:
     x, y = bars(3000, seed=5)
     found = fidelity(x[y == 0], judge, rows=300)
     assert min(found.fd_ratio.values()) > 5
@@ -82,21 +88,23 @@ def test_a_model_of_one_class_is_far_away_and_recalls_half(judge: Judges) -> Non
     assert found.recall < 0.7
 
 
-def test_copies_of_the_training_rows_are_found_out(judge: Judges) -> None:
+def test_copies_of_the_training_rows_are_found_out(judge: ReferenceClassifiers) -> None:
     """The pictures are the rows that one resample in four draws; of all real ones a training row is the nearest."""
     x = judge.data.train_x
     found = fidelity(x, judge, rows=300, resamples=4)
     assert found.copied == pytest.approx(1)
-    whole = fidelity(x[:300], Judges(judge.networks, replace(judge.data, train_x=x[:300]), judge.folder), rows=300)
+    whole = fidelity(
+        x[:300], ReferenceClassifiers(judge.networks, replace(judge.data, train_x=x[:300]), judge.folder), rows=300
+    )
     assert whole.memorisation == 0
 
 
-def test_too_few_pictures_are_refused(judge: Judges) -> None:
+def test_too_few_pictures_are_refused(judge: ReferenceClassifiers) -> None:
     with pytest.raises(ValueError, match="pictures: expected at least 300, got 299"):
         fidelity(bars(299, seed=6)[0], judge, rows=300)
 
 
-def test_a_glance_tells_good_pictures_from_bad_ones(judge: Judges) -> None:
+def test_a_glance_tells_good_pictures_from_bad_ones(judge: ReferenceClassifiers) -> None:
     x, y = bars(200, seed=7)
     good, bad = quick_fd(x, judge), quick_fd(torch.where(x > 100, x // 2, x), judge)
     narrow = quick_fd(x[y == 1].repeat(2, 1, 1, 1), judge)
@@ -106,7 +114,7 @@ def test_a_glance_tells_good_pictures_from_bad_ones(judge: Judges) -> None:
         assert good.excess[extractor] < bad.excess[extractor]
 
 
-def test_pictures_in_any_form_are_judged_alike(judge: Judges) -> None:
+def test_pictures_in_any_form_are_judged_alike(judge: ReferenceClassifiers) -> None:
     x = bars(20, seed=8)[0]
     want = judge.features(x)
     for form in (x.numpy(), x[..., 0], x[..., 0].numpy(), x.float() / 255, (x / 255).double().numpy()):
@@ -115,40 +123,40 @@ def test_pictures_in_any_form_are_judged_alike(judge: Judges) -> None:
             np.testing.assert_array_equal(found[extractor], want[extractor])
 
 
-def test_pictures_of_another_size_are_named(judge: Judges) -> None:
+def test_pictures_of_another_size_are_named(judge: ReferenceClassifiers) -> None:
     with pytest.raises(ValueError, match=r"expected rows of \(12, 12, 1\), got \(3, 12, 11\)"):
         as_bytes(np.zeros((3, 12, 11)), judge.data)
     with pytest.raises(ValueError, match="some that are not finite"):
         as_bytes(np.full((3, 12, 12), np.nan), judge.data)
 
 
-def test_the_judges_read_what_is_drawn(judge: Judges) -> None:
+def test_the_judges_read_what_is_drawn(judge: ReferenceClassifiers) -> None:
     x, y = bars(400, seed=9)
     assert class_share(x, y, judge) > 0.97
     assert class_share(x, 1 - y, judge) < 0.03
 
 
-def test_a_judge_is_trained_once(cache: Path, judge: Judges, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_is_trained_once(cache: Path, judge: ReferenceClassifiers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "train_judge", None)  # called, it would raise
-    again = judges(cache, judge.data, settings=QUICK)
+    again = reference_classifiers(cache, judge.data, settings=QUICK)
     x = bars(5, seed=10)[0]
     for extractor, features in judge.features(x).items():
         np.testing.assert_array_equal(again.features(x)[extractor], features)
 
 
-def test_other_settings_or_rows_make_another_judge(cache: Path, judge: Judges) -> None:
+def test_other_settings_or_rows_make_another_judge(cache: Path, judge: ReferenceClassifiers) -> None:
     def trained() -> int:
         return len(list(cache.glob("pooled-*.pt")))
 
     before = trained()
     one = replace(QUICK[0], epochs=1)
-    judges(cache, judge.data, settings=(one,))
+    reference_classifiers(cache, judge.data, settings=(one,))
     assert trained() == before + 1
-    judges(cache, replace(judge.data, train_x=judge.data.train_x.flip(0)), settings=(one,))
+    reference_classifiers(cache, replace(judge.data, train_x=judge.data.train_x.flip(0)), settings=(one,))
     assert trained() == before + 2
 
 
-def test_the_judges_differ_in_architecture_and_the_third_learnt_nothing(judge: Judges) -> None:
+def test_the_judges_differ_in_architecture_and_the_third_learnt_nothing(judge: ReferenceClassifiers) -> None:
     kinds = [{type(m).__name__ for m in judge.networks[name].modules()} for name in ("pooled", "strided")]
     assert "BatchNorm2d" in kinds[0] - kinds[1]
     assert "GroupNorm" in kinds[1] - kinds[0]
@@ -158,7 +166,7 @@ def test_the_judges_differ_in_architecture_and_the_third_learnt_nothing(judge: J
 
 
 @pytest.mark.slow
-def test_wrong_labels_cost_a_classifier_that_learns_from_them(judge: Judges) -> None:
+def test_wrong_labels_cost_a_classifier_that_learns_from_them(judge: ReferenceClassifiers) -> None:
     settings = replace(QUICK[0], seed=9, epochs=3)
     x, y = bars(1400, seed=11)
     right = cas_gap(x, y, judge, settings=settings)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.core.metric_names import figure, is_better_higher
-from training.metrics.reference_classifiers import Judges
+from training.metrics.reference_classifiers import ReferenceClassifiers
 from training.reporting.generated import failures, gallery, neighbours, ratio_chart, ways
 
 LABELS = ("left", "right")
@@ -31,7 +31,7 @@ class Reader:
         return (halves / halves.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-JUDGE = cast("Judges", Reader())
+JUDGE = cast("ReferenceClassifiers", Reader())
 
 
 def flat(values: list[float]) -> NDArray[np.float32]:

@@ -83,7 +83,7 @@ class Decode(nn.Module):
         return out
 
 
-class Coder:
+class TrainedAutoencoder:
     """One trained autoencoder on the CPU in fp32, with the weights as they are served."""
 
     def __init__(self, seed: int, encoder: SearchingEncoder, history: list[dict[str, float]]) -> None:
@@ -120,9 +120,13 @@ def flat(x: Tensor) -> Tensor:
 
 
 def publish_autoencoder(
-    coders: list[Coder], by_size: Mapping[int, Coder], dataset: ImageDataset, *, options: argparse.Namespace,
+    autoencoders: list[TrainedAutoencoder],
+    by_size: Mapping[int, TrainedAutoencoder],
+    dataset: ImageDataset,
+    *,
+    options: argparse.Namespace,
     precision: str,
-) -> Path:  # fmt: skip
+) -> Path:
     """Publish the coder with the least held-out error.
 
     `by_size` are shorter trainings with other latent sizes, for the report's curve.
@@ -131,10 +135,10 @@ def publish_autoencoder(
     """
     held_x = dataset.held_x.cpu()
     few_x = held_x[:SIZES_ROWS]
-    codes = [c.codes(held_x) for c in coders]
-    errors = [c.errors(held_x, z) for c, z in zip(coders, codes, strict=True)]
+    codes = [c.codes(held_x) for c in autoencoders]
+    errors = [c.errors(held_x, z) for c, z in zip(autoencoders, codes, strict=True)]
     best = int(np.argmin([e.mean() for e in errors]))
-    chosen, held_errors = coders[best], np.sort(errors[best])
+    chosen, held_errors = autoencoders[best], np.sort(errors[best])
     size = codes[best].shape[1]
     low, high = np.quantile(codes[best].numpy(), [0.01, 0.99], axis=0)
     kept = held_errors[np.linspace(0, len(held_errors) - 1, min(MOST_ERRORS, len(held_errors))).round().astype(int)]

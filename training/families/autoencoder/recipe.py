@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from training.data import load
 from training.data.base import ImageDataset
 from training.families.autoencoder import publish as autoencoding
-from training.families.autoencoder.publish import Coder
+from training.families.autoencoder.publish import TrainedAutoencoder
 from training.families.autoencoder.trainer import SIZES, Autoencoder, Hyperparameters, defaults_for, short
 from training.loop import fit_seeds
 from training.options import add_flags, add_picture_data, given, integers, positive
@@ -40,27 +40,27 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     dataset = load(options.data, size=options.size)
     h = given(options, defaults_for(dataset, options.latent or Hyperparameters.latent))
     name_model(options, f"autoencoder-{h.latent}d" + ("" if dataset.name == "mnist" else f"-{dataset.name}"))
-    coders = list(_coders(dataset, h, options.seeds, options.name, options, accelerator))
+    autoencoders = list(_trained(dataset, h, options.seeds, options.name, options, accelerator))
     by_size = {
         # Under a name of their own, so that the next model finds them trained.
-        size: next(_coders(dataset, short(dataset, size, options.sizes_epochs), (0,), SIZES, options, accelerator))
+        size: next(_trained(dataset, short(dataset, size, options.sizes_epochs), (0,), SIZES, options, accelerator))
         for size in options.sizes
     }
     if not accelerator.is_main_process:
         return None
     return autoencoding.publish_autoencoder(
-        coders, by_size, dataset, options=options, precision=accelerator.mixed_precision
+        autoencoders, by_size, dataset, options=options, precision=accelerator.mixed_precision
     )
 
 
-def _coders(
+def _trained(
     dataset: ImageDataset,
     h: Hyperparameters,
     seeds: Sequence[int],
     name: str,
     options: argparse.Namespace,
     accelerator: Accelerator,
-) -> Iterator[Coder]:
+) -> Iterator[TrainedAutoencoder]:
     steps = autoencoding.STEPS if h.latent > 2 else autoencoding.STEPS_FROM_GRID
 
     def make(seed: int) -> Autoencoder:
@@ -79,7 +79,7 @@ def _coders(
         name=name,
         title=f"{options.name}, {h.latent} numbers",
     ):
-        yield Coder(one.seed, one.recipe.served(steps=steps).cpu(), one.history)
+        yield TrainedAutoencoder(one.seed, one.recipe.served(steps=steps).cpu(), one.history)
 
 
 COMMANDS: Final = {

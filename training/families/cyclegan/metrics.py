@@ -18,7 +18,7 @@ from training.metrics import onnx_model
 from training.metrics.images import squared_errors
 
 ROWS_PER_RUN: Final = 64
-JUDGE: Final = Path(__file__).parents[3] / "models" / "cnn-mnist" / "1"
+DIGIT_READER: Final = Path(__file__).parents[3] / "models" / "cnn-mnist" / "1"
 """The classifier that reads translations. It was learnt from plain digits, and never helped any translator."""
 
 Pixels = NDArray[np.uint8]
@@ -28,7 +28,7 @@ Read = Callable[[Pixels], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class ScoredDirection:
     """One direction on N digits: pictures, float32 in [0, 1] or uint8; errors and classes (N,)."""
 
     way: Translation
@@ -75,13 +75,13 @@ class PublishedTranslators:
         made = self.translate(source, x)
         return made, self.translate(self.ways[source].target, in_8_bits(made))
 
-    def score(self, pair: Pair, pictures: tuple[Pixels, Pixels], y: NDArray[np.int64]) -> list[Scored]:
+    def score(self, pair: Pair, pictures: tuple[Pixels, Pixels], y: NDArray[np.int64]) -> list[ScoredDirection]:
         """Both directions, on the pictures of the same digits in both domains."""
-        found, read = [], judge()
+        found, read = [], digit_reader()
         for i, domain in enumerate(pair.domains):
             made, returned = self.there_and_back(domain.name, pictures[i])
             found.append(
-                Scored(
+                ScoredDirection(
                     way=self.ways[domain.name],
                     given=pictures[i],
                     made=made,
@@ -95,12 +95,12 @@ class PublishedTranslators:
         return found
 
 
-def judge() -> Read:
+def digit_reader() -> Read:
     """The classifier of plain digits that is shipped as `cnn-mnist`. Raises: LoadRefused."""
-    return lambda x: onnx_model.probabilities(JUDGE, x, threads=torch.get_num_threads()).argmax(axis=1)
+    return lambda x: onnx_model.probabilities(DIGIT_READER, x, threads=torch.get_num_threads()).argmax(axis=1)
 
 
-def figures(scored: list[Scored]) -> dict[str, float]:
+def figures(scored: list[ScoredDirection]) -> dict[str, float]:
     """By the names that the manifest's measures have."""
     found: dict[str, float] = {}
     for one in scored:

@@ -17,7 +17,7 @@ from training.export import Export
 from training.families.cyclegan import report as page
 from training.families.cyclegan.metrics import (
     PublishedTranslators,
-    Scored,
+    ScoredDirection,
     absolute_errors,
     figures,
     in_8_bits,
@@ -47,7 +47,7 @@ GOALS: Final = {"accuracy": 0.97, "psnr": 22.0}  # of each direction
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translators:
+class TrainedTranslators:
     """One trained pair of translators: uint8 pictures -> the other domain's in [0, 1], on the CPU in fp32."""
 
     seed: int
@@ -58,7 +58,9 @@ class Translators:
     seconds: float  # of training
 
 
-def publish_translators(trained: list[Translators], pair: Pair, *, options: argparse.Namespace, precision: str) -> Path:
+def publish_translators(
+    trained: list[TrainedTranslators], pair: Pair, *, options: argparse.Namespace, precision: str
+) -> Path:
     """Publish the translators with the smallest held-out cycle error.
 
     Returns: the published folder. Raises: PublishError.
@@ -105,7 +107,7 @@ def publish_translators(trained: list[Translators], pair: Pair, *, options: argp
 
 
 @torch.no_grad()
-def held_errors(translators: Translators, pair: Pair) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def held_errors(translators: TrainedTranslators, pair: Pair) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Cycle errors of held-out pictures, rising, of the first domain's and of the second's."""
     found = []
     for x, way, home in zip(
@@ -157,7 +159,7 @@ class CycleGans(Family[Pair]):
         write(report.page(), folder)
 
 
-def scores(folder: Path, manifest: Manifest, pair: Pair, rows: int | None) -> list[Scored]:
+def scores(folder: Path, manifest: Manifest, pair: Pair, rows: int | None) -> list[ScoredDirection]:
     """Both directions on the first test digits, or all."""
     a, b = (x[:rows].numpy() for x in pair.test)
     return PublishedTranslators(folder, manifest).score(pair, (a, b), pair.digits.test_y[:rows].numpy())

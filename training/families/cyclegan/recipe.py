@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from training.data.domains import PAIRS, load
-from training.families.cyclegan.publish import FAMILY, Translators, publish_translators
+from training.families.cyclegan.publish import FAMILY, TrainedTranslators, publish_translators
 from training.families.cyclegan.trainer import Hyperparameters, Trainer, for_pair
 from training.loop import fit_seeds
 from training.networks.pictures import pixels
@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_flags(parser.add_argument_group("hyperparameters"), Hyperparameters)
 
 
-class Served(nn.Module):
+class ServedTranslator(nn.Module):
     """What is exported: (B, H, W, C) uint8 -> (B, H, W, D) in [0, 1]."""
 
     def __init__(self, translator: nn.Module) -> None:
@@ -58,10 +58,10 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
 
     settings = {"recipe": "cyclegan", "pair": options.pair, "precision": precision, **asdict(h)}
     for one in fit_seeds(make, a, b, h, settings, options=options, accelerator=accelerator):
-        there, back = (Served(net).cpu().eval() for net in one.recipe.average)
+        there, back = (ServedTranslator(net).cpu().eval() for net in one.recipe.average)
         last = one.history[-1]
         trained.append(
-            Translators(
+            TrainedTranslators(
                 seed=one.seed,
                 there=there,
                 back=back,

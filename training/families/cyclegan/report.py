@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Domain, Manifest
 from app.core.metric_names import THIN
-from training.families.cyclegan.metrics import Floats, Pixels, Scored, absolute_errors, in_8_bits, psnr
+from training.families.cyclegan.metrics import Floats, Pixels, ScoredDirection, absolute_errors, in_8_bits, psnr
 from training.metrics.onnx_model import Latency
 from training.reporting import charts, mosaics, sections
 from training.reporting.page import Page, Section
@@ -36,7 +36,7 @@ class CycleReport:
 
     manifest: Manifest
     history: Sequence[Mapping[str, float]]
-    scored: Sequence[Scored]
+    scored: Sequence[ScoredDirection]
     there_and_back: Callable[[str, Pixels], tuple[Floats, Floats]]
     translate: Callable[[str, Pixels], Floats]
     plain: Pixels  # (N, H, W, 1)
@@ -83,7 +83,7 @@ class CycleReport:
             seen[label] = int(turn[i]) + 1
         return np.lexsort((y, turn))
 
-    def _title(self, one: Scored) -> str:
+    def _title(self, one: ScoredDirection) -> str:
         return f"{self._domains[one.way.source].title} to {self._domains[one.way.target].title.lower()}"
 
     def _claim(self) -> str:
@@ -110,18 +110,18 @@ class CycleReport:
         note = f'<p class="note">A translator that changes nothing would reach {escape(untouched)}.</p>'
         return note + sections.measures(self.manifest) if self.manifest.quality else ""
 
-    def _untouched(self, one: Scored) -> NDArray[np.float64]:
+    def _untouched(self, one: ScoredDirection) -> NDArray[np.float64]:
         given, truth = (x.astype(np.float64) / 255 for x in (one.given, one.truth))
         if given.shape[-1] != truth.shape[-1]:
             given = given.mean(axis=-1, keepdims=True)
         return np.asarray(((given - truth) ** 2).mean(axis=(1, 2, 3)))
 
-    def _strip(self, one: Scored, rows: NDArray[np.int64], *, alt: str) -> str:
+    def _strip(self, one: ScoredDirection, rows: NDArray[np.int64], *, alt: str) -> str:
         """Given, made, truth, returned, below each other."""
         four = (_unit(one.given[rows]), one.made[rows], _unit(one.truth[rows]), one.returned[rows])
         return mosaics.mosaic(np.stack([_colour(x) for x in four]), alt=alt)
 
-    def _triptychs(self, one: Scored) -> str:
+    def _triptychs(self, one: ScoredDirection) -> str:
         rows = self._examples[: 2 * SHOWN]
         blocks = [
             self._strip(one, rows[i : i + SHOWN], alt="Given, translated, true and returned pictures")
@@ -210,7 +210,7 @@ class CycleReport:
             f"translated, returned.</p>{''.join(blocks)}"
         )
 
-    def _kinds(self, one: Scored) -> list[tuple[str, Pixels]]:
+    def _kinds(self, one: ScoredDirection) -> list[tuple[str, Pixels]]:
         """100 pictures each: of the domain, of the other one, and of none."""
         rng = np.random.default_rng(SEED)
         shape = one.given[:100].shape
@@ -283,7 +283,7 @@ class CycleReport:
         )
 
 
-def _words(one: Scored) -> str:
+def _words(one: ScoredDirection) -> str:
     return f"{one.way.source} to {one.way.target}"
 
 

@@ -15,7 +15,7 @@ from training.data.base import ImageDataset
 from training.families.diffusion.network import Denoiser
 from training.families.diffusion.publish import noised
 from training.families.diffusion.trajectories import Trajectories, watched
-from training.metrics.reference_classifiers import Judges
+from training.metrics.reference_classifiers import ReferenceClassifiers
 from training.networks.adversarial import Discriminator
 from training.networks.pictures import pixels
 from training.optim.adversarial import critic_loss, generator_loss, squared_slope
@@ -66,11 +66,11 @@ class Trainer(Resumable):
         *,
         teacher: Denoiser,
         drawn: Trajectories,
-        judge: Judges | None,
+        classifiers: ReferenceClassifiers | None,
         seed: int,
         accelerator: Accelerator,
     ) -> None:
-        self.h, self.accelerator, self.drawn, self.judge = h, accelerator, drawn, judge
+        self.h, self.accelerator, self.drawn, self.classifiers = h, accelerator, drawn, classifiers
         self.held_y, self.classes = dataset.held_y, dataset.classes
         torch.manual_seed(seed)
         height, width, channels = dataset.train_x.shape[1:]
@@ -143,10 +143,10 @@ class Trainer(Resumable):
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """The average's pictures beside held-out rows, in one evaluation and in two; the best in both is kept."""
-        if self.judge is None:
+        if self.classifiers is None:
             self.best.load_state_dict(self.average.state_dict())
             return {}
-        found = watched(self.average, self.judge, self.held_y, self.accelerator)
+        found = watched(self.average, self.classifiers, self.held_y, self.accelerator)
         ratio = sum(value for name, value in found.items() if name.startswith("held_fd_ratio"))
         if ratio < self.best_ratio:
             self.best_ratio = ratio

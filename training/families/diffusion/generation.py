@@ -22,7 +22,7 @@ Ask = Callable[[Array, Levels, Labels], Array]
 """x (B, H, W, C), sigma of all or (B,), label (B,) -> E[x0 | x] (B, H, W, C)."""
 
 AT_ONCE: Final = 64
-RUNGS: Final = 33
+LEVELS_COUNT: Final = 33
 FINE: Final = 65  # levels of a scale on which a ladder is measured
 
 
@@ -95,7 +95,9 @@ def draw(ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling, *
     return picture
 
 
-def ladder(ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling, *, rungs: int = RUNGS) -> list[float]:
+def noise_levels(
+    ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling, *, count: int = LEVELS_COUNT
+) -> list[float]:
     """Levels from `sigma_max` to `sigma_min`, closest where the net's answers change most.
 
     In the samplers' time, -log sigma, a step of length h makes an error like h^2 times the speed at which the answer
@@ -109,7 +111,7 @@ def ladder(ask: Ask, labels: Labels, shape: tuple[int, ...], declared: Sampling,
     answers = [denoised for _, sigma, denoised in walked(walk, ask, labels) if sigma]
     changes = [float(np.sqrt(np.square(b - a).mean(tuple(range(1, a.ndim)))).mean()) for a, b in pairwise(answers)]
     passed = np.concatenate([[0.0], np.cumsum(np.sqrt(changes))])
-    found = np.exp(np.interp(np.linspace(0, passed[-1], rungs), passed, np.log(fine)))
+    found = np.exp(np.interp(np.linspace(0, passed[-1], count), passed, np.log(fine)))
     # Four digits, so that the last bits of a machine do not show in the manifest.
     inner = [float(f"{sigma:.4g}") for sigma in found[1:-1]]
     return [declared.sigma_max, *inner, declared.sigma_min]

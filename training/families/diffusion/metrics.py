@@ -17,10 +17,10 @@ from app.core.manifest.sampling import SamplerName
 from app.core.sampling import samplers
 from training.data.base import shuffled
 from training.families.diffusion import denoising
-from training.families.diffusion import generation as drawing
+from training.families.diffusion import generation as generation
 from training.metrics import generated, onnx_model
 from training.metrics.frechet import frechet_distance
-from training.metrics.reference_classifiers import Judges
+from training.metrics.reference_classifiers import ReferenceClassifiers
 
 Array = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ _NOISY: Final = "noise of sigma 0.5 on pixels in [0, 1], not clipped; mean PSNR 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class DiffusionFigures:
     """`figures`, how each was measured and on how many rows, by name; `shown` is what only the report shows."""
 
     figures: dict[str, float] = field(default_factory=dict)
@@ -63,25 +63,25 @@ class Floors:
     The same as `generated.fidelity` has them for as many pictures.
     """
 
-    def __init__(self, judge: Judges, rows: int) -> None:
-        self.judge, self.rows = judge, rows
-        data = judge.data
+    def __init__(self, classifiers: ReferenceClassifiers, rows: int) -> None:
+        self.classifiers, self.rows = classifiers, rows
+        data = classifiers.data
         test = data.test_x[shuffled(len(data.test_x), seed=SEED)[:rows]]
-        self.test = judge.features(test)
+        self.test = classifiers.features(test)
         order = shuffled(len(data.train_x), seed=SEED)
         portions = order[: RESAMPLES * rows].reshape(-1, rows) if len(order) >= RESAMPLES * rows else [order[:rows]]
-        self.train = [judge.features(data.train_x[rows]) for rows in portions]
+        self.train = [classifiers.features(data.train_x[rows]) for rows in portions]
         self.floor = [{e: frechet_distance(f[e], self.test[e]) for e in f} for f in self.train]
 
     def ratios(self, pictures: Array) -> dict[str, float]:
         """By extractor, of as many pictures as there are rows."""
-        found = self.judge.features(pictures)
+        found = self.classifiers.features(pictures)
         distance = {e: frechet_distance(found[e], self.test[e]) for e in found}
         return {e: float(np.mean([distance[e] / floor[e] for floor in self.floor])) for e in distance}
 
     def about(self, pictures: Array) -> float:
         """The mean ratio that `rows` pictures would have, from fewer: what as many training rows have is taken away."""
-        found, n = self.judge.features(pictures), len(pictures)
+        found, n = self.classifiers.features(pictures), len(pictures)
         above = []
         for e in found:
             excess = frechet_distance(found[e], self.test[e]) - np.mean(
@@ -102,17 +102,17 @@ class PublishedDenoiser:
         self.session = onnx_model.open_graph(folder, manifest.graphs["denoiser"], threads=THREADS)
         graph = manifest.graphs.get("estimator")
         self.estimator = onnx_model.open_graph(folder, graph, threads=THREADS) if graph else None
-        self.ask = drawing.asking(self.session, labelled=bool(manifest.labels))
+        self.ask = generation.asking(self.session, labelled=bool(manifest.labels))
 
     def draw(self, labels: NDArray[np.int64], sampler: SamplerName, steps: int, *, quiet: bool = True) -> Array:
         """One picture per label, from seeds 0, 1, ... for a thousand each: (N, H, W, C) in [0, 1]."""
         weight = self.declared.guidance.weight if self.declared.guidance else 1.0
-        ask = drawing.guided(self.ask, weight, self.classes)
+        ask = generation.guided(self.ask, weight, self.classes)
         parts = []
         bar = tqdm(range(0, len(labels), PORTION), desc=f"{sampler}, {steps} steps", unit="thousand", disable=quiet)
         for k, i in enumerate(bar):
             rows = labels[i : i + PORTION]
-            made = drawing.draw(ask, rows, self.shape, self.declared, sampler=sampler, steps=steps, seed=SEED + k)
+            made = generation.draw(ask, rows, self.shape, self.declared, sampler=sampler, steps=steps, seed=SEED + k)
             parts.append(np.clip(made, 0, 1))
         return np.concatenate(parts)
 
@@ -130,20 +130,20 @@ class PublishedDenoiser:
 def score(
     folder: Path,
     manifest: Manifest,
-    judge: Judges,
+    classifiers: ReferenceClassifiers,
     *,
     most: int | None = None,
     curves: bool = False,
     quiet: bool = True,
-) -> Scored:
+) -> DiffusionFigures:
     """Everything the manifest claims; with `curves` also FD ratios of all samplers, from fewer pictures.
 
     Args:
         most: of pictures and of test rows, where the whole protocol is too long. It changes what an FD ratio is.
     """
-    model, found, data = PublishedDenoiser(folder, manifest), Scored(), judge.data
+    model, found, data = PublishedDenoiser(folder, manifest), DiffusionFigures(), classifiers.data
     rows = min(PICTURES, len(data.test_x), len(data.train_x), most or PICTURES)
-    floors = Floors(judge, rows)
+    floors = Floors(classifiers, rows)
     labels = data.train_y.numpy()[np.resize(shuffled(len(data.train_y), seed=SEED), max(rows, CAS_PICTURES))]
     sampler = model.declared.samplers[0]
     ratios: dict[str, list[tuple[int, float]]] = {}
@@ -152,7 +152,7 @@ def score(
         _add_ratios(found, floors.ratios(pictures), rows, sampler.name, steps)
         ratios.setdefault(sampler.name, []).append((steps, found.figures[f"fd_ratio_{steps}"]))
         if steps == sampler.steps:
-            _add_closer(found, model, pictures, labels, judge, sampler.name, quiet=quiet, cas=most is None)
+            _add_closer(found, model, pictures, labels, classifiers, sampler.name, quiet=quiet, cas=most is None)
     if curves:
         for one in model.declared.samplers:
             for steps in CURVES.get(one.name, ()):
@@ -162,7 +162,7 @@ def score(
                     ratios.setdefault(one.name, []).append((asked, floors.about(few)))
     found.shown["ratios"] = {name: sorted(points) for name, points in ratios.items()}
     found.shown["denoising"] = (
-        _add_denoising(found, model, judge, reader(folder, manifest), rows) if model.estimator else None
+        _add_denoising(found, model, classifiers, reader(folder, manifest), rows) if model.estimator else None
     )
     return found
 
@@ -175,7 +175,7 @@ def reader(folder: Path, manifest: Manifest) -> Callable[[NDArray[np.uint8]], ND
     return lambda x: onnx_model.probabilities(others[-1], x).argmax(axis=1)
 
 
-def _add_ratios(found: Scored, by: Mapping[str, float], rows: int, sampler: str, steps: int) -> None:
+def _add_ratios(found: DiffusionFigures, by: Mapping[str, float], rows: int, sampler: str, steps: int) -> None:
     what = (
         f"Frechet distance of {rows:,} pictures to as many test rows over that of as many training rows to them, "
         f"mean of {RESAMPLES} resamples of the training rows; {sampler}, {steps} evaluations; {_DRAWN}"
@@ -186,11 +186,11 @@ def _add_ratios(found: Scored, by: Mapping[str, float], rows: int, sampler: str,
 
 
 def _add_closer(
-    found: Scored,
+    found: DiffusionFigures,
     model: PublishedDenoiser,
     pictures: Array,
     labels: NDArray[np.int64],
-    judge: Judges,
+    classifiers: ReferenceClassifiers,
     sampler: SamplerName,
     *,
     quiet: bool,
@@ -198,26 +198,26 @@ def _add_closer(
 ) -> None:
     """What only the default number of evaluations is asked."""
     rows, steps = len(pictures), model.declared.samplers[0].steps
-    seen = generated.fidelity(pictures, judge, rows=rows, resamples=1)
+    seen = generated.fidelity(pictures, classifiers, rows=rows, resamples=1)
     how = f"{sampler}, {steps} evaluations; {_DRAWN}"
     for name in ("precision", "recall", "memorisation"):
         found.add(name, seen.figures[name], rows, f"{generated.PROTOCOLS[name]}; {how}")
-    share = generated.class_share(pictures, labels[:rows], judge)
+    share = generated.class_share(pictures, labels[:rows], classifiers)
     found.add("class_share", share, rows, f"{generated.PROTOCOLS['class_share']}; {how}")
     if cas and model.estimator is not None:
         more = model.draw(labels[rows:CAS_PICTURES], sampler, steps, quiet=quiet)
-        gap = generated.cas_gap(np.concatenate([pictures, more]), labels[:CAS_PICTURES], judge).gap
+        gap = generated.cas_gap(np.concatenate([pictures, more]), labels[:CAS_PICTURES], classifiers).gap
         found.add("cas_gap", gap, CAS_PICTURES, f"{generated.PROTOCOLS['cas_gap']}: {CAS_PICTURES:,} of them; {how}")
 
 
 def _add_denoising(
-    found: Scored,
+    found: DiffusionFigures,
     model: PublishedDenoiser,
-    judge: Judges,
+    classifiers: ReferenceClassifiers,
     read: Callable[[NDArray[np.uint8]], NDArray[np.int64]] | None,
     rows: int,
 ) -> dict[str, Any]:
-    x, y = judge.data.test_x.numpy()[:rows], judge.data.test_y.numpy()[:rows]
+    x, y = classifiers.data.test_x.numpy()[:rows], classifiers.data.test_y.numpy()[:rows]
     seen = denoising.measured(model.denoise, model.estimate, x, y, read=read)
     few, at = min(rows, denoising.BESIDE_ROWS), denoising.LEVELS.index(denoising.HEADLINE)
     found.add("denoised_psnr", seen.told[at], rows, f"{_NOISY} {rows:,} test rows; sigma told")

@@ -21,20 +21,20 @@ GROUPS: Final = 8
 class Block(nn.Module):
     """A residual block that is told the noise and the label by a scale and a shift of its channels."""
 
-    def __init__(self, width: int, told: int) -> None:
+    def __init__(self, width: int, conditioning: int) -> None:
         super().__init__()
         self.into = nn.Conv2d(width, width, 3, padding=1)
         self.norm = nn.GroupNorm(GROUPS, width, affine=False)
-        self.tell = nn.Linear(told, 2 * width)
+        self.tell = nn.Linear(conditioning, 2 * width)
         self.out = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.tell.weight)
         nn.init.zeros_(self.tell.bias)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # a Conv2d's bias is there unless refused
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
         """x (B, C, H, W), told (B, T) -> (B, C, H, W)."""
-        scale, shift = self.tell(told)[:, :, None, None].chunk(2, 1)
+        scale, shift = self.tell(conditioning)[:, :, None, None].chunk(2, 1)
         h = self.norm(self.into(F.silu(x))) * (1 + scale) + shift
         return x + self.out(F.silu(h))  # type: ignore[no-any-return]  # a Module's call is untyped
 
@@ -45,20 +45,20 @@ class UNet(nn.Module):
     frequencies: Tensor
 
     def __init__(
-        self, *, channels: int, classes: int, widths: tuple[int, int], blocks: tuple[int, int], told: int
+        self, *, channels: int, classes: int, widths: tuple[int, int], blocks: tuple[int, int], conditioning: int
     ) -> None:
         super().__init__()
         high, low = widths
         self.register_buffer("frequencies", torch.logspace(-2, 4, FREQUENCIES, base=2.0) * math.pi, persistent=False)
-        self.level = nn.Linear(2 * FREQUENCIES, told)
-        self.label = nn.Embedding(classes + 1, told)
-        self.mix = nn.Linear(told, told)
+        self.level = nn.Linear(2 * FREQUENCIES, conditioning)
+        self.label = nn.Embedding(classes + 1, conditioning)
+        self.mix = nn.Linear(conditioning, conditioning)
         self.first = nn.Conv2d(4 * channels, high, 3, padding=1)
-        self.before = nn.ModuleList(Block(high, told) for _ in range(blocks[0]))
+        self.before = nn.ModuleList(Block(high, conditioning) for _ in range(blocks[0]))
         self.down = nn.Conv2d(high, low, 2, stride=2)
-        self.below = nn.ModuleList(Block(low, told) for _ in range(blocks[1]))
+        self.below = nn.ModuleList(Block(low, conditioning) for _ in range(blocks[1]))
         self.up = nn.Conv2d(low, 4 * high, 1)
-        self.after = nn.ModuleList(Block(high, told) for _ in range(blocks[0]))
+        self.after = nn.ModuleList(Block(high, conditioning) for _ in range(blocks[0]))
         self.last = nn.Conv2d(high, 4 * channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]  # as above
@@ -66,18 +66,18 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, noise: Tensor, label: Tensor) -> Tensor:
         """x (B, C, H, W) with H and W multiples of 4, noise (B,), label int64 (B,) -> (B, C, H, W)."""
         angles = noise[:, None] * self.frequencies
-        told = self.level(torch.cat([angles.sin(), angles.cos()], 1)) + self.label(label)
-        told = F.silu(self.mix(F.silu(told)))
+        conditioning = self.level(torch.cat([angles.sin(), angles.cos()], 1)) + self.label(label)
+        conditioning = F.silu(self.mix(F.silu(conditioning)))
         h = self.first(F.pixel_unshuffle(x, 2))
         for block in self.before:
-            h = block(h, told)
+            h = block(h, conditioning)
         kept = h
         h = self.down(h)
         for block in self.below:
-            h = block(h, told)
+            h = block(h, conditioning)
         h = kept + F.pixel_shuffle(self.up(F.silu(h)), 2)
         for block in self.after:
-            h = block(h, told)
+            h = block(h, conditioning)
         return F.pixel_shuffle(self.last(F.silu(h)), 2)
 
 

@@ -39,7 +39,7 @@ class NoiseLevel(nn.Module):
         return sigma
 
 
-def learn(
+def train_estimator(
     x: Tensor, *, low: float, high: float, steps: int = 1500, rows: int = 256, lr: float = 5e-3, seed: int = 0
 ) -> NoiseLevel:
     """A net that tells noise between `low` and `high` on pictures like x (N, H, W, C) uint8: half a minute on a core.

@@ -18,21 +18,21 @@ from app.core.manifest import Manifest
 from app.core.manifest.sampling import Guidance, SamplerSpec, Sampling
 from training.data.base import DataError, ImageDataset
 from training.export import Export
-from training.families.diffusion import generation as drawing
+from training.families.diffusion import generation as generation
 from training.families.diffusion import report as page
 from training.families.diffusion.metrics import score
 from training.families.diffusion.network import Denoiser, UNet
-from training.families.diffusion.noise_level import learn
+from training.families.diffusion.noise_level import train_estimator
 from training.family import Measured, PictureFamily
 from training.image_classification import spread_rows
 from training.metrics import onnx_model
-from training.metrics.reference_classifiers import judges
+from training.metrics.reference_classifiers import reference_classifiers
 from training.networks.pictures import pixels
 from training.publish import Draft, publish, read_json, total_seconds, write_json
 from training.reporting.page import write
 
 MAX_ROWS: Final = 64
-PACED_BY: Final = 100  # pictures
+LEVELS_ROWS: Final = 100  # pictures
 SHOWN_FILE: Final = "report/figures.json"
 MADE_BY: Final = (
     "the checkpoint of a run of the recipe `diffusion` on the same data: `python -m training diffusion --data mnist` "
@@ -76,11 +76,11 @@ GOALS_ON_MNIST: Final = {
     },
     "consistency": {"fd_ratio_1": 3.0, "fd_ratio_2": 3.0, "fd_ratio_4": 2.5, "class_share": 0.99, "memorisation": 0.97},
 }
-NOISE_TOLD: Final = (0.01, 2.5)  # what the estimator of the noise level learns to tell
+ESTIMATED_LEVELS: Final = (0.01, 2.5)  # what the estimator of the noise level learns to tell
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainedDenoiser:
     """One trained denoiser (B, C, H, W), on the CPU in fp32; `few` where it was trained for one to four steps."""
 
     seed: int
@@ -89,7 +89,7 @@ class Trained:
     few: bool = False
 
 
-class Served(nn.Module):
+class ServedDenoiser(nn.Module):
     """What is exported: x (B, H, W, C), sigma (B,), label (B,) -> E[x0 | x] (B, H, W, C)."""
 
     def __init__(self, denoiser: Denoiser) -> None:
@@ -114,12 +114,16 @@ def fresh(dataset: ImageDataset, *, widths: Sequence[int], blocks: Sequence[int]
     sample = pixels(dataset.train_x[:: max(1, len(dataset.train_x) // 10_000)])
     (high, low), (outside, inside) = widths, blocks
     network = UNet(
-        channels=sample.shape[1], classes=dataset.classes, widths=(high, low), blocks=(outside, inside), told=told
+        channels=sample.shape[1],
+        classes=dataset.classes,
+        widths=(high, low),
+        blocks=(outside, inside),
+        conditioning=told,
     )
     return Denoiser(network, mean=float(sample.mean()), sigma_data=float(sample.std()))
 
 
-def taught(checkpoint: Path, dataset: ImageDataset) -> tuple[Denoiser, str]:
+def load_teacher(checkpoint: Path, dataset: ImageDataset) -> tuple[Denoiser, str]:
     """The better average of a run of the recipe `diffusion`, and 12 letters that stand for it.
 
     Raises: DataError where there is no such file, it is no such checkpoint, or one for other pictures.
@@ -144,14 +148,16 @@ def taught(checkpoint: Path, dataset: ImageDataset) -> tuple[Denoiser, str]:
     return denoiser.requires_grad_(False).eval(), hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
 
 
-def publish_denoiser(trained: Trained, dataset: ImageDataset, *, options: argparse.Namespace, precision: str) -> Path:
+def publish_denoiser(
+    trained: TrainedDenoiser, dataset: ImageDataset, *, options: argparse.Namespace, precision: str
+) -> Path:
     """Publish the denoiser; with an estimator of the noise level, and so for `denoise` too, unless it is for few steps.
 
     Returns: the published folder. Raises: PublishError.
     """
     shown = spread_rows(dataset.test_x.cpu(), dataset.test_y.numpy())
     generator = torch.Generator().manual_seed(0)
-    sampling = FEW if trained.few else _paced(trained.denoiser, dataset)
+    sampling = FEW if trained.few else _with_noise_levels(trained.denoiser, dataset)
     reach = torch.rand(len(shown), generator=generator)
     sigma = sampling.sigma_min * (sampling.sigma_max / sampling.sigma_min) ** reach
     noise = torch.randn(shown.shape, generator=generator)
@@ -160,14 +166,16 @@ def publish_denoiser(trained: Trained, dataset: ImageDataset, *, options: argpar
     exports = [
         Export(
             graph="denoiser",
-            module=Served(trained.denoiser),
+            module=ServedDenoiser(trained.denoiser),
             inputs={"x": x, "sigma": sigma, "label": label},
             outputs=("denoised",),
         )
     ]
     if not trained.few:
-        estimator = learn(dataset.train_x.cpu(), low=NOISE_TOLD[0], high=NOISE_TOLD[1], seed=trained.seed)
-        little = NOISE_TOLD[0] * (NOISE_TOLD[1] / NOISE_TOLD[0]) ** reach
+        estimator = train_estimator(
+            dataset.train_x.cpu(), low=ESTIMATED_LEVELS[0], high=ESTIMATED_LEVELS[1], seed=trained.seed
+        )
+        little = ESTIMATED_LEVELS[0] * (ESTIMATED_LEVELS[1] / ESTIMATED_LEVELS[0]) ** reach
         noisy = shown.float() / 255 + little[:, None, None, None] * noise
         exports.append(Export(graph="estimator", module=estimator, inputs={"x": noisy}, outputs=("sigma",)))
     goals: dict[str, float] = {}
@@ -196,19 +204,19 @@ def publish_denoiser(trained: Trained, dataset: ImageDataset, *, options: argpar
     )
 
 
-def _paced(denoiser: Denoiser, dataset: ImageDataset) -> Sampling:
+def _with_noise_levels(denoiser: Denoiser, dataset: ImageDataset) -> Sampling:
     """`MANY`, with the ladder of this net."""
-    served = Served(denoiser)
+    served = ServedDenoiser(denoiser)
 
     @torch.no_grad()
-    def ask(x: drawing.Array, sigma: drawing.Levels, label: drawing.Labels) -> drawing.Array:
+    def ask(x: generation.Array, sigma: generation.Levels, label: generation.Labels) -> generation.Array:
         at = torch.full((len(x),), float(sigma)) if isinstance(sigma, float) else torch.from_numpy(sigma)
-        answer: drawing.Array = served(torch.from_numpy(x), at, torch.from_numpy(label)).numpy()
+        answer: generation.Array = served(torch.from_numpy(x), at, torch.from_numpy(label)).numpy()
         return answer
 
-    labels = np.resize(np.arange(dataset.classes), PACED_BY)
-    rungs = drawing.ladder(ask, labels, dataset.picture.shape, MANY)
-    return MANY.model_copy(update={"ladder": tuple(rungs)})
+    labels = np.resize(np.arange(dataset.classes), LEVELS_ROWS)
+    levels = generation.noise_levels(ask, labels, dataset.picture.shape, MANY)
+    return MANY.model_copy(update={"ladder": tuple(levels)})
 
 
 def _unit(name: str) -> str:
@@ -225,7 +233,7 @@ def measured(
     curves: bool = False,
 ) -> Measured:
     """`Family.measure`, of so many pictures and test rows; with `curves` also what only the report shows."""
-    found = score(folder, manifest, judges(None, dataset), most=rows, curves=curves, quiet=False)
+    found = score(folder, manifest, reference_classifiers(None, dataset), most=rows, curves=curves, quiet=False)
     return Measured(
         rows=max(found.rows.values()),
         of=f"pictures beside test rows of {dataset.title}",
@@ -255,7 +263,7 @@ class DiffusionModels(PictureFamily):
             history=kept["history"],
             ratios=kept["ratios"],
             denoising=kept["denoising"],
-            judge=judges(None, dataset),
+            judge=reference_classifiers(None, dataset),
             latency=onnx_model.latency_ms(folder, "denoiser"),
         )
         write(report.page(), folder)

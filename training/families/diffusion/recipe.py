@@ -21,11 +21,11 @@ from accelerate import Accelerator
 
 from training.data import load
 from training.families.diffusion import consistency_trainer
-from training.families.diffusion.publish import FAMILY, MADE_BY, Trained, publish_denoiser, taught
+from training.families.diffusion.publish import FAMILY, MADE_BY, TrainedDenoiser, load_teacher, publish_denoiser
 from training.families.diffusion.trainer import Hyperparameters, Trainer
 from training.families.diffusion.trajectories import trajectories
 from training.loop import fit_seeds
-from training.metrics.reference_classifiers import judges
+from training.metrics.reference_classifiers import reference_classifiers
 from training.options import add_flags, add_picture_data, given, positive
 from training.publish import name_model
 from training.recipe import Command
@@ -60,7 +60,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     if not accelerator.is_main_process:
         return None
     return publish_denoiser(
-        Trained(seed=trained.seed, denoiser=trained.recipe.best.to("cpu").eval(), history=trained.history),
+        TrainedDenoiser(seed=trained.seed, denoiser=trained.recipe.best.to("cpu").eval(), history=trained.history),
         dataset,
         options=options,
         precision=accelerator.mixed_precision,
@@ -84,7 +84,7 @@ def train_consistency(options: argparse.Namespace, accelerator: Accelerator) -> 
     name_model(options, f"consistency-{dataset.name}")
     h = given(options, consistency_trainer.Hyperparameters())
     seed = options.seeds[0]
-    teacher, digest = taught(Path(options.teacher), dataset)
+    teacher, digest = load_teacher(Path(options.teacher), dataset)
     settings = {"recipe": "consistency", "data": dataset.name, "teacher": digest, **asdict(h)}
     drawn = trajectories(
         teacher,
@@ -97,11 +97,11 @@ def train_consistency(options: argparse.Namespace, accelerator: Accelerator) -> 
         accelerator=accelerator,
         digest=digest,
     )
-    judge = judges(None, dataset)
+    classifiers = reference_classifiers(None, dataset)
 
     def make(seed: int) -> consistency_trainer.Trainer:
         return consistency_trainer.Trainer(
-            dataset, h, teacher=teacher, drawn=drawn, judge=judge, seed=seed, accelerator=accelerator
+            dataset, h, teacher=teacher, drawn=drawn, classifiers=classifiers, seed=seed, accelerator=accelerator
         )
 
     fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
@@ -109,7 +109,7 @@ def train_consistency(options: argparse.Namespace, accelerator: Accelerator) -> 
     if not accelerator.is_main_process:
         return None
     return publish_denoiser(
-        Trained(seed=seed, denoiser=trained.recipe.best.to("cpu").eval(), history=trained.history, few=True),
+        TrainedDenoiser(seed=seed, denoiser=trained.recipe.best.to("cpu").eval(), history=trained.history, few=True),
         dataset,
         options=options,
         precision=accelerator.mixed_precision,

@@ -21,7 +21,7 @@ from training.families.diffusion import denoising
 from training.families.diffusion import generation as drawing
 from training.families.diffusion.metrics import CURVE_PICTURES, PublishedDenoiser
 from training.metrics.onnx_model import Latency
-from training.metrics.reference_classifiers import Judges
+from training.metrics.reference_classifiers import ReferenceClassifiers
 from training.reporting import charts, mosaics, sections
 from training.reporting import generated as drawn
 from training.reporting.page import Page, Section
@@ -74,7 +74,7 @@ class DiffusionReport:
     history: Sequence[Mapping[str, float]]
     ratios: Mapping[str, Sequence[tuple[int, float]]]
     denoising: Mapping[str, Any] | None
-    judge: Judges
+    judge: ReferenceClassifiers
     latency: Sequence[Latency]
 
     def page(self) -> Page:

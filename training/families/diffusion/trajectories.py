@@ -18,7 +18,7 @@ from app.core.sampling import schedules
 from training.data.base import ImageDataset
 from training.families.diffusion.network import Denoiser
 from training.metrics.generated import class_share, quick_fd
-from training.metrics.reference_classifiers import Judges
+from training.metrics.reference_classifiers import ReferenceClassifiers
 
 TOP: Final = 20.0  # of the levels, pixels in [0, 1]
 BOTTOM: Final = 0.02
@@ -137,11 +137,13 @@ def _walk(
 
 
 @torch.no_grad()
-def watched(student: Denoiser, judge: Judges, labels: Tensor, accelerator: Accelerator) -> Mapping[str, float]:
+def watched(
+    student: Denoiser, classifiers: ReferenceClassifiers, labels: Tensor, accelerator: Accelerator
+) -> Mapping[str, float]:
     """What one and two evaluations draw, beside held-out rows: FD ratios, and how many show what was asked for."""
     device = accelerator.device
     label = labels[:WATCHED].to(device)
-    shape = (len(label), *judge.data.train_x.shape[1:])
+    shape = (len(label), *classifiers.data.train_x.shape[1:])
     generator = torch.Generator().manual_seed(0)
     noise = [torch.randn(shape, generator=generator).permute(0, 3, 1, 2).to(device) for _ in range(2)]
 
@@ -157,6 +159,6 @@ def watched(student: Denoiser, judge: Judges, labels: Tensor, accelerator: Accel
     found = {}
     for name, made in (("1", once), ("2", twice)):
         pictures = made.permute(0, 2, 3, 1).cpu()
-        found[f"held_fd_ratio_{name}"] = quick_fd(pictures, judge).mean_fd_ratio
-        found[f"held_class_share_{name}"] = class_share(pictures, labels[:WATCHED], judge)
+        found[f"held_fd_ratio_{name}"] = quick_fd(pictures, classifiers).mean_fd_ratio
+        found[f"held_class_share_{name}"] = class_share(pictures, labels[:WATCHED], classifiers)
     return found

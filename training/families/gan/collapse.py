@@ -15,7 +15,7 @@ WON: Final = (
 )
 
 
-class Watch:
+class CollapseWatch:
     """Told what each epoch measured, it says when going on is in vain. All of its state is `state()`."""
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class Watch:
         self.best_recall = max(self.best_recall, recall)
         if rows < LEAST_ROWS:
             return None
-        learnt, due = self.best_recall >= LEAST_RECALL, progress >= FIRST and steps >= LEAST_STEPS
-        self.fallen = self.fallen + 1 if learnt and recall < FALLEN * self.best_recall else 0
-        self.late = self.late + 1 if due and not learnt else 0
+        trained, due = self.best_recall >= LEAST_RECALL, progress >= FIRST and steps >= LEAST_STEPS
+        self.fallen = self.fallen + 1 if trained and recall < FALLEN * self.best_recall else 0
+        self.late = self.late + 1 if due and not trained else 0
         self.won = self.won + 1 if due and told_apart >= WON else 0
         if self.fallen >= PATIENCE:
             self.reason = (

@@ -23,7 +23,7 @@ from training.families.gan.trainer import Hyperparameters
 from training.family import Measured, PictureFamily
 from training.metrics import onnx_model
 from training.metrics.generated import PROTOCOLS, class_share, fidelity
-from training.metrics.reference_classifiers import Judges, judges
+from training.metrics.reference_classifiers import ReferenceClassifiers, reference_classifiers
 from training.publish import Draft, publish, read_json, total_seconds, write_json
 from training.reporting.page import write
 
@@ -36,7 +36,7 @@ FIGURES_FILE: Final = "report/figures.json"
 GOALS_ON_MNIST: Final = {"gan": {"fd_ratio": 4.0, "recall": 0.5}, "cgan": {"fd_ratio": 4.0, "class_share": 0.99}}
 
 
-class Served(nn.Module):
+class ServedGenerator(nn.Module):
     """What is exported: latents (B, Z) -> pictures (B, H, W, C) in [0, 1]."""
 
     def __init__(self, generator: nn.Module) -> None:
@@ -48,7 +48,7 @@ class Served(nn.Module):
         return drawn.permute(0, 2, 3, 1)
 
 
-class ServedByLabel(nn.Module):
+class ServedConditionalGenerator(nn.Module):
     """The same with labels, int64 (B,), each an index into the data set's."""
 
     def __init__(self, generator: nn.Module) -> None:
@@ -61,7 +61,7 @@ class ServedByLabel(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawer:
+class TrainedGenerator:
     """One trained generator, as it is exported, on the CPU in fp32."""
 
     seed: int
@@ -95,7 +95,7 @@ class PublishedGenerator:
 
 
 def publish_generator(
-    drawers: list[Drawer],
+    generators: list[TrainedGenerator],
     dataset: ImageDataset,
     *,
     recipe: str,
@@ -104,7 +104,7 @@ def publish_generator(
     precision: str,
 ) -> Path:
     """Publish the generator with the lowest held-out FD ratio. Raises: PublishError."""
-    chosen = min(drawers, key=lambda drawer: drawer.held_ratio)
+    chosen = min(generators, key=lambda generator: generator.held_ratio)
     conditional = recipe == "cgan"
     inputs = {"latent": torch.from_numpy(latents.draw(PARITY_ROWS, h.latent, SCORED_SEED))}
     if conditional:
@@ -139,17 +139,17 @@ def publish_generator(
     )
 
 
-def figures(model: PublishedGenerator, judge: Judges) -> tuple[int, dict[str, float]]:
+def figures(model: PublishedGenerator, classifiers: ReferenceClassifiers) -> tuple[int, dict[str, float]]:
     """Rows in a resample, and all figures of the protocol by name; labels as frequent as in the training rows."""
-    data = judge.data
+    data = classifiers.data
     rows = min(ROWS, len(data.train_x), len(data.test_x))
     n = RESAMPLES * rows
     label = data.train_y.numpy()[np.resize(shuffled(len(data.train_y), seed=SCORED_SEED), n)]
     drawn = model.draw(latents.draw(n, model.size, SCORED_SEED), label)
     pictures = np.rint(drawn * 255).astype(np.uint8)
-    found = fidelity(pictures, judge, rows=rows, resamples=RESAMPLES).figures
+    found = fidelity(pictures, classifiers, rows=rows, resamples=RESAMPLES).figures
     if model.conditional:
-        found = {"class_share": class_share(pictures, label, judge), **found}
+        found = {"class_share": class_share(pictures, label, classifiers), **found}
     return rows, found
 
 
@@ -159,7 +159,7 @@ class Gans(PictureFamily):
     def measure(
         self, folder: Path, manifest: Manifest, dataset: ImageDataset, *, data: str | None, rows: int | None
     ) -> Measured:
-        used, found = figures(PublishedGenerator(folder, manifest), judges(None, dataset))
+        used, found = figures(PublishedGenerator(folder, manifest), reference_classifiers(None, dataset))
         return Measured(
             rows=used,
             of=f"test rows of {dataset.title}",
@@ -178,7 +178,7 @@ class Gans(PictureFamily):
             history=kept["history"],
             stopped=kept["stopped"],
             draw=PublishedGenerator(folder, manifest).draw,
-            judge=judges(None, dataset),
+            judge=reference_classifiers(None, dataset),
             latency=onnx_model.latency_ms(folder, "generator"),
         )
         write(report.page(), folder)

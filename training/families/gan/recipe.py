@@ -21,11 +21,17 @@ from torch import Tensor
 from training.data import load
 from training.data.base import DataError, ImageDataset
 from training.families.gan.collapse import LEAST_STEPS
-from training.families.gan.publish import FAMILY, Drawer, Served, ServedByLabel, publish_generator
-from training.families.gan.trainer import Hyperparameters, Judged, Seen, Trainer
+from training.families.gan.publish import (
+    FAMILY,
+    ServedConditionalGenerator,
+    ServedGenerator,
+    TrainedGenerator,
+    publish_generator,
+)
+from training.families.gan.trainer import Compare, HeldOutFidelity, Hyperparameters, Trainer
 from training.loop import fit_seeds
 from training.metrics.generated import class_share, quick_fd
-from training.metrics.reference_classifiers import judges
+from training.metrics.reference_classifiers import reference_classifiers
 from training.networks.adversarial import TOGETHER
 from training.options import add_flags, add_picture_data, given
 from training.publish import name_model
@@ -34,20 +40,20 @@ from training.recipe import Command
 DEFAULTS: Final = {"gan": Hyperparameters(epochs=10, penalty=1.0, penalty_end=0.02), "cgan": Hyperparameters()}
 
 
-def watching(dataset: ImageDataset) -> Judged:
-    """What tells a training how its pictures compare with held-out rows; the judges are trained first if need be."""
-    judge = judges(None, dataset)
+def comparing(dataset: ImageDataset) -> Compare:
+    """Compares generated pictures with held-out rows; the reference classifiers are trained first if need be."""
+    classifiers = reference_classifiers(None, dataset)
 
-    def judged(pictures: Tensor, asked: Tensor | None) -> Seen:
-        seen = quick_fd(pictures, judge)
-        return Seen(
+    def compare(pictures: Tensor, asked: Tensor | None) -> HeldOutFidelity:
+        seen = quick_fd(pictures, classifiers)
+        return HeldOutFidelity(
             fd_ratio=seen.mean_fd_ratio,
             precision=seen.precision,
             recall=seen.recall,
-            class_share=None if asked is None else class_share(pictures, asked, judge),
+            class_share=None if asked is None else class_share(pictures, asked, classifiers),
         )
 
-    return judged
+    return compare
 
 
 def too_short(rows: int, h: Hyperparameters) -> str | None:
@@ -92,19 +98,19 @@ def train(
     )
     if words := too_short(rows, h):
         accelerator.print(f"warning: {words}")
-    judged = watching(dataset)
-    drawers = []
+    compare = comparing(dataset)
+    generators = []
 
     def make(seed: int) -> Trainer:
-        return Trainer(dataset, h, conditional=conditional, judged=judged, seed=seed, accelerator=accelerator)
+        return Trainer(dataset, h, conditional=conditional, compare=compare, seed=seed, accelerator=accelerator)
 
     settings = {"recipe": recipe, "data": dataset.name, **asdict(h)}
     for one in fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator):
         best = one.recipe.best.to("cpu").eval()
-        drawers.append(
-            Drawer(
+        generators.append(
+            TrainedGenerator(
                 seed=one.seed,
-                module=ServedByLabel(best) if conditional else Served(best),
+                module=ServedConditionalGenerator(best) if conditional else ServedGenerator(best),
                 history=one.history,
                 held_ratio=one.recipe.best_ratio,
                 stopped=one.recipe.stopped,
@@ -113,7 +119,7 @@ def train(
     if not accelerator.is_main_process:
         return None
     return publish_generator(
-        drawers, dataset, recipe=recipe, h=h, options=options, precision=accelerator.mixed_precision
+        generators, dataset, recipe=recipe, h=h, options=options, precision=accelerator.mixed_precision
     )
 
 

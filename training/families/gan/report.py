@@ -15,7 +15,7 @@ from app.core.manifest import Manifest
 from app.core.metric_names import figure
 from app.core.sampling import latents
 from training.metrics.onnx_model import Latency
-from training.metrics.reference_classifiers import Judges
+from training.metrics.reference_classifiers import ReferenceClassifiers
 from training.reporting import charts, sections
 from training.reporting import generated as drawn
 from training.reporting.page import Page, Section
@@ -63,7 +63,7 @@ class GanReport:
     history: Sequence[Mapping[str, float]]
     stopped: str | None
     draw: Draw
-    judge: Judges
+    judge: ReferenceClassifiers
     latency: Sequence[Latency]
 
     def page(self) -> Page:

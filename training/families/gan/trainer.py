@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from training.data.base import ImageDataset
-from training.families.gan.collapse import Watch
+from training.families.gan.collapse import CollapseWatch
 from training.networks.adversarial import TOGETHER, Discriminator, Generator
 from training.networks.pictures import pixels
 from training.optim.adversarial import critic_loss, generator_loss, squared_slope
@@ -58,7 +58,7 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class HeldOutFidelity:
     """What the drawn pictures are like beside held-out rows: `fd_ratio` 1 is what real ones have."""
 
     fd_ratio: float
@@ -67,7 +67,7 @@ class Seen:
     class_share: float | None = None
 
 
-Judged = Callable[[Tensor, Tensor | None], Seen]
+Compare = Callable[[Tensor, Tensor | None], HeldOutFidelity]
 """Pictures (N, H, W, C) in [0, 1], the labels asked for (N,) or None -> what they are like. Selection only."""
 
 
@@ -83,11 +83,11 @@ class Trainer(Resumable):
         h: Hyperparameters,
         *,
         conditional: bool,
-        judged: Judged,
+        compare: Compare,
         seed: int,
         accelerator: Accelerator,
     ) -> None:
-        self.h, self.accelerator, self.judged, self.conditional = h, accelerator, judged, conditional
+        self.h, self.accelerator, self.compare, self.conditional = h, accelerator, compare, conditional
         self.held_x, self.held_y = dataset.held_x, dataset.held_y
         height, width, channels = dataset.train_x.shape[1:]
         shape, classes = (channels, height, width), dataset.classes if conditional else 0
@@ -108,7 +108,7 @@ class Trainer(Resumable):
             torch.optim.Adam(network.parameters(), lr=h.lr, betas=(0.0, 0.99), fused=True)
             for network in (self.generator, self.critic)
         ]
-        self.watch = Watch()
+        self.watch = CollapseWatch()
         self.epochs, self.steps, self.progress = 0, 0, 0.0
         # As many as there are real ones: more would be compared with none.
         self.watched = min(WATCHED, max(len(dataset.train_x), len(dataset.held_x)))
@@ -127,15 +127,15 @@ class Trainer(Resumable):
         z = torch.randn(len(batch.x), h.latent, generator=batch.generator, device=batch.x.device)[batch.share]
         real, label = pixels(batch.x[batch.share]), batch.y[batch.share] if self.conditional else None
         with self.accelerator.autocast():
-            drawn = self.generator(z, label)
+            generated = self.generator(z, label)
 
-        both = torch.cat([real, drawn.detach()])
+        both = torch.cat([real, generated.detach()])
         sloped = batch.position % h.penalty_every == 0
         both.requires_grad_(sloped)
         with self.accelerator.autocast():
             scores = self.critic(both, None if label is None else torch.cat([label, label]))
-        real_score, drawn_score = scores.chunk(2)
-        critic = critic_loss(real_score, drawn_score)
+        real_score, generated_score = scores.chunk(2)
+        critic = critic_loss(real_score, generated_score)
         total = critic
         if sloped:
             # Means over each half, added up: gamma / 2 of R1 and of R2.
@@ -144,7 +144,7 @@ class Trainer(Resumable):
 
         self.critic.requires_grad_(False)
         with self.accelerator.autocast():
-            fooled = self.critic(drawn, label)
+            fooled = self.critic(generated, label)
         self.critic.requires_grad_(True)
         generator = generator_loss(real_score.detach(), fooled)
         self._descend(0, self.generator, generator)
@@ -152,7 +152,7 @@ class Trainer(Resumable):
         return {
             "critic": critic.detach(),
             "generator": generator.detach(),
-            "told_apart": (real_score > drawn_score).float().mean(),
+            "told_apart": (real_score > generated_score).float().mean(),
         }
 
     @torch.no_grad()
@@ -161,9 +161,9 @@ class Trainer(Resumable):
         n = self.watched
         z = torch.randn(n, self.h.latent, generator=torch.Generator().manual_seed(WATCH_SEED))
         label = self.held_y.repeat(-(-n // len(self.held_y)))[:n] if self.conditional else None
-        drawn = self.draw(self.average, z, label)
-        seen = self.judged(drawn.permute(0, 2, 3, 1), label)
-        told_apart = self._told_apart(drawn, label)
+        generated = self.draw(self.average, z, label)
+        seen = self.compare(generated.permute(0, 2, 3, 1), label)
+        told_apart = self._told_apart(generated, label)
         if seen.fd_ratio < self.best_ratio:
             self.best_ratio = seen.fd_ratio
             self.best.load_state_dict(self.average.state_dict())
@@ -192,11 +192,11 @@ class Trainer(Resumable):
             parts.append(generator(latent[rows].to(self.accelerator.device), y).cpu())
         return torch.cat(parts)
 
-    def _told_apart(self, drawn: Tensor, label: Tensor | None) -> float:
+    def _told_apart(self, generated: Tensor, label: Tensor | None) -> float:
         """Of pairs of a held-out row and a drawn picture of the same label, the share that the critic orders right."""
-        n = min(PROBED, len(self.held_x), len(drawn)) // TOGETHER * TOGETHER
+        n = min(PROBED, len(self.held_x), len(generated)) // TOGETHER * TOGETHER
         y = None if label is None else label[:n].to(self.accelerator.device)
-        ends = (pixels(self.held_x[:n]), drawn[:n])
+        ends = (pixels(self.held_x[:n]), generated[:n])
         with self.accelerator.autocast():
             real, made = (self.critic(x.to(self.accelerator.device), y) for x in ends)
         return float((real > made).float().mean())

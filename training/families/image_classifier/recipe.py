@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from training.data import load
 from training.data.base import ImageDataset
 from training.families.image_classifier.trainer import GOALS, Classifier, Hyperparameters, Logits, for_dataset
-from training.image_classification import Candidate, ImageClassifiers, publish_classifier
+from training.image_classification import ImageClassifiers, TrainedClassifier, publish_classifier
 from training.loop import fit_seeds
 from training.options import add_flags, add_picture_data, given
 from training.publish import name_model
@@ -48,7 +48,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     settings = {"recipe": "cnn", "data": dataset.name, **asdict(h)}
     fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
     candidates = [
-        Candidate(
+        TrainedClassifier(
             seed=one.seed,
             network=Logits(one.recipe.average, mirror=h.mirror).to("cpu").eval(),
             history=one.history,

@@ -71,7 +71,7 @@ class TwoClasses(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learnt:
+class TrainedUnit:
     """The weights at the end, in units of the rows given, and the loss before each step."""
 
     weights: Tensor  # (D,) float64
@@ -79,7 +79,7 @@ class Learnt:
     losses: list[float]
 
 
-def learn(x: Tensor, y: Tensor, activation: Activation, *, l2: float, steps: int = 5000) -> Learnt:
+def train_unit(x: Tensor, y: Tensor, activation: Activation, *, l2: float, steps: int = 5000) -> TrainedUnit:
     """Full-batch gradient descent with Nesterov's momentum (1983) from all zeros, in steps of one over the curvature.
 
     The loss is the mean over the rows, cross-entropy for a squashing unit and squared error for the others, plus
@@ -111,7 +111,7 @@ def learn(x: Tensor, y: Tensor, activation: Activation, *, l2: float, steps: int
         ahead = new + speed / (speed + 3) * (new - w)
         w = new
     weights = ahead[:-1] / scale
-    return Learnt(weights=weights, bias=ahead[-1] - weights @ mean, losses=losses)
+    return TrainedUnit(weights=weights, bias=ahead[-1] - weights @ mean, losses=losses)
 
 
 def _loss(activation: Activation) -> tuple[Callable[[Tensor, Tensor], Tensor], float]:

@@ -23,7 +23,15 @@ from training.data import DataError
 from training.data.table import TableDataset, folds
 from training.export import Export
 from training.families.perceptron import report_trained as page
-from training.families.perceptron.network import SQUASHING, Activation, Learnt, NetInput, TwoClasses, Unit, learn
+from training.families.perceptron.network import (
+    SQUASHING,
+    Activation,
+    NetInput,
+    TrainedUnit,
+    TwoClasses,
+    Unit,
+    train_unit,
+)
 from training.family import Family, Measured
 from training.metrics import classification, onnx_model, regression
 from training.networks.dense import Coding, Layout
@@ -77,7 +85,7 @@ class Split:
         return cls(train_x=x[~test], train_y=y[~test], test_x=x[test], test_y=y[test], own=False)
 
 
-def publish_trained(dataset: TableDataset, options: argparse.Namespace, *, family: Family[TableDataset]) -> Path:
+def publish_unit(dataset: TableDataset, options: argparse.Namespace, *, family: Family[TableDataset]) -> Path:
     """Learn, measure, publish. Raises: DataError, PublishError."""
     activation: Activation = options.activation
     _check(dataset, activation)
@@ -90,7 +98,7 @@ def publish_trained(dataset: TableDataset, options: argparse.Namespace, *, famil
     spread = 1.0 if dataset.labels else float(split.train_y.double().std(correction=0)) or 1.0
     y = split.train_y.double() / spread
     penalty, held = choose(rows, y, activation)
-    found = learn(rows, y, activation, l2=penalty)
+    found = train_unit(rows, y, activation, l2=penalty)
     unit = Unit(found.weights * (1.0 if dataset.labels else spread), found.bias * spread, activation)
     evidence = page.Evidence(
         activation=activation,
@@ -122,7 +130,7 @@ def publish_trained(dataset: TableDataset, options: argparse.Namespace, *, famil
             task=dataset.task,
             modality="table",
             title=f"One unit, {dataset.title}",
-            summary=f"Foretells {dataset.foretold} from one weighted sum of {len(dataset.table.columns)} columns, "
+            summary=f"Foretells {dataset.target_column} from one weighted sum of {len(dataset.table.columns)} columns, "
             f"through {activation}. The graph net_input gives the sum, which /v2 can ask for.",
             data=data,
             max_rows=MAX_ROWS,
@@ -149,7 +157,7 @@ def choose(rows: Tensor, y: Tensor, activation: Activation) -> tuple[float, list
         losses = []
         for k in range(FOLDS):
             away, inside = fold == k, fold != k
-            found = learn(rows[inside], y[inside], activation, l2=penalty, steps=CHOOSING_STEPS)
+            found = train_unit(rows[inside], y[inside], activation, l2=penalty, steps=CHOOSING_STEPS)
             losses.append(_loss(found, rows[away], y[away], activation))
         held.append(float(np.mean(losses)))
     return PENALTIES[int(np.argmin(held))], held
@@ -190,7 +198,7 @@ def coded_names(dataset: TableDataset) -> list[str]:
 def _check(dataset: TableDataset, activation: Activation) -> None:
     if dataset.labels and len(dataset.labels) != 2:
         raise DataError(
-            f"{dataset.title}: one unit tells two labels apart, '{dataset.foretold}' has {len(dataset.labels)}; "
+            f"{dataset.title}: one unit tells two labels apart, '{dataset.target_column}' has {len(dataset.labels)}; "
             "the recipe mlp takes more"
         )
     if dataset.labels and activation not in SQUASHING:
@@ -200,12 +208,12 @@ def _check(dataset: TableDataset, activation: Activation) -> None:
         )
     if not dataset.labels and activation in SQUASHING:
         raise DataError(
-            f"{dataset.title}: '{dataset.foretold}' is a number, which takes --activation identity or relu; "
+            f"{dataset.title}: '{dataset.target_column}' is a number, which takes --activation identity or relu; "
             f"got {activation}, which cannot leave -1 to 1"
         )
 
 
-def _loss(found: Learnt, rows: Tensor, y: Tensor, activation: Activation) -> float:
+def _loss(found: TrainedUnit, rows: Tensor, y: Tensor, activation: Activation) -> float:
     z = rows @ found.weights + found.bias
     if activation in SQUASHING:
         return float(F.binary_cross_entropy_with_logits(z * (2 if activation == "tanh" else 1), y))

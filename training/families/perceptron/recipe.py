@@ -16,10 +16,10 @@ from training.data.table import TableDataset
 from training.families.perceptron.image_network import LinearClassifier, LinearHyperparameters
 from training.families.perceptron.network import Activation
 from training.families.perceptron.publish_given import GIVEN, check_own_rows, publish_given
-from training.families.perceptron.publish_trained import measured, publish_trained, write_report
+from training.families.perceptron.publish_trained import measured, publish_unit, write_report
 from training.families.perceptron.templates import weights
 from training.family import Family, FamilyByModel, Measured
-from training.image_classification import Candidate, ImageClassifiers, publish_classifier
+from training.image_classification import ImageClassifiers, TrainedClassifier, publish_classifier
 from training.loop import fit_seeds
 from training.options import add_flags, given
 from training.publish import name_model
@@ -35,10 +35,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--bias", type=float, default=0.0, metavar="B", help="of given weights (default 0)")
     one.add_argument("--activation", choices=get_args(Activation), default="sigmoid", help="default: sigmoid")
-    learnt = parser.add_argument_group("learnt weights (these defaults are for MNIST)")
-    learnt.add_argument("--data", help="a table or pictures of `python -m training list`, a CSV file, or a folder")
-    learnt.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be foretold")
-    add_flags(learnt, LinearHyperparameters)
+    trained = parser.add_argument_group("learnt weights (these defaults are for MNIST)")
+    trained.add_argument("--data", help="a table or pictures of `python -m training list`, a CSV file, or a folder")
+    trained.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be foretold")
+    add_flags(trained, LinearHyperparameters)
 
 
 def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
@@ -52,9 +52,9 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     if options.weights is not None:
         name_model(options, "perceptron")
         return publish_given(options)
-    dataset = tables.load(options.data, foretold=options.target)
+    dataset = tables.load(options.data, target_column=options.target)
     name_model(options, f"perceptron-{dataset.name}")
-    return publish_trained(dataset, options, family=UNITS)
+    return publish_unit(dataset, options, family=UNITS)
 
 
 class Units(Family[TableDataset]):
@@ -63,7 +63,7 @@ class Units(Family[TableDataset]):
     def load_data(self, manifest: Manifest, data: str | None) -> TableDataset:
         """As the model's command names it. Raises: DataError where it is no longer that table."""
         given_options = _options_of(manifest)
-        dataset = tables.load(given_options.data, foretold=given_options.target)
+        dataset = tables.load(given_options.data, target_column=given_options.target)
         if dataset.table != manifest.table or dataset.labels != manifest.labels:
             raise DataError(f"{given_options.data}: is no longer the table that {manifest.name} was made from")
         return dataset
@@ -108,7 +108,7 @@ def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | N
 
     settings = {"recipe": "perceptron", "data": dataset.name, **asdict(h)}
     fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
-    candidates = [Candidate(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
+    candidates = [TrainedClassifier(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
     if not accelerator.is_main_process:
         return None
     return publish_classifier(

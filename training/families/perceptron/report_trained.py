@@ -55,7 +55,7 @@ def page(
     ]
     first = manifest.quality[0]
     claim = (
-        f"One unit foretells {escape(dataset.foretold)} from {len(dataset.table.columns)} columns: "
+        f"One unit foretells {escape(dataset.target_column)} from {len(dataset.table.columns)} columns: "
         f"<strong>{title_of(first.name)} {figure(first.value, first.name)}</strong> on {count(first.rows)} rows "
         + ("of the test part." if evidence.own_test else "set aside, a fifth of all.")
     )

@@ -67,7 +67,7 @@ class Estimate(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nets:
+class TrainedNets:
     """Both nets on the CPU in fp32, with the weights as they are served; by part, one dict per epoch."""
 
     restorer: nn.Module
@@ -76,7 +76,9 @@ class Nets:
     seed: int
 
 
-def publish_photo_denoiser(nets: Nets, data: photos.Photos, *, options: argparse.Namespace, precision: str) -> Path:
+def publish_photo_denoiser(
+    nets: TrainedNets, data: photos.Photos, *, options: argparse.Namespace, precision: str
+) -> Path:
     """Publish, measure on BSD68 and report.
 
     Returns: the published folder. Raises: PublishError.

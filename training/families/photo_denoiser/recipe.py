@@ -58,7 +58,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     estimator = fitted("estimator", short, lambda: EstimatorTrainer(NoiseEstimator(), data, h, accelerator=accelerator))
     if not accelerator.is_main_process:
         return None
-    nets = restoring.Nets(
+    nets = restoring.TrainedNets(
         restorer=restorer.recipe.average.cpu(),
         estimator=estimator.recipe.average.cpu(),
         history={"denoiser": restorer.history, "estimator": estimator.history},

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from training.data.table import TableDataset
 from training.families.tabular.crossfit import mix, mix_moments
 from training.families.tabular.metrics import figures
-from training.families.tabular.model import Learned
+from training.families.tabular.model import TrainedEnsemble
 from training.families.tabular.nested import Repetition
 
 EVIDENCE_FILE: Final = "report/evidence.json"
@@ -45,7 +45,7 @@ class Evidence:
     reach: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     @classmethod
-    def of(cls, dataset: TableDataset, learned: Learned, rounds: Sequence[Repetition]) -> Evidence:
+    def of(cls, dataset: TableDataset, learned: TrainedEnsemble, rounds: Sequence[Repetition]) -> Evidence:
         chosen = sum((one.kept.sum(0) for one in rounds), np.zeros(len(learned.fitted.grid), np.int64))
         grid = [
             {
@@ -88,7 +88,7 @@ class Evidence:
             return cls(**facts, answers=arrays["answers"], reach=arrays["reach"])
 
 
-def importances(dataset: TableDataset, learned: Learned, *, seed: int = 0) -> list[tuple[float, float]]:
+def importances(dataset: TableDataset, learned: TrainedEnsemble, *, seed: int = 0) -> list[tuple[float, float]]:
     """By column: mean and standard deviation, over SHUFFLES shuffles of the column among the rows, of how much worse
     the nets that have not seen a row then answer it (Breiman 2001, section 10): NLL gained, or R2 lost."""
     rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
-from training.data import synthetic_tables as rules
+from training.data import synthetic_tables
 from training.data.table import TableDataset
 from training.families.tabular.nested import COVERAGES, OUTER, Repetition
 from training.family import Measured
@@ -100,13 +100,13 @@ def test_figures(folder: Path, manifest: Manifest, dataset: TableDataset, *, tru
 
 def truth_figures(dataset: TableDataset) -> dict[str, float]:
     """What the rule that made the test rows would reach on them, where there is one that tells."""
-    found = rules.truth(dataset.name, dataset.test_x.numpy())
-    if found is None or dataset.name not in rules.SOURCES:
+    found = synthetic_tables.truth(dataset.name, dataset.test_x.numpy())
+    if found is None or dataset.name not in synthetic_tables.SOURCES:
         return {}
     if dataset.labels:
         return figures(np.stack([1 - found, found], axis=1), dataset.test_y.numpy(), np.zeros((len(found), 0)))
     known = ~np.isnan(found[:, 0])
-    reach = np.tile(rules.NORMAL_REACH, (int(known.sum()), 1))
+    reach = np.tile(synthetic_tables.NORMAL_REACH, (int(known.sum()), 1))
     return figures(found[known], dataset.test_y.numpy()[known], reach)
 
 

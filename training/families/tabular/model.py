@@ -48,7 +48,7 @@ class Regressor(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned:
+class TrainedEnsemble:
     """An ensemble and all that the choice of it rests on."""
 
     fitted: Fitted
@@ -81,7 +81,7 @@ def task_of(dataset: TableDataset) -> Task:
     return Task(layout=Layout.of(dataset.table), classes=len(dataset.labels))
 
 
-def learn_table(dataset: TableDataset, plan: Plan, *, seed: int) -> Learned:
+def train_table(dataset: TableDataset, plan: Plan, *, seed: int) -> TrainedEnsemble:
     """Learn the whole grid on folds of the training rows, choose and calibrate."""
     started = perf_counter()
     x, y, task = dataset.train_x, dataset.train_y, task_of(dataset)
@@ -89,7 +89,7 @@ def learn_table(dataset: TableDataset, plan: Plan, *, seed: int) -> Learned:
     folds = Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=seed)
     fitted = fit_grid(x, y, folds.learns, plan.grid, task, seed=seed)
     calibrated = calibrate(fitted.answers(x), y, folds, rows, classes=task.classes)
-    return Learned(
+    return TrainedEnsemble(
         fitted=fitted,
         folds=folds,
         folds_count=plan.folds,

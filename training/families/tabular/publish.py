@@ -16,7 +16,7 @@ from training.data.table import TableDataset
 from training.export import Export
 from training.families.tabular.evidence import Evidence
 from training.families.tabular.metrics import GOALS, nested_figures, test_figures, truth_figures
-from training.families.tabular.model import Learned
+from training.families.tabular.model import TrainedEnsemble
 from training.families.tabular.nested import Repetition
 from training.family import Family, Measured
 from training.image_classification import PARITY_ROWS, spread_rows
@@ -28,7 +28,7 @@ MOST_SCORES: Final = 5000  # that a manifest holds; a random part of more promis
 
 def publish_table(
     dataset: TableDataset,
-    learned: Learned,
+    learned: TrainedEnsemble,
     rounds: Sequence[Repetition],
     *,
     options: argparse.Namespace,
@@ -87,13 +87,13 @@ def publish_table(
     )
 
 
-def summary(dataset: TableDataset, learned: Learned) -> str:
+def summary(dataset: TableDataset, learned: TrainedEnsemble) -> str:
     """One sentence on what it does, one on what it is."""
     names = [column.name for column in dataset.table.columns]
     some = ", ".join(names) if len(names) <= 6 else f"{len(names)} columns"
     unit = f" in {dataset.target.unit}" if dataset.target is not None and dataset.target.unit else ""
-    what = f"{dataset.foretold}{unit}" if not dataset.labels else f"{dataset.foretold} ({', '.join(dataset.labels[:5])}"
-    what += "" if not dataset.labels else ", ...)" if len(dataset.labels) > 5 else ")"
+    labels = ", ".join(dataset.labels[:5]) + (", ..." if len(dataset.labels) > 5 else "")
+    what = dataset.target_column + (f" ({labels})" if labels else unit)
     nets = len(learned.folds) * len(learned.settings)
     return f"Foretells {what} from {some}. {nets} dense nets, each learnt without one of {learned.folds_count} folds."
 

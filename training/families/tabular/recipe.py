@@ -22,11 +22,11 @@ from training.families.tabular.evidence import Evidence
 from training.families.tabular.image_network import FlatClassifier, FlatHyperparameters, flat_for
 from training.families.tabular.image_report import decided
 from training.families.tabular.metrics import WORDS, answers_of, figures
-from training.families.tabular.model import PLAN, learn_table, task_of
+from training.families.tabular.model import PLAN, task_of, train_table
 from training.families.tabular.nested import OUTER, REPETITIONS, Plan, Repetition, nested
 from training.families.tabular.publish import publish_table
 from training.family import Family, FamilyByModel, Measured
-from training.image_classification import Candidate, ImageClassifiers, publish_classifier
+from training.image_classification import ImageClassifiers, TrainedClassifier, publish_classifier
 from training.loop import Interrupted, fit_seeds, run_folder
 from training.options import add_flags, given, positive
 from training.publish import name_model
@@ -57,11 +57,11 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return _pictures(options, accelerator)
     if not accelerator.is_main_process:
         return None
-    dataset = tables.load(options.data, foretold=options.target, task=options.task)
+    dataset = tables.load(options.data, target_column=options.target, task=options.task)
     name_model(options, f"mlp-{dataset.name}")
     print(_plan(dataset))
     seed = options.seeds[0]
-    learned = learn_table(dataset, PLAN, seed=seed)
+    learned = train_table(dataset, PLAN, seed=seed)
     rounds = [] if len(dataset.test_y) else _measure(dataset, PLAN, options, accelerator)
     return publish_table(dataset, learned, rounds, options=options, seed=seed, family=TABLES)
 
@@ -78,7 +78,7 @@ class Tables(Family[TableDataset]):
         tested = data is None and len(dataset.test_y) > 0
         if data is not None and data != manifest.data.spec and Path(data).is_file():
             assert manifest.table is not None
-            x, y = csv_table.load_for(data, manifest.table, foretold=dataset.foretold, labels=manifest.labels)
+            x, y = csv_table.load_for(data, manifest.table, target_column=dataset.target_column, labels=manifest.labels)
         else:
             x, y = (dataset.test_x, dataset.test_y) if tested else dataset.everything()
         x, y = x[:rows], y[:rows]
@@ -107,7 +107,7 @@ def _dataset(manifest: Manifest) -> TableDataset:
     parser = argparse.ArgumentParser(add_help=False)
     add_options(parser)
     made, _ = parser.parse_known_args(shlex.split(manifest.made.command)[4:])
-    dataset = tables.load(made.data, foretold=made.target, task=made.task)
+    dataset = tables.load(made.data, target_column=made.target, task=made.task)
     if dataset.table != manifest.table or dataset.labels != manifest.labels:
         raise DataError(f"{made.data}: is no longer the table that {manifest.name} was made from")
     return dataset
@@ -126,7 +126,7 @@ def _plan(dataset: TableDataset) -> str:
     test = f", {len(dataset.test_y):,} to test" if len(dataset.test_y) else ""
     lines = [
         f"{dataset.title}: {len(dataset.train_y):,} rows to learn from{test}, {columns} column{'s' * (columns > 1)}",
-        f"{dataset.foretold}: {what}",
+        f"{dataset.target_column}: {what}",
     ]
     return "\n".join([*lines, dataset.note] if dataset.note else lines)
 
@@ -163,7 +163,7 @@ def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | N
 
     settings = {"recipe": "mlp", "data": dataset.name, **asdict(h)}
     fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
-    candidates = [Candidate(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
+    candidates = [TrainedClassifier(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
     if not accelerator.is_main_process:
         return None
     return publish_classifier(

@@ -114,8 +114,8 @@ def _values(
         ]
         charts.append(f"<figure style='margin:0'><h3>{title}</h3>{plane.svg(parts, label=title)}</figure>")
     words = (
-        f"{escape(dataset.foretold.capitalize())} from {low:.3g} (orange) to {high:.3g}{escape(unit)} (blue), lines at "
-        f"{', '.join(f'{level:.3g}' for level in levels)}."
+        f"{escape(dataset.target_column.capitalize())} from {low:.3g} (orange) to {high:.3g}{escape(unit)} (blue), "
+        f"lines at {', '.join(f'{level:.3g}' for level in levels)}."
     )
     return "".join(charts), words
 

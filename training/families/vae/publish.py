@@ -39,7 +39,7 @@ GOAL_ON_MNIST: Final = 86.0  # nats; of the model that is made to be probable, n
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coder:
+class TrainedVae:
     """One trained model: uint8 pictures -> mu, logvar, and latents -> probabilities, on the CPU in fp32."""
 
     seed: int
@@ -50,7 +50,7 @@ class Coder:
 
 
 def publish_vae(
-    coders: list[Coder],
+    vaes: list[TrainedVae],
     dataset: ImageDataset,
     grey: ImageDataset,
     *,
@@ -65,7 +65,7 @@ def publish_vae(
 
     Returns: the published folder. Raises: PublishError.
     """
-    chosen = min(coders, key=lambda coder: coder.held_loss)
+    chosen = min(vaes, key=lambda vae: vae.held_loss)
     shown = spread_rows(grey.test_x.cpu(), grey.test_y.numpy())
     held_x = grey.held_x.cpu().numpy()
     with torch.no_grad():
@@ -75,7 +75,7 @@ def publish_vae(
     low, high = np.quantile(held.numpy(), [0.01, 0.99], axis=0)
     held_errors = np.sort(((back - held_x / np.float32(255)) ** 2).reshape(len(back), -1).mean(axis=1))
     goal = {"nll": GOAL_ON_MNIST} if options.data == "mnist" and latent > 2 else {}
-    data = VaeData(grey=grey, learnt=dataset)
+    data = VaeData(grey=grey, trained_on=dataset)
     kept = Path(options.runs) / f"{options.name}-scores"
     return publish(
         FAMILY,
@@ -128,7 +128,7 @@ class VaeData:
     """The same rows twice: `grey` as the server sees them, `learnt` as they are learnt from and scored."""
 
     grey: ImageDataset
-    learnt: ImageDataset
+    trained_on: ImageDataset
 
 
 def measured(
@@ -141,20 +141,20 @@ def measured(
     kept: Path | None = None,
 ) -> Measured:
     """`Family.measure`; what is scored is `kept` in that folder, so that a scoring that was stopped goes on."""
-    grey, learnt = dataset.grey, dataset.learnt
-    x, plain = ((d.everything()[0] if data else d.test_x)[:rows].cpu().numpy() for d in (learnt, grey))
+    grey, trained_on = dataset.grey, dataset.trained_on
+    x, plain = ((d.everything()[0] if data else d.test_x)[:rows].cpu().numpy() for d in (trained_on, grey))
     model = PublishedVae(folder, manifest)
     found = model.score(x, kept=kept, quiet=False)
     scored = figures(found, model.errors(plain))
     return Measured(
         rows=len(x),
-        of=f"rows of {grey.title}" + (", statically binarised" if learnt is not grey else ""),
+        of=f"rows of {grey.title}" + (", statically binarised" if trained_on is not grey else ""),
         figures=scored,
         protocols=PROTOCOLS,
         how="; from the ONNX graphs in fp32, on the test rows",
-        remarks={"nll": f"; {PROTOCOL}"} if learnt is not grey else {},
+        remarks={"nll": f"; {PROTOCOL}"} if trained_on is not grey else {},
         units={name: "nats" for name in scored if name != "mse"},
-        claimed=data is None and len(x) == len(learnt.test_x),
+        claimed=data is None and len(x) == len(trained_on.test_x),
         shown=_shown(found),
     )
 
@@ -162,7 +162,7 @@ def measured(
 class VariationalAutoencoders(Family[VaeData]):
     def load_data(self, manifest: Manifest, data: str | None) -> VaeData:
         grey = dataset_of(manifest, data)
-        return VaeData(grey=grey, learnt=binarised(grey) if PROTOCOL in manifest.data.note else grey)
+        return VaeData(grey=grey, trained_on=binarised(grey) if PROTOCOL in manifest.data.note else grey)
 
     def measure(
         self, folder: Path, manifest: Manifest, dataset: VaeData, *, data: str | None, rows: int | None
@@ -184,7 +184,7 @@ class VariationalAutoencoders(Family[VaeData]):
             decode=model.decode,
             test_x=dataset.grey.test_x.numpy(),
             test_y=dataset.grey.test_y.numpy(),
-            learnt_x=dataset.learnt.test_x.numpy(),
+            learnt_x=dataset.trained_on.test_x.numpy(),
             latency=onnx_model.latency_ms(folder, "decoder"),
             ablation=ABLATION if manifest.data.spec == "mnist" else "",
         )

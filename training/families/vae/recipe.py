@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from training.data import load
 from training.data.binarise import binarised
-from training.families.vae.publish import FAMILY, Coder, publish_vae
+from training.families.vae.publish import FAMILY, TrainedVae, publish_vae
 from training.families.vae.trainer import Hyperparameters, Trainer, for_dataset
 from training.loop import fit_seeds
 from training.networks.pictures import pixels
@@ -66,7 +66,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         f"{', binarised once for all' if h.binarise else ''}; {h.latent} latents, {h.epochs} epochs of "
         f"{max(1, rows // h.batch_size)} steps on {accelerator.device.type}"
     )
-    coders = []
+    vaes = []
 
     def make(seed: int) -> Trainer:
         return Trainer(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
@@ -74,8 +74,8 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     settings = {"recipe": "vae", "data": dataset.name, **asdict(h)}
     for one in fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator):
         served = one.recipe.best.to("cpu").eval()
-        coders.append(
-            Coder(
+        vaes.append(
+            TrainedVae(
                 seed=one.seed,
                 held_loss=one.recipe.best_loss,
                 encoder=ServedEncoder(served.encoder),
@@ -85,7 +85,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         )
     if not accelerator.is_main_process:
         return None
-    return publish_vae(coders, dataset, grey, options=options, precision=accelerator.mixed_precision, latent=h.latent)
+    return publish_vae(vaes, dataset, grey, options=options, precision=accelerator.mixed_precision, latent=h.latent)
 
 
 COMMANDS: Final = {

@@ -21,7 +21,7 @@ from training.export import Export, write_graph
 from training.families.autoencoder import publish as autoencoding
 from training.families.autoencoder.metrics import PublishedAutoencoder, pca_errors
 from training.families.autoencoder.network import ConvEncoder, FourierDecoder
-from training.families.autoencoder.publish import Coder
+from training.families.autoencoder.publish import TrainedAutoencoder
 from training.families.autoencoder.search import Basis, Codebook, SearchingEncoder, descend, solve
 from training.families.autoencoder.trainer import Autoencoder, Hyperparameters
 from training.loop import Run, fit
@@ -73,11 +73,11 @@ def run_of(folder: Path, *, epochs: int = SMALL.epochs) -> Run:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Coder:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedAutoencoder:
     learner, data = recipe(), dataset()
     run = run_of(tmp_path_factory.mktemp("run"))
     history = fit(learner, data.train_x, data.train_y, run=run, accelerator=learner.accelerator)
-    return Coder(0, learner.served(nearest=1, steps=1), history)
+    return TrainedAutoencoder(0, learner.served(nearest=1, steps=1), history)
 
 
 @pytest.mark.parametrize("latent", [1, 2, 3, 4, 5])
@@ -165,7 +165,7 @@ def test_pca_is_scikit_learns() -> None:
         assert error == pytest.approx(float(((rows - again) ** 2).mean()), rel=1e-3)
 
 
-def test_one_number_beats_four_principal_components_on_what_is_curved(trained: Coder) -> None:
+def test_one_number_beats_four_principal_components_on_what_is_curved(trained: TrainedAutoencoder) -> None:
     data = dataset()
     pca = pca_errors(data.train_x.numpy(), data.test_x.numpy(), [1, 4])
     error = float(trained.errors(data.test_x).mean())
@@ -201,7 +201,7 @@ def test_a_run_that_was_resumed_gives_the_weights_of_one_that_was_not(tmp_path: 
     assert torch.equal(whole.latents, resumed.latents)
 
 
-def test_half_stored_weights_change_the_error_by_nothing_that_shows(trained: Coder) -> None:
+def test_half_stored_weights_change_the_error_by_nothing_that_shows(trained: TrainedAutoencoder) -> None:
     x = dataset().test_x
     with torch.no_grad():
         exact = trained.search.decoder(trained.search(pixels(x)))
@@ -210,7 +210,7 @@ def test_half_stored_weights_change_the_error_by_nothing_that_shows(trained: Cod
 
 
 @pytest.mark.slow
-def test_the_decoder_is_written_as_it_computes(trained: Coder, tmp_path: Path) -> None:
+def test_the_decoder_is_written_as_it_computes(trained: TrainedAutoencoder, tmp_path: Path) -> None:
     z = trained.codes(dataset().test_x[:16])
     one = Export(graph="decoder", module=trained.decoder, inputs={"latent": z}, outputs=("image",))
     assert write_graph(tmp_path, one).parity_max_abs <= 1e-5
@@ -218,7 +218,7 @@ def test_the_decoder_is_written_as_it_computes(trained: Coder, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_published_folder_says_what_it_measures(
-    trained: Coder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: TrainedAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = dataset()
     monkeypatch.setattr(family, "dataset_of", lambda manifest, spec: data)

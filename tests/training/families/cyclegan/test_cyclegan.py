@@ -19,7 +19,7 @@ from training.export import Export, write_graph
 from training.families.cyclegan import trainer as training
 from training.families.cyclegan.metrics import PublishedTranslators, absolute_errors, in_8_bits
 from training.families.cyclegan.network import Critic, Translator, with_channels
-from training.families.cyclegan.recipe import Served
+from training.families.cyclegan.recipe import ServedTranslator
 from training.families.cyclegan.trainer import Hyperparameters, Trainer, warnings
 from training.loop import Run, fit
 from training.metrics import onnx_model
@@ -235,7 +235,7 @@ def test_what_hides_in_the_last_bits_is_found(pair: Pair) -> None:
 def test_the_served_graphs_agree_with_torch(pair: Pair, tmp_path: Path) -> None:
     recipe = trainer(pair)
     for name, net, x in zip(("there", "back"), recipe.average, pair.test, strict=True):
-        export = Export(graph=name, module=Served(net), inputs={"image": x}, outputs=("translated",))
+        export = Export(graph=name, module=ServedTranslator(net), inputs={"image": x}, outputs=("translated",))
         written = write_graph(tmp_path, export)
         assert written.parity_max_abs < 1e-5
         assert written.golden["translated"].min() >= 0

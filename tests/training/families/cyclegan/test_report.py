@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from app.core.manifest import DataSource, DigitPicture, Domain, Graph, Made, Manifest, Measure, TensorSpec, Translation
 from app.core.manifest.latent import Anomaly
 from tests.training.reporting.test_reports import Page
-from training.families.cyclegan.metrics import Scored, figures
+from training.families.cyclegan.metrics import ScoredDirection, figures
 from training.families.cyclegan.report import CycleReport
 from training.metrics.onnx_model import Latency
 
@@ -94,7 +94,7 @@ def bright_pixels() -> NDArray[np.float64]:
     return scored()[0].truth / 255
 
 
-def scored() -> list[Scored]:
+def scored() -> list[ScoredDirection]:
     rng = np.random.default_rng(0)
     bright = rng.integers(0, 128, (ROWS, SIDE, SIDE, 1), dtype=np.uint8) * 2
     dim = (bright // 2).astype(np.uint8)
@@ -106,7 +106,9 @@ def scored() -> list[Scored]:
         read = y.copy()
         read[:5] = 1 - y[:5] if i == 0 else y[:5]
         way = manifest().translations[i]
-        found.append(Scored(way=way, given=x, made=made, truth=truth, returned=returned, read=read, read_truth=y, y=y))
+        found.append(
+            ScoredDirection(way=way, given=x, made=made, truth=truth, returned=returned, read=read, read_truth=y, y=y)
+        )
     return found
 
 

@@ -95,7 +95,9 @@ def test_a_student_learns_to_land_at_one_stroke(tmp_path: Path) -> None:
     data = dataset()
     student = fresh(data, widths=(8, 16), blocks=(1, 1), told=16)
     accelerator = Accelerator(cpu=True)
-    recipe = Trainer(data, SMALL, teacher=student, drawn=drawn(tmp_path), judge=None, seed=0, accelerator=accelerator)
+    recipe = Trainer(
+        data, SMALL, teacher=student, drawn=drawn(tmp_path), classifiers=None, seed=0, accelerator=accelerator
+    )
     run = Run(folder=tmp_path / "run", epochs=SMALL.epochs, batch_size=32, seed=0, title="bars", quiet=True)
     history = fit(recipe, data.train_x, data.train_y, run=run, accelerator=accelerator)
     assert history[-1]["distance"] < 0.1 * history[0]["distance"]
@@ -107,19 +109,19 @@ def test_a_student_learns_to_land_at_one_stroke(tmp_path: Path) -> None:
 
 
 def test_what_one_and_two_evaluations_draw_is_watched(tmp_path: Path) -> None:
-    class Judge:
+    class ReferenceClassifier:
         data = dataset()
 
     seen: list[Tensor] = []
 
-    def quick(pictures: Tensor, judge: object) -> object:
+    def quick(pictures: Tensor, classifiers: object) -> object:
         seen.append(pictures)
         return type("Glance", (), {"mean_fd_ratio": float(len(seen))})()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "quick_fd", quick)
         patch.setattr(made, "class_share", lambda *_: 0.5)
-        found = made.watched(Known(), Judge(), dataset().held_y, Accelerator(cpu=True))  # type: ignore[arg-type]
+        found = made.watched(Known(), ReferenceClassifier(), dataset().held_y, Accelerator(cpu=True))  # type: ignore[arg-type]
     assert found == {
         "held_fd_ratio_1": 1.0,
         "held_class_share_1": 0.5,

@@ -16,8 +16,8 @@ from training.__main__ import main
 from training.data.base import DataError, ImageDataset
 from training.export import Export, write_graph
 from training.families.diffusion.network import Denoiser, UNet
-from training.families.diffusion.noise_level import learn
-from training.families.diffusion.publish import MADE_BY, Served, fresh, noised, taught
+from training.families.diffusion.noise_level import train_estimator
+from training.families.diffusion.publish import MADE_BY, ServedDenoiser, fresh, load_teacher, noised
 from training.families.diffusion.trainer import FAR, GUIDED_ABOUT, GUIDED_SPREAD, Hyperparameters, Trainer
 from training.loop import CHECKPOINT_FILE, Run, fit
 from training.recipe import Batch
@@ -206,7 +206,7 @@ def test_a_run_that_was_interrupted_ends_in_the_same_weights(tmp_path: Path) -> 
 def test_a_checkpoint_teaches_with_its_better_average(tmp_path: Path) -> None:
     recipe = trainer()
     trained(recipe, tmp_path, epochs=1)
-    teacher, digest = taught(tmp_path / CHECKPOINT_FILE, dataset())
+    teacher, digest = load_teacher(tmp_path / CHECKPOINT_FILE, dataset())
     x, sigma, label = torch.randn(2, 1, 8, 8), torch.tensor([0.2, 2.0]), torch.tensor([1, 4])
     torch.testing.assert_close(teacher(x, sigma, label), recipe.best(x, sigma, label))
     assert len(digest) == 12
@@ -219,14 +219,14 @@ def test_a_file_that_is_no_checkpoint_teaches_nothing(tmp_path: Path) -> None:
     (tmp_path / "words.pt").write_text("no checkpoint", encoding="utf-8")
     for name in ("other", "empty", "words"):
         with pytest.raises(DataError, match=rf"{name}\.pt: is no teacher, .* run of the recipe `diffusion`"):
-            taught(tmp_path / f"{name}.pt", dataset())
+            load_teacher(tmp_path / f"{name}.pt", dataset())
 
 
 def test_where_there_is_no_teacher_the_command_that_makes_one_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match=r"none\.pt: no such file; .*`python -m training diffusion --data mnist`"):
-        taught(tmp_path / "none.pt", dataset())
+        load_teacher(tmp_path / "none.pt", dataset())
     monkeypatch.setenv("COLUMNS", "400")  # no line is broken
     with pytest.raises(SystemExit):
         main(["consistency", "--help"])
@@ -247,7 +247,7 @@ def test_the_exported_denoiser_answers_as_torch_does_at_all_levels(tmp_path: Pat
     x = torch.rand(rows, 8, 8, 1) + sigma[:, None, None, None] * torch.randn(rows, 8, 8, 1)
     inputs = {"x": x, "sigma": sigma, "label": torch.arange(rows) % 5}
     written = write_graph(
-        tmp_path, Export(graph="denoiser", module=Served(recipe.bare), inputs=inputs, outputs=("denoised",))
+        tmp_path, Export(graph="denoiser", module=ServedDenoiser(recipe.bare), inputs=inputs, outputs=("denoised",))
     )
     assert written.parity_max_abs < 1e-4
     assert written.graph.outputs[0].shape == ("rows", 8, 8, 1)
@@ -255,7 +255,7 @@ def test_the_exported_denoiser_answers_as_torch_does_at_all_levels(tmp_path: Pat
 
 def test_a_noise_level_is_learnt_to_a_few_per_cent() -> None:
     data = dataset()
-    network = learn(data.train_x, low=0.05, high=1.0, steps=400, rows=64)
+    network = train_estimator(data.train_x, low=0.05, high=1.0, steps=400, rows=64)
     clean = data.test_x.float() / 255
     torch.manual_seed(1)
     for sigma in (0.1, 0.3, 0.8):
@@ -270,5 +270,5 @@ def test_learning_a_noise_level_leaves_the_random_state_alone() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    learn(dataset().train_x, low=0.1, high=1.0, steps=2, rows=8)
+    train_estimator(dataset().train_x, low=0.1, high=1.0, steps=2, rows=8)
     assert np.array_equal(torch.rand(2).numpy(), expected.numpy())

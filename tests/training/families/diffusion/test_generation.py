@@ -69,14 +69,14 @@ def test_guidance_of_one_is_the_plain_model_and_more_goes_beyond_it() -> None:
 def test_a_ladders_rungs_are_as_dense_as_the_root_of_the_speed_of_a_gaussians_posterior_mean() -> None:
     # x - mean falls as sqrt(s^2 + sigma^2), so D - mean = s^2 (x - mean) / (s^2 + sigma^2) goes as
     # s^2 / sqrt(s^2 + sigma^2), and by log sigma its speed is s^2 sigma^2 / (s^2 + sigma^2)^(3/2).
-    rungs = drawing.ladder(gaussian, labels(4), (4, 4, 1), DECLARED, rungs=9)
+    count = drawing.noise_levels(gaussian, labels(4), (4, 4, 1), DECLARED, count=9)
     log_sigma = np.linspace(np.log(DECLARED.sigma_max), np.log(DECLARED.sigma_min), 100_001)
     sigma = np.exp(log_sigma)
     speed = SPREAD**2 * sigma**2 / (SPREAD**2 + sigma**2) ** 1.5
     passed = np.cumsum(np.sqrt(speed))
     expected = np.interp(np.linspace(passed[0], passed[-1], 9), passed, sigma)
-    assert rungs[0] == DECLARED.sigma_max
-    assert rungs[-1] == DECLARED.sigma_min
-    np.testing.assert_allclose(rungs[1:-1], expected[1:-1], rtol=0.02)
-    climbed = DECLARED.model_copy(update={"ladder": tuple(rungs)})
+    assert count[0] == DECLARED.sigma_max
+    assert count[-1] == DECLARED.sigma_min
+    np.testing.assert_allclose(count[1:-1], expected[1:-1], rtol=0.02)
+    climbed = DECLARED.model_copy(update={"ladder": tuple(count)})
     assert Sampling.model_validate_json(climbed.model_dump_json()) == climbed

@@ -15,7 +15,7 @@ from training.families.diffusion import denoising, recipe
 from training.families.diffusion import metrics as diffused
 from training.families.diffusion import publish as diffusing
 from training.metrics import generated, onnx_model
-from training.metrics import reference_classifiers as judges
+from training.metrics import reference_classifiers as reference_classifiers
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +25,10 @@ TINY = ("--widths", "8,16", "--blocks", "1,1", "--told", "16", "--epochs", "2", 
 @pytest.fixture
 def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Judges of two steps, and a handful of pictures where the protocol has thousands."""
-    made = judges.judges
+    made = reference_classifiers.reference_classifiers
 
-    def quick(_: Path | None, data: ImageDataset) -> judges.Judges:
-        return made(tmp_path / "judges", data, settings=tuple(_short(s) for s in judges.SETTINGS))
+    def quick(_: Path | None, data: ImageDataset) -> reference_classifiers.ReferenceClassifiers:
+        return made(tmp_path / "judges", data, settings=tuple(_short(s) for s in reference_classifiers.SETTINGS))
 
     monkeypatch.setattr(diffusing, "judges", quick)
     monkeypatch.setattr(recipe, "judges", quick)
@@ -39,8 +39,10 @@ def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(denoising, "BESIDE_ROWS", 4)
 
 
-def _short(s: judges.JudgeSettings) -> judges.JudgeSettings:
-    return judges.JudgeSettings(network=s.network, seed=s.seed, epochs=min(1, s.epochs), batch_size=16, handwriting=0.0)
+def _short(s: reference_classifiers.ReferenceSettings) -> reference_classifiers.ReferenceSettings:
+    return reference_classifiers.ReferenceSettings(
+        network=s.network, seed=s.seed, epochs=min(1, s.epochs), batch_size=16, handwriting=0.0
+    )
 
 
 @pytest.mark.usefixtures("few")
@@ -78,7 +80,9 @@ def test_both_recipes_publish_what_evaluate_finds_again(tmp_path: Path, capsys: 
 
 def test_ratios_are_those_of_the_protocol(tmp_path: Path) -> None:
     data = dataset(400)
-    judge = judges.judges(tmp_path, data, settings=tuple(_short(s) for s in judges.SETTINGS))
+    judge = reference_classifiers.reference_classifiers(
+        tmp_path, data, settings=tuple(_short(s) for s in reference_classifiers.SETTINGS)
+    )
     floors = diffused.Floors(judge, 48)
     drawn = np.random.default_rng(0).random((48, 8, 8, 1), np.float32)
     expected = generated.fidelity(drawn, judge, rows=48, resamples=diffused.RESAMPLES).fd_ratio

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from app.core.manifest import DigitPicture
 from training.data.base import ImageDataset
-from training.families.gan.collapse import PATIENCE, Watch
+from training.families.gan.collapse import PATIENCE, CollapseWatch
 from training.families.gan.recipe import too_short
-from training.families.gan.trainer import Hyperparameters, Seen, Trainer
+from training.families.gan.trainer import HeldOutFidelity, Hyperparameters, Trainer
 from training.loop import Run, fit
 from training.networks.adversarial import Discriminator, Generator
 from training.optim.adversarial import critic_loss, generator_loss, squared_slope
@@ -65,13 +65,13 @@ def dataset(rows: int = 320) -> ImageDataset:
     )
 
 
-def judged(pictures: Tensor, asked: Tensor | None) -> Seen:
+def compare(pictures: Tensor, asked: Tensor | None) -> HeldOutFidelity:
     """Recall: the share of columns that some picture has as its brightest. No judge is trained for tests."""
     column = pictures[..., 0].mean(1)
     drawn = column.argmax(1)
     kinds = len(set(drawn[column.max(1).values > 0.3].tolist()) & {0, 2, 4, 6})
     target = bars(64, seed=64)[0].float().mean(0) / 255
-    return Seen(
+    return HeldOutFidelity(
         fd_ratio=float((pictures.mean(0) - target).square().sum()),
         precision=1.0,
         recall=kinds / 4,
@@ -80,7 +80,7 @@ def judged(pictures: Tensor, asked: Tensor | None) -> Seen:
 
 
 def trainer(h: Hyperparameters = SMALL, *, conditional: bool = True, seed: int = 0) -> Trainer:
-    return Trainer(dataset(), h, conditional=conditional, judged=judged, seed=seed, accelerator=Accelerator(cpu=True))
+    return Trainer(dataset(), h, conditional=conditional, compare=compare, seed=seed, accelerator=Accelerator(cpu=True))
 
 
 def trained(recipe: Trainer, folder: Path, *, epochs: int = SMALL.epochs) -> list[dict[str, float]]:
@@ -235,7 +235,7 @@ def test_what_is_served_is_the_average_of_the_epoch_nearest_the_held_out_rows(
     assert recipe.best_ratio == min(row["held_fd_ratio"] for row in history)
     z = torch.randn(320, SMALL.latent, generator=torch.Generator().manual_seed(1))
     label = bars(64, seed=64)[1].repeat(5)
-    again = judged(recipe.draw(recipe.best, z, label).permute(0, 2, 3, 1), label)
+    again = compare(recipe.draw(recipe.best, z, label).permute(0, 2, 3, 1), label)
     assert again.fd_ratio == pytest.approx(recipe.best_ratio, rel=1e-5)
 
 
@@ -301,7 +301,7 @@ def test_so_few_held_out_rows_that_their_shares_are_chance_stop_nothing() -> Non
 
 def watched(seen: list[tuple[float, float]], *, steps: int, rows: int = 100) -> list[str | None]:
     """What the watch says after each of 20 epochs; `seen` are recall and the share of pairs told apart."""
-    watch = Watch()
+    watch = CollapseWatch()
     return [
         watch.see(recall=r, told_apart=t, progress=(i + 1) / 20, steps=(i + 1) * steps, rows=rows)
         for i, (r, t) in enumerate(seen)

@@ -13,7 +13,7 @@ from torch import nn
 from tests.training.pictures import write_pictures
 from training.__main__ import main
 from training.export import Export, write_graph
-from training.families.gan.publish import Served, ServedByLabel
+from training.families.gan.publish import ServedConditionalGenerator, ServedGenerator
 from training.families.gan.recipe import DEFAULTS
 from training.families.gan.trainer import Hyperparameters
 from training.metrics import onnx_model
@@ -29,7 +29,7 @@ def test_the_exported_generator_draws_what_torch_draws(conditional: bool, tmp_pa
         assert network.label is not None
         nn.init.normal_(network.label.weight, std=3.0)
         inputs["label"] = torch.arange(20) % 3
-    served = ServedByLabel(network) if conditional else Served(network)
+    served = ServedConditionalGenerator(network) if conditional else ServedGenerator(network)
     written = write_graph(tmp_path, Export(graph="generator", module=served, inputs=inputs, outputs=("image",)))
     assert [spec.name for spec in written.graph.inputs] == list(inputs)
     assert written.graph.outputs[0].shape == ("rows", 9, 7, 1)
@@ -56,7 +56,7 @@ def test_a_folder_of_pictures_becomes_a_published_generator_with_measured_figure
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where the judges are kept
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where the reference classifiers are kept
     write_pictures(tmp_path / "pictures", per_class=90)
     where = ["--models", str(tmp_path / "models"), "--name", "colours"]
     arguments = [recipe, "--data", str(tmp_path / "pictures"), "--size", "8", "--latent", "3", "--epochs", "4"]

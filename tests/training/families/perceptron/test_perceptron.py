@@ -21,7 +21,7 @@ from training.families.perceptron.image_network import (
     LinearHyperparameters,
     generalised_cross_entropy,
 )
-from training.families.perceptron.network import TwoClasses, Unit, learn
+from training.families.perceptron.network import TwoClasses, Unit, train_unit
 from training.loop import Run, fit
 from training.metrics import onnx_model
 
@@ -104,7 +104,7 @@ def overlapping(rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("l2", [1e-3, 1e-1])
 def test_a_learnt_sigmoid_is_scikit_learns_logistic_regression(l2: float) -> None:
     x, y = overlapping()
-    found = learn(torch.from_numpy(x), torch.from_numpy(y), "sigmoid", l2=l2)
+    found = train_unit(torch.from_numpy(x), torch.from_numpy(y), "sigmoid", l2=l2)
     scaler = StandardScaler().fit(x)
     expected = LogisticRegression(C=1 / (l2 * len(x)), tol=1e-10, max_iter=1000).fit(scaler.transform(x), y)
     weights = expected.coef_[0] / scaler.scale_
@@ -117,7 +117,7 @@ def test_a_learnt_tanh_says_what_a_learnt_sigmoid_says() -> None:
     probabilities = [
         TwoClasses(Unit(found.weights, found.bias, activation))(x.float())
         for activation in ("sigmoid", "tanh")
-        for found in [learn(x, y, activation, l2=0.0)]  # type: ignore[arg-type]
+        for found in [train_unit(x, y, activation, l2=0.0)]  # type: ignore[arg-type]
     ]
     assert torch.allclose(*probabilities, atol=1e-4)
 
@@ -127,7 +127,7 @@ def test_a_learnt_identity_is_linear_regression(l2: float) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(80, 4)) * np.array([1, 10, 0.1, 3])
     y = x @ np.array([1.0, -0.2, 5.0, 0.0]) + 7 + rng.normal(size=80)
-    found = learn(torch.from_numpy(x), torch.from_numpy(y), "identity", l2=l2)
+    found = train_unit(torch.from_numpy(x), torch.from_numpy(y), "identity", l2=l2)
     scaler = StandardScaler().fit(x)
     # The loss here is half the mean square, scikit-learn's is the sum.
     expected = (LinearRegression() if l2 == 0 else Ridge(alpha=l2 * len(x))).fit(scaler.transform(x), y)
@@ -136,7 +136,7 @@ def test_a_learnt_identity_is_linear_regression(l2: float) -> None:
 
 def test_a_learnt_relu_finds_the_ramp_that_made_its_rows() -> None:
     x = torch.linspace(-3, 3, 121, dtype=torch.float64)[:, None]
-    found = learn(x, torch.relu(2 * x[:, 0] - 1), "relu", l2=0.0)
+    found = train_unit(x, torch.relu(2 * x[:, 0] - 1), "relu", l2=0.0)
     assert float(found.weights[0]) == pytest.approx(2, abs=1e-3)
     assert float(found.bias) == pytest.approx(-1, abs=1e-3)
 

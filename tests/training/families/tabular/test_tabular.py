@@ -100,7 +100,7 @@ def check_regression(folder: Path, manifest: Manifest, path: Path) -> None:
 
 
 def test_an_interrupted_cross_validation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = tables.load(str(table(tmp_path)), foretold="label")
+    dataset = tables.load(str(table(tmp_path)), target_column="label")
     task = model.task_of(dataset)
     calls = []
     real = nested.repeat
