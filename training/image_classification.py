@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,9 +19,11 @@ from app.core.manifest import Calibration, Manifest, Measure
 from training.data.base import DataError, ImageDataset
 from training.export import Export
 from training.family import Measured, PictureFamily
+from training.loop import Length, fit_seeds
 from training.metrics import classification as measure
 from training.metrics import onnx_model
 from training.publish import Draft, publish, read_json, total_seconds, write_json
+from training.recipe import Recipe
 from training.reporting.image_classifier import ClassifierReport
 from training.reporting.page import Section, write
 
@@ -43,6 +46,12 @@ class TrainedClassifier:
         return torch.cat([self.network(x[i : i + 500]) for i in range(0, len(x), 500)])
 
 
+class ClassifierRecipe(Recipe, Protocol):
+    def served(self) -> nn.Module:
+        """Of the weights now: (N, H, W, C) uint8 -> logits (N, K), on the CPU in fp32."""
+        ...
+
+
 class Probabilities(nn.Module):
     """What is exported: uint8 pixels in, probabilities out, temperature inside."""
 
@@ -53,6 +62,54 @@ class Probabilities(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.softmax(self.logits(image) / self.temperature, dim=1)
+
+
+def train_classifier(
+    make: Callable[[int], ClassifierRecipe],
+    dataset: ImageDataset,
+    h: Length,
+    settings: dict[str, Any],
+    *,
+    options: argparse.Namespace,
+    accelerator: Accelerator,
+    title: str,
+    goals: Mapping[str, dict[str, float]],
+    family: ImageClassifiers,
+) -> Path | None:
+    """Train one classifier per seed and publish the best. None in the processes that only helped.
+
+    `goals` are by data set and name of the figure: accuracy, nll, ece. Raises: PublishError, Interrupted.
+    """
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    candidates = [TrainedClassifier(seed=f.seed, network=f.recipe.served(), history=f.history) for f in fitted]
+    if not accelerator.is_main_process:
+        return None
+    return publish_classifier(
+        candidates,
+        dataset,
+        options=options,
+        precision=accelerator.mixed_precision,
+        title=f"{title}, {dataset.title}",
+        goals=goals.get(options.data, {}),
+        family=family,
+    )
+
+
+@torch.no_grad()
+def logits_of(served: nn.Module, x: Tensor, accelerator: Accelerator, *, rows: int = 500) -> Tensor:
+    """Logits (N, K), on x's device, of pictures (N, H, W, C) uint8."""
+    parts = [x[i : i + rows].to(accelerator.device) for i in range(0, len(x), rows)]
+    with accelerator.autocast():
+        return torch.cat([served(part).float() for part in parts]).to(x.device)
+
+
+def held_figures(logits: Tensor, y: Tensor, optimiser: torch.optim.Optimizer) -> dict[str, float]:
+    """What a classifier's `Recipe.measure` gives."""
+    return {
+        "held_loss": float(F.cross_entropy(logits, y)),
+        "held_accuracy": float((logits.argmax(1) == y).float().mean()),
+        "lr": float(optimiser.param_groups[0]["lr"]),
+    }
 
 
 def publish_classifier(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from app.core.manifest import DataSource, DigitPicture, PhotoPicture
 
 RowNumbers = NDArray[np.int64]
+Rows = tuple[torch.Tensor, torch.Tensor]  # x (N, ...) and y (N,)
 
 
 class DataError(Exception):
@@ -22,51 +23,62 @@ class DataError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ImageDataset:
-    """Labelled pictures as whole tensors.
-
-    `train` is learnt from; `held` comes from the training rows too and serves selection and calibration;
-    `test` is looked at once, at the end. Which row is where depends on the data set alone, never on a
-    training's seed. `*_x` is uint8 (N, H, W, C), 0 black to 255 white; `*_y` is int64 (N,), an index into `labels`.
-    """
+class Dataset:
+    """Rows as whole tensors. `train` is learnt from; `test` is looked at once, at the end."""
 
     name: str  # fits a manifest's name
     title: str
     labels: tuple[str, ...]
-    picture: DigitPicture | PhotoPicture
     train_x: torch.Tensor
     train_y: torch.Tensor
-    held_x: torch.Tensor
-    held_y: torch.Tensor
     test_x: torch.Tensor
     test_y: torch.Tensor
     source: str
     licence: str
     note: str = ""
 
-    @property
-    def classes(self) -> int:
-        return len(self.labels)
+    def parts(self) -> tuple[Rows, ...]:
+        return (self.train_x, self.train_y), (self.test_x, self.test_y)
+
+    def everything(self) -> Rows:
+        """All rows, train first and test last: for a model that was trained on other data."""
+        x, y = zip(*self.parts(), strict=True)
+        return torch.cat(x), torch.cat(y)
 
     @property
     def data_source(self) -> DataSource:
         """The manifest's field `data`."""
+        rows = [len(y) for _, y in self.parts()]
         return DataSource(
             name=self.title,
             source=self.source,
             licence=self.licence,
-            rows_train=len(self.train_y),
-            rows_held_out=len(self.held_y),
-            rows_test=len(self.test_y),
+            rows_train=rows[0],
+            rows_held_out=sum(rows[1:-1]),
+            rows_test=rows[-1],
             note=self.note,
         )
 
-    def everything(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """All rows, train then held then test: for a model that was trained on other data."""
-        return (
-            torch.cat([self.train_x, self.held_x, self.test_x]),
-            torch.cat([self.train_y, self.held_y, self.test_y]),
-        )
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageDataset(Dataset):
+    """Labelled pictures.
+
+    `held` comes from the training rows too and serves selection and calibration. Which row is where depends on the
+    data set alone, never on a training's seed. `*_x` is uint8 (N, H, W, C), 0 black to 255 white; `*_y` is int64 (N,),
+    an index into `labels`.
+    """
+
+    picture: DigitPicture | PhotoPicture
+    held_x: torch.Tensor
+    held_y: torch.Tensor
+
+    @property
+    def classes(self) -> int:
+        return len(self.labels)
+
+    def parts(self) -> tuple[Rows, ...]:
+        return (self.train_x, self.train_y), (self.held_x, self.held_y), (self.test_x, self.test_y)
 
 
 def shuffled(rows: int, *, seed: int) -> RowNumbers:

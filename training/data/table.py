@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.core.manifest import DataSource
 from app.core.manifest.table import CategoryColumn, NumberColumn, Table, Target
-from training.data.base import shuffled
+from training.data.base import Dataset, shuffled
 
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TableDataset:
-    """A table whose rows foretell one more value: a label, or a number.
+class TableDataset(Dataset):
+    """A table whose rows predict one more value: a label, or a number.
 
     `x` is float32 (N, F) with the columns of `table`: a number as it is, a category as its place among the column's
     `categories`, NaN where a value is missing. `y` is int64 (N,), an index into `labels`, or where there are no
@@ -30,40 +29,13 @@ class TableDataset:
     on the table alone, never on a training's seed.
     """
 
-    name: str  # fits a manifest's name
-    title: str
     table: Table
-    target: Target | None  # of a regression
-    labels: tuple[str, ...]  # of a classification
-    target_column: str  # the name of the column that is foretold
-    train_x: torch.Tensor
-    train_y: torch.Tensor
-    test_x: torch.Tensor
-    test_y: torch.Tensor
-    source: str
-    licence: str
-    note: str = ""
+    target: Target | None  # of a regression; a classification has labels
+    target_column: str  # its name
 
     @property
     def task(self) -> Literal["classify", "regress"]:
         return "classify" if self.labels else "regress"
-
-    @property
-    def data_source(self) -> DataSource:
-        """The manifest's field `data`."""
-        return DataSource(
-            name=self.title,
-            source=self.source,
-            licence=self.licence,
-            rows_train=len(self.train_y),
-            rows_held_out=0,
-            rows_test=len(self.test_y),
-            note=self.note,
-        )
-
-    def everything(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """All rows, train then test."""
-        return torch.cat([self.train_x, self.test_x]), torch.cat([self.train_y, self.test_y])
 
 
 def number(name: str, values: Floats, *, unit: str = "", about: str = "") -> NumberColumn:

@@ -7,10 +7,12 @@ filter bank held at a fixed norm, as its CIFAR-10 recipe does, or free. `torch.o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from typing import Any, Final, overload
 
 import torch
 from torch import Tensor
+
+ADAM_RMS: Final = 0.2
 
 
 def orthogonalise(g: Tensor, *, steps: int = 3, epsilon: float = 1e-7) -> Tensor:
@@ -29,14 +31,12 @@ def orthogonalise(g: Tensor, *, steps: int = 3, epsilon: float = 1e-7) -> Tensor
     return result
 
 
-class Muon(torch.optim.Optimizer):
-    """Nesterov momentum on 4-D filters (O, I, kH, kW), orthogonalised as (O, I * kH * kW) matrices.
+class OrthogonalMomentum(torch.optim.Optimizer):
+    """Nesterov momentum on 4-D filters (O, I, kH, kW), orthogonalised as (O, I * kH * kW) matrices."""
 
-    `hold_norm` fixes the norm of each bank, as suits nets that normalise what comes after it.
-    """
-
-    def __init__(self, params: Iterable[Tensor], *, lr: float, momentum: float = 0.6, hold_norm: bool = True) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "hold_norm": hold_norm})
+    def descend(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
+        """Change `p` in place by its update `g` (O, I * kH * kW), which is not orthogonal yet."""
+        raise NotImplementedError
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -54,9 +54,33 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(p.grad)
                 buffer = state["momentum"].mul_(group["momentum"]).add_(p.grad)
                 g = p.grad.add(buffer, alpha=group["momentum"])
-                if group["hold_norm"]:
-                    p.mul_(len(p) ** 0.5 / p.norm())
                 # contiguous rows, whatever the memory format of the filters
-                update = orthogonalise(g.contiguous().reshape(len(g), -1)).reshape(g.shape)
-                p.add_(update, alpha=-group["lr"])
+                self.descend(p, g.contiguous().reshape(len(g), -1), group)
         return loss
+
+
+class Muon(OrthogonalMomentum):
+    """`hold_norm` fixes the norm of each bank, as suits nets that normalise what comes after it."""
+
+    def __init__(self, params: Iterable[Tensor], *, lr: float, momentum: float = 0.6, hold_norm: bool = True) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "hold_norm": hold_norm})
+
+    def descend(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
+        if group["hold_norm"]:
+            p.mul_(len(p) ** 0.5 / p.norm())
+        p.add_(orthogonalise(g).reshape(p.shape), alpha=-group["lr"])
+
+
+class ScaledMuon(OrthogonalMomentum):
+    """For nets whose weights are free to grow: steps as long as Adam's, filters of any norm, zero at first too.
+
+    Source: Liu et al. 2025, "Muon is scalable for LLM training", arXiv:2502.16982, section 2.2: an orthogonal (M, N)
+    matrix has a root mean square of 1 / sqrt(max(M, N)), Adam's step one of about 0.2.
+    """
+
+    def __init__(self, params: Iterable[Tensor], *, lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    def descend(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
+        rate = group["lr"] * ADAM_RMS * max(g.shape) ** 0.5
+        p.add_(orthogonalise(g, steps=5).reshape(p.shape), alpha=-rate)

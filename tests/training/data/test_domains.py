@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from app.codecs.images.handwriting import is_in_form
 from app.core.manifest import DigitPicture
+from tests.training.pictures import dataset_of
 from training.data import domains
 from training.data.base import ImageDataset
 from training.data.domains import Pair, blended, dilated, photo, redrawn, strokes, unblended
@@ -40,21 +41,8 @@ def digits(rows: int = 40) -> ImageDataset:
     def part(rows: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(written(rows, seed=seed)), torch.arange(rows) % 10
 
-    (train_x, train_y), (held_x, held_y), (test_x, test_y) = part(rows, 1), part(20, 2), part(12, 3)
-    return ImageDataset(
-        name="curves",
-        title="Curves",
-        labels=tuple("0123456789"),
-        picture=DigitPicture(kind="digit", height=SIDE, width=SIDE, box=20),
-        train_x=train_x,
-        train_y=train_y,
-        held_x=held_x,
-        held_y=held_y,
-        test_x=test_x,
-        test_y=test_y,
-        source="made here",
-        licence="CC0",
-    )
+    train, held, test = part(rows, 1), part(20, 2), part(12, 3)
+    return dataset_of("curves", tuple("0123456789"), train=train, held=held, test=test, box=20)
 
 
 def background() -> NDArray[np.uint8]:

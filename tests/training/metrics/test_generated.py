@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.core.manifest import DigitPicture
+from tests.training.pictures import dataset_of
 from training.data.base import ImageDataset
 from training.metrics import reference_classifiers as judging
 from training.metrics.generated import PROTOCOLS, cas_gap, class_share, fidelity, quick_fd
@@ -41,21 +41,8 @@ def bars(n: int, *, seed: int) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def data() -> ImageDataset:
-    (a, b), (c, d), (e, f) = bars(1200, seed=1), bars(200, seed=2), bars(300, seed=3)
-    return ImageDataset(
-        name="bars",
-        title="Bars",
-        labels=("upright", "flat"),
-        picture=DigitPicture(kind="digit", height=12, width=12, box=8),
-        train_x=a,
-        train_y=b,
-        held_x=c,
-        held_y=d,
-        test_x=e,
-        test_y=f,
-        source="made here",
-        licence="none",
-    )
+    train, held, test = bars(1200, seed=1), bars(200, seed=2), bars(300, seed=3)
+    return dataset_of("bars", ("upright", "flat"), train=train, held=held, test=test, box=8)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from training.optim.scaled_muon import ADAM_RMS, ScaledMuon
+from training.optim.muon import ADAM_RMS, ScaledMuon
 
 
 def test_a_step_is_as_long_as_adams_whatever_the_shape() -> None:

@@ -15,7 +15,7 @@ from training.families.diffusion.network import Denoiser
 from training.families.diffusion.publish import fresh, noised
 from training.networks.pictures import pixels
 from training.optim.ema import average_of, follow, power_function
-from training.optim.scaled_muon import ScaledMuon
+from training.optim.muon import ScaledMuon
 from training.optim.schedule import risen
 from training.options import described
 from training.recipe import Batch, Parts, Resumable

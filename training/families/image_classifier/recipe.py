@@ -12,9 +12,8 @@ from accelerate import Accelerator
 
 from training.data import load
 from training.data.base import ImageDataset
-from training.families.image_classifier.trainer import GOALS, Classifier, Hyperparameters, Logits, for_dataset
-from training.image_classification import ImageClassifiers, TrainedClassifier, publish_classifier
-from training.loop import fit_seeds
+from training.families.image_classifier.trainer import GOALS, Classifier, Hyperparameters, for_dataset
+from training.image_classification import ImageClassifiers, train_classifier
 from training.options import add_flags, add_picture_data, given
 from training.publish import name_model
 from training.recipe import Command
@@ -46,25 +45,15 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return Classifier(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
 
     settings = {"recipe": "cnn", "data": dataset.name, **asdict(h)}
-    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
-    candidates = [
-        TrainedClassifier(
-            seed=one.seed,
-            network=Logits(one.recipe.average, mirror=h.mirror).to("cpu").eval(),
-            history=one.history,
-        )
-        for one in fitted
-    ]
-    if not accelerator.is_main_process:
-        return None
-    title = f"Convolutional classifier, {dataset.title}"
-    return publish_classifier(
-        candidates,
+    return train_classifier(
+        make,
         dataset,
+        h,
+        settings,
         options=options,
-        precision=accelerator.mixed_precision,
-        title=title,
-        goals=GOALS.get(options.data, {}),
+        accelerator=accelerator,
+        title="Convolutional classifier",
+        goals=GOALS,
         family=FAMILY,
     )
 

@@ -16,6 +16,7 @@ from app.core.manifest import DigitPicture
 from training import augment
 from training.data.base import ImageDataset
 from training.families.image_classifier.network import ConvNet, widths_for
+from training.image_classification import held_figures, logits_of
 from training.networks.pictures import pixels
 from training.optim.ema import average_of, constant_length, follow
 from training.optim.muon import Muon
@@ -158,21 +159,14 @@ class Classifier(Resumable):
         return {"loss": loss, "accuracy": right / len(y)}
 
     def measure(self) -> dict[str, float]:
-        x, y = self.held
-        logits = self.logits(x)
-        return {
-            "held_loss": float(F.cross_entropy(logits, y)),
-            "held_accuracy": float((logits.argmax(1) == y).float().mean()),
-            "lr": float(self.optimisers[0].param_groups[0]["lr"]),
-        }
+        return held_figures(self.logits(self.held[0]), self.held[1], self.optimisers[0])
 
-    @torch.no_grad()
-    def logits(self, x: Tensor, *, rows: int = 500) -> Tensor:
+    def logits(self, x: Tensor) -> Tensor:
         """Logits of the moving average, on (N, H, W, C) uint8, as exported: with the mirrored view if there is one."""
-        served = Logits(self.average.eval(), mirror=self.h.mirror)
-        parts = [x[i : i + rows].to(self.accelerator.device) for i in range(0, len(x), rows)]
-        with self.accelerator.autocast():
-            return torch.cat([served(part).float() for part in parts]).to(x.device)
+        return logits_of(Logits(self.average.eval(), mirror=self.h.mirror), x, self.accelerator)
+
+    def served(self) -> nn.Module:
+        return Logits(self.average, mirror=self.h.mirror).to("cpu").eval()
 
     def parts(self) -> dict[str, Parts]:
         return {"network": self.bare, "average": self.average, "optimisers": self.optimisers}

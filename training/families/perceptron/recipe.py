@@ -19,8 +19,7 @@ from training.families.perceptron.publish_given import GIVEN, check_own_rows, pu
 from training.families.perceptron.publish_trained import measured, publish_unit, write_report
 from training.families.perceptron.templates import weights
 from training.family import Family, FamilyByModel, Measured
-from training.image_classification import ImageClassifiers, TrainedClassifier, publish_classifier
-from training.loop import fit_seeds
+from training.image_classification import ImageClassifiers, train_classifier
 from training.options import add_flags, given
 from training.publish import name_model
 from training.recipe import Command
@@ -107,17 +106,15 @@ def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | N
         return LinearClassifier(dataset, h, accelerator=accelerator, compiled=options.compile)
 
     settings = {"recipe": "perceptron", "data": dataset.name, **asdict(h)}
-    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
-    candidates = [TrainedClassifier(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
-    if not accelerator.is_main_process:
-        return None
-    return publish_classifier(
-        candidates,
+    return train_classifier(
+        make,
         dataset,
+        h,
+        settings,
         options=options,
-        precision=accelerator.mixed_precision,
-        title=f"One linear unit per class, {dataset.title}",
-        goals=GOALS.get(options.data, {}),
+        accelerator=accelerator,
+        title="One linear unit per class",
+        goals=GOALS,
         family=PICTURES,
     )
 

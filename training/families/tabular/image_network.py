@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.data.base import ImageDataset
+from training.image_classification import held_figures, logits_of
 from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor
 from training.options import described
@@ -152,21 +153,11 @@ class FlatClassifier(Resumable):
         return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == y).float().mean()}
 
     def measure(self) -> dict[str, float]:
-        x, y = self.held
-        logits = self.logits(x)
-        return {
-            "held_loss": float(F.cross_entropy(logits, y)),
-            "held_accuracy": float((logits.argmax(1) == y).float().mean()),
-            "lr": float(self.optimiser.param_groups[0]["lr"]),
-        }
+        return held_figures(self.logits(self.held[0]), self.held[1], self.optimiser)
 
-    @torch.no_grad()
-    def logits(self, x: Tensor, *, rows: int = 500) -> Tensor:
+    def logits(self, x: Tensor) -> Tensor:
         """Logits (N, K) of the moving average, on (N, H, W, C) uint8, as exported."""
-        served = FlatLogits(self.average.eval())
-        parts = [x[i : i + rows].to(self.accelerator.device) for i in range(0, len(x), rows)]
-        with self.accelerator.autocast():
-            return torch.cat([served(part).float() for part in parts]).to(x.device)
+        return logits_of(FlatLogits(self.average.eval()), x, self.accelerator)
 
     def parts(self) -> dict[str, Parts]:
         return {"network": self.bare, "average": self.average, "optimiser": self.optimiser}

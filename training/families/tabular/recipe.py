@@ -26,8 +26,8 @@ from training.families.tabular.model import PLAN, task_of, train_table
 from training.families.tabular.nested import OUTER, REPETITIONS, Plan, Repetition, nested
 from training.families.tabular.publish import publish_table
 from training.family import Family, FamilyByModel, Measured
-from training.image_classification import ImageClassifiers, TrainedClassifier, publish_classifier
-from training.loop import Interrupted, fit_seeds, run_folder
+from training.image_classification import ImageClassifiers, train_classifier
+from training.loop import Interrupted, run_folder
 from training.options import add_flags, given, positive
 from training.publish import name_model
 from training.recipe import Command
@@ -162,17 +162,15 @@ def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | N
         return FlatClassifier(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
 
     settings = {"recipe": "mlp", "data": dataset.name, **asdict(h)}
-    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
-    candidates = [TrainedClassifier(seed=one.seed, network=one.recipe.served(), history=one.history) for one in fitted]
-    if not accelerator.is_main_process:
-        return None
-    return publish_classifier(
-        candidates,
+    return train_classifier(
+        make,
         dataset,
+        h,
+        settings,
         options=options,
-        precision=accelerator.mixed_precision,
-        title=f"Dense net, {dataset.title}",
-        goals=GOALS.get(options.data, {}),
+        accelerator=accelerator,
+        title="Dense net",
+        goals=GOALS,
         family=PICTURES,
     )
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from app.core.manifest import DigitPicture
+from tests.training.pictures import dataset_of
 from training import family
 from training.data.base import ImageDataset
 from training.export import Export, write_graph
@@ -47,21 +47,8 @@ def discs(rows: int, *, seed: int) -> tuple[Tensor, Tensor]:
 
 @cache
 def dataset() -> ImageDataset:
-    (train_x, train_y), (held_x, held_y), (test_x, test_y) = (discs(n, seed=n) for n in (1000, 60, 80))
-    return ImageDataset(
-        name="discs",
-        title="Discs",
-        labels=("below", "above"),
-        picture=DigitPicture(kind="digit", height=SIDE, width=SIDE, box=8),
-        train_x=train_x,
-        train_y=train_y,
-        held_x=held_x,
-        held_y=held_y,
-        test_x=test_x,
-        test_y=test_y,
-        source="made here",
-        licence="CC0",
-    )
+    train, held, test = (discs(n, seed=n) for n in (1000, 60, 80))
+    return dataset_of("discs", ("below", "above"), train=train, held=held, test=test, box=8)
 
 
 def recipe(h: Hyperparameters = SMALL) -> Autoencoder:

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from tests.training.families.diffusion.test_diffusion import dataset
+from tests.training.pictures import bars_dataset
 from training.families.diffusion import trajectories as made
 from training.families.diffusion.consistency_trainer import Hyperparameters, Trainer
 from training.families.diffusion.network import Denoiser
@@ -42,7 +42,7 @@ def columns(label: Tensor) -> Tensor:
 def drawn(folder: Path, *, teacher: Denoiser | None = None, rows: int = 60) -> Trajectories:
     return trajectories(
         teacher or Known(),
-        dataset(),
+        bars_dataset(),
         rows=rows,
         steps=6,
         unlabelled=0.1,
@@ -92,7 +92,7 @@ def test_trajectories_are_drawn_once_and_found_again(tmp_path: Path) -> None:
 
 def test_a_student_learns_to_land_at_one_stroke(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    data = dataset()
+    data = bars_dataset()
     student = fresh(data, widths=(8, 16), blocks=(1, 1), told=16)
     accelerator = Accelerator(cpu=True)
     recipe = Trainer(
@@ -110,7 +110,7 @@ def test_a_student_learns_to_land_at_one_stroke(tmp_path: Path) -> None:
 
 def test_what_one_and_two_evaluations_draw_is_watched(tmp_path: Path) -> None:
     class ReferenceClassifier:
-        data = dataset()
+        data = bars_dataset()
 
     seen: list[Tensor] = []
 
@@ -121,7 +121,7 @@ def test_what_one_and_two_evaluations_draw_is_watched(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "quick_fd", quick)
         patch.setattr(made, "class_share", lambda *_: 0.5)
-        found = made.watched(Known(), ReferenceClassifier(), dataset().held_y, Accelerator(cpu=True))  # type: ignore[arg-type]
+        found = made.watched(Known(), ReferenceClassifier(), bars_dataset().held_y, Accelerator(cpu=True))  # type: ignore[arg-type]
     assert found == {
         "held_fd_ratio_1": 1.0,
         "held_class_share_1": 0.5,

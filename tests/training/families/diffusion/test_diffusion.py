@@ -11,9 +11,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from app.core.manifest import DigitPicture
+from tests.training.pictures import bars_dataset
 from training.__main__ import main
-from training.data.base import DataError, ImageDataset
+from training.data.base import DataError
 from training.export import Export, write_graph
 from training.families.diffusion.network import Denoiser, UNet
 from training.families.diffusion.noise_level import train_estimator
@@ -27,47 +27,18 @@ SMALL = Hyperparameters(
 )
 
 
-def bars(rows: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Pictures of 8x8 with one bright column each, more or less bright; which column is the label."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.zeros(rows, 8, 8, 1, dtype=torch.uint8)
-    y = torch.arange(rows) % 4
-    brightness = torch.randint(150, 256, (rows, 1, 1), generator=generator, dtype=torch.uint8)
-    x[torch.arange(rows), :, 2 * y] = brightness
-    return x, y
-
-
-def dataset(rows: int = 320, *, side: int = 8) -> ImageDataset:
-    (train_x, train_y), (held_x, held_y), (test_x, test_y) = (bars(n, seed=n) for n in (rows, 64, 48))
-    cut = slice(None, side)
-    return ImageDataset(
-        name="bars",
-        title="Bars",
-        labels=tuple("0123"),
-        picture=DigitPicture(kind="digit", height=side, width=side, box=side - 2),
-        train_x=train_x[:, cut, cut],
-        train_y=train_y,
-        held_x=held_x[:, cut, cut],
-        held_y=held_y,
-        test_x=test_x[:, cut, cut],
-        test_y=test_y,
-        source="made here",
-        licence="CC0",
-    )
-
-
 def trainer(h: Hyperparameters = SMALL, *, seed: int = 0) -> Trainer:
-    return Trainer(dataset(), h, seed=seed, accelerator=Accelerator(cpu=True))
+    return Trainer(bars_dataset(), h, seed=seed, accelerator=Accelerator(cpu=True))
 
 
 def trained(recipe: Trainer, folder: Path, *, epochs: int = SMALL.epochs) -> list[dict[str, float]]:
-    data = dataset()
+    data = bars_dataset()
     run = Run(folder=folder, epochs=epochs, batch_size=SMALL.batch_size, seed=0, title="bars", quiet=True)
     return fit(recipe, data.train_x, data.train_y, run=run, accelerator=recipe.accelerator)
 
 
 def batch(rows: int) -> Batch:
-    data = dataset()
+    data = bars_dataset()
     return Batch(
         x=data.train_x[:rows],
         y=data.train_y[:rows],
@@ -81,7 +52,7 @@ def batch(rows: int) -> Batch:
 
 
 def untrained() -> Denoiser:
-    return fresh(dataset(), widths=(8, 16), blocks=(1, 1), told=16)
+    return fresh(bars_dataset(), widths=(8, 16), blocks=(1, 1), told=16)
 
 
 def test_a_fresh_denoiser_is_the_posterior_mean_of_white_pictures() -> None:
@@ -94,7 +65,7 @@ def test_a_fresh_denoiser_is_the_posterior_mean_of_white_pictures() -> None:
 
 
 def test_pixels_are_measured_about_the_mean_and_spread_of_the_data() -> None:
-    x = dataset().train_x.double() / 255
+    x = bars_dataset().train_x.double() / 255
     assert untrained().mean == pytest.approx(float(x.mean()), rel=1e-5)
     assert untrained().sigma_data == pytest.approx(float(x.std()), rel=1e-5)
 
@@ -189,7 +160,7 @@ def test_a_run_that_was_interrupted_ends_in_the_same_weights(tmp_path: Path) -> 
     def stop() -> dict[str, Tensor]:
         raise Stop
 
-    data, step = dataset(), first.step
+    data, step = bars_dataset(), first.step
     run = Run(folder=tmp_path / "cut", epochs=2, batch_size=16, seed=0, title="bars", quiet=True, checkpoint_every_s=0)
 
     def cut(one: Batch) -> dict[str, Tensor]:
@@ -206,7 +177,7 @@ def test_a_run_that_was_interrupted_ends_in_the_same_weights(tmp_path: Path) -> 
 def test_a_checkpoint_teaches_with_its_better_average(tmp_path: Path) -> None:
     recipe = trainer()
     trained(recipe, tmp_path, epochs=1)
-    teacher, digest = load_teacher(tmp_path / CHECKPOINT_FILE, dataset())
+    teacher, digest = load_teacher(tmp_path / CHECKPOINT_FILE, bars_dataset())
     x, sigma, label = torch.randn(2, 1, 8, 8), torch.tensor([0.2, 2.0]), torch.tensor([1, 4])
     torch.testing.assert_close(teacher(x, sigma, label), recipe.best(x, sigma, label))
     assert len(digest) == 12
@@ -219,14 +190,14 @@ def test_a_file_that_is_no_checkpoint_teaches_nothing(tmp_path: Path) -> None:
     (tmp_path / "words.pt").write_text("no checkpoint", encoding="utf-8")
     for name in ("other", "empty", "words"):
         with pytest.raises(DataError, match=rf"{name}\.pt: is no teacher, .* run of the recipe `diffusion`"):
-            load_teacher(tmp_path / f"{name}.pt", dataset())
+            load_teacher(tmp_path / f"{name}.pt", bars_dataset())
 
 
 def test_where_there_is_no_teacher_the_command_that_makes_one_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match=r"none\.pt: no such file; .*`python -m training diffusion --data mnist`"):
-        load_teacher(tmp_path / "none.pt", dataset())
+        load_teacher(tmp_path / "none.pt", bars_dataset())
     monkeypatch.setenv("COLUMNS", "400")  # no line is broken
     with pytest.raises(SystemExit):
         main(["consistency", "--help"])
@@ -235,7 +206,7 @@ def test_where_there_is_no_teacher_the_command_that_makes_one_is_named(
 
 def test_pictures_that_cannot_be_halved_twice_are_refused() -> None:
     with pytest.raises(DataError, match="6 x 6 pixels, expected both sides to be multiples of 4"):
-        fresh(dataset(side=6), widths=(8, 16), blocks=(1, 1), told=16)
+        fresh(bars_dataset(side=6), widths=(8, 16), blocks=(1, 1), told=16)
 
 
 @pytest.mark.slow
@@ -254,7 +225,7 @@ def test_the_exported_denoiser_answers_as_torch_does_at_all_levels(tmp_path: Pat
 
 
 def test_a_noise_level_is_learnt_to_a_few_per_cent() -> None:
-    data = dataset()
+    data = bars_dataset()
     network = train_estimator(data.train_x, low=0.05, high=1.0, steps=400, rows=64)
     clean = data.test_x.float() / 255
     torch.manual_seed(1)
@@ -270,5 +241,5 @@ def test_learning_a_noise_level_leaves_the_random_state_alone() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    train_estimator(dataset().train_x, low=0.1, high=1.0, steps=2, rows=8)
+    train_estimator(bars_dataset().train_x, low=0.1, high=1.0, steps=2, rows=8)
     assert np.array_equal(torch.rand(2).numpy(), expected.numpy())

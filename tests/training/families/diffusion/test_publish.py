@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.families.diffusion.test_diffusion import dataset
-from tests.training.pictures import write_pictures
+from tests.training.pictures import bars_dataset, write_pictures
 from training.__main__ import main
 from training.data.base import ImageDataset
 from training.families.diffusion import denoising, recipe
@@ -79,7 +78,7 @@ def test_both_recipes_publish_what_evaluate_finds_again(tmp_path: Path, capsys: 
 
 
 def test_ratios_are_those_of_the_protocol(tmp_path: Path) -> None:
-    data = dataset(400)
+    data = bars_dataset(400)
     judge = reference_classifiers.reference_classifiers(
         tmp_path, data, settings=tuple(_short(s) for s in reference_classifiers.SETTINGS)
     )

@@ -11,8 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from app.core.manifest import DigitPicture
-from training.data.base import ImageDataset
+from tests.training.pictures import bars, bars_dataset
 from training.families.gan.collapse import PATIENCE, CollapseWatch
 from training.families.gan.recipe import too_short
 from training.families.gan.trainer import HeldOutFidelity, Hyperparameters, Trainer
@@ -37,34 +36,6 @@ SMALL = Hyperparameters(
 )
 
 
-def bars(rows: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Pictures of 8x8 with one bright column each, more or less bright; which column is the label."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.zeros(rows, 8, 8, 1, dtype=torch.uint8)
-    y = torch.arange(rows) % 4
-    brightness = torch.randint(150, 256, (rows, 1, 1), generator=generator, dtype=torch.uint8)
-    x[torch.arange(rows), :, 2 * y] = brightness
-    return x, y
-
-
-def dataset(rows: int = 320) -> ImageDataset:
-    (train_x, train_y), (held_x, held_y), (test_x, test_y) = (bars(n, seed=n) for n in (rows, 64, 48))
-    return ImageDataset(
-        name="bars",
-        title="Bars",
-        labels=tuple("0123"),
-        picture=DigitPicture(kind="digit", height=8, width=8, box=6),
-        train_x=train_x,
-        train_y=train_y,
-        held_x=held_x,
-        held_y=held_y,
-        test_x=test_x,
-        test_y=test_y,
-        source="made here",
-        licence="CC0",
-    )
-
-
 def compare(pictures: Tensor, asked: Tensor | None) -> HeldOutFidelity:
     """Recall: the share of columns that some picture has as its brightest. No judge is trained for tests."""
     column = pictures[..., 0].mean(1)
@@ -80,11 +51,13 @@ def compare(pictures: Tensor, asked: Tensor | None) -> HeldOutFidelity:
 
 
 def trainer(h: Hyperparameters = SMALL, *, conditional: bool = True, seed: int = 0) -> Trainer:
-    return Trainer(dataset(), h, conditional=conditional, compare=compare, seed=seed, accelerator=Accelerator(cpu=True))
+    return Trainer(
+        bars_dataset(), h, conditional=conditional, compare=compare, seed=seed, accelerator=Accelerator(cpu=True)
+    )
 
 
 def trained(recipe: Trainer, folder: Path, *, epochs: int = SMALL.epochs) -> list[dict[str, float]]:
-    data = dataset()
+    data = bars_dataset()
     run = Run(folder=folder, epochs=epochs, batch_size=SMALL.batch_size, seed=0, title="bars", quiet=True)
     return fit(recipe, data.train_x, data.train_y, run=run, accelerator=recipe.accelerator)
 

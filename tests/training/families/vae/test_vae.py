@@ -12,8 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from app.core.manifest import DigitPicture
-from tests.training.pictures import write_pictures
+from tests.training.pictures import dataset_of, write_pictures
 from training.__main__ import main
 from training.data.base import ImageDataset
 from training.data.binarise import PROTOCOL, binarised
@@ -41,21 +40,8 @@ def bars(rows: int, *, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def dataset(rows: int = 200) -> ImageDataset:
-    (train_x, train_y), (held_x, held_y), (test_x, test_y) = (bars(n, seed=n) for n in (rows, 40, 30))
-    return ImageDataset(
-        name="bars",
-        title="Bars",
-        labels=tuple("0123456789"),
-        picture=DigitPicture(kind="digit", height=10, width=10, box=8),
-        train_x=train_x,
-        train_y=train_y,
-        held_x=held_x,
-        held_y=held_y,
-        test_x=test_x,
-        test_y=test_y,
-        source="made here",
-        licence="CC0",
-    )
+    train, held, test = (bars(n, seed=n) for n in (rows, 40, 30))
+    return dataset_of("bars", tuple("0123456789"), train=train, held=held, test=test, box=8)
 
 
 def trainer(h: Hyperparameters = SMALL, *, seed: int = 0) -> Trainer:
