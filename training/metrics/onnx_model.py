@@ -9,7 +9,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -74,6 +74,16 @@ def open_graph(folder: Path, graph: Graph, *, threads: int = 0) -> ort.Inference
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors share no base below Exception
         raise LoadRefused(f"{path}: ONNX Runtime cannot load it: {error}", subject=str(path)) from error
+
+
+def run(
+    session: ort.InferenceSession, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str], *, rows: int
+) -> list[NDArray[Any]]:
+    """These outputs of all rows of `feed`, so many rows at a time."""
+    count = len(next(iter(feed.values())))
+    starts = range(0, max(count, 1), rows)
+    parts = [session.run(list(outputs), {name: x[i : i + rows] for name, x in feed.items()}) for i in starts]
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def probabilities(folder: Path, x: NDArray[Any], *, batch: int = 256, threads: int = 0) -> NDArray[np.float32]:

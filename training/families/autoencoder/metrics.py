@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnxruntime as ort
@@ -37,20 +37,15 @@ class PublishedAutoencoder:
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, H, W, C) -> (N, Z)."""
-        return np.concatenate([self.encoder.run(["latent"], {"image": rows})[0] for rows in _portions(image)])
+        return onnx_model.run(self.encoder, {"image": image}, ["latent"], rows=ROWS_PER_RUN)[0]
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, Z) -> (N, H, W, C)."""
-        return np.concatenate([self.decoder.run(["image"], {"latent": rows})[0] for rows in _portions(latent)])
+        return onnx_model.run(self.decoder, {"latent": latent}, ["image"], rows=ROWS_PER_RUN)[0]
 
     def errors(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Mean squared error of each picture and its reconstruction, pixels in [0, 1]: (N,)."""
         return squared_errors(self.decode(self.encode(image)), image)
-
-
-def _portions(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    for i in range(0, len(rows), ROWS_PER_RUN):
-        yield rows[i : i + ROWS_PER_RUN]
 
 
 def figures(errors: NDArray[np.float64]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -68,7 +68,7 @@ class PublishedTranslators:
     def translate(self, source: str, x: Pixels) -> Floats:
         """Pictures of the domain `source`, (N, H, W, C), as the other domain's, (N, H, W, D) in [0, 1]."""
         session = self.sessions[self.ways[source].graph]
-        return np.concatenate([session.run(["translated"], {"image": rows})[0] for rows in _portions(x)])
+        return onnx_model.run(session, {"image": x}, ["translated"], rows=ROWS_PER_RUN)[0]
 
     def there_and_back(self, source: str, x: Pixels) -> tuple[Floats, Floats]:
         """The translation, and what comes back of it once it is rounded to 8 bits."""
@@ -152,8 +152,3 @@ def absolute_errors(pictures: Floats, x: Pixels) -> NDArray[np.float64]:
     """Mean absolute error (N,) of pictures in [0, 1] against rows from 0 to 255, both (N, ...)."""
     difference = np.abs((pictures - x / np.float32(255)).astype(np.float64))
     return np.asarray(difference.reshape(len(x), -1).mean(axis=1))
-
-
-def _portions(rows: Pixels) -> Iterator[Pixels]:
-    for i in range(0, len(rows), ROWS_PER_RUN):
-        yield rows[i : i + ROWS_PER_RUN]

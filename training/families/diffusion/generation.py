@@ -14,6 +14,7 @@ from app.core.manifest.sampling import SamplerName, Sampling
 from app.core.sampling.factory import combine_guidance, make_sampler, noises
 from app.core.sampling.samplers import Steps
 from app.core.sampling.schedules import levels
+from training.metrics import onnx_model
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -30,14 +31,12 @@ def asking(session: ort.InferenceSession, *, labelled: bool) -> Ask:
     """A denoiser's graph, 64 rows a run."""
 
     def ask(x: Array, sigma: Levels, label: Labels) -> Array:
-        at = np.broadcast_to(np.asarray(sigma, np.float32), len(x))
-        parts = [np.zeros((0, *x.shape[1:]), np.float32)]
-        for i in range(0, len(x), AT_ONCE):
-            feed: dict[str, NDArray[Any]] = {"x": x[i : i + AT_ONCE], "sigma": at[i : i + AT_ONCE]}
-            if labelled:
-                feed["label"] = label[i : i + AT_ONCE]
-            parts.append(session.run(["denoised"], feed)[0])
-        return np.concatenate(parts)
+        if not len(x):
+            return x
+        feed: dict[str, NDArray[Any]] = {"x": x, "sigma": np.broadcast_to(np.asarray(sigma, np.float32), len(x))}
+        if labelled:
+            feed["label"] = label
+        return onnx_model.run(session, feed, ["denoised"], rows=AT_ONCE)[0]
 
     return ask
 

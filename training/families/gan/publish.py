@@ -84,14 +84,11 @@ class PublishedGenerator:
 
     def draw(self, latent: NDArray[np.float32], label: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """(N, Z) and, where it takes one, labels (N,) -> (N, H, W, C) in [0, 1]."""
-        parts = []
-        for i in range(0, len(latent), MAX_ROWS):
-            feed: dict[str, NDArray[Any]] = {"latent": latent[i : i + MAX_ROWS]}
-            if self.conditional:
-                assert label is not None
-                feed["label"] = label[i : i + MAX_ROWS]
-            parts.append(self.session.run(["image"], feed)[0])
-        return np.concatenate(parts)
+        feed: dict[str, NDArray[Any]] = {"latent": latent}
+        if self.conditional:
+            assert label is not None
+            feed["label"] = label
+        return onnx_model.run(self.session, feed, ["image"], rows=MAX_ROWS)[0]
 
 
 def publish_generator(

@@ -81,7 +81,20 @@ def publish_given(options: argparse.Namespace) -> Path:
             Export(graph="net_input", module=NetInput(unit), inputs={"row": rows}, outputs=("z",)),
         ],
         options=options,
+        measure=lambda folder, manifest: measured(folder, manifest, facts),
         keep=lambda folder, _: facts.write(folder),
+    )
+
+
+def measured(folder: Path, manifest: Manifest, facts: page.Given, rows: int | None = None) -> Measured:
+    """How far the graph is from the formula, on the first points of the plane or on all."""
+    points = _points(manifest)[:rows]
+    return Measured(
+        rows=len(points),
+        of="points of the plane",
+        figures={"max_deviation": _deviation(folder, manifest, points, facts)},
+        protocols={"max_deviation": PROTOCOL},
+        claimed=rows is None,
     )
 
 
@@ -95,14 +108,7 @@ class GivenUnits(Family[None]):
         self, folder: Path, manifest: Manifest, dataset: None, *, data: str | None, rows: int | None
     ) -> Measured:
         check_own_rows(manifest, data)
-        points = _points(manifest)[:rows]
-        return Measured(
-            rows=len(points),
-            of="points of the plane",
-            figures={"max_deviation": _deviation(folder, manifest, points, page.Given.read(folder))},
-            protocols={"max_deviation": PROTOCOL},
-            claimed=rows is None,
-        )
+        return measured(folder, manifest, page.Given.read(folder), rows)
 
     def write_report(self, folder: Path, manifest: Manifest, dataset: None, measured: Measured | None = None) -> None:
         write(page.page(manifest, page.Given.read(folder)), folder)

@@ -117,8 +117,7 @@ def answers_of(folder: Path, manifest: Manifest, x: NDArray[np.float32]) -> tupl
     graph = manifest.graphs["regressor"]
     session, step = onnx_model.open_graph(folder, graph), manifest.max_rows
     name = graph.inputs[0].name
-    parts = [session.run(["value", "scale"], {name: x[i : i + step]}) for i in range(0, len(x), step)]
-    answers = np.concatenate([np.stack(part, axis=1) for part in parts])
+    answers = np.stack(onnx_model.run(session, {name: x}, ["value", "scale"], rows=step), axis=1)
     assert manifest.conformal is not None
     return answers, np.tile([manifest.conformal.quantile(c) for c in COVERAGES], (len(x), 1))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnxruntime as ort
@@ -47,13 +46,12 @@ class PublishedVae:
 
     def encode(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(N, H, W, C) -> mu, logvar (N, Z)."""
-        parts = [self.encoder.run(["mu", "logvar"], {"image": rows}) for rows in _portions(image)]
-        mu, logvar = (np.concatenate(part) for part in zip(*parts, strict=True))
+        mu, logvar = onnx_model.run(self.encoder, {"image": image}, ["mu", "logvar"], rows=ROWS_PER_RUN)
         return mu, logvar
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, Z) -> probabilities (N, H, W, C)."""
-        return np.concatenate([self.decoder.run(["image"], {"latent": rows})[0] for rows in _portions(latent)])
+        return onnx_model.run(self.decoder, {"latent": latent}, ["image"], rows=ROWS_PER_RUN)[0]
 
     def score(
         self, image: NDArray[np.uint8], *, samples: int = SAMPLES, kept: Path | None = None, quiet: bool = True
@@ -103,11 +101,6 @@ class PublishedVae:
         """Mean squared error of each picture and its reconstruction from mu, pixels in [0, 1]: (N,)."""
         difference = self.decode(self.encode(image)[0]) - image / np.float32(255)
         return np.asarray((difference.astype(np.float64) ** 2).reshape(len(image), -1).mean(axis=1))
-
-
-def _portions(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    for i in range(0, len(rows), ROWS_PER_RUN):
-        yield rows[i : i + ROWS_PER_RUN]
 
 
 def figures(found: Likelihood, errors: NDArray[np.float64]) -> dict[str, float]:
