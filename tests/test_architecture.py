@@ -58,7 +58,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset(
             {"app.core", "app.codecs", "training.networks", "training.optim", "training.metrics", "training.reporting"}
             | {"training.data", "training.export", "training.publish", "training.recipe", "training.options"}
-            | {"training.loop", "training.augment", "training.image_classification"}
+            | {"training.loop", "training.augment", "training.image_classification", "training.family"}
         ),
         LEARNING | ORT,
     ),

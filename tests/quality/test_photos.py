@@ -9,7 +9,7 @@ import pytest
 
 from training.data import photos
 from training.data.base import DataError
-from training.families.photo_denoiser.metrics import Published, noisy, psnr, scores
+from training.families.photo_denoiser.metrics import PublishedPhotoDenoiser, noisy, psnr, scores
 from training.metrics import onnx_model
 from training.metrics.bm3d import bm3d
 
@@ -36,7 +36,7 @@ def test_the_yardstick_is_as_good_as_published(data: photos.Photos) -> None:
 @pytest.mark.parametrize("level", [15, 25, 50])
 def test_it_does_better_than_the_yardstick_and_as_well_when_it_is_not_told(data: photos.Photos, level: int) -> None:
     folder = sorted(MODELS.iterdir(), key=lambda p: int(p.name))[-1]
-    model = Published(folder, onnx_model.load_manifest(folder))
+    model = PublishedPhotoDenoiser(folder, onnx_model.load_manifest(folder))
     some = data.bsd68[:4]
     given, blind, estimated = scores(model, some, level)
     beside = [psnr(bm3d(noisy(p, level / 255, number=i)[None], level / 255)[0], p) for i, p in enumerate(some)]
