@@ -24,8 +24,10 @@ from training.metrics import classification as measure
 from training.metrics import onnx_model
 from training.publish import Draft, publish, read_json, total_seconds, write_json
 from training.recipe import Recipe
+from training.reporting.html import Section
 from training.reporting.image_classifier import ClassifierReport
-from training.reporting.page import Section, write
+from training.reporting.latency import kept_latency
+from training.reporting.page import write
 
 HISTORY_FILE: Final = "report/history.json"
 PARITY_ROWS: Final = 256
@@ -251,7 +253,7 @@ class ImageClassifiers(PictureFamily):
             test_y=dataset.test_y.numpy(),
             probabilities=probabilities,
             uncalibrated=uncalibrated,
-            latency=onnx_model.latency_ms(folder, "classifier"),
+            latency=kept_latency(folder, "classifier"),
             test_split="test",
         )
         page = report.page()

@@ -23,6 +23,7 @@ ROW: Final = 17  # of a legend
 
 Point = tuple[float, float]
 Colour = Literal["one", "two", "three", "four", "five"]
+COLOURS: Final[tuple[Colour, ...]] = ("one", "two", "three", "four", "five")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ def reliability_chart(bins: Sequence[Bin], *, label: str) -> str:
 
 
 def confusion_map(confusion: NDArray[Any]) -> str:
-    """Where the mistakes of many classes lie: row true, column given, one square per pair that was confused."""
+    """Where the mistakes of many classes lie: row true, column predicted, one square per pair that was confused."""
     k, side = len(confusion), 420.0
     cell = side / k
     size = max(cell, 3.0)
@@ -162,7 +163,7 @@ def confusion_map(confusion: NDArray[Any]) -> str:
                 f'<rect class="wrong" x="{cx:.1f}" y="{cy:.1f}" width="{size:.1f}" height="{size:.1f}" '
                 f'opacity="{alpha:.2f}"/>'
             )
-    parts.append(_text(30 + side / 2, 20, f"given label, all {k} in their order", anchor="middle"))
+    parts.append(_text(30 + side / 2, 20, f"predicted label, all {k} in their order", anchor="middle"))
     turn = f"translate(20 {30 + side / 2}) rotate(-90)"
     parts.append(f'<text class="muted" text-anchor="middle" transform="{turn}">true label</text>')
     return svg(parts, int(side + 45), int(side + 45), "Map of confused classes")

@@ -1,6 +1,6 @@
-"""Sections for models that draw pictures: what they draw, what is nearest to it, what they fail at. HTML texts.
+"""Content for sections of generative models: samples, nearest training pictures, failures. HTML texts.
 
-Pictures are (N, H, W, C), floats from 0 to 1 or bytes. None of them is chosen by hand, and each section says by what.
+Pictures are (N, H, W, C), floats from 0 to 1 or bytes. None of them is chosen by hand: each function says by what.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from training.metrics.frechet import nearest
 from training.metrics.reference_classifiers import ReferenceClassifiers
-from training.reporting.charts import Colour, Line, line_chart
-from training.reporting.mosaics import mosaic
-from training.reporting.words import count, percent, picture
+from training.reporting import mosaics
+from training.reporting.charts import COLOURS, Line, line_chart
+from training.reporting.formatting import count, percent
+from training.reporting.html import note
+from training.reporting.mosaics import mosaic, thumbnail
 
 Pictures = NDArray[Any]
 Integers = NDArray[np.integer[Any]]
@@ -24,31 +26,31 @@ Integers = NDArray[np.integer[Any]]
 SHOWN: Final = 100
 NEIGHBOURS: Final = 3
 FAILURES: Final = 24
-COLOURS: Final[tuple[Colour, ...]] = ("one", "two", "three", "four", "five")
 
 
-def gallery(pictures: Pictures, asked: Integers | None = None, *, labels: Sequence[str] = (), how: str = ".") -> str:
-    """The pictures of the first seeds as a sheet; where classes were asked for, a column for each. `how` (HTML) ends
-    the sentence that says so.
+def samples(
+    pictures: Pictures, requested: Integers | None = None, *, labels: Sequence[str] = (), how: str = "."
+) -> str:
+    """The pictures of the first seeds as a sheet; a column for each class where classes were requested.
 
     Args:
-        asked: (N,), index into `labels`; of each class as many are shown, a hundred in all or fewer.
+        requested: (N,), index into `labels`; the same number of each class is shown, a hundred in all or fewer.
+        how: HTML that ends the sentence about the pictures.
     """
-    if asked is None:
+    if requested is None:
         shown = _floats(pictures[:SHOWN])
-        across = min(len(shown), 20)
         words = f"The first {count(len(shown))} seeds{how}"
-        return f"{note(words)}{mosaic(shown, alt='What it draws', columns=across)}"
-    columns = [np.flatnonzero(np.asarray(asked) == k) for k in range(len(labels))]
+        return f"{note(words)}{mosaic(shown, alt='Generated pictures', columns=min(len(shown), 20))}"
+    columns = [np.flatnonzero(np.asarray(requested) == k) for k in range(len(labels))]
     deep = min(max(1, SHOWN // len(labels)), *map(len, columns))
     sheet = np.stack([_floats(pictures[rows[:deep]]) for rows in columns], axis=1)  # (deep, K, H, W, C)
-    words = f"Of each class the first {count(deep)} seeds, in columns: {', '.join(map(escape, labels))}{how}"
-    return f"{note(words)}{mosaic(sheet, alt='What it draws, by class', scale=2)}"
+    words = f"The first {count(deep)} seeds of each class, in columns: {', '.join(map(escape, labels))}{how}"
+    return f"{note(words)}{mosaic(sheet, alt='Generated pictures, by class', scale=2)}"
 
 
-def ways(frames: Pictures, words: str) -> str:
-    """Interpolations, or chains: frames (rows, frames, H, W, C), a line for each row; `words` (HTML) say of what."""
-    return f"{note(words)}{mosaic(_floats(frames), alt='Step by step', gap=1)}"
+def strips(frames: Pictures, words: str) -> str:
+    """Interpolations: frames (rows, frames, H, W, C), a line for each row; `words` (HTML) describe them."""
+    return f"{note(words)}{mosaic(_floats(frames), alt='Interpolations, step by step', gap=1)}"
 
 
 def neighbours(pictures: Pictures, train: Pictures, *, limit: int = 20) -> str:
@@ -57,39 +59,40 @@ def neighbours(pictures: Pictures, train: Pictures, *, limit: int = 20) -> str:
     distances, index = nearest(first, _floats(train), limit=NEIGHBOURS)
     near = np.moveaxis(_floats(train[index]), 1, 0)  # (NEIGHBOURS, limit, H, W, C)
     words = (
-        f"Above, the first {len(first)} pictures; below each, the {NEIGHBOURS} of {count(len(train))} training pictures"
-        f" that are nearest by their pixels. The smallest distance is {distances[:, 0].min():.2f}, the median "
-        f"{np.median(distances[:, 0]):.2f} (Euclidean, pixels from 0 to 1): 0 would be a copy."
+        f"Above, the first {len(first)} generated pictures; below each, the {NEIGHBOURS} of {count(len(train))} "
+        f"training pictures with the nearest pixels. The smallest distance is {distances[:, 0].min():.2f}, the median "
+        f"{np.median(distances[:, 0]):.2f} (Euclidean, pixels from 0 to 1). A copy would have 0."
     )
     return f"{note(words)}{mosaic(np.concatenate([first[None], near]), alt='Pictures and their nearest', scale=2)}"
 
 
-def failures(pictures: Pictures, asked: Integers | None, judge: ReferenceClassifiers, *, limit: int = FAILURES) -> str:
-    """The pictures in which independent classifiers are least sure of the asked-for class; or, where none was asked
-    for, of any. With what they read instead."""
-    p = judge.probabilities(pictures)
+def failures(
+    pictures: Pictures, requested: Integers | None, readers: ReferenceClassifiers, *, limit: int = FAILURES
+) -> str:
+    """The pictures in which independent classifiers are least sure of the requested class; or, where none was
+    requested, of any. With their prediction."""
+    p = readers.probabilities(pictures)
     read = p.argmax(axis=1)
-    wanted = read if asked is None else np.asarray(asked)
+    wanted = read if requested is None else np.asarray(requested)
     sure = p[np.arange(len(p)), wanted]
     chosen = np.argsort(sure, kind="stable")[:limit]
-    labels = judge.data.labels
+    labels = readers.data.labels
     cards = []
     for i in chosen:
         want, got = escape(labels[int(wanted[i])]), escape(labels[int(read[i])])
         words = f"<div><span>{want}</span><i>{100 * sure[i]:.0f}</i></div>"
         if want != got:
             words += f'<div class="missed"><span>✗ {got}</span><i>{100 * p[i].max():.0f}</i></div>'
-        cards.append(f"<figure>{picture(_bytes(pictures[i]), alt=want)}<figcaption>{words}</figcaption></figure>")
-    if asked is None:
-        intro = f"Of {count(len(p))} pictures those in which two independent classifiers are least sure of any class."
+        cards.append(f"<figure>{thumbnail(_bytes(pictures[i]), alt=want)}<figcaption>{words}</figcaption></figure>")
+    if requested is None:
+        intro = f"Of {count(len(p))} pictures those in which two reference classifiers are least sure of any class."
     else:
         intro = (
-            f"Of {count(len(p))} pictures those in which two independent classifiers are least sure of the asked-for "
-            f"class: it, its probability in %, and below what they read. They read the asked-for class in "
+            f"Of {count(len(p))} pictures those in which two reference classifiers are least sure of the requested "
+            "class: its probability in %, and below it their prediction. They predict the requested class for "
             f"{percent(float((read == wanted).mean()), len(p))} of all."
         )
-    shape = f"{pictures.shape[2]}/{pictures.shape[1]}"
-    return f'{note(intro)}<div class="pictures close" style="--shape:{shape}">{"".join(cards)}</div>'
+    return note(intro) + mosaics.gallery(cards, pictures, close=True)
 
 
 def ratio_chart(curves: Mapping[str, Sequence[tuple[int, float, int]]], *, what: str = "FD ratio") -> str:
@@ -108,14 +111,9 @@ def ratio_chart(curves: Mapping[str, Sequence[tuple[int, float, int]]], *, what:
         for (name, points), colour in zip(curves.items(), COLOURS, strict=False)
     ]
     fewer = f"from {' or '.join(map(count, counts[:-1]))} pictures" if len(counts) > 1 else ""
-    asked = [at for points in curves.values() for at, _, _ in points]
-    ticks = [2.0**k for k in range(11) if asked and min(asked) <= 2**k <= max(asked)]
+    every = [at for points in curves.values() for at, _, _ in points]
+    ticks = [2.0**k for k in range(11) if every and min(every) <= 2**k <= max(every)]
     return line_chart(lines, x_label="Evaluations", y_label=what, log_x=True, log_y=True, x_ticks=ticks, hollow=fewer)
-
-
-def note(words: str) -> str:
-    """A paragraph of HTML `words` that says what is seen below it."""
-    return f'<p class="note">{words}</p>'
 
 
 def _floats(x: Pictures) -> NDArray[np.float32]:

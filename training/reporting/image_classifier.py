@@ -1,10 +1,11 @@
 """The report of a classifier of pictures.
 
-What the manifest publishes is printed as it stands; everything else is worked out here, from rows and probabilities.
+What the manifest publishes is printed as it stands; everything else is computed here, from rows and probabilities.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -13,12 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
+from app.core.metric_names import THIN
 from training.metrics import classification as measure
 from training.metrics.onnx_model import Latency
-from training.reporting import rows as by_row
-from training.reporting import sections
-from training.reporting.page import Page, Section
-from training.reporting.words import count, percent
+from training.reporting.calibration import calibration
+from training.reporting.classification import classes, confusion, mistakes, sample
+from training.reporting.figures import figures
+from training.reporting.formatting import count, percent, plural, seconds
+from training.reporting.history import Curves, history_charts
+from training.reporting.html import Section, note
+from training.reporting.latency import latency
+from training.reporting.made import made
+from training.reporting.page import Page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +101,48 @@ class ClassifierReport:
         return line
 
     def _sections(self) -> list[Section]:
-        m, p, y, rows = self.manifest, self.probabilities, self.test_y, bool(len(self.test_y))
-        parts: list[tuple[str, str, str]] = [("figures", "Figures", sections.figures(m, self._own_figures()))]
-        parts.append(("curves", "Learning curves", sections.curves(self.history)))
-        if rows:
-            parts += [
-                ("confusion", "What is taken for what", by_row.confusion(self._confusion, m.labels)),
-                ("calibration", "Can the probabilities be believed?", sections.calibration(p, self.uncalibrated, y, m)),
-                ("mistakes", "The most confident mistakes", by_row.mistakes(self.test_x, p, y, m.labels)),
-                ("sample", "A random sample", by_row.sample(self.test_x, p, y, m.labels)),
-                ("classes", "Class by class", by_row.classes(self._confusion, m.labels)),
+        m, p, y = self.manifest, self.probabilities, self.test_y
+        sections = [figures(m, self._own_figures()), Section("training", "Learning curves", self._curves())]
+        if len(y):
+            sections += [
+                confusion(self._confusion, m.labels),
+                calibration(p, self.uncalibrated, y, m),
+                mistakes(self.test_x, p, y, m.labels),
+                sample(self.test_x, p, y, m.labels),
+                classes(self._confusion, m.labels),
             ]
-        parts.append(("latency", "How fast it answers", sections.latency(self.latency)))
-        parts.append(("facts", "Facts", sections.facts(m)))
-        return [Section(key=key, title=title, inside=inside) for key, title, inside in parts]
+        return [*sections, latency(self.latency), made(m)]
+
+    def _curves(self) -> str:
+        """Loss, errors and learning rate by epoch."""
+        found = history_charts(
+            self.history,
+            [
+                Curves(y_label="Loss, nats", lines=[("loss", "training"), ("held_loss", "held-out")], log_y=True),
+                Curves(
+                    y_label="Errors, % of rows",
+                    lines=[("accuracy", "training"), ("held_accuracy", "held-out")],
+                    log_y=True,
+                    shown=lambda accuracy: 100 * (1 - accuracy),
+                ),
+                Curves(y_label="Learning rate", lines=[("lr", "learning rate")], from_zero=True),
+            ],
+        )
+        if not found:
+            return ""
+        last = self.history[-1]
+        words = f"After {plural(len(self.history), 'epoch')}"
+        if math.isfinite(last.get("held_accuracy", math.nan)):
+            words += f": {100 * last['held_accuracy']:.2f}{THIN}% of the held-out rows right"
+        took = [row["seconds"] for row in self.history if math.isfinite(row.get("seconds", math.nan))]
+        speeds = [row.get("images_per_s", row.get("rows_per_s", math.nan)) for row in self.history]
+        speeds = [v for v in speeds if math.isfinite(v)]
+        if took:
+            words += f"; {seconds(float(np.mean(took)))} per epoch"
+        if speeds:
+            words += f", {count(round(float(np.median(speeds))))} pictures per second"
+        words += (
+            ". Training figures are running means over augmented rows, and of a smoothed loss where the recipe "
+            "smooths labels: they may be worse than the held-out ones."
+        )
+        return note(words) + found

@@ -5,7 +5,6 @@ Self-contained HTML (no scripts, nothing fetched, pictures inside), for light an
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -14,19 +13,12 @@ from typing import Final
 
 from app.core.manifest import Manifest
 from training.metrics.onnx_model import Latency
-from training.reporting import sections as parts
+from training.reporting.figures import HEADLINES, tiles
+from training.reporting.html import Section
+from training.reporting.made import reproduce
 
 REPORT: Final = "report/index.html"
 POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """`key` is its anchor and its word in the page's menu; a section without `inside` (HTML) is left out."""
-
-    key: str
-    title: str
-    inside: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +32,7 @@ class Page:
     manifest: Manifest
     claim: str
     sections: Sequence[Section]
-    headlines: Sequence[str] = parts.HEADLINES
+    headlines: Sequence[str] = HEADLINES
     own: Mapping[str, float] = field(default_factory=dict)
     measured_on: str = ""
     latency: Sequence[Latency] = ()
@@ -48,25 +40,25 @@ class Page:
     def html(self) -> str:
         """The whole page."""
         m = self.manifest
-        shown = [part for part in self.sections if part.inside]
-        links = "".join(f'<a href="#{part.key}">{part.key.capitalize()}</a>' for part in shown)
-        body = "".join(
-            f'<section id="{part.key}"><h2>{escape(part.title)}</h2>{part.inside}</section>' for part in shown
-        )
-        evaluate = shlex.join(["python", "-m", "training", "evaluate", m.name, "--version", m.version, *_elsewhere(m)])
         return document(
             f"{m.name} {m.version}: {m.title}",
-            f'<header><p class="eyebrow">{escape(m.name)}, version {escape(m.version)}</p><h1>{escape(m.title)}</h1>'
-            f'<p class="lead">{self.claim}</p></header>'
-            f"{parts.tiles(m, self.headlines, self.own, self.measured_on, self.latency)}"
-            f"{parts.reproduce(m, evaluate)}<nav>{links}</nav>{body}",
+            f"{header(f'{m.name}, version {m.version}', m.title, self.claim)}"
+            f"{tiles(m, self.headlines, self.own, self.measured_on, self.latency)}"
+            f"{reproduce(m)}{menu_and_sections(self.sections)}",
         )
 
 
-def _elsewhere(manifest: Manifest) -> list[str]:
-    """Where the command that made it has put it, if that is another folder than the default."""
-    words = shlex.split(manifest.made.command)
-    return ["--models", words[words.index("--models") + 1]] if "--models" in words[:-1] else []
+def header(above: str, title: str, claim: str) -> str:
+    """The top of a page; `above` and `title` are text, `claim` is HTML."""
+    return f'<header><p class="eyebrow">{escape(above)}</p><h1>{escape(title)}</h1><p class="lead">{claim}</p></header>'
+
+
+def menu_and_sections(sections: Sequence[Section]) -> str:
+    """Links to the sections that are not empty, and these sections."""
+    shown = [section for section in sections if section.body]
+    links = "".join(f'<a href="#{one.key}">{escape(one.key.capitalize())}</a>' for one in shown)
+    body = "".join(f'<section id="{one.key}"><h2>{escape(one.title)}</h2>{one.body}</section>' for one in shown)
+    return f"<nav>{links}</nav>{body}"
 
 
 def document(title: str, body: str) -> str:

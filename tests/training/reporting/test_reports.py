@@ -25,9 +25,9 @@ from app.core.manifest import (
 from app.core.metric_names import figure, goal_of, verdict
 from training.metrics.onnx_model import Latency
 from training.reporting.charts import Line, line_chart
+from training.reporting.figures import figures
 from training.reporting.image_classifier import ClassifierReport
 from training.reporting.page import write
-from training.reporting.sections import measures
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HISTORY = {
@@ -172,7 +172,7 @@ def headings(page: Page) -> set[str | None]:
     return {attrs.get("id") for attrs in page.all("section")}
 
 
-EVERYTHING = {"figures", "curves", "confusion", "calibration", "mistakes", "sample", "classes", "latency", "facts"}
+EVERYTHING = {"figures", "training", "confusion", "calibration", "mistakes", "sample", "classes", "latency", "made"}
 
 
 def test_the_page_opens_with_the_claim_and_shows_every_section() -> None:
@@ -183,7 +183,7 @@ def test_the_page_opens_with_the_claim_and_shows_every_section() -> None:
     assert page.text.index("Right on 37") < page.text.index("python -m training cnn --data things")
     assert "python -m training evaluate things" in page.text
     assert "3 of 40 rows are wrong." in page.text
-    assert "The temperature is 1.250, fitted on 50 held-out rows" in page.text
+    assert "The temperature is 1.250. It was fitted on 50 held-out rows" in page.text
     for word in ("CC0", "1,234", "1 min 15 s", "a machine", "torch 2.13.0", "a processor", "shorter side is resized"):
         assert word in page.text
 
@@ -240,13 +240,13 @@ def test_figures_have_the_decimals_that_tell_something_and_a_miss_below_them_is_
     assert verdict(measured("fd_ratio", 2.004, 2.0)).endswith("missed by less than 0.01</span>")
 
 
-def test_what_protocols_share_is_said_once() -> None:
+def test_what_protocols_share_is_written_once() -> None:
     long = "drawn from the very same seeds by the very same sampler"
     quality = tuple(
         Measure(name=name, value=0.5, protocol=f"{name} of pictures; {said}in fp32", rows=40, seeds=(0,))
         for name, said in (("precision", f"{long}; "), ("recall", f"{long}; "), ("f1", ""))
     )
-    text = Page(measures(manifest(("a", "b"), quality=quality))).text
+    text = Page(figures(manifest(("a", "b"), quality=quality)).body).text
     assert "Precision precision of pictures; (a) 50.00 %" in text
     assert "F1 f1 of pictures 0.5000" in text
     assert text.count(long) == 1
@@ -282,7 +282,7 @@ def test_a_legend_that_does_not_fit_beside_the_title_stands_below_it() -> None:
 
 def test_a_classifier_without_mistakes_says_so() -> None:
     page = report(*rows(20, 2, wrong=0), k=2)
-    assert "None: every row was answered correctly." in page.text
+    assert "None: every row was classified correctly." in page.text
     assert "Most frequent" not in page.text
     assert not [attrs for attrs in page.all("figure") if attrs.get("class") == "wrong"]
 
@@ -295,8 +295,8 @@ def test_a_classifier_that_is_always_wrong_says_so() -> None:
 
 def test_only_a_few_of_many_mistakes_are_shown_and_counted() -> None:
     page = report(*rows(100, 4, wrong=60), k=4)
-    assert "The 24 surest of 60 mistakes" in page.text
-    assert "60 rows drawn at random (seed 0)" in page.text
+    assert "The 24 most confident of 60 mistakes" in page.text
+    assert "60 rows chosen at random (seed 0)" in page.text
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_only_a_few_of_many_mistakes_are_shown_and_counted() -> None:
 )
 def test_one_epoch_gaps_and_perfect_epochs_still_draw_curves(history: list[dict[str, float]]) -> None:
     page = report(*rows(20, 2, wrong=1), k=2, history=history)
-    assert "curves" in headings(page)
+    assert "training" in headings(page)
     numbers = [
         attrs[n] or "" for attrs in page.all("circle") + page.all("line") for n in attrs if n in {"cx", "cy", "y1"}
     ]
@@ -319,7 +319,7 @@ def test_one_epoch_gaps_and_perfect_epochs_still_draw_curves(history: list[dict[
 
 def test_without_history_and_latency_their_sections_are_left_out() -> None:
     page = report(*rows(20, 2, wrong=1), k=2, history=[], latency=False, uncalibrated=False)
-    assert headings(page) == EVERYTHING - {"curves", "latency"}
+    assert headings(page) == EVERYTHING - {"training", "latency"}
 
 
 def test_a_model_without_a_test_split_does_not_pretend_to_have_one() -> None:
@@ -332,7 +332,7 @@ def test_a_model_without_a_test_split_does_not_pretend_to_have_one() -> None:
 def test_a_model_without_any_rows_claims_nothing() -> None:
     page = report(*rows(0, 2, wrong=0), k=2)
     assert "nothing here is measured on unseen data" in page.text
-    assert headings(page) == {"curves", "latency", "facts"}
+    assert headings(page) == {"training", "latency", "made"}
 
 
 def test_grey_digits_are_png_and_large_photos_small_jpegs(tmp_path: Path) -> None:

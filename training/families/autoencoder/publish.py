@@ -27,6 +27,7 @@ from training.metrics import onnx_model
 from training.metrics.images import squared_errors
 from training.networks.pictures import pixels
 from training.publish import Draft, publish, read_json, total_seconds, write_json
+from training.reporting.latency import kept_latency
 from training.reporting.page import write
 
 NEAREST: Final = 3  # codebook entries that the search starts from, besides the encoder's proposal
@@ -223,8 +224,8 @@ class Autoencoders(PictureFamily):
             test_x=test_x,
             test_y=dataset.test_y.numpy(),
             test_codes=model.encode(test_x) if measured is None else measured.details,
-            latency=onnx_model.latency_ms(folder, "encoder"),
-            decoder_latency=onnx_model.latency_ms(folder, "decoder"),
+            latency=kept_latency(folder, "encoder"),
+            decoder_latency=kept_latency(folder, "decoder"),
         )
         write(report.page(), folder)
 
@@ -232,9 +233,9 @@ class Autoencoders(PictureFamily):
 FAMILY: Final = Autoencoders()
 
 
-def siblings(folder: Path, manifest: Manifest) -> dict[int, page.ThereAndBack]:
+def siblings(folder: Path, manifest: Manifest) -> dict[int, page.Reconstruct]:
     """Autoencoders of the same data and other latent sizes that lie beside `folder`'s model, by latent size."""
-    found: dict[int, page.ThereAndBack] = {}
+    found: dict[int, page.Reconstruct] = {}
     for path in sorted(folder.resolve().parent.parent.glob("*/[1-9]*")):
         try:
             other = onnx_model.load_manifest(path)

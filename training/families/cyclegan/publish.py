@@ -12,7 +12,7 @@ from torch import nn
 
 from app.core.manifest import Manifest, Translation
 from app.core.manifest.latent import Anomaly
-from training.data.domains import PAIRS, Pair, load
+from training.data.domains import Pair, load
 from training.export import Export
 from training.families.cyclegan import report as page
 from training.families.cyclegan.metrics import (
@@ -25,24 +25,14 @@ from training.families.cyclegan.metrics import (
 )
 from training.family import Family, Measured
 from training.image_classification import spread_rows
-from training.metrics import onnx_model
 from training.publish import Draft, publish, read_json, write_json
+from training.reporting.latency import kept_latency
 from training.reporting.page import write
 
 MAX_ROWS: Final = 64
 HELD_ERRORS: Final = 5000
 ROWS_PER_PASS: Final = 250
 HISTORY_FILE: Final = "report/history.json"
-ABLATION: Final = (
-    "Held-out digits, fractions of a minute to a few minutes of a core each, so these are directions, not rankings. "
-    "Critics whose first layer is a 4x4 convolution of stride 2, over translators of 32 and 96 channels: thick strokes "
-    "became thin ones by a chequered pattern (16.2 dB after 311 steps of 16). Critics that see 2x2 patches, over half "
-    "the channels: 20.8 dB there and 18.1 back after 411 steps of 16, no pattern; batches of 8 cost two thirds of "
-    "those of 16 a step and learn as much in it. Digits on the photograph at full brightness: in its middle ink and "
-    "paper came out swapped (13.7 dB there, 9.1 back after 515 steps of 8), which the cycle cannot see; at half the "
-    "brightness, 23.5 and 21.5 after 500. At full brightness without gains and offsets by place the critics won within "
-    "150 steps."
-)
 GOALS: Final = {"accuracy": 0.97, "psnr": 22.0}  # of each direction
 
 
@@ -153,8 +143,7 @@ class CycleGans(Family[Pair]):
             there_and_back=model.there_and_back,
             translate=model.translate,
             plain=dataset.digits.test_x.numpy(),
-            ablation=ABLATION if dataset.name in PAIRS else "",
-            latency=onnx_model.latency_ms(folder, scored[0].way.graph),
+            latency=kept_latency(folder, scored[0].way.graph),
         )
         write(report.page(), folder)
 

@@ -1,4 +1,4 @@
-"""The report of a CycleGAN: what becomes of pictures there and back, beside the truth that it never saw."""
+"""The report of a CycleGAN: translations and their returns beside the true pictures, failures and foreign pictures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,15 +14,23 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Domain, Manifest
 from app.core.metric_names import THIN
+from training.data.domains import PAIRS
 from training.families.cyclegan.metrics import Floats, Pixels, ScoredDirection, absolute_errors, in_8_bits, psnr
 from training.metrics.onnx_model import Latency
-from training.reporting import charts, mosaics, sections
-from training.reporting.page import Page, Section
-from training.reporting.words import count, percent, table
+from training.reporting import mosaics
+from training.reporting.ablations import tried
+from training.reporting.figures import figures
+from training.reporting.formatting import count, percent
+from training.reporting.history import Curves, history_charts
+from training.reporting.html import Section, note, stack
+from training.reporting.latency import latency
+from training.reporting.made import made
+from training.reporting.page import Page
+from training.reporting.table import Row, table, wide
 
 SHOWN: Final = 20
 WORST: Final = 12
-STRANGE: Final = 6
+FOREIGN: Final = 6  # pictures of each kind that are shown
 SEED: Final = 0
 
 
@@ -31,7 +40,7 @@ class CycleReport:
 
     `history` has, every so many steps, cycle, identity, critic_right, held_cycle_* and held_psnr_*. `scored` are
     both directions on the same test digits. `there_and_back` takes a domain's name and its pictures, and gives the
-    translations and their returns. `plain` are the same test digits as they were written.
+    translations and their returns. `plain` are the same test digits as they are in the data set.
     """
 
     manifest: Manifest
@@ -41,30 +50,26 @@ class CycleReport:
     translate: Callable[[str, Pixels], Floats]
     plain: Pixels  # (N, H, W, 1)
     latency: Sequence[Latency]
-    ablation: str = ""  # what was compared before this shape was chosen
 
     def page(self) -> Page:
         """The page, ready to be written."""
-        first, second = self.scored
-        parts = [
-            ("figures", "Figures", self._figures()),
-            ("domains", "The two domains", f"<p>{escape(self._note())}</p>"),
-            (first.way.source, self._title(first), self._triptychs(first)),
-            (second.way.source, self._title(second), self._triptychs(second)),
-            ("labels", "Whether it stays the same digit", self._labels()),
-            ("failures", "Where it fails", self._failures()),
-            ("strangers", "Pictures of neither domain", self._strangers()),
-            ("hidden", "What the way back reads", self._hidden()),
-            ("training", "Over training", self._curves()),
-            ("shape", "What decided its shape", f"<p>{escape(self.ablation)}</p>" if self.ablation else ""),
-            ("latency", "How fast it translates", sections.latency(self.latency)),
-            ("facts", "Facts", sections.facts(self.manifest)),
-        ]
         names = [q.name for q in self.manifest.quality]
         return Page(
             manifest=self.manifest,
             claim=self._claim(),
-            sections=[Section(key=key, title=title, inside=inside) for key, title, inside in parts],
+            sections=[
+                figures(self.manifest, before=self._unchanged()),
+                Section("domains", "The two domains", self._domain_note()),
+                *(Section(one.way.source, self._title(one), self._translations(one)) for one in self.scored),
+                Section("labels", "Whether the digit stays the same", self._labels()),
+                Section("failures", "Failures", self._failures()),
+                Section("foreign", "Pictures of neither domain", self._foreign()),
+                Section("hidden", "Information hidden in the translation", self._hidden()),
+                Section("training", "Learning curves", self._curves()),
+                tried(Path(__file__).parent, "digits" if self.manifest.data.spec in PAIRS else ""),
+                latency(self.latency, title=f"Latency of {_words(self.scored[0])}"),
+                made(self.manifest),
+            ],
             headlines=[name for name in names if name.startswith(("accuracy_", "psnr_")) and "real" not in name],
             latency=self.latency,
         )
@@ -73,42 +78,32 @@ class CycleReport:
     def _domains(self) -> dict[str, Domain]:
         return {domain.name: domain for domain in self.manifest.domains}
 
-    @cached_property
-    def _examples(self) -> NDArray[np.int64]:
-        """Row numbers: the first of each class, then the second of each, and so on."""
-        y = self.scored[0].y
-        turn, seen = np.empty(len(y), np.int64), dict[int, int]()
-        for i, label in enumerate(y.tolist()):
-            turn[i] = seen.get(label, 0)
-            seen[label] = int(turn[i]) + 1
-        return np.lexsort((y, turn))
-
     def _title(self, one: ScoredDirection) -> str:
         return f"{self._domains[one.way.source].title} to {self._domains[one.way.target].title.lower()}"
 
     def _claim(self) -> str:
-        ways = []
+        found = []
         for one in self.scored:
             kept, db = float((one.read == one.y).mean()), psnr(one.squared)
-            ways.append(
-                f"{escape(self._title(one).lower())}, <strong>{percent(kept, len(one.y))}</strong> of the digits are "
-                f"still read as what they were, and the pictures match the true ones with a PSNR of "
-                f"<strong>{db:.1f}{THIN}dB</strong>"
+            found.append(
+                f"{escape(self._title(one).lower())}, a reference classifier still reads "
+                f"<strong>{percent(kept, len(one.y))}</strong> of the digits as the same digit, and the PSNR to the "
+                f"true pictures is <strong>{db:.1f}{THIN}dB</strong>"
             )
         return (
-            f"It learnt from two heaps of pictures with no digit in both, and never saw a pair. On "
-            f"{count(len(self.scored[0].y))} test digits, whose pictures in both domains are known to us: from "
-            f"{'; from '.join(ways)}."
+            "Trained on two sets of pictures with no digit in both, so it never saw a pair. On "
+            f"{count(len(self.scored[0].y))} test digits with known pictures in both domains: from "
+            f"{'; from '.join(found)}."
         )
 
-    def _note(self) -> str:
-        note = self.manifest.data.note
-        return f"{note[:1].upper()}{note[1:]}." if note else ""
+    def _domain_note(self) -> str:
+        words = self.manifest.data.note
+        return f"<p>{escape(f'{words[:1].upper()}{words[1:]}.')}</p>" if words else ""
 
-    def _figures(self) -> str:
-        untouched = " and ".join(f"{psnr(self._untouched(one)):.1f}{THIN}dB {_words(one)}" for one in self.scored)
-        note = f'<p class="note">A translator that changes nothing would reach {escape(untouched)}.</p>'
-        return note + sections.measures(self.manifest) if self.manifest.quality else ""
+    def _unchanged(self) -> str:
+        """What the goals of PSNR are to be compared with."""
+        values = " and ".join(f"{psnr(self._untouched(one)):.1f}{THIN}dB {_words(one)}" for one in self.scored)
+        return note(f"A translator that changes nothing would reach {escape(values)}.")
 
     def _untouched(self, one: ScoredDirection) -> NDArray[np.float64]:
         given, truth = (x.astype(np.float64) / 255 for x in (one.given, one.truth))
@@ -116,49 +111,45 @@ class CycleReport:
             given = given.mean(axis=-1, keepdims=True)
         return np.asarray(((given - truth) ** 2).mean(axis=(1, 2, 3)))
 
-    def _strip(self, one: ScoredDirection, rows: NDArray[np.int64], *, alt: str) -> str:
-        """Given, made, truth, returned, below each other."""
+    def _strip(self, one: ScoredDirection, rows: NDArray[np.int64]) -> str:
+        """Input, translation, true picture and return, below each other."""
         four = (_unit(one.given[rows]), one.made[rows], _unit(one.truth[rows]), one.returned[rows])
-        return mosaics.mosaic(np.stack([_colour(x) for x in four]), alt=alt)
+        sheet = np.stack([_colour(x) for x in four])
+        return mosaics.mosaic(sheet, alt="Input, translated, true and returned pictures")
 
-    def _triptychs(self, one: ScoredDirection) -> str:
-        rows = self._examples[: 2 * SHOWN]
-        blocks = [
-            self._strip(one, rows[i : i + SHOWN], alt="Given, translated, true and returned pictures")
-            for i in range(0, len(rows), SHOWN)
-        ]
-        return (
-            '<p class="note">From top to bottom: the test picture that is given; its translation; the same digit’s '
-            "true picture in that domain, which neither training nor the translator ever saw; and what comes back of "
-            "the translation. The first of every class, then the second, and so on: none chosen, none left out.</p>"
-            + '<div style="height:10px"></div>'.join(blocks)
-        )
+    def _translations(self, one: ScoredDirection) -> str:
+        rows = mosaics.in_turn(one.y)[: 2 * SHOWN]
+        return note(
+            "From top to bottom: the test picture; its translation; the true picture of the same digit in that domain, "
+            "which was not used in training; the translation translated back. The first of every class, then the "
+            "second, and so on: none was selected or left out."
+        ) + stack([self._strip(one, rows[i : i + SHOWN]) for i in range(0, len(rows), SHOWN)])
 
     def _labels(self) -> str:
         labels = self.manifest.labels
-        rows = []
+        rows: list[Row] = []
         for k, label in enumerate(labels):
-            cells = []
+            if not (self.scored[0].y == k).any():
+                continue
+            cells: list[str] = []
             for one in self.scored:
                 own = one.y == k
-                if not own.any():
-                    continue
                 wrong = one.read[own][one.read[own] != k]
-                taken = np.bincount(wrong, minlength=len(labels))
-                most = f"{escape(labels[int(taken.argmax())])} ({int(taken.max())})" if len(wrong) else "–"
+                read_as = np.bincount(wrong, minlength=len(labels))
                 cells += [
-                    f"<td>{percent(float((one.read[own] == k).mean()), int(own.sum()))}</td>",
-                    f"<td>{percent(float((one.read_truth[own] == k).mean()), int(own.sum()))}</td><td>{most}</td>",
+                    percent(float((one.read[own] == k).mean()), int(own.sum())),
+                    percent(float((one.read_truth[own] == k).mean()), int(own.sum())),
+                    f"{labels[int(read_as.argmax())]} ({int(read_as.max())})" if len(wrong) else "–",
                 ]
-            rows.append(f"<tr><td>{escape(label)}</td>{''.join(cells)}</tr>")
+            rows.append((label, *cells))
         titles = ["Digit"]
         for one in self.scored:
             titles += [_words(one), f"true {one.way.target}", "most often read as"]
-        return (
-            '<p class="note">Share of the test digits of each class that a classifier which had no part in training '
-            "reads as what they were, after translation, and beside it from the true pictures: what it misreads "
-            f"there is no fault of the translation.</p>{table(titles, rows)}"
-        )
+        return note(
+            "Share of the test digits of each class that a reference classifier, which had no part in training, reads "
+            "as the same class after translation; beside it the same of the true pictures, for which the translation "
+            "is not responsible."
+        ) + table(titles, rows)
 
     def _failures(self) -> str:
         blocks = []
@@ -166,9 +157,8 @@ class CycleReport:
             far = np.argsort(-one.squared, kind="stable")[:WORST]
             lost = np.flatnonzero((one.read != one.y) & (one.read_truth == one.y))
             blocks.append(
-                f'<h3 style="margin-top:1.6rem">{escape(self._title(one))}</h3>'
-                f"<p>The {WORST} furthest from the truth:</p>"
-                f"{self._strip(one, far, alt='Given, translated, true and returned pictures')}"
+                f"<h3>{escape(self._title(one))}</h3><p>The {WORST} furthest from the true picture:</p>"
+                f"{self._strip(one, far)}"
             )
             if len(lost):
                 words = ", ".join(
@@ -177,38 +167,32 @@ class CycleReport:
                 )
                 blocks.append(
                     f"<p>{count(len(lost))} of {count(len(one.y))} are read as another digit although their true "
-                    f"picture is not; the first of them: {words}.</p>"
-                    f"{self._strip(one, lost[:WORST], alt='Given, translated, true and returned pictures')}"
+                    f"picture is not; the first of them: {words}.</p>{self._strip(one, lost[:WORST])}"
                 )
-        return '<p class="note">Rows as above: given, translated, true, returned.</p>' + "".join(blocks)
+        return note("Rows as above: input, translated, true, returned.") + "".join(blocks)
 
-    def _strangers(self) -> str:
+    def _foreign(self) -> str:
         blocks = []
         for one in self.scored:
             held = np.array(next(w.cycle.errors for w in self.manifest.translations if w.source == one.way.source))
             rows, shown = [], []
             for title, x in self._kinds(one):
-                made, returned = self.there_and_back(one.way.source, x)
+                translated, returned = self.there_and_back(one.way.source, x)
                 errors = absolute_errors(returned, x)
                 p = [(1 + int((held >= e).sum())) / (1 + len(held)) for e in errors]
                 low = float(np.mean(np.array(p) < 0.05))
-                rows.append(
-                    f'<tr><td class="wide">{escape(title)}</td><td>{np.median(errors):.4f}</td>'
-                    f"<td>{np.median(p):.4f}</td><td>{percent(low, len(p))}</td></tr>"
-                )
-                shown.append(np.stack([_colour(v[:STRANGE]) for v in (_unit(x), made, returned)]))
-            drawing = mosaics.mosaic(np.concatenate(shown, axis=1), alt="Given, translated and returned pictures")
-            titles = ("<Given", "Median cycle error", "Median p-value", "p below 0.05")
-            blocks.append(
-                f'<h3 style="margin-top:1.6rem">As {escape(one.way.source)}</h3>{table(titles, rows)}{drawing}'
-            )
-        return (
-            '<p class="note">A translator answers whatever it is given. What does not come back as it was is to be '
-            "doubted: the p-value is the share of held-out pictures of the domain that came back at least as badly. "
-            "That only catches what is lost on the way: a picture that passes both ways unchanged has a small error "
-            "wherever it is from. 100 pictures of each kind; below, six of each in the table’s order: given, "
-            f"translated, returned.</p>{''.join(blocks)}"
-        )
+                rows.append((wide(title), f"{np.median(errors):.4f}", f"{np.median(p):.4f}", percent(low, len(p))))
+                shown.append(np.stack([_colour(v[:FOREIGN]) for v in (_unit(x), translated, returned)]))
+            sheet = mosaics.mosaic(np.concatenate(shown, axis=1), alt="Input, translated and returned pictures")
+            titles = ("<Input", "Median cycle error", "Median p-value", "p below 0.05")
+            blocks.append(f"<h3>As {escape(one.way.source)}</h3>{table(titles, rows)}{sheet}")
+        return note(
+            "A translator translates any picture. A picture that does not come back unchanged should be doubted: the "
+            "p-value is the share of held-out pictures of the domain with a cycle error at least as large. That finds "
+            "only what is lost in translation: a picture that both translators leave unchanged has a small error "
+            "whatever its domain. 100 pictures of each kind; below, six of each in the table’s order: input, "
+            "translated, returned."
+        ) + "".join(blocks)
 
     def _kinds(self, one: ScoredDirection) -> list[tuple[str, Pixels]]:
         """100 pictures each: of the domain, of the other one, and of none."""
@@ -221,66 +205,58 @@ class CycleReport:
             grey = np.rint(x.mean(axis=-1, keepdims=True)).astype(np.uint8)
             return np.repeat(grey, shape[-1], axis=-1)
 
-        kinds = [(f"{one.way.source}, as it should be", one.given[:100])]
+        kinds = [(f"{one.way.source}, as in training", one.given[:100])]
         kinds.append((f"{one.way.target}, the other domain", fitting(one.truth[:100])))
         if not np.array_equal(self.plain[:100], one.given[:100]) and not np.array_equal(
             self.plain[:100], one.truth[:100]
         ):
-            kinds.append(("digits as they were written", fitting(self.plain[:100])))
+            kinds.append(("digits as they are in the data set", fitting(self.plain[:100])))
         kinds.append((f"{one.way.source}, upside down", one.given[:100, ::-1].copy()))
-        kinds.append((f"{one.way.source}, black for white", 255 - one.given[:100]))
+        kinds.append((f"{one.way.source}, as a negative", 255 - one.given[:100]))
         kinds.append(("noise", rng.integers(0, 256, shape, dtype=np.uint8)))
         return kinds
 
     def _hidden(self) -> str:
-        """Steganography (Chu et al. 2017): does the way back need what nobody can see?"""
-        rows = []
+        """Steganography (Chu et al. 2017): does the return depend on detail that nobody can see?"""
+        rows: list[Row] = []
         for one in self.scored:
             made = one.made[:1000]
             rng = np.random.default_rng(SEED)
             noisy = made + np.float32(0.03) * rng.standard_normal(made.shape, np.float32)
-            cells = []
-            for x in (in_8_bits(made), _levels(made, 15), _levels(made, 7), in_8_bits(noisy), one.truth[:1000]):
-                back = self.translate(one.way.target, x)
-                cells.append(f"<td>{absolute_errors(back, one.given[:1000]).mean():.4f}</td>")
-            rows.append(f"<tr><td>{escape(_words(one))}</td>{''.join(cells)}</tr>")
-        titles = ("<From", "8 bits", "4 bits", "3 bits", "8 bits with noise of 0.03", "the true picture")
-        return (
-            '<p class="note">A cycle can be closed by cheating: the translation carries what the way back needs in '
-            "detail too fine to see. Then the return falls apart once that detail is rounded away or drowned in noise, "
-            "or when the true picture of the other domain, which hides nothing, is sent back instead. Mean absolute "
-            f"error of the return, 1,000 test pictures.</p>{table(titles, rows)}"
-        )
+            inputs = (in_8_bits(made), _levels(made, 15), _levels(made, 7), in_8_bits(noisy), one.truth[:1000])
+            errors = [absolute_errors(self.translate(one.way.target, x), one.given[:1000]).mean() for x in inputs]
+            rows.append((_words(one), *(f"{error:.4f}" for error in errors)))
+        titles = ("Direction", "8 bits", "4 bits", "3 bits", "8 bits with noise of 0.03", "the true picture")
+        return note(
+            "A CycleGAN can close the cycle by steganography: the translation carries information for the return in "
+            "detail too fine to see. Then the return fails when that detail is removed by rounding or noise, or when "
+            "the true picture of the other domain, which hides nothing, is translated back instead. Mean absolute "
+            "error of the return, 1,000 test pictures."
+        ) + table(titles, rows)
 
     def _curves(self) -> str:
-        first, second = self.scored
-
-        def chart(lines: Sequence[tuple[str, str]], y_label: str, *, scale: float = 1.0) -> str:
-            drawn = []
-            for (key, label), colour in zip(lines, ("one", "two"), strict=False):
-                points = [
-                    (row.get("step", i + 1.0), scale * row[key])
-                    for i, row in enumerate(self.history)
-                    if np.isfinite(row.get(key, np.nan))
-                ]
-                drawn.append(charts.Line(label=label, points=points, colour="two" if colour == "two" else "one"))
-            found = [line for line in drawn if line.points]
-            return charts.line_chart(found, x_label="step", y_label=y_label) if found else ""
-
-        there, back = first.way, second.way
-        found = [
-            chart([("held_psnr_there", f"to {there.target}"), ("held_psnr_back", f"to {back.target}")], "PSNR, dB"),
-            chart([("held_cycle_there", there.source), ("held_cycle_back", back.source)], "Held-out cycle error"),
-            chart([("cycle", "cycle"), ("identity", "identity")], "Losses in training"),
-            chart([("critic_right", "critics")], "Critics right, %", scale=100),
-        ]
-        if not any(found):
-            return ""
-        return (
-            '<p class="note">PSNR is to the true pictures of held-out digits: watched from outside, never learnt from. '
-            "Critics that are right half of the time cannot tell translations from real pictures; at 100 % they have "
-            f'won and teach nothing.</p><div class="charts">{"".join(found)}</div>'
+        there, back = (one.way for one in self.scored)
+        found = history_charts(
+            self.history,
+            [
+                Curves(
+                    y_label="PSNR, dB",
+                    lines=[("held_psnr_there", f"to {there.target}"), ("held_psnr_back", f"to {back.target}")],
+                ),
+                Curves(
+                    y_label="Held-out cycle error",
+                    lines=[("held_cycle_there", there.source), ("held_cycle_back", back.source)],
+                ),
+                Curves(y_label="Losses in training", lines=[("cycle", "cycle"), ("identity", "identity")]),
+                Curves(y_label="Critics right, %", lines=[("critic_right", "critics")], shown=lambda v: 100 * v),
+            ],
+            x="step",
         )
+        words = (
+            "PSNR is to the true pictures of held-out digits: it is measured, not trained on. Critics that are right "
+            "half of the time cannot tell translations from real pictures; at 100 % they have won and teach nothing."
+        )
+        return note(words) + found if found else ""
 
 
 def _words(one: ScoredDirection) -> str:

@@ -25,10 +25,10 @@ from training.families.diffusion.network import Denoiser, UNet
 from training.families.diffusion.noise_level import train_estimator
 from training.family import Measured, PictureFamily
 from training.image_classification import spread_rows
-from training.metrics import onnx_model
 from training.metrics.reference_classifiers import reference_classifiers
 from training.networks.pictures import pixels
 from training.publish import Draft, publish, read_json, total_seconds, write_json
+from training.reporting.latency import kept_latency
 from training.reporting.page import write
 
 MAX_ROWS: Final = 64
@@ -263,8 +263,8 @@ class DiffusionModels(PictureFamily):
             history=kept["history"],
             ratios=kept["ratios"],
             denoising=kept["denoising"],
-            judge=reference_classifiers(None, dataset),
-            latency=onnx_model.latency_ms(folder, "denoiser"),
+            readers=reference_classifiers(None, dataset),
+            latency=kept_latency(folder, "denoiser"),
         )
         write(report.page(), folder)
 

@@ -25,6 +25,7 @@ from training.metrics import onnx_model
 from training.metrics.generated import PROTOCOLS, class_share, fidelity
 from training.metrics.reference_classifiers import ReferenceClassifiers, reference_classifiers
 from training.publish import Draft, publish, read_json, total_seconds, write_json
+from training.reporting.latency import kept_latency
 from training.reporting.page import write
 
 MAX_ROWS: Final = 64
@@ -174,9 +175,9 @@ class Gans(PictureFamily):
             manifest=manifest,
             history=kept["history"],
             stopped=kept["stopped"],
-            draw=PublishedGenerator(folder, manifest).draw,
-            judge=reference_classifiers(None, dataset),
-            latency=onnx_model.latency_ms(folder, "generator"),
+            generate=PublishedGenerator(folder, manifest).draw,
+            readers=reference_classifiers(None, dataset),
+            latency=kept_latency(folder, "generator"),
         )
         write(report.page(), folder)
 

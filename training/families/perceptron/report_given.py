@@ -1,4 +1,4 @@
-"""The report of a unit with given weights, as the lecture draws it."""
+"""The report of a unit with given weights, as in the lecture."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
-from training.reporting import sections
 from training.reporting.charts import Line, line_chart
-from training.reporting.page import Page, Section
+from training.reporting.formatting import count
+from training.reporting.html import Section, charts, figure, note, plane_and_words
+from training.reporting.made import made
+from training.reporting.page import Page
 from training.reporting.plane import Plane
-from training.reporting.words import count, table
+from training.reporting.table import Cell, Row, table
 
 Numbers = NDArray[np.floating[Any]]
 
@@ -27,9 +29,9 @@ CURVE: Final = 241
 NAMES: Final = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU", "identity": "identity"}
 WORDS: Final = {
     "sigmoid": "1 / (1 + e⁻ᶻ), from 0 to 1: the probability of one of two classes",
-    "tanh": "(eᶻ − e⁻ᶻ) / (eᶻ + e⁻ᶻ), from −1 to 1: a sigmoid around zero",
-    "relu": "max(0, z): the slope never fades above zero, and is gone below",
-    "identity": "z itself: linear regression, and what a net of such units amounts to however deep it is",
+    "tanh": "(eᶻ − e⁻ᶻ) / (eᶻ + e⁻ᶻ), from −1 to 1: a sigmoid centred at zero",
+    "relu": "max(0, z): the slope is 1 above zero and 0 below",
+    "identity": "z itself: linear regression; a net of such units is linear whatever its depth",
 }
 FUNCTIONS: Final[dict[str, Callable[[Numbers], Numbers]]] = {
     "sigmoid": lambda z: np.exp(-np.logaddexp(0.0, -z)),
@@ -47,7 +49,7 @@ SLOPES: Final[dict[str, Callable[[Numbers], Numbers]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """A unit with given weights and the input that is worked through."""
+    """A unit with given weights and the input of the worked example."""
 
     weights: tuple[float, ...]
     bias: float
@@ -91,34 +93,33 @@ def page(manifest: Manifest, unit: Given) -> Page:
     at = ", ".join(map(number, unit.example))
     claim = (
         f"<strong>{escape(unit.formula)}</strong>. At x = ({at}) its net input is z = {number(z)} and its output "
-        f"y = {number(float(f'{y:.3g}'))}. Nothing here was learnt: the weights are those of the command."
+        f"y = {number(float(f'{y:.3g}'))}. Nothing was trained: the weights are those of the command."
     )
-    parts = [("example", "Worked through", _worked(manifest, unit))]
-    if len(unit.weights) == 2:
-        parts.append(("plane", "The plane as the unit sees it", _plane(manifest, unit)))
-    parts += [
-        ("activations", "Activation functions", _activations(unit, z)),
-        ("latency", "How fast it answers", ""),
-        ("facts", "Facts", sections.facts(manifest)),
-    ]
+    plane = _plane(manifest, unit) if len(unit.weights) == 2 else ""
     return Page(
-        manifest=manifest, claim=claim, sections=[Section(key=k, title=t, inside=i) for k, t, i in parts], headlines=()
+        manifest=manifest,
+        claim=claim,
+        sections=[
+            Section("example", "A worked example", _worked(manifest, unit)),
+            Section("plane", "The output over the plane", plane),
+            Section("activations", "Activation functions", _activations(unit, z)),
+            made(manifest),
+        ],
+        headlines=(),
     )
 
 
 def _worked(m: Manifest, unit: Given) -> str:
-    rows = [f"<tr><td>bias</td><td>1</td><td>w<sub>0</sub> = {number(unit.bias)}</td><td>{number(unit.bias)}</td></tr>"]
+    columns = m.table.columns if m.table else ()
+    rows: list[Row] = [("bias", "1", Cell(f"w<sub>0</sub> = {number(unit.bias)}"), number(unit.bias))]
     rows += [
-        f"<tr><td>{escape(column.name)}</td><td>{number(x)}</td><td>w<sub>{i + 1}</sub> = {number(w)}</td>"
-        f"<td>{number(w * x)}</td></tr>"
-        for i, (column, w, x) in enumerate(
-            zip(m.table.columns if m.table else (), unit.weights, unit.example, strict=True)
-        )
+        (column.name, number(x), Cell(f"w<sub>{i + 1}</sub> = {number(w)}"), number(w * x))
+        for i, (column, w, x) in enumerate(zip(columns, unit.weights, unit.example, strict=True))
     ]
     z = unit.net_input(np.array(unit.example))
     y = float(unit.output(z))
-    rows.append(f"<tr><td><strong>z</strong></td><td></td><td>their sum</td><td>{number(float(z))}</td></tr>")
-    rows.append(f"<tr><td><strong>y</strong></td><td></td><td>{NAMES[unit.activation]}(z)</td><td>{y:.9g}</td></tr>")
+    rows.append((Cell("<strong>z</strong>"), "", "their sum", number(float(z))))
+    rows.append((Cell("<strong>y</strong>"), "", f"{NAMES[unit.activation]}(z)", f"{y:.9g}"))
     deviation = next((q for q in m.quality if q.name == "max_deviation"), None)
     words = (
         ""
@@ -128,7 +129,7 @@ def _worked(m: Manifest, unit: Given) -> str:
             f"over {count(deviation.rows)} points of the inputs' range."
         )
     )
-    return f"{table(('Input', 'Value', 'Weight', 'Product'), rows)}<p class='note'>{words}</p>"
+    return table(("Input", "Value", "Weight", "Product"), rows) + note(words)
 
 
 def _plane(m: Manifest, unit: Given) -> str:
@@ -176,7 +177,7 @@ def _plane(m: Manifest, unit: Given) -> str:
         f"Blue where the unit's output is high, orange where it is low. On the thick line z = 0, so {middle}: the "
         "decision line. The thin lines have outputs of "
         f"{', '.join(number(float(f'{v:.3g}')) for v in levels)}; all are parallel, because the output depends on one "
-        "number only, how far the point lies from the line."
+        "number only, the distance of the point from the line."
     )
     if length:
         distance = net / length
@@ -185,10 +186,7 @@ def _plane(m: Manifest, unit: Given) -> str:
             f" The weights ({number(w[0])}, {number(w[1])}) stand at right angles to it. The example lies "
             f"{abs(distance):.3g} from the line, {side}: z is that distance times the weights' length, {length:.4g}."
         )
-    return (
-        f'<div class="side"><div style="width:33rem;max-width:100%">{drawing}</div>'
-        f'<p style="flex:1 1 18rem">{escape(words)}</p></div>'
-    )
+    return plane_and_words(drawing, escape(words))
 
 
 def _activations(unit: Given, z: float) -> str:
@@ -204,9 +202,7 @@ def _activations(unit: Given, z: float) -> str:
         ]
         if name == unit.activation and abs(z) <= 50:
             lines.append(Line(label="example", points=[(z, float(function(np.array(z))))], colour="five"))
-        drawn = line_chart(lines, x_label="z", y_label=NAMES[name])
-        panels.append(f"<figure style='margin:0'>{drawn}<figcaption>{WORDS[name]}</figcaption></figure>")
-    return (
-        '<p class="note">What a unit can make of its net input z. Learning goes by the slope: where it is flat, the '
-        f'weights below learn nothing.</p><div class="charts two">{"".join(panels)}</div>'
-    )
+        panels.append(figure(line_chart(lines, x_label="z", y_label=NAMES[name]), caption=WORDS[name]))
+    words = "Functions of a unit's net input z. Gradients are products of slopes: where the slope is zero, the weights "
+    words += "below get no gradient."
+    return note(words) + charts(panels, columns="two")

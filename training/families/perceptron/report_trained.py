@@ -1,4 +1,4 @@
-"""The report of a unit that has learnt a table."""
+"""The report of a unit that was trained on a table."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from app.core.manifest import Manifest
 from app.core.manifest.table import NumberColumn
 from app.core.metric_names import figure, title_of
 from training.data.table import TableDataset
-from training.reporting import sections
 from training.reporting.charts import Line, line_chart
-from training.reporting.page import Page, Section
+from training.reporting.figures import figures
+from training.reporting.formatting import count
+from training.reporting.html import Section, charts, note, plane_and_words
+from training.reporting.made import made
+from training.reporting.page import Page
 from training.reporting.plane import Plane
-from training.reporting.words import count, table
+from training.reporting.table import Row, label, table
 
 FINE: Final = 121
 SHOWN: Final = 400  # rows in the plane
@@ -26,7 +29,7 @@ CURVE_POINTS: Final = 120
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """How the unit came to its weights, and what they are: one per coded column, in units of its standard deviation
+    """How the unit was trained, and its weights: one per coded column, in units of its standard deviation
     for the numbers, which come first; `mean` and `scale` are theirs."""
 
     activation: str
@@ -45,30 +48,33 @@ class Evidence:
 def page(
     manifest: Manifest, evidence: Evidence, dataset: TableDataset, test_x: NDArray[np.float32], test_y: NDArray[Any]
 ) -> Page:
-    """The page; the rows that it draws are test rows: x (N, F), y (N,)."""
-    parts = [
-        ("figures", "Figures", sections.figures(manifest, {})),
-        ("plane", "The decision line" if dataset.labels else "The plane", _plane(evidence, dataset, test_x, test_y)),
-        ("weights", "The weights", _weights(evidence)),
-        ("curve", "The way down", _curve(evidence)),
-        ("facts", "Facts", sections.facts(manifest)),
-    ]
+    """The page; the rows that it shows are test rows: x (N, F), y (N,)."""
     first = manifest.quality[0]
     claim = (
-        f"One unit foretells {escape(dataset.target_column)} from {len(dataset.table.columns)} columns: "
+        f"One unit predicts {escape(dataset.target_column)} from {len(dataset.table.columns)} columns: "
         f"<strong>{title_of(first.name)} {figure(first.value, first.name)}</strong> on {count(first.rows)} rows "
         + ("of the test part." if evidence.own_test else "set aside, a fifth of all.")
     )
     return Page(
         manifest=manifest,
         claim=claim,
-        sections=[Section(key=key, title=title, inside=inside) for key, title, inside in parts],
+        sections=[
+            figures(manifest),
+            Section(
+                "plane",
+                "The decision line" if dataset.labels else "The plane",
+                _plane(evidence, dataset, test_x, test_y),
+            ),
+            Section("weights", "The weights", _weights(evidence)),
+            Section("training", "Learning curves", _curve(evidence)),
+            made(manifest),
+        ],
         headlines=[q.name for q in manifest.quality],
     )
 
 
 def _plane(e: Evidence, dataset: TableDataset, x: NDArray[np.float32], y: NDArray[Any]) -> str:
-    """The two numbers that weigh most; all else at its mean, categories at none."""
+    """The two numbers with the largest weights; all others at their means, categories at none."""
     columns = [(i, c) for i, c in enumerate(dataset.table.columns) if isinstance(c, NumberColumn)]
     if len(columns) < 2:
         return ""
@@ -99,8 +105,8 @@ def _plane(e: Evidence, dataset: TableDataset, x: NDArray[np.float32], y: NDArra
         orange = [point for point, label in zip(points, y[:SHOWN][known], strict=True) if label == 0]
         parts += [plane.dots(orange, "two"), plane.dots(blue, "one")]
         words = (
-            f"Blue: {dataset.labels[1]}, orange: {dataset.labels[0]}. On the thick line both are as probable; the thin "
-            "lines are at 10, 25, 75 and 90 %."
+            f"Blue: {dataset.labels[1]}, orange: {dataset.labels[0]}. On the thick line both are equally probable; the "
+            "thin lines are at 10, 25, 75 and 90 %."
         )
     else:
         value = np.maximum(z, 0) if e.activation == "relu" else z
@@ -110,40 +116,39 @@ def _plane(e: Evidence, dataset: TableDataset, x: NDArray[np.float32], y: NDArra
             plane.contours(value, np.linspace(low, high, 12)[1:-1].tolist()),
             plane.dots(points, "five", radius=2.5),
         ]
-        words = "Blue is high, orange low; along a thin line the answer is the same."
+        words = "Blue is high, orange low; along a thin line the prediction is the same."
     rest = len(dataset.table.columns) - 2
     if rest:
         words += f" The unit has {count(rest)} more columns: they are held at their means here, so rows may lie on the "
-        words += "wrong side of this line and on the right side of the real one. Drawn are the two that weigh most."
+        words += "wrong side of this line and on the right side of the real one. The two with the largest weights are "
+        words += "shown."
     words += f" The dots are {count(len(points))} test rows."
-    drawn = plane.svg(parts, label=f"{first.name} and {second.name}, coloured by the unit's output")
-    return (
-        f'<div class="side"><div style="width:33rem;max-width:100%">{drawn}</div>'
-        f'<p style="flex:1 1 18rem">{escape(words)}</p></div>'
-    )
+    drawing = plane.svg(parts, label=f"{first.name} and {second.name}, coloured by the unit's output")
+    return plane_and_words(drawing, escape(words))
 
 
 def _weights(e: Evidence) -> str:
     numbers = len(e.scale)
-    rows = []
-    for i in np.argsort(-np.abs(e.weights), kind="stable"):
-        per_unit = f"{e.weights[i] / e.scale[i]:.4g}" if i < numbers else "–"
-        rows.append(
-            f'<tr><td class="label">{escape(e.names[i])}</td><td>{e.weights[i]:+.4g}</td><td>{per_unit}</td></tr>'
+    rows: list[Row] = [
+        (
+            label(e.names[i]),
+            f"{e.weights[i]:+.4g}",
+            f"{e.weights[i] / e.scale[i]:.4g}" if i < numbers else None,
         )
+        for i in np.argsort(-np.abs(e.weights), kind="stable")
+    ]
     free = e.bias - sum(w * m / s for w, m, s in zip(e.weights, e.mean, e.scale, strict=False))
-    rows.append(f"<tr><td>bias</td><td>{e.bias:+.4g}</td><td>{free:.4g}</td></tr>")
-    return (
-        "<p class='note'>What one standard deviation more adds to the net input, and what one unit more adds; the "
-        "largest first. Columns that tell the same thing share their weight, so a small one is not proof that a column "
-        f"does not matter.</p><div class='scroll'>{table(('Column', 'Per deviation', 'Per unit'), rows)}</div>"
-    )
+    rows.append(("bias", f"{e.bias:+.4g}", f"{free:.4g}"))
+    return note(
+        "What one standard deviation more adds to the net input, and what one unit more adds; the largest first. "
+        "Correlated columns share their weight, so a small weight does not prove that a column does not matter."
+    ) + table(("Column", "Per deviation", "Per unit"), rows)
 
 
 def _curve(e: Evidence) -> str:
     steps = np.unique(np.geomspace(1, len(e.losses), CURVE_POINTS).astype(int))
     curve = [(float(s), e.losses[s - 1]) for s in steps]
-    drawn = [
+    drawings = [
         line_chart([Line(label="loss", points=curve)], x_label="step", y_label="Loss with penalty", log_x=True),
         line_chart(
             [Line(label="held-out", points=list(zip(e.penalties, e.held, strict=True)), colour="two")],
@@ -154,11 +159,11 @@ def _curve(e: Evidence) -> str:
         ),
     ]
     words = (
-        f"Gradient descent over all rows at once, {count(len(e.losses))} steps from all zeros until the gradient was "
-        f"flat or the steps were spent. The penalty on the weights, {e.penalty:g}, had the lowest held-out loss of "
-        "five folds."
+        f"Gradient descent over all rows at once, {count(len(e.losses))} steps from zero weights until the gradient "
+        f"was flat or the steps were used up. The penalty on the weights, {e.penalty:g}, had the lowest held-out loss "
+        "of five folds."
     )
-    return f'<p class="note">{words}</p><div class="charts two">{"".join(drawn)}</div>'
+    return note(words) + charts(drawings, columns="two")
 
 
 def _around(column: NumberColumn) -> tuple[float, float]:

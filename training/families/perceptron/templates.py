@@ -13,18 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.metrics import onnx_model
-from training.reporting.page import Section
+from training.reporting.ablations import tried
+from training.reporting.html import Section, note
 from training.reporting.plane import ABOVE, BELOW
 
 Numbers = NDArray[np.floating[Any]]
 
 FIVE: Final = "grid-template-columns:repeat(5,minmax(0,9rem))"
-DECIDED: Final = (
-    "What decided, on the 5,000 held-out rows: cross-entropy with small weights had 91.9 % right, with neighbouring "
-    "weights held close as well 92.1 %, with generalised cross-entropy (q = 0.3) in its place 92.4 %; q = 0.7 had "
-    "92.1 %. A linear net will never get some rows right, and cross-entropy spends most of its effort on them. "
-    "The choice went by the held-out rows, but test figures of these and some ten other settings were seen beside them."
-)
 
 
 def weights(folder: Path) -> list[Section]:
@@ -47,18 +42,14 @@ def weights(folder: Path) -> list[Section]:
         for label, one in zip(manifest.labels, w, strict=True)
     ]
     words = (
-        "One picture of weights per class. Ink on blue speaks for the class, ink on orange against it; a picture's "
-        "logit is the sum of its pixels times these. They are templates: a linear unit has one per class, and must "
-        f"make do with it for every way to write the digit. Full colour is a weight of {strength:.2g}."
+        "One picture of weights per class. Ink on blue adds to the class's logit, ink on orange subtracts from it; a "
+        "picture's logit is the sum of its pixels times these. A linear unit has one such template per class for all "
+        f"ways of writing the digit. Full colour is a weight of {strength:.2g}."
     )
-    if manifest.data.spec == "mnist":
-        words += f"</p><p class='note'>{DECIDED}"
+    body = note(words) + f'<div class="pictures" style="{FIVE}">{"".join(figures)}</div>'
     return [
-        Section(
-            key="weights",
-            title="The weights, as pictures",
-            inside=f'<p class="note">{words}</p><div class="pictures" style="{FIVE}">{"".join(figures)}</div>',
-        )
+        Section("weights", "The weights, as pictures", body),
+        tried(Path(__file__).parent, manifest.data.spec),
     ]
 
 

@@ -31,6 +31,7 @@ from training.families.photo_denoiser.metrics import (
 from training.family import Family, Measured
 from training.metrics import onnx_model
 from training.publish import Draft, publish, read_json, total_seconds, write_json
+from training.reporting.latency import kept_latency, measured_once
 from training.reporting.page import write
 
 TILE: Final = 128
@@ -227,16 +228,23 @@ class PhotoDenoisers(Family[photos.Photos]):
     def write_report(
         self, folder: Path, manifest: Manifest, dataset: photos.Photos, measured: Measured | None = None
     ) -> None:
+        model = PublishedPhotoDenoiser(folder, manifest)
         report = page.PhotoDenoiserReport(
             manifest=manifest,
             found=read_json(folder / FIGURES_FILE),
-            model=PublishedPhotoDenoiser(folder, manifest),
+            model=model,
             bsd68=dataset.bsd68,
             colours=None if cifar10.where() is None else cifar10.load().test_x.numpy(),
-            latency=onnx_model.latency_ms(folder, "denoiser", threads=2),
-            estimator_latency=onnx_model.latency_ms(folder, "estimator", threads=2),
+            latency=kept_latency(folder, "denoiser", threads=2),
+            estimate_ms=measured_once(folder, "estimate_ms", lambda: _estimate_ms(folder)),
+            tile_core_s=measured_once(folder, "tile_core_s", model.core_s),
         )
         write(report.page(), folder)
 
 
 FAMILY: Final = PhotoDenoisers()
+
+
+def _estimate_ms(folder: Path) -> float:
+    """The median time in which the noise level of one tile is estimated."""
+    return onnx_model.latency_ms(folder, "estimator", (1,), threads=2)[0].median_ms

@@ -1,4 +1,4 @@
-"""Charts for tables: importances, foretold against true, coverage, residuals."""
+"""Charts for tables: importances, predicted over true values, coverage, residuals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.metrics.classification import wilson_interval
-from training.reporting.charts import Scale, tick
+from training.reporting.charts import Scale, svg, tick
 from training.reporting.plane import Plane
 
 Floats = NDArray[np.floating[Any]]
@@ -42,52 +42,52 @@ def importance_chart(names: Sequence[str], found: Sequence[tuple[float, float]],
             f'<line class="whisker" {ends} y1="{y:.1f}" y2="{y:.1f}"/>',
             f'<circle class="dot one" cx="{x(mean):.1f}" cy="{y:.1f}" r="3"/>',
         ]
-    return f'<svg viewBox="0 0 580 {bottom + 24}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    return svg(parts, 580, bottom + 24, label)
 
 
-def foretold_chart(value: Floats, half: Floats, y: Floats, *, name: str) -> str:
-    """Each row's foretold value and interval over its true value, with the diagonal on which both are the same."""
+def prediction_chart(value: Floats, half: Floats, y: Floats, *, name: str) -> str:
+    """Each row's predicted value and interval over its true value, with the diagonal on which both are the same."""
     low = float(min(y.min(), (value - half).min()))
     high = float(max(y.max(), (value + half).max()))
-    plane = Plane(x_range=(low, high), y_range=(low, high), x_label=f"true {name}", y_label=f"Foretold {name}")
+    plane = Plane(x_range=(low, high), y_range=(low, high), x_label=f"true {name}", y_label=f"Predicted {name}")
     parts = [_line(plane, (low, low), (high, high), "ideal")]
     for v, h, t in zip(value.tolist(), half.tolist(), y.tolist(), strict=True):
         parts.append(_line(plane, (t, v - h), (t, v + h), "whisker", extra=' style="opacity:.28"'))
     parts.append(plane.dots(list(zip(y.tolist(), value.tolist(), strict=True)), "one", radius=2.4))
-    return plane.svg(parts, label=f"Foretold over true {name}, with intervals")
+    return plane.svg(parts, label=f"Predicted over true {name}, with intervals")
 
 
-def coverage_chart(asked: Sequence[float], found: Sequence[float], rows: int) -> str:
-    """Share of rows inside their interval over the coverage that was asked for, with 95 % intervals."""
-    plane = Plane(x_range=(40.0, 100.0), y_range=(40.0, 100.0), x_label="asked for, %", y_label="Inside, % of rows")
+def coverage_chart(nominal: Sequence[float], found: Sequence[float], rows: int) -> str:
+    """Share of rows inside their interval over its nominal coverage, with 95 % intervals."""
+    plane = Plane(x_range=(40.0, 100.0), y_range=(40.0, 100.0), x_label="nominal, %", y_label="Inside, % of rows")
     parts = [_line(plane, (40, 40), (100, 100), "ideal")]
-    for a, b in zip(asked, found, strict=True):
+    for a, b in zip(nominal, found, strict=True):
         low, high = wilson_interval(b * rows, rows)
         parts.append(_line(plane, (100 * a, 100 * low), (100 * a, 100 * high), "whisker"))
-    parts.append(plane.dots([(100 * a, 100 * b) for a, b in zip(asked, found, strict=True)], "one", radius=4))
-    return plane.svg(parts, label="Measured over asked coverage")
+    parts.append(plane.dots([(100 * a, 100 * b) for a, b in zip(nominal, found, strict=True)], "one", radius=4))
+    return plane.svg(parts, label="Measured over nominal coverage")
 
 
 def residual_chart(value: Floats, half: Floats, y: Floats, *, name: str) -> str:
-    """True minus foretold over the foretold value, with the edges of the 90 % intervals as a band's two lines."""
+    """True minus predicted over the predicted value, with the edges of the 90 % intervals as a band's two lines."""
     residual = y - value
     reach = float(max(np.abs(residual).max(), half.max()))
     plane = Plane(
         x_range=(float(value.min()), float(value.max())),
         y_range=(-reach, reach),
-        x_label=f"foretold {name}",
-        y_label="True − foretold",
+        x_label=f"predicted {name}",
+        y_label="True − predicted",
     )
     order = np.argsort(value, kind="stable")
     parts = [_line(plane, (float(value.min()), 0.0), (float(value.max()), 0.0), "ideal")]
-    # The middle reach of neighbours: single rows' reach jumps with the columns that the chart does not show.
+    # The median of neighbours: the half-width of single rows jumps with the columns that the chart does not show.
     bins = np.array_split(order, min(15, max(2, len(order) // 20)))
     middle = [(float(np.median(value[b])), float(np.median(half[b]))) for b in bins]
     for sign in (-1, 1):
         points = " ".join(f"{plane.x(v):.1f},{plane.y(sign * h):.1f}" for v, h in middle)
         parts.append(f'<polyline class="line two" points="{points}"/>')
     parts.append(plane.dots(list(zip(value.tolist(), residual.tolist(), strict=True)), "one", radius=2.2))
-    return plane.svg(parts, label="Residuals over foretold values")
+    return plane.svg(parts, label="Residuals over predicted values")
 
 
 def _line(plane: Plane, a: tuple[float, float], b: tuple[float, float], name: str, *, extra: str = "") -> str:

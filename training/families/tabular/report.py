@@ -13,54 +13,53 @@ from app.core.manifest import Manifest, Measure
 from app.core.manifest.table import CategoryColumn, NumberColumn
 from app.core.metric_names import THIN, figure
 from training.data.table import TableDataset
-from training.families.tabular import charts as drawn
+from training.families.tabular import charts as tabular_charts
 from training.families.tabular import surface
 from training.families.tabular.evidence import SHUFFLES, Evidence
-from training.families.tabular.metrics import answers_of, figures, truth_figures
+from training.families.tabular.metrics import answers_of, truth_figures
+from training.families.tabular.metrics import figures as figures_of
 from training.families.tabular.nested import COVERAGES, OUTER
-from training.reporting import sections
-from training.reporting.charts import Line, line_chart
-from training.reporting.page import Page, Section
-from training.reporting.words import count, table
+from training.reporting.ablations import tried
+from training.reporting.calibration import calibration
+from training.reporting.figures import figures
+from training.reporting.formatting import count
+from training.reporting.history import Curves, history_charts
+from training.reporting.html import Section, charts, note
+from training.reporting.html import figure as shown
+from training.reporting.made import made
+from training.reporting.page import Page
+from training.reporting.table import Cell, Row, table, wide
 
 Floats = NDArray[np.floating[Any]]
 SHOWN: Final = 200  # rows in a chart of single rows
-ABLATION: Final = (
-    "Why several vote: in two or three nested rounds the best setting alone had an NLL of 0.082 (wine) and 0.077 "
-    "(breast cancer), the best six of nine together 0.044 and 0.073; on “grade” they cost 0.005 of R², so a setting "
-    "that is clearly worse has no vote. Noise on the inputs, more folds' nets or nets learnt again on all rows changed "
-    "nothing that could be told from chance (wine: accuracy 98.0 to 98.3 % each)."
-)
 
 
 def page(folder: Path, manifest: Manifest, dataset: TableDataset, evidence: Evidence) -> Page:
     """The page of the model in `folder`; runs its graph on the test rows, where there are any."""
-    judged = Judged(folder, manifest, dataset, evidence)
-    parts: list[tuple[str, str, str]] = [
-        ("figures", "Figures", sections.figures(manifest, {})),
-        ("surface", "What it has learnt", surface.section(folder, manifest, dataset, evidence)),
-    ]
+    unseen = Unseen(folder, manifest, dataset, evidence)
     if dataset.labels:
-        inside = sections.calibration(judged.answers, None, judged.y, manifest)
-        parts.append(("calibration", "Can the probabilities be believed?", inside))
+        trust = calibration(unseen.answers, None, unseen.y, manifest)
     else:
-        parts.append(("intervals", "Can the intervals be believed?", _intervals(judged, manifest)))
-    parts += [
-        ("importances", "What it looks at", _importances(dataset, evidence)),
-        ("curves", "Learning curves", _curves(evidence, manifest)),
-        ("choice", "How it was chosen", _choice(evidence, manifest)),
-        ("facts", "Facts", _columns(manifest) + sections.facts(manifest)),
-    ]
+        trust = _intervals(unseen, manifest)
     return Page(
         manifest=manifest,
-        claim=_claim(judged, manifest, evidence) + _best_possible(dataset),
-        sections=[Section(key=key, title=title, inside=inside) for key, title, inside in parts],
+        claim=_claim(unseen, manifest, evidence) + _best_possible(dataset),
+        sections=[
+            figures(manifest),
+            Section("surface", "Predictions over two columns", surface.section(folder, manifest, dataset, evidence)),
+            trust,
+            Section("importances", "Importance of the columns", _importances(dataset, evidence)),
+            Section("training", "Learning curves", _curves(evidence, manifest)),
+            Section("choice", "Model selection", _choice(evidence, manifest)),
+            tried(Path(__file__).parent, "tables"),
+            made(manifest, before=_columns(manifest)),
+        ],
         headlines=("accuracy", "nll", "brier") if dataset.labels else ("r2", "mae", "coverage_90", "width_90"),
     )
 
 
-class Judged:
-    """Rows that the model had not seen when it answered them: the test rows, or all in the first nested round.
+class Unseen:
+    """Predictions of rows not used in training: the test rows, or all rows by the nets of the first nested round.
 
     `answers` (N, K) are probabilities, or (N, 2) value and scale; `reach` (N, C); `y` (N,).
     """
@@ -73,19 +72,19 @@ class Judged:
             answers, reach = evidence.answers, evidence.reach
         self.answers, self.reach = answers.astype(np.float32), reach
         self.y = (dataset.test_y if self.tested else dataset.train_y).numpy()
-        self.figures = figures(answers, self.y, reach)
+        self.figures = figures_of(answers, self.y, reach)
 
 
 def _measure(m: Manifest, name: str) -> Measure | None:
     return next((q for q in m.quality if q.name == name), None)
 
 
-def _claim(judged: Judged, m: Manifest, evidence: Evidence) -> str:
-    rows = count(len(judged.y))
+def _claim(unseen: Unseen, m: Manifest, evidence: Evidence) -> str:
+    rows = count(len(unseen.y))
     how = (
-        f"on {rows} test rows that it has not seen"
-        if judged.tested
-        else f"on all {rows} rows, each answered by nets that had not seen it ({evidence.rounds} × {OUTER} nested "
+        f"on {rows} test rows not used in training"
+        if unseen.tested
+        else f"on all {rows} rows, each predicted by nets not trained on it ({evidence.rounds} × {OUTER} nested "
         "cross-validation)"
     )
     if m.task == "classify":
@@ -93,24 +92,24 @@ def _claim(judged: Judged, m: Manifest, evidence: Evidence) -> str:
         if accuracy is None or nll is None:
             return escape(m.summary)
         return (
-            f"Names the right one of {len(m.labels)} labels in "
-            f"<strong>{figure(accuracy.value, 'accuracy')}</strong> of cases, {how}; its probabilities cost "
-            f"{figure(nll.value, 'nll')} a row."
+            f"Predicts the right one of {len(m.labels)} labels in "
+            f"<strong>{figure(accuracy.value, 'accuracy')}</strong> of cases, {how}. The negative log-likelihood of "
+            f"its probabilities is {figure(nll.value, 'nll')} a row."
         )
     r2, covered = _measure(m, "r2"), _measure(m, "coverage_90")
     if r2 is None or covered is None or m.target is None:
         return escape(m.summary)
     unit = f"{THIN}{escape(m.target.unit)}" if m.target.unit else ""
     width = _measure(m, "width_90")
-    wide = f", {width.value:.3g}{unit} wide on average" if width is not None else ""
+    mean_width = f", {width.value:.3g}{unit} wide on average," if width is not None else ""
     return (
-        f"Foretells {escape(m.target.name)} with <strong>R² {r2.value:.3f}</strong>, {how}. "
-        f"Its 90{THIN}% intervals{wide}, held {100 * covered.value:.1f}{THIN}% of them."
+        f"Predicts {escape(m.target.name)} with <strong>R² {r2.value:.3f}</strong>, {how}. "
+        f"Its 90{THIN}% intervals{mean_width} contain {100 * covered.value:.1f}{THIN}% of the true values."
     )
 
 
 def _best_possible(dataset: TableDataset) -> str:
-    """What the rule that made the test rows would reach, where there is one."""
+    """What the rule that generated the test rows reaches, where there is one."""
     found = truth_figures(dataset)
     if not found:
         return ""
@@ -119,90 +118,85 @@ def _best_possible(dataset: TableDataset) -> str:
     else:
         gaps = " where no value is missing" if bool(dataset.test_x.isnan().any()) else ""
         reached = f"R² {found['r2']:.3f}{gaps}"
-    return f" The rule itself that drew these rows has {reached}: no model can be expected to do better."
+    return f" The rule that generated these rows has {reached}: no model can be expected to do better."
 
 
-def _intervals(judged: Judged, m: Manifest) -> str:
+def _intervals(unseen: Unseen, m: Manifest) -> Section:
+    """Calibration of a regression: whether its prediction intervals hold as often as they say."""
     assert m.target is not None
     name = m.target.name + (f", {m.target.unit}" if m.target.unit else "")
-    value, half, y = judged.answers[:, 0], judged.answers[:, 1:] * judged.reach, judged.y
+    value, half, y = unseen.answers[:, 0], unseen.answers[:, 1:] * unseen.reach, unseen.y
     nine = half[:, COVERAGES.index(0.9)]
     some = np.random.default_rng(0).permutation(len(y))[:SHOWN]
-    found = [judged.figures[f"coverage_{round(100 * c)}"] for c in COVERAGES]
-    figs = [
-        drawn.foretold_chart(value[some], nine[some], y[some], name=name),
-        drawn.coverage_chart(COVERAGES, found, len(y)),
-        drawn.residual_chart(value[some], nine[some], y[some], name=name),
+    found = [unseen.figures[f"coverage_{round(100 * c)}"] for c in COVERAGES]
+    drawings = [
+        tabular_charts.prediction_chart(value[some], nine[some], y[some], name=name),
+        tabular_charts.coverage_chart(COVERAGES, found, len(y)),
+        tabular_charts.residual_chart(value[some], nine[some], y[some], name=name),
     ]
     words = (
         f"Left: {count(len(some))} rows with their 90{THIN}% intervals; nine of ten bars should cross the diagonal. "
-        "Middle: how many rows lie inside an interval against what was asked for, with 95 % intervals of the share. "
-        "Right: what is left over, and the median reach of the 90 % intervals around it, which differs from row to "
-        "row: the nets foretell how far off they may be, and the conformal scores of "
-        f"{count(len(m.conformal.scores) if m.conformal else 0)} rows set the scale (Barber et al. 2021)."
+        "Middle: the share of rows inside an interval over its nominal coverage, with 95 % intervals of the share. "
+        "Right: residuals, and the median half-width of the 90 % intervals around them. It differs from row to row: "
+        "the nets predict a scale, and the conformal scores of "
+        f"{count(len(m.conformal.scores) if m.conformal else 0)} rows calibrate it (Barber et al. 2021)."
     )
-    charts = "".join(f"<figure style='margin:0'>{one}</figure>" for one in figs)
-    return f'<p class="note">{words}</p><div class="charts">{charts}</div>'
+    return Section("calibration", "Calibration of the intervals", note(words) + charts(drawings))
 
 
 def _importances(dataset: TableDataset, evidence: Evidence) -> str:
     names = [column.name for column in dataset.table.columns]
     label = "NLL gained, nats" if evidence.importance_of == "nll" else "R² lost"
     words = (
-        f"How much worse rows are answered when one column is shuffled among them, by nets that have not seen them: "
-        f"mean and standard deviation of {SHUFFLES} shuffles. Columns that say the same share their importance: each "
-        "alone may look idle."
+        "How much worse the predictions of rows not trained on become when one column is shuffled among them: mean "
+        f"and standard deviation of {SHUFFLES} shuffles. Correlated columns share their importance: each alone may "
+        "look unimportant."
     )
-    chart = drawn.importance_chart(names, evidence.importances, label=label)
-    return f'<p class="note">{words}</p><figure style="margin:0;max-width:44rem">{chart}</figure>'
+    return note(words) + shown(tabular_charts.importance_chart(names, evidence.importances, label=label))
 
 
 def _curves(evidence: Evidence, m: Manifest) -> str:
-    steps = evidence.curve["step"]
-    lines = [
-        Line(label="learnt from", points=list(zip(steps, evidence.curve["train"], strict=True))),
-        Line(label="left out", points=list(zip(steps, evidence.curve["held"], strict=False)), colour="two"),
-    ]
+    steps, train, held = (evidence.curve[key] for key in ("step", "train", "held"))
+    history = [{"step": step, "train": loss} for step, loss in zip(steps, train, strict=True)]
+    for row, loss in zip(history, held, strict=False):
+        row["held"] = loss
     label = "Cross-entropy, nats" if m.task == "classify" else "Half squared error"
-    chart = line_chart([line for line in lines if line.points], x_label="step", y_label=label)
-    words = "Mean over the nets of the best shape, each on the rows that it learns from and on the fold left out."
+    lines = [("train", "training"), ("held", "held-out")]
+    words = "Mean over the nets of the best shape, each on the rows that it is trained on and on the fold left out."
     if m.task == "regress":
-        words += " The target is standardised: 0.5 is what its mean alone would cost."
-    return f'<p class="note">{words}</p><figure style="margin:0;max-width:34rem">{chart}</figure>'
+        words += " The target is standardised: predicting its mean would cost 0.5."
+    return note(words) + history_charts(history, [Curves(y_label=label, lines=lines)], x="step")
 
 
 def _choice(evidence: Evidence, m: Manifest) -> str:
-    """The ablation in a few lines: every setting's loss on rows that it had not seen."""
+    """Every setting's loss on rows that it was not trained on."""
     loss = "NLL, nats" if m.task == "classify" else "Mean squared error"
     best = min(one["loss"] for one in evidence.grid)
     linear = min((one["loss"] for one in evidence.grid if not one["widths"]), default=best)
-    rows = []
+    rows: list[Row] = []
     for one in sorted(evidence.grid, key=lambda one: float(one["loss"])):
         shape = " × ".join(map(str, one["widths"])) or "no hidden layer"
-        voter = "<strong>in the ensemble</strong>" if one["kept"] else ""
-        chosen = f"<td>{one['chosen']} of {evidence.rounds * OUTER}</td>" if evidence.rounds else ""
-        rows.append(
-            f"<tr><td>{shape}</td><td>{one['decay']:g}</td><td>{one['loss']:.4g}</td>{chosen}<td>{voter}</td></tr>"
-        )
-    titles = ["Hidden layers", "Weight decay", loss, *(["Chosen"] if evidence.rounds else []), "<"]
+        voter = Cell("<strong>in the ensemble</strong>" if one["kept"] else "")
+        chosen = [f"{one['chosen']} of {evidence.rounds * OUTER}"] if evidence.rounds else []
+        rows.append((shape, f"{one['decay']:g}", f"{one['loss']:.4g}", *chosen, voter))
+    titles = ["Hidden layers", "Weight decay", loss, *(["Chosen"] if evidence.rounds else []), ""]
     kept = sum(bool(one["kept"]) for one in evidence.grid)
     words = (
         f"{evidence.folds}-fold cross-validation of every setting. The best one and all within a standard error of it "
-        f"vote together, here {kept} with {evidence.nets} nets, one for each fold left out. The best setting has "
+        f"form the ensemble, here {kept} with {evidence.nets} nets, one for each fold left out. The best setting has "
         f"{best:.4g}, the best without a hidden layer {linear:.4g}."
     )
     if evidence.rounds:
         words += (
-            f" In the nested rounds the choice was made anew {evidence.rounds * OUTER} times, each without a fifth of "
+            f" In the nested rounds the choice was made again {evidence.rounds * OUTER} times, each without a fifth of "
             "the rows."
         )
-    words += "</p><p class='note'>" + ABLATION
-    return f'<p class="note">{words}</p>{table(titles, rows)}'
+    return note(words) + table(titles, rows)
 
 
 def _columns(m: Manifest) -> str:
     assert m.table is not None
-    rows = []
+    rows: list[Row] = []
     for column in m.table.columns:
         if isinstance(column, NumberColumn):
             unit = f"{THIN}{escape(column.unit)}" if column.unit else ""
@@ -212,9 +206,5 @@ def _columns(m: Manifest) -> str:
             some = ", ".join(column.categories[:12]) + (", …" if len(column.categories) > 12 else "")
             values = escape(some)
         missing = "may be missing" if column.missing else ""
-        about = f"<small>{escape(column.about)}</small>" if column.about else ""
-        rows.append(
-            f'<tr><td class="wide">{escape(column.name)}{about}</td><td class="left">{values}</td>'
-            f'<td class="left">{missing}</td></tr>'
-        )
+        rows.append((wide(column.name, escape(column.about)), Cell(values), missing))
     return table(("Column", "<Values in training", "<"), rows)

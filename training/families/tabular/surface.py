@@ -1,4 +1,4 @@
-"""What a model of a table makes of two of its columns, and the truth beside it where a rule says it."""
+"""The predictions over two columns of a table, and beside them the rule that generated the rows where there is one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
 from app.core.manifest.table import NumberColumn
-from app.core.metric_names import figure
-from training.data import synthetic_tables as rules
+from app.core.metric_names import figure as value_of
+from training.data import synthetic_tables
 from training.data.table import TableDataset
 from training.families.tabular.evidence import Evidence
 from training.families.tabular.metrics import answers_of
+from training.reporting.html import charts, figure, note
 from training.reporting.plane import Plane
 
 POINTS: Final = 61
-SHOWN: Final = 250  # training rows drawn on the surface
+SHOWN: Final = 250  # training rows shown on the surface
 
 Field = NDArray[np.floating[Any]]
 
@@ -45,15 +46,15 @@ def section(folder: Path, manifest: Manifest, dataset: TableDataset, evidence: E
     some = np.random.default_rng(0).permutation(len(dataset.train_y))[:SHOWN]
     picked = dataset.train_x[some].numpy()
     points = [(float(row[a]), float(row[b])) for row in picked]
-    truth = rules.truth(dataset.name, rows) if dataset.name in rules.SOURCES else None
+    truth = synthetic_tables.truth(dataset.name, rows) if dataset.name in synthetic_tables.SOURCES else None
     if dataset.labels:
-        inside, words = _classes(plane, answers, truth, points, dataset, some)
+        drawings, words = _classes(plane, answers, truth, points, dataset, some)
     else:
-        inside, words = _values(plane, answers[:, 0], None if truth is None else truth[:, 0], points, dataset)
+        drawings, words = _values(plane, answers[:, 0], None if truth is None else truth[:, 0], points, dataset)
     others = "" if len(table.columns) == 2 else " All other columns are at their median or most frequent value."
-    dots = f"Dots are {len(points)} of the rows that it learnt from"
+    dots = f"Dots are {len(points)} training rows"
     dots += ", filled where they have the label." if dataset.labels else "."
-    return f'<p class="note">{words}{others} {dots}</p><div class="charts two">{inside}</div>'
+    return note(f"{words}{others} {dots}") + charts(drawings, columns="two")
 
 
 def _classes(
@@ -63,61 +64,61 @@ def _classes(
     points: list[tuple[float, float]],
     dataset: TableDataset,
     some: NDArray[np.int64],
-) -> tuple[str, str]:
+) -> tuple[list[str], str]:
     labels = dataset.labels
     y = dataset.train_y[some].numpy()
     if len(labels) == 2:
-        fields = [("Learnt", answers[:, 1])] + ([] if truth is None else [("The rule", truth)])
+        both = [("Model", answers[:, 1])] + ([] if truth is None else [("Rule", truth)])
         words = f"P({escape(labels[1])}): blue above a half, orange below, lines at 10, 25, 50, 75 and 90 %."
         dots = _dots(plane, points, y == 1)
-        drawn = [(title, field.reshape(POINTS, POINTS), dots) for title, field in fields]
+        fields = [(title, field.reshape(POINTS, POINTS), dots) for title, field in both]
         if truth is not None:
             apart = float(np.abs(answers[:, 1] - truth).mean())
             words += (
-                f" On average over the surface the two are {figure(100 * apart, '', '%', digits=1)[:-1]}points apart."
+                f" On average over the surface the two are {value_of(100 * apart, '', '%', digits=1)[:-1]}points apart."
             )
     else:
-        shown = labels[:6]
+        first = labels[:6]
         words = "One chart for each label: blue where its probability is above a half, lines at 10, 50 and 90 %."
-        drawn = [
+        fields = [
             (label, answers[:, k].reshape(POINTS, POINTS), _dots(plane, points, y == k))
-            for k, label in enumerate(shown)
+            for k, label in enumerate(first)
         ]
-    charts = [
-        f"<figure style='margin:0'><h3>{escape(title)}</h3>"
-        + plane.svg(
-            [plane.coloured(2 * field - 1), plane.contours(field, (0.1, 0.25, 0.5, 0.75, 0.9)), dots], label=title
+    levels = (0.1, 0.25, 0.5, 0.75, 0.9)
+    drawings = [
+        figure(
+            plane.svg([plane.coloured(2 * field - 1), plane.contours(field, levels), dots], label=title),
+            title=escape(title),
         )
-        + "</figure>"
-        for title, field, dots in drawn
+        for title, field, dots in fields
     ]
-    return "".join(charts), words
+    return drawings, words
 
 
 def _values(
     plane: Plane, value: Field, truth: Field | None, points: list[tuple[float, float]], dataset: TableDataset
-) -> tuple[str, str]:
+) -> tuple[list[str], str]:
     assert dataset.target is not None
     unit = f" {dataset.target.unit}" if dataset.target.unit else ""
     every = value if truth is None else np.concatenate([value, truth])
     low, high = float(every.min()), float(every.max())
     middle, half = (low + high) / 2, max((high - low) / 2, 1e-9)
     levels = [float(v) for v in np.linspace(low, high, 8)[1:-1]]
-    drawn = [("Learnt", value)] + ([] if truth is None else [("The rule", truth)])
-    charts = []
-    for title, flat in drawn:
+    fields = [("Model", value)] + ([] if truth is None else [("Rule", truth)])
+    drawings = []
+    for title, flat in fields:
         field = flat.reshape(POINTS, POINTS)
         parts = [
             plane.coloured((field - middle) / half),
             plane.contours(field, levels),
             _circles(plane, points, "fill:var(--ink);stroke:var(--page)"),
         ]
-        charts.append(f"<figure style='margin:0'><h3>{title}</h3>{plane.svg(parts, label=title)}</figure>")
+        drawings.append(figure(plane.svg(parts, label=title), title=title))
     words = (
         f"{escape(dataset.target_column.capitalize())} from {low:.3g} (orange) to {high:.3g}{escape(unit)} (blue), "
         f"lines at {', '.join(f'{level:.3g}' for level in levels)}."
     )
-    return "".join(charts), words
+    return drawings, words
 
 
 def _dots(plane: Plane, points: list[tuple[float, float]], of_one: NDArray[np.bool_]) -> str:
@@ -130,7 +131,7 @@ def _dots(plane: Plane, points: list[tuple[float, float]], of_one: NDArray[np.bo
 
 def _circles(plane: Plane, points: list[tuple[float, float]], style: str) -> str:
     """Dots in the colours of ink and paper, which stand out from the field's."""
-    whole = [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b)]  # a missing value has no place
+    whole = [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b)]  # a missing value has no position
     found = "".join(f'<circle cx="{plane.x(a):.1f}" cy="{plane.y(b):.1f}" r="2.2"/>' for a, b in whole)
     return f'<g style="{style};stroke-width:.7">{found}</g>'
 

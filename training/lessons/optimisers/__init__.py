@@ -1,4 +1,4 @@
-"""How gradient descent, SGD, mini-batches, momentum and Adam come down the same loss."""
+"""How gradient descent, SGD, mini-batches, momentum and Adam minimise the same loss."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from training.lessons.optimisers.descent import Method, Problem, Trace, adam, be
 HIDDEN: Final = 16
 BATCH: Final = 32
 NET: Final = (
-    f"A net of 64 inputs, {HIDDEN} units with tanh and 10 outputs with softmax learns scikit-learn's 1,797 digits "
-    "of 8 x 8 pixels."
+    f"A net of 64 inputs, {HIDDEN} units with tanh and 10 outputs with softmax is trained on scikit-learn's 1,797 "
+    "digits of 8 x 8 pixels."
 )
-LEVEL: Final = 0.1  # nats: how low a loss the table asks for
+LEVEL: Final = 0.1  # nats: the loss that the table is about
 # Each about three times the one before; those of Adam are steps, not factors of the gradient.
 METHODS: Final = (
     Method(name="full-batch", rows=None, epochs=600, rates=(0.1, 0.3, 1.0, 3.0), optimiser=plain),
@@ -35,7 +35,7 @@ PATH_EPOCHS: Final = {"full-batch": 300, "SGD, one row": 40, "mini-batches": 100
 PATH_BATCH: Final = 8
 PATH_RATES: Final = (0.1, 0.3, 1.0, 3.0)
 PATH_START: Final = (-1.5, -4.0)
-SURFACE: Final = ((-4.5, 4.5), (-6.0, 8.0))  # the range of w1 and of w2 that is drawn
+SURFACE: Final = ((-4.5, 4.5), (-6.0, 8.0))  # the range of w1 and of w2 that is shown
 
 
 def two_weight_loss(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def two_weight_loss(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def two_weights() -> Problem:
-    """24 rows from that net with w = (1, 4) and noise of 0.1, so that single rows disagree on the way down."""
+    """24 rows from that net with w = (1, 4) and noise of 0.1, so that single rows have different gradients."""
     generator = torch.Generator().manual_seed(0)
     x = torch.linspace(-3, 3, 24)
     y = torch.sigmoid(4 * torch.sigmoid(x)) + 0.1 * torch.randn(len(x), generator=generator)
@@ -66,7 +66,7 @@ def small_net(rows: int | None = None) -> Problem:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError(f"optimisers: learns scikit-learn's digits, which cannot be imported ({error})") from error
+        raise DataError(f"optimisers: needs scikit-learn's digits, which cannot be imported ({error})") from error
     found = load_digits()
     x = torch.from_numpy(found.data[:rows]).float() / 16
     y = torch.from_numpy(found.target[:rows]).long()

@@ -1,4 +1,4 @@
-"""Gradient descent and its kin on a problem small enough to measure along the way: what the lessons compare."""
+"""Gradient descent and other optimisers on a problem small enough to measure: what the lessons compare."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One way down: how many rows make a step (None: all), and what is done with their gradient."""
+    """One optimiser: the rows of a step (None: all) and what is done with their gradient."""
 
     name: str
     rows: int | None
@@ -39,7 +39,7 @@ class Method:
 @dataclass(frozen=True, kw_only=True)
 class Trace:
     """The loss over all rows, measured before the first step and then after ever more rows; seconds of a core are the
-    steps' alone, without the measuring. `path` holds the parameters at each measurement where they were asked for."""
+    steps' alone, without the measuring. `path` holds the parameters at each measurement where that was requested."""
 
     method: Method
     rate: float
@@ -55,7 +55,7 @@ class Trace:
         return self.losses[-1]
 
     def first_below(self, level: float) -> int | None:
-        """The place of the first measurement at or below `level`."""
+        """The index of the first measurement at or below `level`."""
         return next((i for i, loss in enumerate(self.losses) if loss <= level), None)
 
 

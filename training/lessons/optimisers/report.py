@@ -14,10 +14,11 @@ import torch
 
 from training.lessons.optimisers.descent import Problem, Trace, best
 from training.reporting import lesson
-from training.reporting.charts import Line, Point, line_chart
-from training.reporting.page import Section
+from training.reporting.charts import COLOURS, Line, Point, line_chart
+from training.reporting.formatting import count
+from training.reporting.html import Section, charts, figure, note
 from training.reporting.plane import Plane
-from training.reporting.words import count, table
+from training.reporting.table import Row, table
 
 FINE: Final = 97
 CONTOURS: Final = 14
@@ -32,7 +33,7 @@ class Comparison:
     paths: list[list[Trace]]
     surface: Problem  # of the two weights
     ranges: tuple[Point, Point]  # of each of them
-    level: float  # how low a loss the table asks for
+    level: float  # the loss that the table is about
     net: str  # what was trained, in words
 
 
@@ -68,24 +69,23 @@ def winners(chosen: Sequence[Trace], level: float) -> list[str]:
 def write(found: Comparison, folder: Path) -> Path:
     """Write `folder/index.html`."""
     chosen = [best(of_method) for of_method in found.traces]
-    parts = [
-        ("descent", "The same net, five ways down", _descent(chosen, found)),
-        ("rates", "The learning rate decides", _rates(found.traces)),
-        ("paths", "Two weights, seen from above", _paths(found)),
-    ]
     return lesson.write(
         folder,
-        title="Five ways down the same loss",
+        title="Five optimisers on the same loss",
         claim=escape(" ".join(winners(chosen, found.level))),
         command="python -m training optimisers",
-        sections=[Section(key=key, title=title, inside=inside) for key, title, inside in parts],
+        sections=[
+            Section("descent", "One network, five optimisers", _descent(chosen, found)),
+            Section("rates", "The learning rate", _rates(found.traces)),
+            Section("paths", "The loss of two weights", _paths(found)),
+        ],
     )
 
 
 def _descent(chosen: Sequence[Trace], found: Comparison) -> str:
     def lines(axis: str) -> list[Line]:
-        drawn = []
-        for t, colour in zip(chosen, lesson.COLOURS, strict=False):
+        found = []
+        for t, colour in zip(chosen, COLOURS, strict=False):
             an_epoch = t.seen[-1] / t.method.epochs
             xs: Sequence[float] = {
                 "epochs": [seen / an_epoch for seen in t.seen],
@@ -95,21 +95,21 @@ def _descent(chosen: Sequence[Trace], found: Comparison) -> str:
             }[axis]
             points = [(float(x), y) for x, y in zip(xs, t.losses, strict=True) if x > 0 and math.isfinite(y)]
             points = [(max(x, LEAST_SECONDS), y) for x, y in points] if axis == "seconds" else points
-            drawn.append(Line(label=t.method.name, points=points, colour=colour))
-        return drawn
+            found.append(Line(label=t.method.name, points=points, colour=colour))
+        return found
 
     labels = {"epochs": "epochs", "rows": "rows seen", "steps": "steps", "seconds": "seconds of one core"}
-    drawn = [
+    drawings = [
         line_chart(lines(axis), x_label=label, y_label="Loss, nats", log_x=True, log_y=True, legend=False)
         for axis, label in labels.items()
     ]
-    rows = []
+    rows: list[Row] = []
     for t in chosen:
         i = t.first_below(found.level)
         reached = ("–",) * 3 if i is None else (count(t.seen[i]), count(t.steps[i]), f"{t.seconds[i]:.2f}")
         size = "all" if t.method.rows is None else str(t.method.rows)
         cells = (size, f"{t.rate:g}", str(t.method.epochs), f"{t.end:.4f}", f"{t.seconds[-1]:.2f}", *reached)
-        rows.append(f"<tr><td>{escape(t.method.name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        rows.append((t.method.name, *cells))
     to = f"to {found.level:g}: "
     titles = (
         "Method",
@@ -123,11 +123,14 @@ def _descent(chosen: Sequence[Trace], found: Comparison) -> str:
         "seconds",
     )
     return (
-        f'<p class="note">{escape(found.net)} All begin with the same weights. The loss is over all rows, measured '
-        "now and then; measuring is left out of the seconds. One epoch is each row once: the same runs look different "
-        "by what one counts.</p>"
-        f"{lesson.key([t.method.name for t in chosen])}{lesson.charts(drawn)}"
-        f'<div class="scroll">{table(titles, rows)}</div>'
+        note(
+            f"{escape(found.net)} All start from the same weights. The loss is over all rows, measured now and then; "
+            "measuring is left out of the seconds. One epoch is each row once: the same runs look different over "
+            "another axis."
+        )
+        + lesson.key([t.method.name for t in chosen])
+        + charts(drawings, columns="two")
+        + table(titles, rows)
     )
 
 
@@ -138,20 +141,20 @@ def _rates(traces: Sequence[Sequence[Trace]]) -> str:
             points=[(t.rate, t.end) for t in of_method if math.isfinite(t.end)],
             colour=colour,
         )
-        for of_method, colour in zip(traces, lesson.COLOURS, strict=False)
+        for of_method, colour in zip(traces, COLOURS, strict=False)
     ]
-    drawn = line_chart(
+    drawings = line_chart(
         lines, x_label="learning rate", y_label="Loss at the end, nats", log_x=True, log_y=True, legend=False
     )
     lost = [f"{t.method.name} at {t.rate:g}" for of_method in traces for t in of_method if not math.isfinite(t.end)]
     words = (
         "Each method was run with each rate of its own small grid, and the rate with the lowest loss at the end was "
-        "chosen for everything above. Too small is slow; too large jumps about or leaves for good."
+        "chosen for everything above. A rate that is too small is slow; one that is too large oscillates or diverges."
     )
     if lost:
-        words += f" Left for good: {', '.join(lost)}."
+        words += f" Diverged: {', '.join(lost)}."
     names = [of_method[0].method.name for of_method in traces]
-    return f'<p class="note">{escape(words)}</p>{lesson.key(names)}{lesson.charts([drawn])}'
+    return note(escape(words)) + lesson.key(names) + charts([drawings], columns="two")
 
 
 def _paths(found: Comparison) -> str:
@@ -163,24 +166,25 @@ def _paths(found: Comparison) -> str:
     height = 1 - 2 * (np.log(loss) - low) / (high - low)  # blue is low
     levels = np.exp(np.linspace(low, high, CONTOURS + 2)[1:-1]).tolist()
     ground = plane.coloured(height) + plane.contours(loss, levels)
-    drawn, rows = [], []
-    for of_method, colour in zip(found.paths, lesson.COLOURS, strict=False):
+    drawings: list[str] = []
+    rows: list[Row] = []
+    for of_method, colour in zip(found.paths, COLOURS, strict=False):
         t = best(of_method)
         points = [(p[0], p[1]) for p in t.path]
         parts = [ground, plane.path(points, colour), plane.dots(points[:1], colour, radius=3)]
-        drawn.append(
-            f"<h3>{escape(t.method.name)}</h3>"
-            + plane.svg(parts, label=f"The way of {t.method.name} over the loss of two weights")
-        )
+        path = plane.svg(parts, label=f"The path of {t.method.name} over the loss of two weights")
+        drawings.append(figure(path, title=escape(t.method.name)))
         end = ", ".join(f"{v:.2f}" for v in points[-1])
         size = "all" if t.method.rows is None else str(t.method.rows)
-        cells = (size, f"{t.rate:g}", count(t.steps[-1]), f"{t.end:.5f}", f"({end})")
-        rows.append(f"<tr><td>{escape(t.method.name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        rows.append((t.method.name, size, f"{t.rate:g}", t.steps[-1], f"{t.end:.5f}", f"({end})"))
     titles = ("Method", "Rows per step", "Rate", "Steps", "Loss at the end", "Where it ended")
     return (
-        "<p class='note'>The lecture's smallest net: x → w1 → sigmoid → w2 → sigmoid, squared error over "
-        f"{len(found.surface.x)} rows that a net with w = (1, 4) made, with noise. Blue is low, orange high; along a "
-        "thin line the loss is the same, and the lines are evenly spaced in its logarithm. All start at the small dot, "
-        "each with the best of its rates, and end at the large one.</p>"
-        f"{lesson.charts(drawn, wide=True)}<div class='scroll'>{table(titles, rows)}</div>"
+        note(
+            "The lecture's smallest net: x → w1 → sigmoid → w2 → sigmoid, squared error over "
+            f"{len(found.surface.x)} rows that a net with w = (1, 4) generated, with noise. Blue is low, orange high; "
+            "along a thin line the loss is the same, and the lines are evenly spaced in its logarithm. All start at "
+            "the small dot, each with the best of its rates, and end at the large one."
+        )
+        + charts(drawings)
+        + table(titles, rows)
     )

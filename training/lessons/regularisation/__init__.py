@@ -1,4 +1,4 @@
-"""What dropout, weight decay and early stopping do for a net that learns a small table by heart."""
+"""What dropout, weight decay and early stopping do for a net that overfits a small table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from training.lessons.regularisation import report
 
 COLUMNS: Final = 10  # of which the first three decide
-ROWS: Final = 300  # to learn from, and as many held out
+ROWS: Final = 300  # to train on, and as many held out
 TEST_ROWS: Final = 20_000
 WIDTH: Final = 64
 EPOCHS: Final = 200
@@ -29,7 +29,7 @@ RULE: Final = "1 / (1 + exp(-2 x1 - 2 x2 x3))"
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """One table: rows (N, COLUMNS), labels 0 or 1 (N,), and the probability that each label was drawn with."""
+    """One table: rows (N, COLUMNS), labels 0 or 1 (N,), and the probability that each label was sampled with."""
 
     x: Tensor
     y: Tensor
@@ -51,7 +51,7 @@ class Draw:
 
 
 @dataclass(kw_only=True)
-class Learning:
+class Training:
     """One training: curves, the net at its end and the net where the held-out loss was lowest."""
 
     epochs: list[int] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Learning:
 
     @property
     def stop(self) -> int:
-        """The place of the lowest held-out loss."""
+        """The index of the lowest held-out loss."""
         return min(range(len(self.held)), key=self.held.__getitem__)
 
 
@@ -73,9 +73,9 @@ def draw(rows: int, generator: torch.Generator) -> Draw:
     return Draw(x=x, y=torch.bernoulli(p, generator=generator), p=p)
 
 
-def learn(
+def fit(
     train: Draw, held: Draw, *, seed: int, decay: float = 0.0, dropout: float = 0.0, epochs: int = EPOCHS
-) -> Learning:
+) -> Training:
     """Two hidden layers, full-batch Adam; decay is decoupled (Loshchilov & Hutter 2019) and spares biases."""
     torch.manual_seed(seed)
     net = nn.Sequential(
@@ -87,7 +87,7 @@ def learn(
     others = [p for p in net.parameters() if p.ndim == 1]
     groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=RATE)
-    found = Learning()
+    found = Training()
     for epoch in range(epochs + 1):
         if epoch % EVERY == 0:
             found.epochs.append(epoch)
@@ -107,13 +107,13 @@ def contest(test: Draw, *, seed: int, rows: int = ROWS, epochs: int = EPOCHS) ->
     """All remedies on one draw of rows; how much of each is chosen by the held-out loss at the end."""
     generator = torch.Generator().manual_seed(seed)
     train, held = draw(rows, generator), draw(rows, generator)
-    plain = learn(train, held, seed=seed, epochs=epochs)
-    decayed = {d: learn(train, held, seed=seed, decay=d, epochs=epochs) for d in DECAYS}
-    dropped = {p: learn(train, held, seed=seed, dropout=p, epochs=epochs) for p in DROPOUTS}
+    plain = fit(train, held, seed=seed, epochs=epochs)
+    decayed = {d: fit(train, held, seed=seed, decay=d, epochs=epochs) for d in DECAYS}
+    dropped = {p: fit(train, held, seed=seed, dropout=p, epochs=epochs) for p in DROPOUTS}
     decay = min(decayed, key=lambda d: decayed[d].held[-1])
     dropout = min(dropped, key=lambda p: dropped[p].held[-1])
 
-    def entry(name: str, chosen: str, found: Learning, net: nn.Module, *, stop: bool = False) -> report.Entry:
+    def entry(name: str, chosen: str, found: Training, net: nn.Module, *, stop: bool = False) -> report.Entry:
         end = found.stop + 1 if stop else len(found.epochs)
         return report.Entry(
             name=name,
@@ -143,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
     test = draw(TEST_ROWS, torch.Generator().manual_seed(2**31))
     found = [contest(test, seed=seed) for seed in range(DRAWS)]
     words = (
-        f"{ROWS} rows to learn from and {ROWS} held out, {COLUMNS} columns of which three decide: the label is 1 with "
+        f"{ROWS} training rows and {ROWS} held out, {COLUMNS} columns of which three decide: the label is 1 with "
         f"probability {RULE}. The net has two hidden layers of {WIDTH} units and {EPOCHS} epochs of full-batch Adam."
     )
     path = report.write(

@@ -11,9 +11,10 @@ import numpy as np
 
 from app.core.metric_names import THIN
 from training.reporting import lesson
-from training.reporting.charts import Line, line_chart
-from training.reporting.page import Section
-from training.reporting.words import count, table
+from training.reporting.charts import COLOURS, Line, line_chart
+from training.reporting.formatting import count
+from training.reporting.html import Section, charts, note
+from training.reporting.table import Row, table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Contest:
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     contests: list[Contest]
-    least: float  # the test loss of the rule that made the rows
+    least: float  # the test loss of the rule that generated the rows
     setting: str
     test_rows: int
 
@@ -68,23 +69,22 @@ def claim(contests: Sequence[Contest], least: float) -> str:
     words = f"Test loss with nothing done: {nothing:.2f} nats"
     words += f"; with {', with '.join(helped)}" if helped else "; no remedy had less"
     words += f"; no better: {', '.join(rest)}" if rest else ""
-    return f"{words}. The rule that made the rows has {least:.2f}. Means over {len(contests)} draws of the rows."
+    return f"{words}. The rule that generated the rows has {least:.2f}. Means over {len(contests)} draws of the rows."
 
 
 def write(found: Lesson, folder: Path) -> Path:
     """Write `folder/index.html`."""
     first = found.contests[0]
-    parts = [
-        ("curves", "Learnt, and learnt by heart", _curves(first, found)),
-        ("strengths", "How much of it", _strengths(first)),
-        ("test", "On rows never seen", _test(found)),
-    ]
     return lesson.write(
         folder,
-        title="Three remedies for learning by heart",
+        title="Three remedies for overfitting",
         claim=escape(claim(found.contests, found.least)),
         command="python -m training regularisation",
-        sections=[Section(key=key, title=title, inside=inside) for key, title, inside in parts],
+        sections=[
+            Section("curves", "Overfitting", _curves(first, found)),
+            Section("strengths", "Strength of each remedy", _strengths(first)),
+            Section("test", "Test rows", _test(found)),
+        ],
     )
 
 
@@ -97,7 +97,7 @@ def _by_name(contests: Sequence[Contest]) -> list[tuple[str, list[float], list[f
 
 
 def _curves(first: Contest, found: Lesson) -> str:
-    drawn = []
+    drawings = []
     for title, part in (("Loss on the training rows, nats", "train"), ("Loss on held-out rows, nats", "held")):
         lines = [
             Line(
@@ -105,20 +105,23 @@ def _curves(first: Contest, found: Lesson) -> str:
                 points=list(zip(map(float, entry.epochs), getattr(entry, part), strict=True)),
                 colour=colour,
             )
-            for entry, colour in zip(first.entries, lesson.COLOURS, strict=False)
+            for entry, colour in zip(first.entries, COLOURS, strict=False)
         ]
-        drawn.append(line_chart(lines, x_label="epoch", y_label=title, log_y=True, legend=False))
+        drawings.append(line_chart(lines, x_label="epoch", y_label=title, log_y=True, legend=False))
     names = [entry.name for entry in first.entries]
     return (
-        f'<p class="note">{escape(found.setting)} The first of {len(found.contests)} draws. Left, what the net learns '
-        "from; right, rows that it does not learn from. Early stopping is the same training as nothing, left where the "
-        "held-out loss was lowest.</p>"
-        f"{lesson.key(names)}{lesson.charts(drawn)}"
+        note(
+            f"{escape(found.setting)} The first of {len(found.contests)} draws. Left, the training rows; right, rows "
+            "that are not trained on. Early stopping is the same training as nothing, stopped where the held-out loss "
+            "was lowest."
+        )
+        + lesson.key(names)
+        + charts(drawings, columns="two")
     )
 
 
 def _strengths(first: Contest) -> str:
-    drawn = [
+    drawings = [
         line_chart(
             [
                 Line(label="training", points=[(s, train) for s, train, _ in by]),
@@ -132,30 +135,32 @@ def _strengths(first: Contest) -> str:
         )
         for name, by in (("weight decay", first.by_decay), ("dropout", first.by_dropout))
     ]
-    return (
-        '<p class="note">Each remedy has a strength, and each was tried at four; the one with the lowest held-out loss '
-        "at the end was taken. The training loss could not have told.</p>"
-        f"{lesson.charts(drawn)}"
-    )
+    return note(
+        "Each remedy has a strength, and each was tried at four; the one with the lowest held-out loss at the end was "
+        "taken. The training loss cannot show which is best."
+    ) + charts(drawings, columns="two")
 
 
 def _test(found: Lesson) -> str:
-    rows = []
+    rows: list[Row] = []
     for i, (name, losses, accuracies) in enumerate(_by_name(found.contests)):
         every = [contest.entries[i].chosen for contest in found.contests]
         chosen = every[0] if len(set(every)) == 1 else ", ".join(every)
         spread = f" ± {np.std(losses, ddof=1):.3f}" if len(losses) > 1 else ""
         rows.append(
-            f"<tr><td>{escape(name)}</td><td>{np.mean([c.entries[i].train[-1] for c in found.contests]):.3f}</td>"
-            f"<td>{np.mean([c.entries[i].held[-1] for c in found.contests]):.3f}</td>"
-            f"<td>{np.mean(losses):.3f}{spread}</td><td>{100 * float(np.mean(accuracies)):.1f}{THIN}%</td>"
-            f"<td>{escape(chosen)}</td></tr>"
+            (
+                name,
+                f"{np.mean([c.entries[i].train[-1] for c in found.contests]):.3f}",
+                f"{np.mean([c.entries[i].held[-1] for c in found.contests]):.3f}",
+                f"{np.mean(losses):.3f}{spread}",
+                f"{100 * float(np.mean(accuracies)):.1f}{THIN}%",
+                chosen,
+            )
         )
-    rows.append(f"<tr><td>the rule itself</td><td>–</td><td>–</td><td>{found.least:.3f}</td><td></td><td></td></tr>")
+    rows.append(("the rule itself", None, None, f"{found.least:.3f}", "", ""))
     titles = ("Remedy", "Training loss", "Held-out loss", "Test loss, nats", "Right", "Chosen, by draw")
-    return (
-        f'<p class="note">{count(found.test_rows)} rows that served for nothing else. Means over '
-        f"{len(found.contests)} draws of the other rows, ± one standard deviation between draws; held-out losses are a "
-        "little too good, since they chose the strengths and the epoch.</p>"
-        f'<div class="scroll">{table(titles, rows)}</div>'
-    )
+    return note(
+        f"{count(found.test_rows)} rows used for nothing else. Means over {len(found.contests)} draws of the other "
+        "rows, ± one standard deviation between draws. Held-out losses are a little too low, since they chose the "
+        "strengths and the epoch."
+    ) + table(titles, rows)

@@ -71,7 +71,7 @@ def decode(latent: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.broadcast_to(1 / (1 + np.exp(-latent[:, :1, None, None])), (len(latent), SIDE, SIDE, 1))
 
 
-def report(size: int, *, rows: int = 40, ablation: str = "") -> Page:
+def report(size: int, *, rows: int = 40, data: DataSource | None = None) -> Page:
     def encode(x: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         mu = np.linspace(-1, 1, len(x) * size, dtype=np.float32).reshape(len(x), size)
         return mu, np.zeros_like(mu)
@@ -79,7 +79,7 @@ def report(size: int, *, rows: int = 40, ablation: str = "") -> Page:
     x = np.random.default_rng(0).integers(0, 256, (rows, SIDE, SIDE, 1), dtype=np.uint8)
     epoch = {"loss": 90.0, "reconstruction": 65.0, "kl": 25.0, "held_loss": 89.0}
     made = VaeReport(
-        manifest=manifest(size),
+        manifest=manifest(size) if data is None else manifest(size).model_copy(update={"data": data}),
         history=[epoch | {"epoch": i + 1.0} for i in range(12)],
         kl=np.array([2.0, 0.01, 3.0, 0.5, 0.0, 1.0])[:size],
         nll_by_samples={1: 89.0, 10: 87.0, 100: 86.0, 1000: 85.5},
@@ -88,9 +88,8 @@ def report(size: int, *, rows: int = 40, ablation: str = "") -> Page:
         decode=decode,
         test_x=x,
         test_y=np.arange(rows) % 2,
-        learnt_x=np.where(x > 128, np.uint8(255), np.uint8(0)),
+        scored_x=np.where(x > 128, np.uint8(255), np.uint8(0)),
         latency=[Latency(rows=1, median_ms=0.5, p95_ms=0.7, repeats=20, device="a processor")],
-        ablation=ablation,
     )
     return Page(made.page().html())
 
@@ -104,7 +103,7 @@ def test_the_page_opens_with_the_likelihood_and_its_uncertainty() -> None:
     assert "an unseen picture of statically binarised Strokes" in page.text
     assert "85.50 nats ± 0.49 (95 % interval over rows)" in page.text
     assert f"{85.5 / np.log(2) / 16:.3f} bits a pixel" in page.text
-    assert "in 4 of its 6 latents" in page.text
+    assert "It uses 4 of its 6 latents" in page.text
     assert "at most 86.00 nats ✓ reached" in page.text
 
 
@@ -122,12 +121,13 @@ def test_the_manifold_and_the_plane_are_shown_of_two_latents_alone() -> None:
     assert "a<b" in two.text  # escaped on the way, or the parser had found a tag
 
 
-def test_what_decided_the_shape_is_shown_where_it_is_known() -> None:
-    assert "shape" not in headings(report(6))
-    assert "wide beat deep" in report(6, ablation="wide beat deep").text
+def test_the_notes_on_what_was_tried_are_those_of_the_data_set() -> None:
+    assert "tried" not in headings(report(6))
+    mnist = manifest(6).data.model_copy(update={"spec": "mnist"})
+    assert "tried" in headings(report(6, data=mnist))
 
 
-def test_without_test_rows_the_page_still_shows_what_the_decoder_draws() -> None:
+def test_without_test_rows_the_page_still_shows_samples() -> None:
     found = headings(report(6, rows=0))
     assert "samples" in found
     assert {"reconstructions", "traversals", "interpolations"}.isdisjoint(found)
