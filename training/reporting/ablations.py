@@ -1,10 +1,12 @@
 """What was tried before a family's defaults were chosen: notes in its `ablations.md`, one heading per data set.
 
-Of Markdown a note may hold paragraphs, lists of lines that start with `- `, and tables of `| a | b |`.
+Of Markdown a note may hold paragraphs, lists of lines that start with `- `, tables of `| a | b |`, and code in
+backquotes.
 """
 
 from __future__ import annotations
 
+import re
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -36,17 +38,17 @@ def _html(lines: list[str]) -> str:
     for kind, group in groupby(lines, key=_kind):
         block = list(group)
         if kind == "text":
-            blocks.append(note(escape(" ".join(block))))
+            blocks.append(note(_text(" ".join(block))))
         elif kind == "list":
             items = "\n".join(block).removeprefix("- ").split("\n- ")
-            blocks.append(f"<ul>{''.join(f'<li>{escape(_joined(item))}</li>' for item in items)}</ul>")
+            blocks.append(f"<ul>{''.join(f'<li>{_text(item)}</li>' for item in items)}</ul>")
         elif kind == "table":
             blocks.append(_table(block))
     return "".join(blocks)
 
 
-def _joined(lines: str) -> str:
-    return " ".join(lines.split())
+def _text(lines: str) -> str:
+    return re.sub("`(.+?)`", r"<code>\1</code>", escape(" ".join(lines.split())))
 
 
 def _kind(line: str) -> str:

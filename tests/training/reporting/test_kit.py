@@ -57,14 +57,15 @@ def test_the_start_of_a_long_history_can_be_left_out_and_values_converted() -> N
 
 def test_the_notes_of_one_data_set_are_read_and_escaped(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(
-        "# Notes\n\n## one\n\nAll on\none core, p < 5 %.\n\n- a - b\n  goes on\n- c\n\n"
+        "# Notes\n\n## one\n\nAll on\none core, p < 5 %.\n\n- a - b\n  goes `on`\n- c\n\n"
         "| What | Rows |\n|---|---|\n| x & y | 12 |\n\n## two\n\nother\n",
         encoding="utf-8",
     )
     section = tried(tmp_path, "one")
     drawing = ET.fromstring(f"<div>{section.body}</div>")
     assert [p.text for p in drawing.iter("p")] == ["All on one core, p < 5 %."]
-    assert [li.text for li in drawing.iter("li")] == ["a - b goes on", "c"]
+    assert ["".join(li.itertext()) for li in drawing.iter("li")] == ["a - b goes on", "c"]
+    assert [code.text for code in drawing.iter("code")] == ["on"]
     assert ["".join(cell.itertext()) for cell in drawing.iter("td")] == ["x & y", "12"]
     assert "other" not in section.body
     assert tried(tmp_path, "three").body == ""

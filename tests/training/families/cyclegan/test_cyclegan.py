@@ -262,7 +262,7 @@ def test_a_pair_of_domains_becomes_a_published_model_with_measured_figures(
     errors = sorted(absolute_errors(returned, held))
     assert errors == pytest.approx(manifest.translations[1].cycle.errors, abs=1e-4)
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
-    for words in ("Plain digits to digits on a photograph", "Pictures of neither domain", "Where it fails"):
+    for words in ("Plain digits to digits on a photograph", "Pictures of neither domain", "Failures"):
         assert words in page
     capsys.readouterr()
     assert main(["evaluate", "cyclegan-photo", "--models", str(tmp_path / "models")]) == 0

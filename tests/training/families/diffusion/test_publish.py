@@ -56,7 +56,7 @@ def test_both_recipes_publish_what_evaluate_finds_again(tmp_path: Path, capsys: 
         q.name for q in manifest.quality
     }
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
-    for heading in ("Drawn by label", "The chain, forwards and backwards", "Noise taken away", "What fails"):
+    for heading in ("Samples by label", "The chain, forwards and backwards", "Denoising", "Failures"):
         assert heading in page
 
     (checkpoint,) = Path(runs).glob("many-*/checkpoint.pt")
@@ -74,7 +74,7 @@ def test_both_recipes_publish_what_evaluate_finds_again(tmp_path: Path, capsys: 
         assert "The manifest says the same." in capsys.readouterr().out
     assert main(["report", "one", "--models", models, "--to", str(tmp_path / "again")]) == 0
     again = (tmp_path / "again" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "Drawn by label" in again
+    assert "Samples by label" in again
 
 
 def test_ratios_are_those_of_the_protocol(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def test_the_exported_generator_draws_what_torch_draws(conditional: bool, tmp_pa
 @pytest.mark.parametrize(
     ("recipe", "titles"),
     [
-        ("gan", ("What it draws", "From one to another", "Nothing is copied", "What it fails at", "Two players")),
-        ("cgan", ("What it draws", "The same numbers through all classes", "Two players")),
+        ("gan", ("Samples", "Interpolations", "Nearest training pictures", "Failures", "Learning curves")),
+        ("cgan", ("Samples", "The same latents as every class", "Learning curves")),
     ],
 )
 def test_a_folder_of_pictures_becomes_a_published_generator_with_measured_figures(

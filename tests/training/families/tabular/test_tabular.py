@@ -72,7 +72,7 @@ def test_a_csv_file_becomes_a_regression_with_intervals(tmp_path: Path, capsys: 
     pages = [(one / "report" / "index.html").read_text(encoding="utf-8") for one in (folder, again)]
     assert pages[0] == pages[1]
     assert pages[0].index("R²") < pages[0].index("python -m training")
-    assert "Can the intervals be believed?" in pages[0]
+    assert "Calibration of the intervals" in pages[0]
 
 
 def check_regression(folder: Path, manifest: Manifest, path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_folder_of_pictures_becomes_a_published_model_with_measured_figures(
     x = np.zeros((3, 8, 8, 3), np.uint8)
     assert model.decode(model.encode(x)[0]).shape == x.shape
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
-    for words in ("The manifold", "There and back", "What each latent does", "How tight the bound is"):
+    for words in ("The manifold", "Reconstructions", "Latent traversals", "How tight the bound is"):
         assert words in page
     assert main(["evaluate", "colours", "--models", str(tmp_path / "models")]) == 0
     assert "The manifest says the same." in capsys.readouterr().out
