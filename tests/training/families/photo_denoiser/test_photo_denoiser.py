@@ -168,7 +168,8 @@ def test_a_model_is_published_with_its_figures_and_its_report(
     monkeypatch.setattr(restoring, "TILE", 32)
     monkeypatch.setattr(restoring, "OVERLAP", 8)
     monkeypatch.setattr(restoring, "CURVE", (15, 50))
-    monkeypatch.setattr(onnx_model, "latency_ms", lambda *_, **__: [])
+    timed = onnx_model.Latency(rows=1, median_ms=0.5, p95_ms=0.7, repeats=20, device="a processor")
+    monkeypatch.setattr(onnx_model, "latency_ms", lambda *_, **__: [timed])
     where = ["--models", str(tmp_path / "models")]
     small = ["--widths", "8,8", "--blocks", "1,1", "--epochs", "1", "--estimator-epochs", "1", "--crop", "32"]
     command = ["photo-denoiser", *small, *where, "--runs", str(tmp_path / "runs"), "--device", "cpu"]
@@ -182,6 +183,7 @@ def test_a_model_is_published_with_its_figures_and_its_report(
     assert "The manifest says the same." in capsys.readouterr().out
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "BM3D" in page
+    assert "The noise of a tile was estimated in 0.50" in page
     assert main(["report", "photo-denoiser", *where, "--to", str(tmp_path / "again")]) == 0
 
 
