@@ -29,8 +29,8 @@ def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def quick(_: Path | None, data: ImageDataset) -> reference_classifiers.ReferenceClassifiers:
         return made(tmp_path / "judges", data, settings=tuple(_short(s) for s in reference_classifiers.SETTINGS))
 
-    monkeypatch.setattr(diffusing, "judges", quick)
-    monkeypatch.setattr(recipe, "judges", quick)
+    monkeypatch.setattr(diffusing, "reference_classifiers", quick)
+    monkeypatch.setattr(recipe, "reference_classifiers", quick)
     monkeypatch.setattr(diffused, "CAS_PICTURES", 24)
     monkeypatch.setattr(diffused, "CURVE_PICTURES", 8)
     monkeypatch.setattr(diffused, "CURVES", {"multistep": (2,), "heun": (2,), "consistency": (3,)})
