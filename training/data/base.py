@@ -24,7 +24,7 @@ class DataError(Exception):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Rows as whole tensors. `train` is learnt from; `test` is looked at once, at the end."""
+    """Rows as whole tensors. `train` is trained on; `test` is looked at once, at the end."""
 
     name: str  # fits a manifest's name
     title: str

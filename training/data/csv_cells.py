@@ -105,7 +105,7 @@ def _delimiter(path: Path, text: str) -> str:
         try:
             widths = [len(record) for record in islice(_reader(text, delimiter), LOOKED_AT) if any(record)]
         except csv.Error:
-            # Quotes that make sense with another delimiter only, or a fault that is told once one is chosen.
+            # Quotes that make sense with another delimiter only, or a fault that is reported once one is chosen.
             widths = _widths_before_fault(text, delimiter)
         if widths and widths[0] > 1:
             score = (Counter(widths)[widths[0]] / len(widths), widths[0])

@@ -1,4 +1,4 @@
-"""Any CSV file as a table: which columns are numbers and which are words, and which one is foretold."""
+"""Any CSV file as a table: which columns are numbers and which are words, and which one is the target."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Task = Literal["classify", "regress"]
 
 
 def load(spec: str, *, target_column: str | None, task: Task | None = None) -> TableDataset:
-    """The table in the CSV file `spec`, whose column `foretold` is to be learnt from all others.
+    """The table in the CSV file `spec`, whose column `target_column` is to be predicted from all others.
 
     Columns that cannot help are left out and named in the note: those without a value, those with one value only,
     those that number the rows, and texts that are names rather than categories.
@@ -116,7 +116,7 @@ def _place(cells: Cells, name: str | None) -> int:
     written = [header.written for header in cells.headers]
     if name is None:
         raise DataError(
-            f"{cells.path}: which column is to be foretold? Name it with --target; there are {listed(written)}"
+            f"{cells.path}: which column is to be predicted? Name it with --target; there are {listed(written)}"
         )
     for known in (names, written):
         if name in known:
@@ -170,7 +170,7 @@ def _labels(cells: Cells, at: int, answer: Values) -> tuple[tuple[str, ...], NDA
     counts = Counter(answer.present)
     few = min(labels, key=lambda label: counts[label])
     if counts[few] < FEWEST_OF_A_CLASS:
-        hint = "; for numbers, --task regress foretells their value" if answer.numbers is not None else ""
+        hint = "; for numbers, --task regress predicts their value" if answer.numbers is not None else ""
         raise DataError(
             f"{where}: the class '{few[:60]}' has {counts[few]} rows, expected {FEWEST_OF_A_CLASS} or more of each "
             f"of the {len(labels)} classes{hint}"

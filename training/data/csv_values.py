@@ -1,4 +1,4 @@
-"""What the cells of a column are: numbers, or a few words; and one fault told where they are neither."""
+"""What the cells of a column are: numbers, or a few words; and one fault reported where they are neither."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Pair:
 
     @cached_property
     def train(self) -> tuple[Tensor, Tensor]:
-        """Unpaired pictures of the two domains, to be learnt from."""
+        """Unpaired pictures of the two domains, to train on."""
         first, second = (self.digits.train_x[rows] for rows in self.halves)
         return self._made(0, first), self._made(1, second)
 

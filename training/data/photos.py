@@ -29,7 +29,7 @@ Photo = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Photos:
-    """Grey, uint8. `train` is learnt from, `held` selects; `bsd68` and `set12` are looked at once, at the end."""
+    """Grey, uint8. `train` is trained on, `held` selects; `bsd68` and `set12` are looked at once, at the end."""
 
     train: torch.Tensor  # (380, 180, 180)
     held: torch.Tensor  # (20, 180, 180)

@@ -1,4 +1,4 @@
-"""Two tables drawn from written rules, so that what a model has learnt can be held against the truth.
+"""Two tables sampled from written rules, so that a trained model can be compared with the truth.
 
 `pass`: "Will I pass this class?" from the lectures attended and the hours spent on the project. `grade`: the final
 grade, whose spread is known too. All numbers come from the bit generator's raw stream, the one thing that NumPy

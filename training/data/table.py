@@ -24,7 +24,7 @@ class TableDataset(Dataset):
     `categories`, NaN where a value is missing. `y` is int64 (N,), an index into `labels`, or where there are no
     labels float32 (N,) in the target's unit.
 
-    `train` is learnt from, and what is held out for selection and calibration are folds of it (`folds`). `test` may
+    `train` is trained on, and what is held out for selection and calibration are folds of it (`folds`). `test` may
     be empty: a small table is measured by nested cross-validation over all of its rows. Which row is where depends
     on the table alone, never on a training's seed.
     """
@@ -58,7 +58,7 @@ def category(name: str, values: Floats, categories: Sequence[str], *, about: str
 
 
 def target(name: str, values: Floats, *, unit: str = "") -> Target:
-    """What a regression foretells, by its training values (N,)."""
+    """What a regression predicts, by its training values (N,)."""
     return Target(name=name, unit=unit, low=_short(values.min()), high=_short(values.max()))
 
 

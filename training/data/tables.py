@@ -1,4 +1,4 @@
-"""Tables by name, or any CSV file: `load("iris")`, `load("grades.csv", foretold="grade")`."""
+"""Tables by name, or any CSV file: `load("iris")`, `load("grades.csv", target_column="grade")`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load(spec: str, *, target_column: str | None = None, task: Task | None = Non
 
     Args:
         spec: a name that `available()` lists, or a path; `./iris` is the path where both would fit.
-        foretold: the column to foretell, and `task` what to do with it: for files only.
+        target_column: the column to predict, and `task` what to do with it: for files only.
 
     Raises: DataError.
     """
@@ -37,7 +37,7 @@ def load(spec: str, *, target_column: str | None = None, task: Task | None = Non
     dataset = make()
     if target_column not in (None, dataset.target_column):
         raise DataError(
-            f"{spec}: foretells '{dataset.target_column}', not '{target_column}'; --target is for files of your own"
+            f"{spec}: predicts '{dataset.target_column}', not '{target_column}'; --target is for files of your own"
         )
     if task not in (None, dataset.task):
         raise DataError(f"{spec}: is there to {dataset.task}; --task is for files of your own")

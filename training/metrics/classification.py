@@ -72,7 +72,7 @@ def equal_mass_bins(probabilities: Floats, labels: Integers, *, bins: int = ECE_
 def equal_width_bins(probabilities: Floats, labels: Integers, *, bins: int = 10) -> tuple[Bin, ...]:
     """`bins` equal steps of confidence from 0 to 1, upper edge included; bins without rows are left out.
 
-    For the eye: the unsure rows of an accurate model, which equal mass puts into one bin, are told apart.
+    For the eye: the unsure rows of an accurate model, which equal mass puts into one bin, are kept apart.
     """
     confidence, right = _confidence(probabilities, labels)
     index = np.ceil(confidence * bins).astype(np.int64).clip(1, bins) - 1

@@ -108,7 +108,7 @@ class Glance:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Test accuracies of the same small classifier, learnt from real pictures and from generated ones."""
+    """Test accuracies of the same small classifier, trained on real pictures and from generated ones."""
 
     real: float
     generated: float

@@ -2,7 +2,7 @@
 never shipped, never used in a training.
 
 Two nets of different architecture, so that what pleases one of them by chance does not please both, and a third of
-random weights, which no labels have taught what to overlook. Their features are what `generated.py` compares.
+random weights, which no labels have trained to overlook anything. Their features are what `generated.py` compares.
 """
 
 from __future__ import annotations

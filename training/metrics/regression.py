@@ -1,4 +1,4 @@
-"""How good foretold numbers and their intervals are: pure functions on arrays.
+"""How good predicted numbers and their intervals are: pure functions on arrays.
 
 Shapes throughout: `value`, `y` and `half` are (N,), N at least 1; `half` is how far an interval reaches to each side.
 """

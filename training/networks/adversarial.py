@@ -27,7 +27,7 @@ class Generator(nn.Module):
 
     Args:
         picture: C, H, W.
-        classes: 0 where it is not told what to draw.
+        classes: 0 where it takes no label.
         width: channels of the coarse map; half as many of the fine one.
         hidden: units of the dense layers, which also scale the channels.
     """

@@ -114,7 +114,7 @@ def test_every_table_is_listed_and_known() -> None:
 
 
 def test_what_is_for_files_only_is_refused_of_names() -> None:
-    with pytest.raises(DataError, match="iris: foretells 'species', not 'petal width'"):
+    with pytest.raises(DataError, match="iris: predicts 'species', not 'petal width'"):
         load("iris", target_column="petal width")
     with pytest.raises(DataError, match="iris: is there to classify"):
         load("iris", task="regress")

@@ -19,7 +19,7 @@ from training.metrics.images import squared_errors
 
 ROWS_PER_RUN: Final = 64
 DIGIT_READER: Final = Path(__file__).parents[3] / "models" / "cnn-mnist" / "1"
-"""The classifier that reads translations. It was learnt from plain digits, and never helped any translator."""
+"""The classifier that reads translations. It was trained on plain digits, and never helped any translator."""
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]

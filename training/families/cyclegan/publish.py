@@ -74,7 +74,7 @@ def publish_translators(
             modality="image",
             title=f"CycleGAN, {pair.domains[0].title.lower()} and {pair.domains[1].title.lower()}",
             summary=f"Translates pictures: {pair.domains[0].title.lower()} become {pair.domains[1].title.lower()}, and "
-            f"the reverse. Learnt from two heaps of {pair.title}, no digit in both: it never saw a pair.",
+            f"the reverse. Trained on two sets of {pair.title}, no digit in both: it never saw a pair.",
             data=pair.data_source,
             max_rows=MAX_ROWS,
             train_s=chosen.seconds,

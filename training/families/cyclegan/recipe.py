@@ -1,4 +1,4 @@
-"""CycleGANs: pictures of one domain to those of another and back, learnt from examples that are not paired."""
+"""CycleGANs: pictures of one domain to those of another and back, trained on examples that are not paired."""
 
 from __future__ import annotations
 
@@ -77,8 +77,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
 
 COMMANDS: Final = {
     "cyclegan": Command(
-        help="CycleGANs: pictures of one domain to those of another and back, learnt from examples that "
-        "are not paired.",
+        help="CycleGANs: pictures of one domain to those of another and back, trained on examples that are not paired.",
         add_options=add_options,
         train=train,
         family=FAMILY,

@@ -162,7 +162,7 @@ class Trainer(Resumable):
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """On held-out digits: cycle errors after 8 bits and under noise, and PSNR to the truth, which is watched, never
-        learnt from."""
+        trained on."""
         found: dict[str, float] = {}
         there, back = self.average.eval()
         generator = torch.Generator().manual_seed(0)

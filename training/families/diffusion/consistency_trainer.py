@@ -46,7 +46,7 @@ class Hyperparameters:
     penalty_every: int = described(8, "steps between slopes; their weight is as many times larger")
     rise_steps: int = described(200, "steps over which the learning rates rise; a tenth of the run at most")
     fall: float = described(0.4, "share of the run at its end over which they fall to 0")
-    unlabelled: float = described(0.1, "share of rows whose label is not told")
+    unlabelled: float = described(0.1, "share of rows whose label is left out")
     ema_steps: float = described(500.0, "steps over which the weights are averaged for serving")
 
 

@@ -1,4 +1,4 @@
-"""A denoiser of small pictures beside the yardsticks that learn nothing: told the noise, and left to find it out."""
+"""A denoiser of small pictures beside the yardsticks that learn nothing: with the noise level given, and estimated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Denoised:
     """Mean PSNR in dB at each of `LEVELS`: over all rows at `HEADLINE`, over the first `CURVE_ROWS` elsewhere.
 
     Attributes:
-        noisy, told, blind: of the noisy pictures, and of the denoiser told sigma and given its estimate.
+        noisy, told, blind: of the noisy pictures, and of the denoiser given sigma and given its estimate.
         beside: by yardstick on the first `BESIDE_ROWS`; and `told`, the denoiser on the same.
         sigma_error: mean |estimate / sigma - 1|.
         read: share of rows whose class a classifier reads from what is denoised blind at `HEADLINE`, if there is one.
@@ -48,7 +48,7 @@ class Denoised:
         return self.beside["told"][i] - self.beside[yardstick][i]
 
     def lost_blind(self, level: float = HEADLINE) -> float:
-        """dB that are lost where sigma is not told."""
+        """dB that are lost where sigma is not given."""
         i = LEVELS.index(level)
         return self.told[i] - self.blind[i]
 

@@ -24,7 +24,7 @@ Ask = Callable[[Array, Levels, Labels], Array]
 
 AT_ONCE: Final = 64
 LEVELS_COUNT: Final = 33
-FINE: Final = 65  # levels of a scale on which a ladder is measured
+FINE: Final = 65  # levels of a scale on which the spacing is measured
 
 
 def asking(session: ort.InferenceSession, *, labelled: bool) -> Ask:

@@ -219,7 +219,7 @@ def _add_denoising(
     x, y = classifiers.data.test_x.numpy()[:rows], classifiers.data.test_y.numpy()[:rows]
     seen = denoising.measured(model.denoise, model.estimate, x, y, read=read)
     few, at = min(rows, denoising.BESIDE_ROWS), denoising.LEVELS.index(denoising.HEADLINE)
-    found.add("denoised_psnr", seen.told[at], rows, f"{_NOISY} {rows:,} test rows; sigma told")
+    found.add("denoised_psnr", seen.told[at], rows, f"{_NOISY} {rows:,} test rows; sigma given")
     found.add("blind_psnr", seen.blind[at], rows, f"{_NOISY} {rows:,} test rows; sigma estimated")
     for name in seen.beside:
         if name != "told":

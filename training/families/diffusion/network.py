@@ -19,7 +19,7 @@ GROUPS: Final = 8
 
 
 class Block(nn.Module):
-    """A residual block that is told the noise and the label by a scale and a shift of its channels."""
+    """A residual block conditioned on the noise and the label by a scale and a shift of its channels."""
 
     def __init__(self, width: int, conditioning: int) -> None:
         super().__init__()
@@ -33,14 +33,14 @@ class Block(nn.Module):
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # a Conv2d's bias is there unless refused
 
     def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
-        """x (B, C, H, W), told (B, T) -> (B, C, H, W)."""
+        """x (B, C, H, W), conditioning (B, T) -> (B, C, H, W)."""
         scale, shift = self.tell(conditioning)[:, :, None, None].chunk(2, 1)
         h = self.norm(self.into(F.silu(x))) * (1 + scale) + shift
         return x + self.out(F.silu(h))  # type: ignore[no-any-return]  # a Module's call is untyped
 
 
 class UNet(nn.Module):
-    """F(x, noise, label): all magnitudes near 1, in and out. Label `classes` says: not told."""
+    """F(x, noise, label): all magnitudes near 1, in and out. Label `classes` says: none."""
 
     frequencies: Tensor
 

@@ -1,4 +1,4 @@
-"""How much white noise is in a picture: a tiny net, for denoisers that are not told."""
+"""How much white noise is in a picture: a tiny net, for denoisers that are not given it."""
 
 from __future__ import annotations
 

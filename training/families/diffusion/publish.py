@@ -205,7 +205,7 @@ def publish_denoiser(
 
 
 def _with_noise_levels(denoiser: Denoiser, dataset: ImageDataset) -> Sampling:
-    """`MANY`, with the ladder of this net."""
+    """`MANY`, with the noise levels of this net."""
     served = ServedDenoiser(denoiser)
 
     @torch.no_grad()

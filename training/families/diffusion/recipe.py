@@ -68,7 +68,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
 
 
 def add_consistency_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="the data set that the teacher learnt from")
+    parser.add_argument("--data", required=True, help="the data set that the teacher was trained on")
     parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
     parser.add_argument("--teacher", required=True, metavar="FILE", help=MADE_BY)
     group = parser.add_argument_group("hyperparameters (these defaults are for digits)")

@@ -23,7 +23,7 @@ from training.recipe import Batch, Parts, Resumable
 HELD_ROWS: Final = 2000  # enough for a curve
 HELD_ROWS_PER_PASS: Final = 250
 FAR: Final = (5.0, 80.0)
-# Guidance is learnt about the level at which a digit is decided, and little beyond: in noise alone it would only make
+# Guidance is trained about the level at which a digit is decided, and little beyond: in noise alone it would only make
 # the pictures of a class alike, and at the edges there is nothing left to decide (Kynkaanniemi et al. 2024,
 # arXiv:2404.07724, on intervals).
 GUIDED_ABOUT: Final = 0.6
@@ -38,14 +38,14 @@ class Hyperparameters:
 
     widths: tuple[int, ...] = described((48, 96), "channels at half and at a quarter of the picture's side")
     blocks: tuple[int, ...] = described((1, 2), "residual blocks before and after, and between")
-    told: int = described(128, "numbers that say the noise level and the label")
+    told: int = described(128, "width of the embedding of noise level and label")
     epochs: int = described(50, "times that every row is seen")
     batch_size: int = described(128, "rows per optimisation step")
     lr_filters: float = described(8e-3, "learning rate of the convolutions (Muon)")
     lr: float = described(3e-3, "learning rate of everything else (Adam)")
     rise_steps: int = described(100, "steps over which the learning rates rise; a tenth of the run at most")
     fall: float = described(0.3, "share of the run at its end over which they fall to 0; constant before")
-    unlabelled: float = described(0.1, "share of rows whose label is not told, for guidance and sampling without one")
+    unlabelled: float = described(0.1, "share of rows whose label is left out, for guidance and sampling without one")
     # Where a digit is decided: from noise that hides its strokes to noise that leaves only its edges unsure.
     log_sigma_mean: float = described(-0.7, "of the noise levels trained on, pixels in [0, 1]")
     log_sigma_spread: float = described(1.2, "of the noise levels trained on")
@@ -105,7 +105,7 @@ class Trainer(Resumable):
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """The loss on held-out rows by each average, always the same noise; the label not told, so that guidance, which
+        """The loss on held-out rows by each average, always the same noise; without a label, so that guidance, which
         is a bias on purpose, does not count against the average that has more of it."""
         x = self.held[:HELD_ROWS]
         generator = torch.Generator().manual_seed(0)

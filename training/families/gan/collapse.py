@@ -6,7 +6,7 @@ from typing import Any, Final
 
 PATIENCE: Final = 3  # measurements in a row
 FALLEN: Final = 0.5  # of the best recall so far
-LEAST_RECALL: Final = 0.05  # below it nothing has been learnt, and there is nothing to fall from
+LEAST_RECALL: Final = 0.05  # below it nothing has been learned, and there is nothing to fall from
 LEAST_STEPS: Final = 2000  # digits take as many: before that nothing is in vain
 LEAST_ROWS: Final = 50  # held out; the shares of fewer change by chance
 FIRST: Final = 0.3  # share of the run by which some recall must have come, and the discriminator's lead be caught up
@@ -46,7 +46,7 @@ class CollapseWatch:
             )
         elif self.late >= PATIENCE:
             self.reason = (
-                f"nothing learnt: held-out recall {recall:.3f}, best {self.best_recall:.3f}, after {steps:,} steps"
+                f"nothing learned: held-out recall {recall:.3f}, best {self.best_recall:.3f}, after {steps:,} steps"
             )
         elif self.won >= PATIENCE:
             self.reason = (

@@ -57,12 +57,12 @@ def comparing(dataset: ImageDataset) -> Compare:
 
 
 def too_short(rows: int, h: Hyperparameters) -> str | None:
-    """What to say before a run of so few steps that hardly anything will be learnt; often None."""
+    """What to say before a run of so few steps that hardly anything can be learned; often None."""
     each = max(1, rows // h.batch_size)
     if h.until or h.epochs * each >= LEAST_STEPS:
         return None
     return (
-        f"{h.epochs * each:,} steps in all, and digits take thousands: little will be learnt; "
+        f"{h.epochs * each:,} steps in all, and digits take thousands: little will be learned; "
         f"--epochs {-(-LEAST_STEPS // each)} would make them {LEAST_STEPS:,}"
     )
 
@@ -77,7 +77,7 @@ def train(
     """Train one generator per seed and publish the best. None in the processes that only helped.
 
     Args:
-        recipe: "gan", or "cgan" for one that is told what to draw.
+        recipe: "gan", or "cgan" for one that takes a label.
 
     Raises: DataError, PublishError, Interrupted.
     """

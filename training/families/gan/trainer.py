@@ -74,7 +74,7 @@ Compare = Callable[[Tensor, Tensor | None], HeldOutFidelity]
 class Trainer(Resumable):
     """A `Recipe`: both networks, their optimisers, the generator's average, and the watch over it.
 
-    With `conditional` both are told the label, and pairs are of the same class.
+    With `conditional` both are given the label, and pairs are of the same class.
     """
 
     def __init__(

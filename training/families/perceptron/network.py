@@ -1,4 +1,4 @@
-"""One unit: z = b + w · x, y = f(z). Its weights are given, or learnt by gradient descent.
+"""One unit: z = b + w · x, y = f(z). Its weights are given, or trained by gradient descent.
 
 With a sigmoid and cross-entropy it is logistic regression, as the identity with squared error it is linear regression;
 Rosenblatt's perceptron (1958) had a step for f, which has no slope to descend.

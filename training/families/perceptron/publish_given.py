@@ -1,4 +1,4 @@
-"""A unit whose weights are given: nothing is learnt, but it is published and served like any model."""
+"""A unit whose weights are given: nothing is trained, but it is published and served like any model."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def publish_given(options: argparse.Namespace) -> Path:
             task="regress",
             modality="table",
             title=f"One unit with given weights, {page.NAMES[options.activation]}",
-            summary=f"{facts.formula}. Nothing was learnt: the weights are those of the command. "
+            summary=f"{facts.formula}. Nothing was trained: the weights are those of the command. "
             "The graph net_input gives z, which /v2 can ask for.",
             data=DataSource(
                 name="None: the weights were given",

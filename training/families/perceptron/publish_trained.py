@@ -94,7 +94,7 @@ def publish_unit(dataset: TableDataset, options: argparse.Namespace, *, family: 
     coding = Coding(Layout.of(dataset.table), nets=1)
     coding.standardise(split.train_x, torch.ones(1, len(split.train_x)))
     rows = coding(split.train_x)[0].double()  # (N, D)
-    # Numbers are learnt in units of their spread, so that the penalties mean the same whatever the target's unit.
+    # Numbers are fitted in units of their spread, so that the penalties mean the same whatever the target's unit.
     spread = 1.0 if dataset.labels else float(split.train_y.double().std(correction=0)) or 1.0
     y = split.train_y.double() / spread
     penalty, held = choose(rows, y, activation)
@@ -130,7 +130,7 @@ def publish_unit(dataset: TableDataset, options: argparse.Namespace, *, family: 
             task=dataset.task,
             modality="table",
             title=f"One unit, {dataset.title}",
-            summary=f"Foretells {dataset.target_column} from one weighted sum of {len(dataset.table.columns)} columns, "
+            summary=f"Predicts {dataset.target_column} from one weighted sum of {len(dataset.table.columns)} columns, "
             f"through {activation}. The graph net_input gives the sum, which /v2 can ask for.",
             data=data,
             max_rows=MAX_ROWS,

@@ -1,4 +1,4 @@
-"""The perceptron: one unit, its weights given or learnt from a table; or one unit per class on bare pixels."""
+"""The perceptron: one unit, its weights given or trained on a table; or one unit per class on bare pixels."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--bias", type=float, default=0.0, metavar="B", help="of given weights (default 0)")
     one.add_argument("--activation", choices=get_args(Activation), default="sigmoid", help="default: sigmoid")
-    trained = parser.add_argument_group("learnt weights (these defaults are for MNIST)")
+    trained = parser.add_argument_group("trained weights (these defaults are for MNIST)")
     trained.add_argument("--data", help="a table or pictures of `python -m training list`, a CSV file, or a folder")
-    trained.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be foretold")
+    trained.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be predicted")
     add_flags(trained, LinearHyperparameters)
 
 
@@ -129,8 +129,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 COMMANDS: Final = {
     "perceptron": Command(
-        help="The perceptron: one unit, its weights given or learnt from a table; or one unit per class "
-        "on bare pixels.",
+        help="The perceptron: one unit, its weights given or trained on a table; or one unit per class on bare pixels.",
         add_options=add_options,
         train=train,
         family=FamilyByModel(_family_of),

@@ -29,7 +29,7 @@ ROWS_PER_RUN: Final = 8
 
 HOW: Final = "noise not clipped, output clipped and rounded to 8 bits, mean over photos"
 PROTOCOLS: Final = {
-    **{f"psnr_{s}": f"PSNR at noise {s} of 255, told; {HOW}" for s in LEVELS},
+    **{f"psnr_{s}": f"PSNR at noise {s} of 255, noise given; {HOW}" for s in LEVELS},
     **{f"psnr_blind_{s}": f"PSNR at noise {s} of 255, estimated (median over tiles); {HOW}" for s in LEVELS},
 }
 
@@ -106,7 +106,7 @@ def psnr(denoised: Array, photo: Photo) -> float:
 def scores(
     model: PublishedPhotoDenoiser, photos: Sequence[Photo], level: float
 ) -> tuple[list[float], list[float], list[float]]:
-    """Of each photo at noise `level` of 255: PSNR told, PSNR blind, and the level estimated."""
+    """Of each photo at noise `level` of 255: PSNR with the noise given, and estimated, and the level estimated."""
     told, blind, levels = [], [], []
     for number, photo in enumerate(photos):
         x = noisy(photo, level / 255, number=number)

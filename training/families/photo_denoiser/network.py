@@ -1,4 +1,4 @@
-"""Nets that take white noise from a grey picture, told how strong it is, and one that says how strong it is.
+"""Nets that take white noise from a grey picture, given its level, and one that estimates the level.
 
     x, sigma -> 2x2 blocks of pixels as channels, and sigma as a plane -> U-Net of residual blocks -> the noise
     x -> answers of small filters -> local estimates of log sigma and how far each is to be trusted -> weighted mean

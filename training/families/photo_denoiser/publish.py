@@ -104,7 +104,7 @@ def publish_photo_denoiser(
             modality="image",
             title="Noise out of photos",
             summary=(
-                "Takes white noise out of grey and colour photos of any size, told how strong it is or estimating it. "
+                "Takes white noise out of grey and colour photos of any size, with its level given or estimated. "
                 "One small residual net for all strengths up to 55 of 255 and somewhat beyond, trained on 400 grey "
                 "photos; colour photos are done as brightness and two opponent colours."
             ),
@@ -150,7 +150,7 @@ def tiles_of(pictures: list[Photo]) -> tuple[Tensor, Tensor]:
 
 
 def photo_scores(model: PublishedPhotoDenoiser, pictures: tuple[Photo, ...], level: float) -> dict[str, list[float]]:
-    """Of each photo: PSNR told and blind, and the estimated noise of 255, rounded for the file."""
+    """Of each photo: PSNR with the noise given and estimated, and the estimated noise of 255, rounded for the file."""
     return {
         name: [round(value, 4) for value in values]
         for name, values in zip(("told", "blind", "estimated"), scores(model, pictures, level), strict=True)

@@ -1,10 +1,11 @@
-"""Noise out of photos: one net that is told how strong the noise is, one that finds out; any size, grey or colour.
+"""Noise out of photos: one net that is given the noise level, one that estimates it; any size, grey or colour.
 
 In 64 minutes of wall-clock on about a third of one core (some 17 minutes of its own time, bf16) BSD68 comes to 31.16,
 28.74 and 25.84 dB at noise 15, 25 and 50, and to 0.01 dB less where the noise is estimated. Published: BM3D 31.07,
-28.57 and 25.62 (told), DnCNN-B 31.61, 29.16 and 26.23. The goals of 31.4, 28.9 and 26.0 are missed, and not for want of
-time: `--epochs 40`, 64 minutes of a core, comes to 31.16, 28.73 and 25.82. What is missing is greatest where the noise
-is least, at edges and texture, and this net works at half the resolution and below; DnCNN-B has all its layers at full.
+28.57 and 25.62 (level given), DnCNN-B 31.61, 29.16 and 26.23. The goals of 31.4, 28.9 and 26.0 are missed, not for want
+of time: `--epochs 40`, 64 minutes of a core, comes to 31.16, 28.73 and 25.82. What is missing is greatest where the
+noise is least, at edges and texture, and this net works at half the resolution and below; DnCNN-B has all its layers at
+full.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def _settings(part: str, h: Hyperparameters) -> dict[str, Any]:
 
 COMMANDS: Final = {
     "photo-denoiser": Command(
-        help="Noise out of photos: one net that is told how strong the noise is, one that finds out; "
+        help="Noise out of photos: one net that is given the noise level, one that estimates it; "
         "any size, grey or colour.",
         add_options=add_options,
         train=train,

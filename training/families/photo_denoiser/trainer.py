@@ -23,7 +23,7 @@ USUAL: Final = 55 / 255  # noise up to here nine times of ten
 MOST: Final = 100 / 255  # and up to here in the tenth
 LEAST: Final = 0.5 / 255  # of the estimator's examples
 WATCHED: Final = 25 / 255  # the noise of the held-out photos
-SLACK: Final = 5 / 255  # below which noise need not be told more exactly in proportion
+SLACK: Final = 5 / 255  # below which noise need not be estimated more exactly in proportion
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""Tables: many small nets learnt at once, cross-fitted, calibrated and measured by nested cross-validation."""
+"""Tables: many small nets trained at once, cross-fitted, calibrated and measured by nested cross-validation."""

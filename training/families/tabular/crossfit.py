@@ -1,6 +1,6 @@
 """Cross-fitting: what nets make of rows that they did not learn from chooses the setting and calibrates the ensemble.
 
-The nets of all folds together are the ensemble; none is learnt again on all rows. So every row has been answered by
+The nets of all folds together are the ensemble; none is trained again on all rows. So every row has been answered by
 nets that did not see it, and those answers are the validation score, the temperature and the conformal scores.
 """
 
@@ -99,7 +99,7 @@ def fit_grid(x: Tensor, y: Tensor, learns: Tensor, grid: Sequence[Setting], task
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated:
-    """What the rows that were not learnt from say: which settings are kept, and how sure the ensemble may be.
+    """What the rows that were not trained on say: which settings are kept, and how sure the ensemble may be.
 
     `held` are the ensemble's answers for those rows: (n, K) calibrated log-probabilities, or (n, 2).
     """
@@ -141,7 +141,7 @@ def calibrate(answers: Tensor, y: Tensor, folds: Folds, rows: Tensor, *, classes
 
 
 def _losses(held: Tensor, y: Tensor, classes: int) -> Tensor:
-    """(n,): of one setting's answers for rows that were not learnt from; log-loss once calibrated, or squared error."""
+    """(n,): of one setting's answers for rows that were not trained on; log-loss once calibrated, or squared error."""
     if not classes:
         return (held[:, 0] - y).square()
     z = held / fit_temperature(held.numpy(), y.numpy())
@@ -149,7 +149,7 @@ def _losses(held: Tensor, y: Tensor, classes: int) -> Tensor:
 
 
 def _as_good_as_the_best(losses: Tensor) -> tuple[int, ...]:
-    """Of settings' losses (G, n): which cannot be told from the best, the best first."""
+    """Of settings' losses (G, n): which cannot be distinguished from the best, the best first."""
     order = np.argsort(losses.mean(1).numpy(), kind="stable").tolist()
     apart = losses - losses[order[0]]
     error = apart.std(1) / math.sqrt(losses.shape[1])

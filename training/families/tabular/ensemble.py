@@ -1,7 +1,7 @@
-"""Many small dense nets learnt at once: every fold and every setting of a cross-validation in the same products.
+"""Many small dense nets trained at once: every fold and every setting of a cross-validation in the same products.
 
-A net is told which rows it learns from by a mask, so all nets are given the same rows and what a net makes of the rows
-that it did not learn from comes for nothing.
+A mask says which rows each net is trained on, so all nets are given the same rows, and what a net predicts for the
+other rows comes for nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is foretold: `classes` labels, or with 0 a number."""
+    """What is predicted: `classes` labels, or with 0 a number."""
 
     layout: Layout
     classes: int
@@ -62,22 +62,22 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Mean loss of the rows that the nets learnt from and of those that they did not, along the training."""
+    """Mean loss of the rows that the nets were trained on and of those that they did not, along the training."""
 
     step: list[int]
     train: list[float]
-    held: list[float]  # empty where every row is learnt from
+    held: list[float]  # empty where every row is trained on
 
 
 class Nets(nn.Module):
     """E nets of one setting's shape on one table. Calling it gives, for rows (B, F) float32:
 
     - classification: log-probabilities (E, B, K);
-    - regression: value and standard deviation (E, B, 2), in the target's unit. The spread is foretold by nets of its
+    - regression: value and standard deviation (E, B, 2), in the target's unit. The spread is predicted by nets of its
       own, E of the same shape, whose gradient never reaches the values'.
     """
 
-    centre: Tensor  # (E, 1) of the target, learnt rows only
+    centre: Tensor  # (E, 1) of the target, training rows only
     spread: Tensor
 
     def __init__(self, task: Task, setting: Setting, *, nets: int, generator: torch.Generator) -> None:

@@ -28,7 +28,7 @@ MOST_ROWS: Final = 2000  # that importances are worked out on
 class Evidence:
     """Facts of one training.
 
-    `grid` has one entry per setting: widths, decay, loss of rows not learnt from, whether it is in the ensemble, and
+    `grid` has one entry per setting: widths, decay, loss of rows not trained on, whether it is in the ensemble, and
     how often the nested rounds chose it. `curve` is the mean one of the kept shape's nets. `importances` are by column:
     mean and standard deviation of what a figure loses when the column is shuffled. `answers` (N, K or 2) and `reach`
     (N, C) are the first nested round's for all rows, empty where there is a test part.

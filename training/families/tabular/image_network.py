@@ -2,7 +2,7 @@
 
     pixels (P) -> [linear, batch norm, ReLU, dropout] x depth -> linear -> (K)
 
-Each row is learnt twice: as it is, and moved in the direction that raises its own loss most (adversarial training,
+Each row is trained on twice: as it is, and moved in the direction that raises its own loss most (adversarial training,
 Goodfellow et al. 2015, "Explaining and harnessing adversarial examples", with an L2 ball as in Miyato et al. 2018).
 That is no augmentation that knows pictures, no shift, turn or warp: with the pixels of all rows permuted alike, the
 result is the same.
@@ -170,7 +170,7 @@ class FlatClassifier(Resumable):
     def _masks(self, batch: Batch) -> Iterator[Tensor]:
         """(B, width) for each hidden layer: 0 with the probability of `dropout`, else what keeps the mean.
 
-        A row and the same row moved lose the same units: the direction is that of the net it is learnt by.
+        A row and the same row moved lose the same units: the direction is that of the net that learns it.
         """
         if p := self.h.dropout:
             for width in self.h.widths:

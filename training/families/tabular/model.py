@@ -1,4 +1,4 @@
-"""From a table to an ensemble that can be published: learnt, chosen, calibrated; and what it makes of rows."""
+"""From a table to an ensemble that can be published: trained, selected, calibrated; and what it makes of rows."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ COVERAGES: Final = (0.5, 0.8, 0.9, 0.95)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How an ensemble is learnt: the grid, the folds and how often they are drawn."""
+    """How an ensemble is trained: the grid, the folds and how often they are drawn."""
 
     grid: tuple[Setting, ...]
     folds: int = 5
@@ -73,7 +73,7 @@ def repeat(x: Tensor, y: Tensor, task: Task, plan: Plan, *, seed: int) -> Repeti
 def nested(
     x: Tensor, y: Tensor, task: Task, plan: Plan, *, folder: Path | None = None, repetitions: int = REPETITIONS
 ) -> Iterator[Repetition]:
-    """The repetitions, seeds 0 and on; those that lie finished in `folder` are not learnt again."""
+    """The repetitions, seeds 0 and on; those that lie finished in `folder` are not trained again."""
     for seed in range(repetitions):
         path = None if folder is None else folder / f"repetition-{seed}.npz"
         done = None if path is None else _read(path)

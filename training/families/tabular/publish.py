@@ -1,4 +1,4 @@
-"""From a learnt ensemble to a published model of a table."""
+"""From a trained ensemble to a published model of a table."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def summary(dataset: TableDataset, learned: TrainedEnsemble) -> str:
     labels = ", ".join(dataset.labels[:5]) + (", ..." if len(dataset.labels) > 5 else "")
     what = dataset.target_column + (f" ({labels})" if labels else unit)
     nets = len(learned.folds) * len(learned.settings)
-    return f"Foretells {what} from {some}. {nets} dense nets, each learnt without one of {learned.folds_count} folds."
+    return f"Predicts {what} from {some}. {nets} dense nets, each trained without one of {learned.folds_count} folds."
 
 
 def _golden_rows(dataset: TableDataset) -> torch.Tensor:

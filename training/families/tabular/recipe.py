@@ -39,7 +39,7 @@ GOALS: Final = {"mnist": {"accuracy": 0.992}}
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="a table or pictures of `python -m training list`, or a CSV file")
     table = parser.add_argument_group("tables")
-    table.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be foretold")
+    table.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be predicted")
     table.add_argument("--task", choices=get_args(Task), help="default: regress where the target has many numbers")
     table.add_argument(
         "--repetitions",
@@ -86,7 +86,7 @@ class Tables(Family[TableDataset]):
         answers, reach = answers_of(folder, manifest, x.numpy())
         return Measured(
             rows=len(y),
-            of=f"rows of {dataset.title}" + (", which it has learnt from: better than on new ones" if seen else ""),
+            of=f"rows of {dataset.title}" + (", which it was trained on: better than on new ones" if seen else ""),
             figures=figures(answers, y.numpy(), reach),
             protocols=WORDS,
             claimed=tested and len(y) == len(dataset.test_y),

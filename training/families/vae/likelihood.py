@@ -21,7 +21,7 @@ Floats = NDArray[np.floating[Any]]
 Decode = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Latents (n, Z) to the probability of ink at each pixel (n, ...)."""
 
-FLOOR: Final = 2.0**-24  # below it, 1 - p is no longer told from 1 in float32: the model's own figures end here
+FLOOR: Final = 2.0**-24  # below it, 1 - p is no longer distinct from 1 in float32: the model's own figures end here
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def publish_vae(
     """Publish the coder with the highest held-out ELBO.
 
     Args:
-        dataset: what was learnt from and is scored. grey: the same rows as the server sees them.
+        dataset: what was trained on and is scored. grey: the same rows as the server sees them.
 
     Returns: the published folder. Raises: PublishError.
     """
@@ -119,7 +119,7 @@ def _shown(found: Likelihood) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class VaeData:
-    """The same rows twice: `grey` as the server sees them, `learnt` as they are learnt from and scored."""
+    """The same rows twice: `grey` as the server sees them, `trained_on` as they are trained on and scored."""
 
     grey: ImageDataset
     trained_on: ImageDataset

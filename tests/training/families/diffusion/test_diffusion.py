@@ -81,7 +81,8 @@ def test_what_the_net_is_given_and_asked_for_has_variance_one_at_every_level(sig
 
     torch.manual_seed(0)
     s = 0.3
-    denoiser = Denoiser(Spy(channels=1, classes=4, widths=(8, 16), blocks=(1, 1), told=16), mean=0.1, sigma_data=s)
+    spy = Spy(channels=1, classes=4, widths=(8, 16), blocks=(1, 1), conditioning=16)
+    denoiser = Denoiser(spy, mean=0.1, sigma_data=s)
     x0 = 0.1 + s * torch.randn(400, 1, 8, 8)  # white, so that what c_skip leaves is of known size
     level = torch.full((400,), sigma)
     denoised = denoiser(noised(x0, torch.randn_like(x0), level), level, torch.zeros(400, dtype=torch.int64))

@@ -248,7 +248,7 @@ def test_a_generator_that_collapses_is_stopped_and_the_best_before_is_kept(tmp_p
         ([(0.5, 0.7), (0.5, 0.7), *[(0.2, 0.7)] * 3], "mode collapse: held-out recall 0.200, best 0.500"),
         ([(0.5, 0.7), *[(0.2, 0.7), (0.2, 0.7), (0.5, 0.7)] * 6], None),  # it came back each time
         ([(0.0, 0.7)] * 6 + [(0.5, 0.7)] * 14, None),  # recall may come late
-        ([(0.0, 0.7)] * 20, "nothing learnt: held-out recall 0.000, best 0.000, after 10,000 steps"),
+        ([(0.0, 0.7)] * 20, "nothing learned: held-out recall 0.000, best 0.000, after 10,000 steps"),
         ([(0.5, 1.0)] * 5 + [(0.5, 0.7)] * 15, None),  # the discriminator is ahead at first
         ([(0.5, 0.7)] * 10 + [(0.5, 1.0)] * 10, "tells 100.0 % of pairs apart"),
     ],

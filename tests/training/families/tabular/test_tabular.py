@@ -66,7 +66,7 @@ def test_a_csv_file_becomes_a_regression_with_intervals(tmp_path: Path, capsys: 
     assert "some: 60 rows to learn from, 2 columns" in shown
     assert "r2 0.9" in shown
     assert run(tmp_path, "evaluate", "mlp-some") == 0
-    assert "which it has learnt from" in capsys.readouterr().out
+    assert "which it was trained on" in capsys.readouterr().out
     again = tmp_path / "again"
     assert run(tmp_path, "report", "mlp-some", "--to", str(again)) == 0
     pages = [(one / "report" / "index.html").read_text(encoding="utf-8") for one in (folder, again)]
