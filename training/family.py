@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +11,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from app.core.manifest import Manifest, Measure
-from training.data import dataset_of
-from training.data.base import ImageDataset
+from training.data import dataset_of, tables
+from training.data.base import DataError, ImageDataset
+from training.data.table import TableDataset
 
 D = TypeVar("D")
 
@@ -93,6 +96,24 @@ class PictureFamily(Family[ImageDataset]):
 
     def load_data(self, manifest: Manifest, data: str | None) -> ImageDataset:
         return dataset_of(manifest, data)
+
+
+def options_of(manifest: Manifest, add_options: Callable[[argparse.ArgumentParser], None]) -> argparse.Namespace:
+    """A command's own options as they were when it made the model."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_options(parser)
+    return parser.parse_known_args(shlex.split(manifest.made.command)[4:])[0]
+
+
+def table_of(manifest: Manifest, options: argparse.Namespace) -> TableDataset:
+    """The table that the model was made from, as its `options_of` name it.
+
+    Raises: DataError, also where it is no longer that table.
+    """
+    dataset = tables.load(options.data, target_column=options.target, task=getattr(options, "task", None))
+    if dataset.table != manifest.table or dataset.labels != manifest.labels:
+        raise DataError(f"{options.data}: is no longer the table that {manifest.name} was made from")
+    return dataset
 
 
 class FamilyByModel(Family[Any]):

@@ -71,9 +71,9 @@ def train_classifier(
     dataset: ImageDataset,
     h: Length,
     settings: dict[str, Any],
-    *,
     options: argparse.Namespace,
     accelerator: Accelerator,
+    *,
     title: str,
     goals: Mapping[str, dict[str, float]],
     family: ImageClassifiers,
@@ -82,7 +82,7 @@ def train_classifier(
 
     `goals` are by data set and name of the figure: accuracy, nll, ece. Raises: PublishError, Interrupted.
     """
-    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options, accelerator)
     candidates = [TrainedClassifier(seed=f.seed, network=f.recipe.served(), history=f.history) for f in fitted]
     if not accelerator.is_main_process:
         return None

@@ -57,7 +57,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return Trainer(pair, h, seed=seed, accelerator=accelerator)
 
     settings = {"recipe": "cyclegan", "pair": options.pair, "precision": precision, **asdict(h)}
-    for one in fit_seeds(make, a, b, h, settings, options=options, accelerator=accelerator):
+    for one in fit_seeds(make, a, b, h, settings, options, accelerator):
         there, back = (ServedTranslator(net).cpu().eval() for net in one.recipe.average)
         last = one.history[-1]
         trained.append(

@@ -55,7 +55,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return recipe
 
     settings = {"recipe": "diffusion", "data": dataset.name, **asdict(h)}
-    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options, accelerator)
     trained = next(fitted)
     if not accelerator.is_main_process:
         return None
@@ -104,7 +104,7 @@ def train_consistency(options: argparse.Namespace, accelerator: Accelerator) -> 
             dataset, h, teacher=teacher, drawn=drawn, classifiers=classifiers, seed=seed, accelerator=accelerator
         )
 
-    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options, accelerator)
     trained = next(fitted)
     if not accelerator.is_main_process:
         return None

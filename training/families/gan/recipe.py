@@ -105,7 +105,7 @@ def train(
         return Trainer(dataset, h, conditional=conditional, compare=compare, seed=seed, accelerator=accelerator)
 
     settings = {"recipe": recipe, "data": dataset.name, **asdict(h)}
-    for one in fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator):
+    for one in fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options, accelerator):
         best = one.recipe.best.to("cpu").eval()
         generators.append(
             TrainedGenerator(

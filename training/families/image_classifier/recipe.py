@@ -46,15 +46,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
 
     settings = {"recipe": "cnn", "data": dataset.name, **asdict(h)}
     return train_classifier(
-        make,
-        dataset,
-        h,
-        settings,
-        options=options,
-        accelerator=accelerator,
-        title="Convolutional classifier",
-        goals=GOALS,
-        family=FAMILY,
+        make, dataset, h, settings, options, accelerator, title="Convolutional classifier", goals=GOALS, family=FAMILY
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -18,7 +17,7 @@ from training.families.perceptron.network import Activation
 from training.families.perceptron.publish_given import GIVEN, check_own_rows, publish_given
 from training.families.perceptron.publish_trained import measured, publish_unit, write_report
 from training.families.perceptron.templates import weights
-from training.family import Family, FamilyByModel, Measured
+from training.family import Family, FamilyByModel, Measured, options_of, table_of
 from training.image_classification import ImageClassifiers, train_classifier
 from training.options import add_flags, given
 from training.publish import name_model
@@ -60,12 +59,7 @@ class Units(Family[TableDataset]):
     """One unit that was trained on a table."""
 
     def load_data(self, manifest: Manifest, data: str | None) -> TableDataset:
-        """As the model's command names it. Raises: DataError where it is no longer that table."""
-        given_options = _options_of(manifest)
-        dataset = tables.load(given_options.data, target_column=given_options.target)
-        if dataset.table != manifest.table or dataset.labels != manifest.labels:
-            raise DataError(f"{given_options.data}: is no longer the table that {manifest.name} was made from")
-        return dataset
+        return table_of(manifest, options_of(manifest, add_options))
 
     def measure(
         self, folder: Path, manifest: Manifest, dataset: TableDataset, *, data: str | None, rows: int | None
@@ -86,14 +80,7 @@ PICTURES: Final = ImageClassifiers(sections=weights)
 def _family_of(manifest: Manifest) -> Family[Any]:
     if manifest.picture is not None:
         return PICTURES
-    return GIVEN if _options_of(manifest).data is None else UNITS
-
-
-def _options_of(manifest: Manifest) -> argparse.Namespace:
-    """Of the command that made the model."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add_options(parser)
-    return parser.parse_known_args(shlex.split(manifest.made.command)[4:])[0]
+    return GIVEN if options_of(manifest, add_options).data is None else UNITS
 
 
 def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
@@ -111,8 +98,8 @@ def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | N
         dataset,
         h,
         settings,
-        options=options,
-        accelerator=accelerator,
+        options,
+        accelerator,
         title="One linear unit per class",
         goals=GOALS,
         family=PICTURES,

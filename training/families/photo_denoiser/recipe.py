@@ -49,7 +49,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
 
         numbers, settings = torch.arange(len(data.train)).repeat(CROPS), _settings(part, h)
         title = f"{options.name}, {part}"
-        found = fit_seeds(seeded, numbers, numbers, h, settings, options=options, accelerator=accelerator, title=title)
+        found = fit_seeds(seeded, numbers, numbers, h, settings, options, accelerator, title=title)
         return next(found)
 
     restorer = fitted(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, get_args
@@ -13,7 +12,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from app.core.manifest import Manifest
-from training.data import DataError, csv_table, load, tables
+from training.data import csv_table, load, tables
 from training.data.csv_table import Task
 from training.data.table import TableDataset
 from training.families.tabular import report as page
@@ -25,7 +24,7 @@ from training.families.tabular.metrics import WORDS, answers_of, figures
 from training.families.tabular.model import PLAN, task_of, train_table
 from training.families.tabular.nested import OUTER, REPETITIONS, Plan, Repetition, nested
 from training.families.tabular.publish import publish_table
-from training.family import Family, FamilyByModel, Measured
+from training.family import Family, FamilyByModel, Measured, options_of, table_of
 from training.image_classification import ImageClassifiers, train_classifier
 from training.loop import Interrupted, run_folder
 from training.options import add_flags, given, positive
@@ -70,7 +69,7 @@ class Tables(Family[TableDataset]):
     """Its own table, or with `data` another CSV file with these columns."""
 
     def load_data(self, manifest: Manifest, data: str | None) -> TableDataset:
-        return _dataset(manifest)
+        return table_of(manifest, options_of(manifest, add_options))
 
     def measure(
         self, folder: Path, manifest: Manifest, dataset: TableDataset, *, data: str | None, rows: int | None
@@ -100,17 +99,6 @@ class Tables(Family[TableDataset]):
 
 TABLES: Final = Tables()
 PICTURES: Final = ImageClassifiers(sections=decided)
-
-
-def _dataset(manifest: Manifest) -> TableDataset:
-    """The table that the model was made from, as its command names it."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add_options(parser)
-    made, _ = parser.parse_known_args(shlex.split(manifest.made.command)[4:])
-    dataset = tables.load(made.data, target_column=made.target, task=made.task)
-    if dataset.table != manifest.table or dataset.labels != manifest.labels:
-        raise DataError(f"{made.data}: is no longer the table that {manifest.name} was made from")
-    return dataset
 
 
 def _plan(dataset: TableDataset) -> str:
@@ -163,15 +151,7 @@ def _pictures(options: argparse.Namespace, accelerator: Accelerator) -> Path | N
 
     settings = {"recipe": "mlp", "data": dataset.name, **asdict(h)}
     return train_classifier(
-        make,
-        dataset,
-        h,
-        settings,
-        options=options,
-        accelerator=accelerator,
-        title="Dense net",
-        goals=GOALS,
-        family=PICTURES,
+        make, dataset, h, settings, options, accelerator, title="Dense net", goals=GOALS, family=PICTURES
     )
 
 

@@ -72,7 +72,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return Trainer(dataset, h, seed=seed, accelerator=accelerator, compiled=options.compile)
 
     settings = {"recipe": "vae", "data": dataset.name, **asdict(h)}
-    for one in fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator):
+    for one in fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options, accelerator):
         served = one.recipe.best.to("cpu").eval()
         vaes.append(
             TrainedVae(

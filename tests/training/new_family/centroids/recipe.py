@@ -105,7 +105,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return Trainer(dataset, h)
 
     settings = {"recipe": "centroids", "data": dataset.name, **asdict(h)}
-    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options=options, accelerator=accelerator)
+    fitted = fit_seeds(make, dataset.train_x, dataset.train_y, h, settings, options, accelerator)
     best = max(fitted, key=lambda one: one.history[-1]["held_accuracy"])
     draft = Draft(
         task="classify",
