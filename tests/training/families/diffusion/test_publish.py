@@ -13,8 +13,7 @@ from training.data.base import ImageDataset
 from training.families.diffusion import denoising, recipe
 from training.families.diffusion import metrics as diffused
 from training.families.diffusion import publish as diffusing
-from training.metrics import generated, onnx_model
-from training.metrics import reference_classifiers as reference_classifiers
+from training.metrics import generated, onnx_model, reference_classifiers
 
 pytestmark = pytest.mark.slow
 
