@@ -19,8 +19,9 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, invalid, shown
+from app.core.text import described
 from app.protocols import open_inference as oip
-from app.web.request.options import described, in_words
+from app.web.request.options import in_words
 from app.web.request.trace import Trace
 from app.web.response.problem import told
 

@@ -15,7 +15,6 @@ from app.core.manifest import Task
 from app.engine.registry import Registry
 from app.pages.model_cards import RefusedFolder
 from app.web.context import Context
-from app.web.request.model_choice import default_models
 
 
 @dataclass(slots=True)
@@ -72,7 +71,7 @@ def router(context: Context, metrics: Callable[[], bytes], life: Life) -> APIRou
             defaults={
                 key: model.name
                 for task in get_args(Task)
-                for key, model in default_models(context.registry, task).items()
+                for key, model in registry.catalog.default_models(task).items()
             },
             refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.catalog.refused],
         )

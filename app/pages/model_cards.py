@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from app.core.errors import NotFound
+from app.core.errors import NotFound, invalid
 from app.core.manifest import (
     Calibration,
     DataSource,
@@ -26,7 +26,6 @@ from app.core.manifest.sampling import Sampling
 from app.core.manifest.table import Table, Target
 from app.engine.registry import Model
 from app.web.context import Context
-from app.web.request.model_choice import default_models
 from app.web.request.options import from_query
 
 REPORT_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
@@ -247,9 +246,11 @@ def report_of(model: Model) -> bytes | None:
 
 
 def default_for(model: Model, context: Context) -> list[str]:
-    """The requests that it answers where they name no model, as `default_models` has them."""
+    """The requests that it answers where they name no model, as the catalog has them."""
     tasks = model.manifest.tasks
-    return [key for task in tasks for key, found in default_models(context.registry, task).items() if found is model]
+    return [
+        key for task in tasks for key, found in context.registry.catalog.default_models(task).items() if found is model
+    ]
 
 
 def router(context: Context) -> APIRouter:
@@ -280,7 +281,7 @@ def router(context: Context) -> APIRouter:
         model = registry.catalog.get(name, version)
         report = report_of(model)
         if report is None:
-            raise NotFound(f"model '{model.name}/{model.version}' has no report", subject="report")
+            raise invalid("report", detail=f"model '{model.name}/{model.version}' has no report", error=NotFound)
         return HTMLResponse(report, headers={"Content-Security-Policy": REPORT_POLICY})
 
     return routes

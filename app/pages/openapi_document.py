@@ -22,7 +22,6 @@ from app.web.context import Context
 from app.web.openapi.operation import Operation, named
 from app.web.request import deadline
 from app.web.request.media_types import JSON
-from app.web.request.model_choice import default_models
 
 DESCRIPTION: Final = """\
 Pictures or rows of tables in; labels with calibrated probabilities, values with prediction intervals, reconstructions,
@@ -142,7 +141,7 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, is
 
 def _requests(task: str, operation: Operation, context: Context) -> dict[str, Any]:
     """Its examples: all of the models that answer where none is named, before the first few of each other one."""
-    first = {model.name for model in default_models(context.registry, cast("Task", task)).values()}
+    first = {model.name for model in context.registry.catalog.default_models(cast("Task", task)).values()}
     found, others, shown = {}, {}, Counter[str]()
     for title, body in operation.requests.items():
         name = body.get("model")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from app.codecs.tables.rows import Rows
-from app.core.errors import InferenceFailed, LecternError, Unprocessable, UnsupportedMedia
+from app.core.errors import InferenceFailed, LecternError, Unprocessable, UnsupportedMedia, invalid
 from app.core.manifest import Task, Tensors
 from app.core.manifest.table import Table
 from app.engine.model import Model
@@ -85,7 +85,7 @@ async def _table_rows(call: Call, payload: Payload, table: Table) -> tuple[NDArr
             raise
         # It may be another model that was meant.
         detail = f"{error.detail} (no model was named, so '{call.model.name}' was asked)"
-        raise Unprocessable(detail, subject=error.subject, expected=error.expected, got=error.got) from None
+        raise invalid(error.subject or "body", expected=error.expected, got=error.got, detail=detail) from None
     return found.values, found.notes
 
 
@@ -112,11 +112,11 @@ def _not_finite(model: Model, payload: Payload, output: str, values: NDArray[Any
     base = "body" if payload.instances is None else f"body.{INSTANCES}"
     place = f"{base}[{row}].{worst['feature']}"
     expected, got = f"a number near those that training saw, {worst['low']} to {worst['high']}", str(worst["value"])
-    return Unprocessable(
-        f"{place} is {got}, for which model '{model.name}' has no answer; expected {expected}",
-        subject=place,
+    return invalid(
+        place,
         expected=expected,
         got=got,
+        detail=f"{place} is {got}, for which model '{model.name}' has no answer; expected {expected}",
     )
 
 
@@ -128,5 +128,6 @@ def _of_another_kind(payload: Payload, model: Model) -> LecternError:
         "table": f"rows of a table, as JSON under '{INSTANCES}', as text/csv or as {NPY}",
     }.get(model.manifest.modality, f"rows as {NPY}")
     got = "pictures" if payload.items else "rows of a table"
+    detail = f"model '{model.name}' takes {expected}, not {got}"
     error = Unprocessable if payload.json_bytes else UnsupportedMedia
-    return error(f"model '{model.name}' takes {expected}, not {got}", subject=subject, expected=expected, got=got)
+    return invalid(subject, expected=expected, got=got, detail=detail, error=error)

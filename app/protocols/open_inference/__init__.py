@@ -18,12 +18,12 @@ from app.core.shared_counters import Row
 from app.engine.registry import Model
 from app.protocols.open_inference import models, repository, statistics, trace
 from app.protocols.open_inference.documents import (
-    Live,
     ModelConfig,
     ModelMetadata,
     ModelReady,
-    Ready,
+    ServerLive,
     ServerMetadata,
+    ServerReady,
     Statistics,
 )
 from app.protocols.open_inference.errors import PREFIX, documented, is_mine, refusal, told
@@ -91,16 +91,16 @@ def _add_server(routes: APIRouter, version: str, is_ready: Callable[[], bool]) -
         return ServerMetadata(name="lectern", version=version, extensions=list(EXTENSIONS))
 
     @routes.get("/health/live", operation_id="oip_live", summary="The process answers")
-    async def live() -> Live:
-        return Live(live=True)
+    async def live() -> ServerLive:
+        return ServerLive(live=True)
 
     @routes.get(
         "/health/ready",
         operation_id="oip_ready",
         summary="The models are loaded",
-        response_model=Ready,
+        response_model=ServerReady,
         responses={
-            503: {"model": Ready, "description": "Nothing is served: still loading, shutting down, or no model."}
+            503: {"model": ServerReady, "description": "Nothing is served: still loading, shutting down, or no model."}
         },
     )
     async def ready() -> Response:

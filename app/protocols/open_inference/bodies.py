@@ -8,11 +8,12 @@ import pydantic_core
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
+from app.core.text import described
 from app.web.request.body import read_body
 from app.web.request.json_size import check_json
 from app.web.request.limits import Limits
-from app.web.request.options import described, in_words
+from app.web.request.options import in_words
 
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -30,12 +31,10 @@ async def json_object(request: Request, limits: Limits) -> dict[str, object]:
     try:
         value = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise Unprocessable(f"the body is not JSON: {error}", subject="body", expected="a JSON object") from None
+        raise invalid("body", expected="a JSON object", detail=f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         got = described(value)
-        raise Unprocessable(
-            f"the body is {got}, expected a JSON object", subject="body", expected="a JSON object", got=got
-        )
+        raise invalid("body", expected="a JSON object", got=got, where="the body", rule="expected")
     return value
 
 
@@ -52,6 +51,4 @@ async def document(request: Request, limits: Limits, kind: type[Document]) -> Do
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part)[:100] for part in first["loc"])
         expected, got = in_words(str(first["msg"])), described(first.get("input"))
-        raise Unprocessable(
-            f"{place} is {got}, it must be {expected}", subject=place, expected=expected, got=got
-        ) from None
+        raise invalid(place, expected=expected, got=got) from None

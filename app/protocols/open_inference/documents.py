@@ -30,11 +30,11 @@ class ServerMetadata(BaseModel):
     extensions: list[str] = Field(description="of the protocol, that are served here")
 
 
-class Live(BaseModel):
+class ServerLive(BaseModel):
     live: bool
 
 
-class Ready(BaseModel):
+class ServerReady(BaseModel):
     ready: bool
 
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from fastapi import APIRouter, Request, Response
 
-from app.core.errors import Forbidden, Unprocessable, shown
+from app.core.errors import ClientError, Forbidden, invalid, shown
 from app.protocols.open_inference.bodies import document
 from app.protocols.open_inference.documents import ControlRequest, IndexEntry, IndexRequest
 from app.protocols.open_inference.errors import documented
@@ -96,10 +96,11 @@ def check_load(parameters: dict[str, str | int | float | bool]) -> None:
     for name in parameters:
         if name == "config" or name.startswith("file:"):
             what = "the model's files" if name != "config" else "the model's configuration"
-            raise Unprocessable(
-                f"parameters.{name[:100]}: {what} cannot come with a request, they are read from the models folder",
-                subject=f"parameters.{name[:100]}",
+            subject = f"parameters.{name[:100]}"
+            raise invalid(
+                subject,
                 expected="no such parameter",
+                detail=f"{subject}: {what} cannot come with a request, they are read from the models folder",
             )
         raise _unknown(name, "none")
 
@@ -110,15 +111,10 @@ def check_unload(parameters: dict[str, str | int | float | bool]) -> None:
         if name != "unload_dependents":
             raise _unknown(name, "unload_dependents")
         if not isinstance(value, bool):
-            raise Unprocessable(
-                f"parameters.{name} is {shown(value)}, expected true or false",
-                subject=f"parameters.{name}",
-                expected="true or false",
-                got=shown(value),
-            )
+            raise invalid(f"parameters.{name}", expected="true or false", got=shown(value), rule="expected")
 
 
-def _unknown(name: str, known: str) -> Unprocessable:
-    return Unprocessable(
-        f"unknown parameter {shown(name)}, there are: {known}", subject="parameters", expected=known, got=shown(name)
+def _unknown(name: str, known: str) -> ClientError:
+    return invalid(
+        "parameters", expected=known, got=shown(name), detail=f"unknown parameter {shown(name)}, there are: {known}"
     )

@@ -10,7 +10,7 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 
-from app.core.errors import Unprocessable, shown
+from app.core.errors import invalid, shown
 from app.protocols.open_inference.bodies import json_object
 from app.protocols.open_inference.documents import TraceSetting
 from app.protocols.open_inference.errors import documented
@@ -72,17 +72,18 @@ def check_off(asked: dict[str, object]) -> None:
     for name, value in asked.items():
         if name not in now:
             known = ", ".join(now)
-            raise Unprocessable(
-                f"unknown trace setting {shown(name)}, there are: {known}",
-                subject="body",
+            raise invalid(
+                "body",
                 expected=known,
                 got=shown(name),
+                detail=f"unknown trace setting {shown(name)}, there are: {known}",
             )
         if value is not None and value != now[name]:
-            raise Unprocessable(
-                f"{name} is {shown(value)}, it stays {shown(now[name])}: Triton's traces cannot be switched on here; "
-                "traces leave by OpenTelemetry, for the endpoint that the operator sets (OTEL_EXPORTER_OTLP_ENDPOINT)",
-                subject=name,
+            raise invalid(
+                name,
                 expected=shown(now[name]),
                 got=shown(value),
+                rule="it stays",
+                why=": Triton's traces cannot be switched on here; "
+                "traces leave by OpenTelemetry, for the endpoint that the operator sets (OTEL_EXPORTER_OTLP_ENDPOINT)",
             )

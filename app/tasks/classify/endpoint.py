@@ -11,7 +11,7 @@ import numpy as np
 from starlette.responses import Response
 
 from app.codecs.npy import encode_npy
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.engine.model import Model
 from app.tasks.classify.openapi import describe
 from app.tasks.classify.outcome import DEFAULT_TOP_K, to_csv, to_json
@@ -50,18 +50,18 @@ def _top_k(call: Call, model: Model) -> int:
     if top_k is None:
         return min(DEFAULT_TOP_K, labels)
     if not 1 <= int(top_k) <= labels:
-        raise Unprocessable(
-            f"top_k is {top_k}, model '{model.name}' has {labels} labels: it must be 1 to {labels}",
-            subject="top_k",
+        raise invalid(
+            "top_k",
             expected=f"1 to {labels}",
             got=str(top_k),
+            detail=f"top_k is {top_k}, model '{model.name}' has {labels} labels: it must be 1 to {labels}",
         )
     if call.media_type != JSON:
-        raise Unprocessable(
-            f"top_k shapes the answer as {JSON}; as {call.media_type} all probabilities are given",
-            subject="top_k",
+        raise invalid(
+            "top_k",
             expected=f"no top_k, or accept: {JSON}",
             got=f"top_k {top_k} with accept: {call.media_type}",
+            detail=f"top_k shapes the answer as {JSON}; as {call.media_type} all probabilities are given",
         )
     return int(top_k)
 

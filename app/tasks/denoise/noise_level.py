@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.core.manifest import Manifest
 from app.core.text import described
 from app.tasks.denoise.schema import AUTO
@@ -39,11 +39,11 @@ def given_sigmas(value: object, n: int, manifest: Manifest) -> Sigmas | None:
         return None
     values = _numbers(value)
     if len(values) not in (1, n):
-        raise Unprocessable(
-            f"sigma_255 has {len(values)} numbers, the request has {n} pictures",
-            subject="sigma_255",
+        raise invalid(
+            "sigma_255",
             expected=f"one number, or {n}",
             got=f"{len(values)} numbers",
+            detail=f"sigma_255 has {len(values)} numbers, the request has {n} pictures",
         )
     least, most = (255 * sigma for sigma in span_of(manifest))
     for place, value in enumerate(values):
@@ -51,11 +51,11 @@ def given_sigmas(value: object, n: int, manifest: Manifest) -> Sigmas | None:
         # Not as exact as the manifest says it: 255 times a level is rounded, here and by whoever reads it.
         if not least * (1 - 1e-5) <= number <= most * (1 + 1e-5):
             spot, got = f"sigma_255[{place}]" if len(values) > 1 else "sigma_255", _short(number)
-            raise Unprocessable(
-                f"{spot} is {got}, for model '{manifest.name}' it must be {least:g} to {most:g}",
-                subject=spot,
+            raise invalid(
+                spot,
                 expected=f"{least:g} to {most:g}",
                 got=got,
+                detail=f"{spot} is {got}, for model '{manifest.name}' it must be {least:g} to {most:g}",
             )
     return np.resize(np.array(values, np.float32) / 255, n)
 
@@ -71,7 +71,7 @@ def _checked(number: object) -> int | float:
     if isinstance(number, int | float) and not isinstance(number, bool):
         return number
     got = described(number)
-    raise Unprocessable(f"sigma_255 is {got}, it must be {_EXPECTED}", subject="sigma_255", expected=_EXPECTED, got=got)
+    raise invalid("sigma_255", expected=_EXPECTED, got=got)
 
 
 def _short(number: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.core.manifest.sampling import SamplerSpec
 from app.engine.model import Model
 from app.tasks.denoise import outcome
@@ -36,28 +36,28 @@ def posterior_samples(call: Call, model: Model) -> PosteriorSamples | None:
     if samples is None:
         for name in ("steps", "seed"):
             if name in options:
-                raise Unprocessable(
-                    f"{name} belongs to samples, the request asks for none",
-                    subject=name,
+                raise invalid(
+                    name,
                     expected=f"samples beside it, or no {name}",
                     got="no samples",
+                    detail=f"{name} belongs to samples, the request asks for none",
                 )
         if form == EVENT_STREAM:
-            raise Unprocessable(
-                "what is streamed are the steps of samples, the request asks for none",
-                subject="samples",
+            raise invalid(
+                "samples",
                 expected=f"samples, or accept: {JSON}",
                 got="none",
+                detail="what is streamed are the steps of samples, the request asks for none",
             )
         return None
     spec = _chain(model)
     if spec is None:
         others = sorted({other.name for other in models_for(call.context.registry, "denoise") if _chain(other)})
-        raise Unprocessable(
-            f"model '{model.name}' tells what is to be expected under the noise and cannot draw samples of it",
-            subject="samples",
+        raise invalid(
+            "samples",
             expected=f"no samples, or a model that draws: {', '.join(others) or 'none is loaded'}",
             got=str(samples),
+            detail=f"model '{model.name}' tells what is to be expected under the noise and cannot draw samples of it",
         )
     check_within("samples", int(samples), 1, MAX_SAMPLES)
     steps = int(options.get("steps", spec.steps))

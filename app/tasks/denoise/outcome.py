@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.codecs.decimals import rounded
 from app.codecs.images import grids
-from app.core.errors import TooLarge, Unprocessable
+from app.core.errors import ClientError, TooLarge, invalid
 from app.engine.model import Model
 from app.tasks.denoise.fixed_size import PosteriorSamples
 from app.tasks.denoise.noise_level import Sigmas
@@ -110,23 +110,24 @@ def check_rows(inputs: Sequence[Pixels]) -> None:
     shapes = list(dict.fromkeys(pixels.shape for pixels in inputs))
     if len(shapes) > 1:
         got = " and ".join(str(shape) for shape in shapes[:2])
-        raise Unprocessable(
-            f"the pictures are of the shapes {got}: rows of one array are of one shape",
-            subject="images",
+        raise invalid(
+            "images",
             expected="pictures of one size, or another form of answer",
             got=got,
+            detail=f"the pictures are of the shapes {got}: rows of one array are of one shape",
         )
     pixels = len(inputs) * shapes[0][0] * shapes[0][1]
     if pixels > MADE_PIXELS:
         raise _too_many(pixels, "as numbers")
 
 
-def _too_many(pixels: int, how: str) -> TooLarge:
-    return TooLarge(
-        f"the answer would have {pixels} pixels, {how} it has at most {MADE_PIXELS}",
-        subject="images",
+def _too_many(pixels: int, how: str) -> ClientError:
+    return invalid(
+        "images",
         expected=f"at most {MADE_PIXELS} pixels, or another form of answer",
         got=f"{pixels} pixels",
+        detail=f"the answer would have {pixels} pixels, {how} it has at most {MADE_PIXELS}",
+        error=TooLarge,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.core.errors import Unprocessable, shown
+from app.core.errors import invalid, shown
 from app.core.manifest import Picture, Tensors
 from app.core.manifest.sampling import SamplerSpec, Sampling
 from app.core.sampling import factory as samplers
@@ -185,11 +185,12 @@ def _spec(asked: Mapping[str, Any], declared: Sampling, model: Model) -> Sampler
     spec = declared.sampler(name)
     if spec is None:
         there = [sampler.name for sampler in declared.samplers]
-        raise Unprocessable(
-            f"sampler is {shown(name)}{did_you_mean(str(name), there)}, model '{model.name}' has {', '.join(there)}",
-            subject="sampler",
-            expected=", ".join(there),
+        names, hint = ", ".join(there), did_you_mean(str(name), there)
+        raise invalid(
+            "sampler",
+            expected=names,
             got=shown(name),
+            detail=f"sampler is {shown(name)}{hint}, model '{model.name}' has {names}",
         )
     return spec
 
@@ -199,11 +200,11 @@ def _guidance(asked: Mapping[str, Any], chosen: Labels | None, declared: Samplin
         return None
     if chosen is None:
         if "guidance" in asked:
-            raise Unprocessable(
-                "guidance is towards a label, beside init_image the request names none",
-                subject="guidance",
+            raise invalid(
+                "guidance",
                 expected="label or labels beside it",
                 got="no label",
+                detail="guidance is towards a label, beside init_image the request names none",
             )
         return None
     weight: float = asked.get("guidance", declared.guidance.weight)
@@ -215,7 +216,7 @@ def _visits(asked: Mapping[str, Any], spec: SamplerSpec) -> int:
     missing = "a mask" if "mask" not in asked else "" if spec.name == ANCESTRAL else f"the sampler {ANCESTRAL}"
     if missing and "visits" in asked:
         got = "no mask" if "mask" not in asked else spec.name
-        raise Unprocessable(f"visits go with {missing}, here is {got}", subject="visits", expected=missing, got=got)
+        raise invalid("visits", expected=missing, got=got, detail=f"visits go with {missing}, here is {got}")
     visits: int = 1 if missing else asked.get("visits", DEFAULT_VISITS)
     check_within("visits", visits, 1, MOST_VISITS)
     return visits
@@ -224,11 +225,11 @@ def _visits(asked: Mapping[str, Any], spec: SamplerSpec) -> int:
 def _given(asked: Mapping[str, Any]) -> tuple[object, object]:
     for name in ("strength", "mask"):
         if name in asked and "init_image" not in asked:
-            raise Unprocessable(
-                f"{name} is of the picture to begin with, the request has no init_image",
-                subject=name,
+            raise invalid(
+                name,
                 expected="init_image beside it",
                 got="no init_image",
+                detail=f"{name} is of the picture to begin with, the request has no init_image",
             )
     _check_range("strength", asked.get("strength", 1.0), 1.0)
     return asked.get("init_image"), asked.get("mask")
@@ -236,12 +237,7 @@ def _given(asked: Mapping[str, Any]) -> tuple[object, object]:
 
 def _check_range(name: str, value: float, most: float, why: str = "") -> None:
     if not 0 <= value <= most:
-        raise Unprocessable(
-            f"{name} is {value:g}, it must be 0 to {most:g}{why}",
-            subject=name,
-            expected=f"0 to {most:g}",
-            got=f"{value:g}",
-        )
+        raise invalid(name, expected=f"0 to {most:g}", got=f"{value:g}", why=why)
 
 
 def _declared(model: Model) -> Sampling:

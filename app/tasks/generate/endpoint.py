@@ -18,7 +18,7 @@ from starlette.responses import Response
 from app.codecs.images import grids
 from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
-from app.core.errors import Unprocessable, UnsupportedMedia
+from app.core.errors import UnsupportedMedia, invalid
 from app.core.manifest import Tensors
 from app.engine.model import Model
 from app.tasks.generate import plans
@@ -103,8 +103,12 @@ async def _options(call: Call, body: bytes) -> dict[str, Any]:
         return dict(call.options)
     kind, _ = media_type(call.trace, (JSON,))
     if not kind:
-        raise UnsupportedMedia(
-            f"the request has no content type, send {JSON}", subject="header.content-type", expected=JSON, got="none"
+        raise invalid(
+            "header.content-type",
+            expected=JSON,
+            got="none",
+            detail=f"the request has no content type, send {JSON}",
+            error=UnsupportedMedia,
         )
     models, max_rows = call.context.registry.catalog.models, call.limits.max_rows
     codes = max_rows * max((m.manifest.latent.size for m in models if m.manifest.latent), default=1)  # or labels
@@ -118,11 +122,11 @@ def _columns(call: Call, options: Mapping[str, Any]) -> int | None:
     if columns is None:
         return None
     if call.media_type != PNG:
-        raise Unprocessable(
-            f"columns arranges the pictures of one {PNG}, here the answer is {call.media_type}",
-            subject="columns",
+        raise invalid(
+            "columns",
             expected=f"no columns, or accept: {PNG}",
             got=str(columns),
+            detail=f"columns arranges the pictures of one {PNG}, here the answer is {call.media_type}",
         )
     check_within("columns", columns, 1, call.limits.max_rows)
     return columns

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.core.manifest import Tensors
 from app.core.sampling import factory as samplers
 from app.core.sampling.schedules import levels
@@ -78,11 +78,11 @@ def plan(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     check_within("forward", steps, 1, MOST_LEVELS)
     check_made(steps + 1, model, limits, subject="forward", of=f"1 + {steps}")
     if "init_image" not in asked:
-        raise Unprocessable(
-            "forward adds noise to a picture, the request has no init_image",
-            subject="init_image",
+        raise invalid(
+            "init_image",
             expected="a picture",
             got="none",
+            detail="forward adds noise to a picture, the request has no init_image",
         )
     sigmas = levels(declared, steps)[::-1]
     return Chain(model, steps + 1, seed_of(asked), sigmas, asked["init_image"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.core.manifest import Picture
 from app.web.request import pixels
 from app.web.request.images import decode_one
@@ -45,11 +45,11 @@ def read(image: object, mask: object, picture: Picture, max_pixels: int) -> Star
     image_pixels = pixels.picture(image, size=size, channels=channels, subject="init_image", max_pixels=max_pixels)
     drawn = pixels.picture(mask, size=size, channels=1, subject="mask", max_pixels=max_pixels) >= WHITE
     if not drawn.any():
-        raise Unprocessable(
-            f"mask is black everywhere, nothing would be drawn: white ({WHITE} or more) says where",
-            subject="mask",
+        raise invalid(
+            "mask",
             expected=f"a pixel of {WHITE} or more",
             got=f"{int(np.max(drawn))} of them",
+            detail=f"mask is black everywhere, nothing would be drawn: white ({WHITE} or more) says where",
         )
     return Start(pixels.floats(_laid_out(image_pixels, picture)), _laid_out((~drawn).astype(np.float32), picture))
 

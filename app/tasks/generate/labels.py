@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import Unprocessable
+from app.core.errors import ClientError, invalid
 from app.core.sampling.latents import draw_labels
 from app.core.text import described, did_you_mean, listed
 from app.engine.model import Model
@@ -45,11 +45,11 @@ def chosen(asked: Mapping[str, Any], n: int, model: Model) -> Labels | None:
     one, each = asked.get("label"), asked.get("labels")
     known = model.manifest.drawn_labels
     if one is not None and each is not None:
-        raise Unprocessable(
-            "label is for all pictures and labels for each, the request has both",
-            subject="labels",
+        raise invalid(
+            "labels",
             expected="label or labels",
             got="both",
+            detail="label is for all pictures and labels for each, the request has both",
         )
     if one is not None:
         return np.full(n, _place(one, known, "label", model), np.int64)
@@ -76,12 +76,12 @@ def required(asked: Mapping[str, Any], n: int, model: Model, way: str) -> Labels
     """As `chosen`, where a model with labels cannot do without; None for a model that has none."""
     found = chosen(asked, n, model)
     if found is None and model.manifest.drawn_labels:
-        raise Unprocessable(
-            f"model '{model.name}' makes pictures of a label: {way} takes a label as well, "
-            f"one of {listed(model.manifest.drawn_labels)}",
-            subject="label",
+        raise invalid(
+            "label",
             expected=listed(model.manifest.drawn_labels),
             got="none",
+            detail=f"model '{model.name}' makes pictures of a label: {way} takes a label as well, "
+            f"one of {listed(model.manifest.drawn_labels)}",
         )
     return found
 
@@ -99,18 +99,18 @@ def _place(label: Any, known: Sequence[str], subject: str, model: Model) -> int:
         return label
     hint = did_you_mean(label, known) if isinstance(label, str) else ""
     got = described(label)
-    raise Unprocessable(
-        f"{subject} is {got}{hint}, model '{model.name}' has {listed(known)}, as numbers 0 to {len(known) - 1}",
-        subject=subject,
+    raise invalid(
+        subject,
         expected=f"{listed(known)}, or a number from 0 to {len(known) - 1}",
         got=got,
+        detail=f"{subject} is {got}{hint}, model '{model.name}' has {listed(known)}, as numbers 0 to {len(known) - 1}",
     )
 
 
-def _wrong_length(labels: Sequence[Any], n: int | None, what: str) -> Unprocessable:
-    return Unprocessable(
-        f"labels has {len(labels)}, {what} {n}: one for each picture",
-        subject="labels",
+def _wrong_length(labels: Sequence[Any], n: int | None, what: str) -> ClientError:
+    return invalid(
+        "labels",
         expected=f"{n} labels",
         got=f"{len(labels)} labels",
+        detail=f"labels has {len(labels)}, {what} {n}: one for each picture",
     )

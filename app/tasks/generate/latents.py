@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from app.codecs.decimals import decimals
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.core.manifest import Tensors
 from app.core.manifest.latent import Latent
 from app.core.sampling import latents
@@ -151,20 +151,21 @@ def _between(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     named = [(f"body.between[{i}]", end) for i, end in enumerate(asked["between"])]
     pictures = tuple((place, end) for place, end in named if isinstance(end, str))
     if pictures and ENCODER not in model.manifest.graphs:
-        raise Unprocessable(
-            f"{pictures[0][0]} is a picture, model '{model.name}' codes none: it takes a latent of {latent.size}",
-            subject=pictures[0][0],
+        subject, _ = pictures[0]
+        raise invalid(
+            subject,
             expected=f"a list of {latent.size}",
             got="a picture",
+            detail=f"{subject} is a picture, model '{model.name}' codes none: it takes a latent of {latent.size}",
         )
     if len(pictures) == 2:
         return Codes(model, frames, ends=pictures, details=details, columns=frames)
     if pictures:
-        raise Unprocessable(
-            "body.between has a picture and a latent, it must have two of a kind",
-            subject="body.between",
+        raise invalid(
+            "body.between",
             expected="two pictures or two latents",
             got="one of each",
+            detail="body.between has a picture and a latent, it must have two of a kind",
         )
     codes = []
     for place, end in named:
@@ -185,11 +186,11 @@ def _plane(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     check_dimension("grid.dimensions[0]", across, model)
     check_dimension("grid.dimensions[1]", up, model)
     if across == up:
-        raise Unprocessable(
-            f"grid.dimensions are both {across}, they must differ",
-            subject="grid.dimensions",
+        raise invalid(
+            "grid.dimensions",
             expected="two different dimensions",
             got=str(grid.dimensions),
+            detail=f"grid.dimensions are both {across}, they must differ",
         )
     codes = latents.plane(latent_of(model), grid.side, (across, up))
     chosen = labels.required(asked, len(codes), model, "grid")
@@ -201,9 +202,9 @@ def _check_length(code: list[float], place: str, model: Model) -> None:
     size = latent_of(model).size
     if len(code) != size:
         got = f"{len(code)} number{'s' if len(code) > 1 else ''}"
-        raise Unprocessable(
-            f"{place} has {got}, a latent of model '{model.name}' has {size}",
-            subject=place,
+        raise invalid(
+            place,
             expected=f"a list of {size}",
             got=got,
+            detail=f"{place} has {got}, a latent of model '{model.name}' has {size}",
         )

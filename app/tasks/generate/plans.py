@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.engine.model import Model
 from app.tasks.generate import diffusion, forward, latents
 from app.tasks.generate.plan import Plan
@@ -50,20 +50,20 @@ def mode(asked: Mapping[str, Any]) -> str:
         given = ["n"]
     if len(given) != 1:
         listed, got = ", ".join(MODES), " and ".join(given) or "none of them"
-        raise Unprocessable(
-            f"the request must have one of {listed}; it has {got}",
-            subject=given[1] if given else "body",
+        raise invalid(
+            given[1] if given else "body",
             expected=f"one of {listed}",
             got=got,
+            detail=f"the request must have one of {listed}; it has {got}",
         )
     for option, owners in BELONGS_TO.items():
         if option in asked and given[0] not in owners:
             belongs = " or ".join(owners)
-            raise Unprocessable(
-                f"{option} belongs to {belongs}, the request has {given[0]}",
-                subject=option,
+            raise invalid(
+                option,
                 expected=f"{option} with {belongs}, or {given[0]} alone",
                 got=f"{option} with {given[0]}",
+                detail=f"{option} belongs to {belongs}, the request has {given[0]}",
             )
     return given[0]
 
@@ -84,11 +84,12 @@ def plan(mode: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> P
     there = planner.fields(model)
     for name in (*asked, mode):
         if (name == mode or name in BELONGS_TO) and name not in there:
-            raise Unprocessable(
-                f"{name}: model '{model.name}' {planner.why_not(name, model)}; it can be asked for {', '.join(there)}",
-                subject=name,
-                expected=", ".join(there),
+            options, why = ", ".join(there), planner.why_not(name, model)
+            raise invalid(
+                name,
+                expected=options,
                 got=name,
+                detail=f"{name}: model '{model.name}' {why}; it can be asked for {options}",
             )
     if mode == "forward":
         return forward.plan(asked, model, limits)

@@ -9,7 +9,7 @@ import numpy as np
 from starlette.responses import Response
 
 from app.codecs.npy import encode_npy
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.engine.model import Model
 from app.tasks.regress.openapi import describe
 from app.tasks.regress.outcome import bounded, to_csv, to_json
@@ -46,11 +46,11 @@ def _coverage(call: Call, model: Model) -> float | None:
     if conformal is None:
         if given is None:
             return None
-        raise Unprocessable(
-            f"model '{name}' has no held-out scores to make intervals from: it takes no coverage",
-            subject="coverage",
+        raise invalid(
+            "coverage",
             expected="no coverage",
             got=str(given),
+            detail=f"model '{name}' has no held-out scores to make intervals from: it takes no coverage",
         )
     if given is None:
         return min(DEFAULT_COVERAGE, conformal.most)
@@ -62,9 +62,7 @@ def _coverage(call: Call, model: Model) -> float | None:
         why = f", the most that the {len(conformal.scores)} scores of model '{name}' can promise"
     if not LEAST_COVERAGE <= coverage <= most:
         expected = f"{LEAST_COVERAGE} to {most}"
-        raise Unprocessable(
-            f"coverage is {given}, it must be {expected}{why}", subject="coverage", expected=expected, got=str(given)
-        )
+        raise invalid("coverage", expected=expected, got=str(given), why=why)
     return coverage
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.core.errors import Unprocessable, shown
+from app.core.errors import ClientError, invalid, shown
 from app.core.manifest import Domain
 from app.core.manifest.latent import Anomaly
 from app.core.text import did_you_mean
@@ -63,11 +63,11 @@ def choose_direction(call: Call) -> tuple[Model, Direction]:
     if "model" not in options and "version" not in options:
         models += [model for model in shown_for(call.context.registry, "translate") if model is not models[0]]
     if source is None and target is None:
-        raise Unprocessable(
-            f"the request does not say what to translate to; {_there_are(models)}",
-            subject="to",
+        raise invalid(
+            "to",
             expected="to, or from, or both",
             got="neither",
+            detail=f"the request does not say what to translate to; {_there_are(models)}",
         )
     for model in models:
         for direction in directions_of(model):
@@ -80,22 +80,22 @@ def _name(option: Option | None) -> str | None:
     return None if option is None else str(option)
 
 
-def _no_direction(source: str | None, target: str | None, models: Iterable[Model]) -> Unprocessable:
+def _no_direction(source: str | None, target: str | None, models: Iterable[Model]) -> ClientError:
     names = sorted({domain.name for model in models for domain in model.manifest.domains})
     for option, name in (("from", source), ("to", target)):
         if name is not None and name not in names:
             hint = did_you_mean(name, names)
-            return Unprocessable(
-                f"there is no domain {shown(name)} to translate {option}{hint}; {_there_are(models)}",
-                subject=option,
+            return invalid(
+                option,
                 expected=", ".join(names),
                 got=shown(name),
+                detail=f"there is no domain {shown(name)} to translate {option}{hint}; {_there_are(models)}",
             )
-    return Unprocessable(
-        f"nothing translates from '{source}' to '{target}'; {_there_are(models)}",
-        subject="to",
+    return invalid(
+        "to",
         expected=" or ".join(str(direction) for model in models for direction in directions_of(model)),
         got=f"{source} to {target}",
+        detail=f"nothing translates from '{source}' to '{target}'; {_there_are(models)}",
     )
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
-from app.core.errors import Unprocessable
+from app.core.errors import invalid
 from app.tasks.translate.directions import choose_direction
 from app.tasks.translate.openapi import describe
 from app.tasks.translate.outcome import Outcome, page, to_json
@@ -35,11 +35,11 @@ async def translate(call: Call) -> Response:
     layout, columns = arranged(call.options, call.media_type, LAYOUTS, call.limits)
     cycle = bool(call.options.get("cycle", True))
     if layout == "cycle" and not cycle:
-        raise Unprocessable(
-            "layout is 'cycle', which shows what came back, and cycle is false",
-            subject="layout",
+        raise invalid(
+            "layout",
             expected="cycle: true, or another layout",
             got="'cycle' with cycle: false",
+            detail="layout is 'cycle', which shows what came back, and cycle is false",
         )
     model, direction = choose_direction(call)
     source, target = direction.source.picture, direction.target.picture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.core.errors import NotAcceptable, shown
+from app.core.errors import NotAcceptable, invalid, shown
 
 
 def choose(accept: str | None, offers: Sequence[str]) -> str:
@@ -23,11 +23,12 @@ def choose(accept: str | None, offers: Sequence[str]) -> str:
         if q[0] >= 0 and q[1] > best_q:
             best, best_q = offer, q[1]
     if best is None:
-        raise NotAcceptable(
-            f"accept is {shown(accept)}, answers are given as {' or '.join(offers)}",
-            subject="header.accept",
+        raise invalid(
+            "header.accept",
             expected=", ".join(offers),
             got=shown(accept),
+            detail=f"accept is {shown(accept)}, answers are given as {' or '.join(offers)}",
+            error=NotAcceptable,
         )
     return best
 

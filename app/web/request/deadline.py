@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from app.core.errors import Unprocessable, shown
+from app.core.errors import ClientError, invalid, shown
 from app.engine.queue import FIRST, LAST, NORMAL
 from app.web.request.limits import Limits
 from app.web.request.trace import Trace
@@ -45,10 +45,5 @@ def deadline_and_priority(trace: Trace, limits: Limits) -> tuple[float, int]:
     return trace.started + patience_s, _PRIORITIES[asked]
 
 
-def _wrong(name: str, expected: str, got: str | None) -> Unprocessable:
-    return Unprocessable(
-        f"header {name} is {shown(got)}, expected {expected}",
-        subject=f"header.{name.lower()}",
-        expected=expected,
-        got=shown(got),
-    )
+def _wrong(name: str, expected: str, got: str | None) -> ClientError:
+    return invalid(f"header.{name.lower()}", expected=expected, got=shown(got), where=f"header {name}", rule="expected")

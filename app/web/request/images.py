@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from app.codecs.images.files import decode as decode_image
 from app.codecs.images.files import decode_base64, from_nested
 from app.codecs.npy import decode_npy
-from app.core.errors import Unprocessable, UnsupportedMedia
+from app.core.errors import UnsupportedMedia, invalid
 from app.core.manifest import Picture, TensorSpec, numpy_dtype
+from app.core.text import described
 from app.web.request.media_types import NPY
-from app.web.request.options import described
 from app.web.request.payload import Payload, RawPicture
 
 SMALL_PIXELS: Final = 128 * 128  # of a picture that is decoded on the event loop
@@ -35,13 +35,19 @@ def decode(
     if payload.rows is not None:
         shape = tuple(size for size in spec.shape[1:] if isinstance(size, int))
         if len(shape) != len(spec.shape) - 1:
-            raise UnsupportedMedia(f"{NPY} is not taken: rows of this model vary in shape", subject="body")
+            raise invalid(
+                "body", detail=f"{NPY} is not taken: rows of this model vary in shape", error=UnsupportedMedia
+            )
         return decode_npy(
             payload.rows, dtype=numpy_dtype(spec.dtype), row_shape=shape, max_rows=max_rows, subject="body"
         )
     if picture is None:
-        raise UnsupportedMedia(
-            f"this model takes rows as {NPY}, not pictures", subject="body", expected=NPY, got="a picture"
+        raise invalid(
+            "body",
+            expected=NPY,
+            got="a picture",
+            detail=f"this model takes rows as {NPY}, not pictures",
+            error=UnsupportedMedia,
         )
     rows = [decode_one(item, picture, subject, max_pixels) for subject, item in payload.items]
     return rows[0][None] if len(rows) == 1 else np.stack(rows)
@@ -61,4 +67,4 @@ def decode_one(item: RawPicture, picture: Picture, subject: str, max_pixels: int
         return from_nested(item, picture, subject=subject)
     got = described(item)
     expected = "base64 of an image file, or nested lists of pixels"
-    raise Unprocessable(f"{subject} is {got}, it must be {expected}", subject=subject, expected=expected, got=got)
+    raise invalid(subject, expected=expected, got=got)

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.core.errors import Unprocessable
+from app.core.errors import ClientError, invalid
+from app.core.text import described, unknown
 from app.web.request.json_size import PIECE_BYTES, parsing
-from app.web.request.options import described, in_words, twice, unknown
+from app.web.request.options import in_words, twice
 
 T = TypeVar("T")
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -63,24 +64,24 @@ def is_repeated(body: bytes, name: str) -> bool:
     return False
 
 
-def refusal(error: ValidationError, place: str, schema: type[BaseModel] | None = None) -> Unprocessable:
+def refusal(error: ValidationError, place: str, schema: type[BaseModel] | None = None) -> ClientError:
     """The first of the errors, in our words."""
     first = error.errors(include_url=False, include_context=True)[0]
     if first["type"] == "json_invalid":
         why = str(first.get("ctx", {}).get("error", first["msg"]))
-        return Unprocessable(f"the body is not JSON: {why}", subject="body", expected="a JSON object", got=why)
+        return invalid("body", expected="a JSON object", got=why, detail=f"the body is not JSON: {why}")
     steps = first["loc"]
     place += "".join(f"[{step}]" if isinstance(step, int) else f".{step[:100]}" for step in steps)
     if first["type"] == "extra_forbidden":
-        return unknown(str(steps[-1]), _fields(schema, steps[:-1]), subject=place, what="field")
+        return unknown("field", str(steps[-1]), sorted(_fields(schema, steps[:-1])), subject=place)
     if first["type"] == "missing":
         expected, got = f"the field '{steps[-1]}'", "none"
-        return Unprocessable(f"{place} is missing", subject=place, expected=expected, got=got)
+        return invalid(place, expected=expected, got=got, detail=f"{place} is missing")
     expected = in_words(first["msg"]).replace("valid number", "number")
     if first["type"] == "model_type":
         expected = "an object with " + ", ".join(_fields(schema, steps))
     got = described(first["input"])
-    return Unprocessable(f"{place} is {got}, it must be {expected}", subject=place, expected=expected, got=got)
+    return invalid(place, expected=expected, got=got)
 
 
 def _fields(schema: type[BaseModel] | None, steps: tuple[int | str, ...]) -> list[str]:

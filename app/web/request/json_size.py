@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from app.core.errors import TooLarge
+from app.core.errors import TooLarge, invalid
 from app.core.manifest import Manifest
 from app.engine.model import Model
 from app.web.request.model_choice import MADE_PIXELS
@@ -50,11 +50,12 @@ def check_json(body: bytes, *, values: int = MAX_VALUES, fields: int = MAX_FIELD
     counted = ((commas, values, "values"), (lists, MAX_LISTS, "lists"), (_count(body, b":"), fields, "fields"))
     for got, most, what in counted:
         if got > most:
-            raise TooLarge(
-                f"the body has {got} JSON {what}, at most {most} are taken{hint}",
-                subject="body",
+            raise invalid(
+                "body",
                 expected=f"at most {most} {what}",
                 got=f"{got} {what}",
+                detail=f"the body has {got} JSON {what}, at most {most} are taken{hint}",
+                error=TooLarge,
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from app.core.errors import Unprocessable, shown
+from app.core.errors import invalid, shown
 from app.web.request.limits import Limits
 from app.web.request.media_types import PNG
 from app.web.request.model_choice import check_within
@@ -37,17 +37,15 @@ def arranged(
         unless = f"no {unless}"
     for name, value in (("layout", layout), ("columns", columns)):
         if value is not None and unless:
-            raise Unprocessable(
-                f"{name} arranges the pictures of one {PNG}, here {because}",
-                subject=name,
+            raise invalid(
+                name,
                 expected=f"no {name}, or {unless}",
                 got=shown(value),
+                detail=f"{name} arranges the pictures of one {PNG}, here {because}",
             )
     if layout is not None and layout not in layouts:
         expected = " or ".join(layouts)
-        raise Unprocessable(
-            f"layout is {shown(layout)}, it must be {expected}", subject="layout", expected=expected, got=shown(layout)
-        )
+        raise invalid("layout", expected=expected, got=shown(layout))
     if columns is not None:
         check_within("columns", int(columns), 1, limits.max_rows)
     return str(layout or layouts[0]), None if columns is None else int(columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from app.core.errors import NotFound, TooLarge, Unprocessable
+from app.core.errors import TooLarge, invalid
 from app.core.manifest import Modality, Picture, Task
 from app.core.manifest.latent import Latent
 from app.engine.model import Model
@@ -32,39 +32,19 @@ def choose_model(options: Mapping[str, Any], registry: Registry, task: Task, mod
         model = registry.catalog.get(name, version)
     tasks = model.manifest.tasks
     if task not in tasks:
-        raise Unprocessable(
-            f"model '{model.name}' is made to {' and '.join(tasks)}, not to {task}",
-            subject="model",
+        raise invalid(
+            "model",
             expected=f"a model of the task {task}",
             got=f"'{model.name}', a model of the task {tasks[0]}",
+            detail=f"model '{model.name}' is made to {' and '.join(tasks)}, not to {task}",
         )
     return model
-
-
-def default_models(registry: Registry, task: Task) -> dict[str, Model]:
-    """The models that answer where a request names none, by what it asks: `classify`, and `classify.table` where
-    another one answers what brings that. Without those that are set and not loaded."""
-    found: dict[str, Model] = {}
-    there = {model.manifest.modality for model in registry.catalog.models if task in model.manifest.tasks}
-    for modality in (None, *sorted(there)):
-        try:
-            model = registry.catalog.default(task, modality)
-        except NotFound:
-            continue
-        if modality is None or found.get(task) is not model:
-            found[task if modality is None else f"{task}.{modality}"] = model
-    return found
 
 
 def check_within(name: str, value: int, least: int, most: int, why: str = "") -> None:
     """Raises Unprocessable where an option is not from `least` to `most`; `why` tells of the reason."""
     if not least <= value <= most:
-        raise Unprocessable(
-            f"{name} is {value}, it must be {least} to {most}{why}",
-            subject=name,
-            expected=f"{least} to {most}",
-            got=str(value),
-        )
+        raise invalid(name, expected=f"{least} to {most}", got=str(value), why=why)
 
 
 def check_dimension(name: str, value: int, model: Model) -> None:
@@ -100,9 +80,10 @@ def check_made(
     ):
         if got > most:
             counted = f"{of} = {got}" if of and unit == "pictures" else str(got)
-            raise TooLarge(
-                f"{subject} asks for {counted} {unit}, at most {most} are made in one request",
-                subject=subject,
+            raise invalid(
+                subject,
                 expected=f"at most {most} {unit}",
                 got=f"{got} {unit}",
+                detail=f"{subject} asks for {counted} {unit}, at most {most} are made in one request",
+                error=TooLarge,
             )

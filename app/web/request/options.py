@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
-from app.core.errors import Unprocessable, shown
-from app.core.text import described as described
-from app.core.text import did_you_mean
+from app.core.errors import ClientError, invalid, shown
+from app.core.text import unknown
 
 Option = str | int | float
 Known = Mapping[str, type[str] | type[int] | type[float] | type[bool]]
@@ -17,16 +16,6 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{0,18})?")
 _BOOLEANS = {"true": True, "false": False}
 _MAX_PAIRS = 100
-
-
-def unknown(name: str, known: Iterable[str], *, subject: str, what: str) -> Unprocessable:
-    """The error for a name that nothing answers to, with those that exist."""
-    names = sorted(known)
-    hint = did_you_mean(name, names)
-    listed = ", ".join(names)
-    return Unprocessable(
-        f"unknown {what} {shown(name)}{hint}, there are: {listed}", subject=subject, expected=listed, got=shown(name)
-    )
 
 
 def in_words(message: str) -> str:
@@ -53,7 +42,7 @@ def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, wh
     options: dict[str, Option] = {}
     for name, text in pairs:
         if name not in known:
-            raise unknown(name, known, subject=f"{where}.{name[:100]}", what=what)
+            raise unknown(what, name, sorted(known), subject=f"{where}.{name[:100]}")
         if name in options:
             raise twice(name, f"{where}.{name}")
         if known[name] is int:
@@ -73,9 +62,9 @@ def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, wh
     return options
 
 
-def _wrong(subject: str, expected: str, text: str) -> Unprocessable:
+def _wrong(subject: str, expected: str, text: str) -> ClientError:
     got = shown(text)
-    return Unprocessable(f"{subject} is {got}, it must be {expected}", subject=subject, expected=expected, got=got)
+    return invalid(subject, expected=expected, got=got)
 
 
 def from_query(query: bytes, known: Known) -> dict[str, Option]:
@@ -89,19 +78,17 @@ def from_query(query: bytes, known: Known) -> dict[str, Option]:
     try:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PAIRS)
     except ValueError:
-        raise Unprocessable(
-            f"the query has more than {_MAX_PAIRS} parameters",
-            subject="query",
+        raise invalid(
+            "query",
             expected=", ".join(sorted(known)),
             got=f"more than {_MAX_PAIRS} parameters",
+            detail=f"the query has more than {_MAX_PAIRS} parameters",
         ) from None
     return from_texts(pairs, known, where="query", what="query parameter")
 
 
-def twice(name: str, subject: str) -> Unprocessable:
-    return Unprocessable(
-        f"'{name}' is given more than once", subject=subject, expected="one value", got="more than one"
-    )
+def twice(name: str, subject: str) -> ClientError:
+    return invalid(subject, expected="one value", got="more than one", detail=f"'{name}' is given more than once")
 
 
 def merged(query: dict[str, Option], body: dict[str, Option], *, where: str) -> dict[str, Option]:

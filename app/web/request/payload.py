@@ -14,13 +14,14 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from app.codecs.multipart import parse_form
-from app.core.errors import TooLarge, Unprocessable, UnsupportedMedia
+from app.core.errors import TooLarge, UnsupportedMedia, invalid
 from app.core.manifest import Modality
+from app.core.text import unknown
 from app.web.request.form import RequestForm
 from app.web.request.json_body import is_repeated, refusal
 from app.web.request.json_size import MAX_FIELDS, MAX_VALUES, check_json, parsing
 from app.web.request.media_types import CSV, FORM, IMAGES, JSON, NPY
-from app.web.request.options import Option, from_texts, merged, twice, unknown
+from app.web.request.options import Option, from_texts, merged, twice
 
 FILE_FIELDS: Final = ("image", "images")
 INSTANCES: Final = "instances"
@@ -102,14 +103,15 @@ def parse(
     if not body:
         what = "a picture, or several" + (", or rows of a table" if INSTANCES in schema.model_fields else "")
         expected = f"{what}: {', '.join(form.takes)}"
-        raise Unprocessable("there is no body", subject="body", expected=expected, got="no body")
+        raise invalid("body", expected=expected, got="no body", detail="there is no body")
     if not kind:
         expected = ", ".join(form.takes)
-        raise UnsupportedMedia(
-            f"the request has no content type, send one of {expected}",
-            subject="header.content-type",
+        raise invalid(
+            "header.content-type",
             expected=expected,
             got="none",
+            detail=f"the request has no content type, send one of {expected}",
+            error=UnsupportedMedia,
         )
     if kind in IMAGES:
         return Payload(query, [("body", body)])
@@ -130,11 +132,12 @@ def parse(
 
 def _check_count(got: int, most: int, subject: str, unit: str) -> None:
     if got > most:
-        raise TooLarge(
-            f"the request has {got} {unit}, at most {most} are taken",
-            subject=subject,
+        raise invalid(
+            subject,
             expected=f"at most {most} {unit}",
             got=str(got),
+            detail=f"the request has {got} {unit}, at most {most} are taken",
+            error=TooLarge,
         )
 
 
@@ -149,11 +152,11 @@ def _from_form(body: bytes, parameters: str, form: RequestForm, query: dict[str,
         elif part.name in known:
             texts.append((part.name, part.data[:1000].decode("utf-8", "replace")))
         else:
-            raise unknown(part.name, {*FILE_FIELDS, *known}, subject=f"form.{part.name[:100]}", what="form field")
+            raise unknown("form field", part.name, sorted({*FILE_FIELDS, *known}), subject=f"form.{part.name[:100]}")
     options = merged(query, from_texts(texts, known, where="form", what="form field"), where="form")
     if not items:
-        raise Unprocessable(
-            "the form has no picture", subject="form.image", expected="one or more files named 'image'", got="none"
+        raise invalid(
+            "form.image", expected="one or more files named 'image'", got="none", detail="the form has no picture"
         )
     return Payload(options, items)
 
@@ -182,11 +185,11 @@ def _from_json(body: bytes, form: RequestForm, query: dict[str, Option]) -> Payl
     if len(content) != 1:
         there = [name for name in (*FILE_FIELDS, INSTANCES) if name in schema.model_fields]
         which = f"either '{there[0]}' or '{there[1]}'" if len(there) == 2 else f"exactly one of {', '.join(there)}"
-        raise Unprocessable(
-            f"the body must have {which}",
-            subject=f"body.{content[-1] if content else there[0]}",
+        raise invalid(
+            f"body.{content[-1] if content else there[0]}",
             expected=f"one of {', '.join(there)}",
             got=" and ".join(content) or "none of them",
+            detail=f"the body must have {which}",
         )
     if content[0] == "image":
         return Payload(options, [("body.image", values["image"])], json_bytes=len(body))

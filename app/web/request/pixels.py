@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from app.codecs.images.files import decode_pixels, from_base64
 from app.codecs.images.nested import from_nested
 from app.codecs.npy import decode_npy, npy_form
-from app.core.errors import TooLarge, Unprocessable, shown
+from app.core.errors import ClientError, TooLarge, invalid, shown
 from app.core.manifest import PhotoPicture
-from app.web.request.options import described
+from app.core.text import described
 from app.web.request.payload import Payload, RawPicture
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
@@ -71,7 +71,7 @@ def picture(
     if not isinstance(item, bytes):
         got = described(item)
         expected = "base64 of an image file, or nested lists of pixels"
-        raise Unprocessable(f"{subject} is {got}, it must be {expected}", subject=subject, expected=expected, got=got)
+        raise invalid(subject, expected=expected, got=got)
     pixels = decode_pixels(item, channels=channels, subject=subject, max_pixels=max_pixels)
     if size is not None and pixels.shape[:2] != size:
         raise _other_size(subject, pixels.shape[:2], size)
@@ -91,7 +91,7 @@ def _nested(item: list[Any], size: Size | None, channels: Channels, subject: str
     for side in (height, width):
         if not MIN_SIDE <= side <= MAX_SIDE:
             expected, got = f"{MIN_SIDE} to {MAX_SIDE} rows, each of as many pixels", f"{height} rows of {width}"
-            raise Unprocessable(f"{subject} is {got}, expected {expected}", subject=subject, expected=expected, got=got)
+            raise invalid(subject, expected=expected, got=got, rule="expected")
     coloured = bool(inner) and isinstance(inner[0], list) and len(inner[0]) > 1
     there: Literal[1, 3] = 3 if coloured and channels != 1 else 1
     pixels = from_nested(item, PhotoPicture(kind="photo", height=height, width=width, channels=there), subject=subject)
@@ -112,7 +112,7 @@ def _rows(
         expected = f"pixels from 0 to 1, with noise {-span:g} to {1 + span:g} (as uint8 from 0 to 255)"
         got = shown(float(rows[at]))
         spot = "body" + "".join(f"[{i}]" for i in at)
-        raise Unprocessable(f"{spot} is {got}, expected {expected}", subject=spot, expected=expected, got=got)
+        raise invalid(spot, expected=expected, got=got, rule="expected")
     return list(rows)
 
 
@@ -130,25 +130,24 @@ def _row_shape(shape: tuple[int, ...], size: Size | None, channels: Channels) ->
         return (bare[-2], bare[-1], wanted)
     colours = "3" if channels == 3 else "1" if channels == 1 else "1 or 3"
     expected = f"(rows, height, width, {colours}), at least {MIN_SIDE}x{MIN_SIDE}"
-    raise Unprocessable(
-        f"body: has shape {shape}, expected {expected}", subject="body", expected=expected, got=f"shape {shape}"
-    )
+    raise invalid("body", expected=expected, got=f"shape {shape}", where="body:", verb="has", rule="expected")
 
 
-def _too_many(subject: str, what: str, got: int, most: int) -> TooLarge:
-    return TooLarge(
-        f"{subject}: {what}, the limit is {most}",
-        subject=subject,
+def _too_many(subject: str, what: str, got: int, most: int) -> ClientError:
+    return invalid(
+        subject,
         expected=f"at most {most} pixels",
         got=f"{got} pixels",
+        detail=f"{subject}: {what}, the limit is {most}",
+        error=TooLarge,
     )
 
 
-def _other_size(subject: str, got: tuple[int, ...], size: Size) -> Unprocessable:
+def _other_size(subject: str, got: tuple[int, ...], size: Size) -> ClientError:
     there, wanted = f"{got[1]}x{got[0]} pixels", f"{size[1]}x{size[0]}"
-    return Unprocessable(
-        f"{subject}: is {there}, expected {wanted}: it is taken as it is, nothing is resized",
-        subject=subject,
+    return invalid(
+        subject,
         expected=f"{wanted} pixels",
         got=there,
+        detail=f"{subject}: is {there}, expected {wanted}: it is taken as it is, nothing is resized",
     )

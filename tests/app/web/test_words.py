@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import NotAcceptable, Unprocessable
+from app.core.text import described
 from app.web.request.accept import choose
-from app.web.request.options import described, from_query, in_words, merged
+from app.web.request.options import from_query, in_words, merged
 from app.web.request.trace import begin_trace
 
 OFFERS = ("application/json", "application/x-npy")
