@@ -23,9 +23,10 @@ from app.tasks.denoise.noise_level import Sigmas, given_sigmas
 from app.tasks.denoise.openapi import describe
 from app.tasks.denoise.outcome import Outcome
 from app.tasks.denoise.runs import DENOISER, work_on
-from app.tasks.denoise.schema import LAYOUTS, DenoiseAnswer, DenoiseRequest
+from app.tasks.denoise.schema import DenoiseAnswer, DenoiseRequest
 from app.web.call import Call
 from app.web.endpoint import Endpoint
+from app.web.openapi.schemas import LAYOUTS
 from app.web.request.form import RequestForm
 from app.web.request.layout import arranged
 from app.web.request.media_types import EVENT_STREAM, JSON, NPY, PNG

@@ -12,11 +12,13 @@ from app.engine.model import Model
 from app.engine.registry import Registry
 from app.tasks.denoise.noise_level import span_of
 from app.tasks.denoise.runs import DENOISER
-from app.tasks.denoise.schema import LAYOUTS, MAX_SAMPLES, MAX_SEED, SIGMA_SCHEMA, DenoiseRequest
+from app.tasks.denoise.schema import MAX_SAMPLES, MAX_SEED, SIGMA_SCHEMA, DenoiseRequest
 from app.web.openapi.golden import as_base64, drawn, golden_rows
-from app.web.openapi.operation import FILE, PICTURE_SCHEMA, Operation, form_schema, model_options, models_for, shown_for
+from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
+from app.web.openapi.pictures import picture_bodies, picture_inputs
+from app.web.openapi.schemas import LAYOUTS
 from app.web.request.limits import Limits
-from app.web.request.media_types import EVENT_STREAM, FORM, IMAGES, NPY, PNG
+from app.web.request.media_types import EVENT_STREAM, NPY, PNG
 from app.web.response import images as painted
 
 SIDE = 32  # of a photo that is drawn
@@ -46,20 +48,14 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     return Operation(
         options=options,
         body="DenoiseRequest",
-        inputs={
-            "image": PICTURE_SCHEMA,
-            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": PICTURE_SCHEMA},
-        },
+        inputs=picture_inputs(limit),
         one_of=("image", "images"),
-        takes={
-            FORM: form_schema(options, max_files=limit),
-            **dict.fromkeys(IMAGES, FILE),
-            NPY: FILE
-            | {
-                "description": "rows (rows, height, width[, channels]), as numpy.save writes them: uint8, or floats "
-                "from 0 to 1 with noise that may lie beyond"
-            },
-        },
+        takes=picture_bodies(
+            options,
+            max_rows=limit,
+            npy="rows (rows, height, width[, channels]), as numpy.save writes them: uint8, or floats "
+            "from 0 to 1 with noise that may lie beyond",
+        ),
         gives={
             PNG: FILE
             | {

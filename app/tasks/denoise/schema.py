@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from app.web.openapi.operation import PICTURE_SCHEMA, PNG_SCHEMA
-from app.web.request.media_types import PNG
+from app.web.openapi.pictures import PNG_SCHEMA
+from app.web.openapi.schemas import ColumnsField, LayoutField, ModelAnswer, PictureRequest
 
 AUTO: Final = "auto"
-LAYOUTS: Final = ("pictures", "pairs")
 MAX_SAMPLES: Final = 64
 MAX_SEED: Final = 2**53 - 1  # what every reader of JSON keeps exact
 WHITE: Final = 0.5  # the spread that is shown as white: pixels from 0 to 1 cannot differ more
@@ -26,15 +25,9 @@ SIGMA_SCHEMA: Final[dict[str, Any]] = {
 }
 
 
-class DenoiseRequest(BaseModel):
+class DenoiseRequest(PictureRequest):
     """The JSON form of a request: either `image` or `images`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    image: Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)] = None
-    images: Annotated[list[Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]], Field(min_length=1)] = []
-    model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
-    version: Annotated[str | None, Field(description="its version; the default one where none is given")] = None
     sigma_255: Annotated[Any, Field(description=SIGMA_SCHEMA["description"], json_schema_extra=SIGMA_SCHEMA)] = None
     samples: Annotated[
         int | None,
@@ -45,14 +38,8 @@ class DenoiseRequest(BaseModel):
     ] = None
     steps: Annotated[int | None, Field(description="of `samples`: levels of noise; the model's default")] = None
     seed: Annotated[int | None, Field(description="of `samples`; without one it is chosen, and told")] = None
-    layout: Annotated[
-        str | None,
-        Field(
-            description=f"of {PNG}: `pictures`, or `pairs` with each input above its output",
-            json_schema_extra={"enum": [*LAYOUTS, None]},
-        ),
-    ] = None
-    columns: Annotated[int | None, Field(description=f"of {PNG}: pictures in a row; near square without")] = None
+    layout: LayoutField = None
+    columns: ColumnsField = None
 
 
 class Spread(BaseModel):
@@ -82,12 +69,9 @@ class Denoised(BaseModel):
     spread: Annotated[Spread | None, Field(description="where samples were asked for")] = None
 
 
-class DenoiseAnswer(BaseModel):
+class DenoiseAnswer(ModelAnswer):
     """Who answered, and one result per picture, in their order."""
 
-    model: str
-    version: str
-    device: Annotated[str, Field(description="where the model ran, e.g. cpu or cuda:0")]
     seed: Annotated[int | None, Field(description="of the samples: the same again gives the same")] = None
     steps: Annotated[int | None, Field(description="of the samples: levels of noise")] = None
     results: list[Denoised]

@@ -14,7 +14,8 @@ from app.engine.registry import Registry
 from app.tasks.generate import plans
 from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MODES, MOST_FRAMES, MOST_LEVELS, MOST_VISITS, GenerateRequest
 from app.web.openapi.golden import as_base64, drawn
-from app.web.openapi.operation import FILE, PICTURE_SCHEMA, Operation, Schema, model_options, models_for, shown_for
+from app.web.openapi.operation import FILE, Operation, Schema, model_options, models_for, shown_for
+from app.web.openapi.pictures import PICTURE_SCHEMA
 from app.web.request.limits import Limits
 from app.web.request.media_types import EVENT_STREAM, NPY, PNG
 from app.web.request.model_choice import latent_of

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.web.openapi.operation import PICTURE_SCHEMA, PNG_SCHEMA
+from app.web.openapi.pictures import PICTURE_SCHEMA, PNG_SCHEMA
+from app.web.openapi.schemas import ModelAnswer, ModelField, VersionField
 from app.web.request.media_types import PNG
 
 MODES: Final = ("latents", "n", "between", "grid", "forward")
@@ -124,8 +125,8 @@ class GenerateRequest(BaseModel):
             f"kept; with the sampler `ancestral`; {DEFAULT_VISITS} without"
         ),
     ] = None
-    model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
-    version: Annotated[str | None, Field(description="its version; the default one where none is given")] = None
+    model: ModelField = None
+    version: VersionField = None
     columns: Annotated[int | None, Field(description=f"of {PNG}: pictures in a row")] = None
 
 
@@ -138,12 +139,9 @@ class Generated(BaseModel):
     sigma: Annotated[float | None, Field(description="of `forward`: the noise in it, for pixels from 0 to 1")] = None
 
 
-class GenerateAnswer(BaseModel):
+class GenerateAnswer(ModelAnswer):
     """Who answered, how it was asked, and one result per picture."""
 
-    model: str
-    version: str
-    device: Annotated[str, Field(description="where the model ran, e.g. cpu or cuda:0")]
     results: list[Generated]
     seed: Annotated[int | None, Field(description="the same again gives the same pictures")] = None
     interpolation: Annotated[str | None, Field(description="of `between`: `linear` or `spherical`")] = None

@@ -18,9 +18,10 @@ from app.core.sampling.latents import Latents, moved, spread
 from app.engine.model import Model
 from app.tasks.reconstruct.openapi import describe
 from app.tasks.reconstruct.outcome import Outcome, page, to_json
-from app.tasks.reconstruct.schema import LAYOUTS, Perturb, ReconstructAnswer, ReconstructRequest
+from app.tasks.reconstruct.schema import Perturb, ReconstructAnswer, ReconstructRequest
 from app.web.call import Call
 from app.web.endpoint import Endpoint
+from app.web.openapi.schemas import LAYOUTS
 from app.web.request.form import RequestForm
 from app.web.request.json_body import read_value
 from app.web.request.layout import arranged

@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from app.engine.model import Model
 from app.engine.registry import Registry
-from app.tasks.reconstruct.schema import LAYOUTS, Perturb, ReconstructRequest
+from app.tasks.reconstruct.schema import Perturb, ReconstructRequest
 from app.web.openapi.golden import as_base64, drawn, example_pictures
-from app.web.openapi.operation import FILE, PICTURE_SCHEMA, Operation, form_schema, model_options, models_for, shown_for
+from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
+from app.web.openapi.pictures import picture_bodies, picture_inputs
+from app.web.openapi.schemas import LAYOUTS
 from app.web.request.limits import Limits
-from app.web.request.media_types import FORM, IMAGES, NPY, PNG
+from app.web.request.media_types import NPY, PNG
 
 STEPS: Final = (-2.0, 0.0, 2.0)
 
@@ -29,16 +31,13 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         options=options,
         body="ReconstructRequest",
         inputs={
-            "image": PICTURE_SCHEMA,
-            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": PICTURE_SCHEMA},
+            **picture_inputs(limit),
             "perturb": Perturb.model_json_schema(),
         },
         one_of=("image", "images"),
-        takes={
-            FORM: form_schema(options, max_files=limit),
-            **dict.fromkeys(IMAGES, FILE),
-            NPY: FILE | {"description": "uint8 rows of the model's own shape, as numpy.save writes them"},
-        },
+        takes=picture_bodies(
+            options, max_rows=limit, npy="uint8 rows of the model's own shape, as numpy.save writes them"
+        ),
         gives={
             PNG: FILE | {"description": "the reconstruction, or a grid of several"},
             NPY: FILE | {"description": "float32 reconstructions (rows, height, width, channels), 0 to 1"},

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from app.web.openapi.operation import PICTURE_SCHEMA, PNG_SCHEMA
-from app.web.request.media_types import PNG
+from app.web.openapi.pictures import PNG_SCHEMA
+from app.web.openapi.schemas import ColumnsField, LayoutField, ModelAnswer, PictureRequest
 
-LAYOUTS: Final = ("pictures", "pairs")
 MAX_STEPS: Final = 64
 MAX_SPREADS: Final = 1000.0
 
@@ -32,23 +31,11 @@ class Perturb(BaseModel):
     ]
 
 
-class ReconstructRequest(BaseModel):
+class ReconstructRequest(PictureRequest):
     """The JSON form of a request: either `image` or `images`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    image: Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)] = None
-    images: Annotated[list[Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]], Field(min_length=1)] = []
-    model: Annotated[str | None, Field(description="name of the model; the default where none is given")] = None
-    version: Annotated[str | None, Field(description="its version; the default one where none is given")] = None
-    layout: Annotated[
-        str | None,
-        Field(
-            description=f"of {PNG}: `pictures`, or `pairs` with each input above its output",
-            json_schema_extra={"enum": [*LAYOUTS, None]},
-        ),
-    ] = None
-    columns: Annotated[int | None, Field(description=f"of {PNG}: pictures in a row; near square without")] = None
+    layout: LayoutField = None
+    columns: ColumnsField = None
     perturb: Annotated[SkipValidation[Perturb | None], Field(description=Perturb.__doc__)] = None
 
 
@@ -87,10 +74,7 @@ class Reconstruction(BaseModel):
     perturbed: Annotated[Perturbed | None, Field(description="where asked for")] = None
 
 
-class ReconstructAnswer(BaseModel):
+class ReconstructAnswer(ModelAnswer):
     """Who answered, and one result per picture, in their order."""
 
-    model: str
-    version: str
-    device: Annotated[str, Field(description="where the model ran, e.g. cpu or cuda:0")]
     results: list[Reconstruction]

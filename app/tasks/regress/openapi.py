@@ -11,10 +11,10 @@ from app.engine.registry import Registry
 from app.tasks.regress.outcome import bounded, to_json
 from app.tasks.regress.schema import DEFAULT_COVERAGE, LEAST_COVERAGE, MOST_COVERAGE, RegressRequest
 from app.web.openapi.golden import as_base64, example_pictures, golden_rows
-from app.web.openapi.operation import FILE, PICTURE_SCHEMA, Operation, form_schema, model_options, models_for, shown_for
-from app.web.openapi.tables import CSV_SCHEMA, example_records, instances_schema
+from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
+from app.web.openapi.tables import example_records, row_bodies, row_inputs
 from app.web.request.limits import Limits
-from app.web.request.media_types import CSV, FORM, IMAGES, NPY
+from app.web.request.media_types import CSV, NPY
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
@@ -27,18 +27,9 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     return Operation(
         options=options,
         body="RegressRequest",
-        inputs={
-            "image": PICTURE_SCHEMA,
-            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": PICTURE_SCHEMA},
-            "instances": instances_schema(models, max_rows=limit),
-        },
+        inputs=row_inputs(models, limit),
         one_of=("image", "images", "instances"),
-        takes={
-            CSV: CSV_SCHEMA,
-            FORM: form_schema(options, max_files=limit),
-            **dict.fromkeys(IMAGES, FILE),
-            NPY: FILE | {"description": "rows of the model's own shape and type, as numpy.save writes them"},
-        },
+        takes=row_bodies(options, limit),
         gives={
             CSV: FILE | {"contentMediaType": CSV, "description": "value, low, high, outside, imputed; a line per row"},
             NPY: FILE | {"description": "float32 (rows, 3): value, low, high; NaN where there is no interval"},

@@ -10,18 +10,10 @@ from app.engine.registry import Registry
 from app.tasks.translate.directions import directions_of
 from app.tasks.translate.schema import LAYOUTS, TranslateRequest
 from app.web.openapi.golden import as_base64, drawn, example_pictures
-from app.web.openapi.operation import (
-    FILE,
-    PICTURE_SCHEMA,
-    Operation,
-    form_schema,
-    model_options,
-    models_for,
-    named,
-    shown_for,
-)
+from app.web.openapi.operation import FILE, Operation, model_options, models_for, named, shown_for
+from app.web.openapi.pictures import picture_bodies, picture_inputs
 from app.web.request.limits import Limits
-from app.web.request.media_types import FORM, IMAGES, NPY, PNG
+from app.web.request.media_types import NPY, PNG
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
@@ -40,16 +32,11 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     return Operation(
         options=options,
         body="TranslateRequest",
-        inputs={
-            "image": PICTURE_SCHEMA,
-            "images": {"type": "array", "minItems": 1, "maxItems": limit, "items": PICTURE_SCHEMA},
-        },
+        inputs=picture_inputs(limit),
         one_of=("image", "images"),
-        takes={
-            FORM: form_schema(options, max_files=limit),
-            **dict.fromkeys(IMAGES, FILE),
-            NPY: FILE | {"description": "uint8 rows of the shape of the domain's pictures, as numpy.save writes them"},
-        },
+        takes=picture_bodies(
+            options, max_rows=limit, npy="uint8 rows of the shape of the domain's pictures, as numpy.save writes them"
+        ),
         gives={
             PNG: FILE | {"description": "the translation, or a grid of several"},
             NPY: FILE | {"description": "float32 translations (rows, height, width, channels), 0 to 1"},

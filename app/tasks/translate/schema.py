@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, create_model
 
-from app.web.openapi.operation import PICTURE_SCHEMA, PNG_SCHEMA
+from app.web.openapi.pictures import PNG_SCHEMA
+from app.web.openapi.schemas import ColumnsField, ModelAnswer, PictureRequest
 from app.web.request.media_types import PNG
 
 LAYOUTS: Final = ("pictures", "pairs", "cycle")
 
-_Picture = Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]
 _FIELDS: Final[dict[str, Any]] = {
-    "image": (_Picture, None),
-    "images": (Annotated[list[_Picture], Field(min_length=1)], []),
-    "model": (Annotated[str | None, Field(description="name of the model; the default where none is given")], None),
-    "version": (
-        Annotated[str | None, Field(description="its version; the default one where none is given")],
-        None,
-    ),
     "from": (Annotated[str | None, Field(description="domain of the pictures that are sent")], None),
     "to": (
         Annotated[str | None, Field(description="domain to translate to; of `from` and `to` one is enough")],
@@ -43,22 +36,13 @@ _FIELDS: Final[dict[str, Any]] = {
         ],
         None,
     ),
-    "columns": (
-        Annotated[int | None, Field(description=f"of {PNG}: pictures in a row; near square without")],
-        None,
-    ),
+    "columns": (ColumnsField, None),
 }
-
-
-class _Strict(BaseModel):
-    """The JSON form of a request: either `image` or `images`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 # `from` is a word of Python's own, so that no class body can declare it.
 TranslateRequest: Final[type[BaseModel]] = create_model(
-    "TranslateRequest", __base__=_Strict, __doc__=_Strict.__doc__, **_FIELDS
+    "TranslateRequest", __base__=PictureRequest, __doc__="The JSON form of a request.", **_FIELDS
 )
 
 
@@ -80,12 +64,9 @@ class Translated(BaseModel):
     cycle: Annotated[Cycle | None, Field(description="null where it was not asked for")]
 
 
-class TranslateAnswer(BaseModel):
+class TranslateAnswer(ModelAnswer):
     """Who answered, from where to where, and one result per picture, in their order."""
 
-    model: str
-    version: str
-    device: Annotated[str, Field(description="where the model ran, e.g. cpu or cuda:0")]
     source: Annotated[str, Field(alias="from", description="domain of the pictures that were sent")]
     to: Annotated[str, Field(description="domain of the pictures in the answer")]
     results: list[Translated]

@@ -11,24 +11,10 @@ from pydantic import BaseModel
 from app.core.manifest import Task
 from app.engine.model import Model
 from app.engine.registry import Registry
-from app.web.request.media_types import PNG
 
 Schema = dict[str, Any]
 
-# A picture in JSON is checked by the codec, which knows the model; the parser only lets it through.
-PICTURE_SCHEMA: Final = {
-    "title": "Picture",
-    "description": "An image file as base64 (a `data:` URL is taken too), or pixels 0 to 255 as nested lists: "
-    "height x width, or height x width x channels.",
-    "oneOf": [
-        {"type": "string", "contentEncoding": "base64"},
-        {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": {}}},
-    ],
-}
-
 FILE: Final[Schema] = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
-
-PNG_SCHEMA: Final[Schema] = {"contentEncoding": "base64", "contentMediaType": PNG}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +73,3 @@ def model_options(models: Iterable[Model], request: type[BaseModel], **others: S
 def named(names: list[str]) -> Schema:
     """One of these texts; any, where there are none."""
     return {"type": "string", "enum": names} if names else {"type": "string"}
-
-
-def form_schema(options: Mapping[str, Schema], *, max_files: int) -> Schema:
-    """A form of image files and options."""
-    files = {"type": "array", "minItems": 1, "maxItems": max_files, "items": FILE, "description": "image files"}
-    return {
-        "type": "object",
-        "required": ["image"],
-        "additionalProperties": False,
-        "properties": {"image": files, **options},
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -10,15 +11,28 @@ from app.core.manifest.table import NumberColumn, Table, TableColumn
 from app.engine.model import Model
 from app.web.openapi.golden import golden_rows
 from app.web.openapi.operation import FILE, Schema
+from app.web.openapi.pictures import picture_bodies, picture_inputs
+from app.web.request.media_types import CSV
 
 SHOWN_ROWS: Final = 3
 SHOWN_COLUMNS: Final = 100  # of a wider table the document does not list the columns
 
 CSV_SCHEMA: Final[Schema] = FILE | {
-    "contentMediaType": "text/csv",
+    "contentMediaType": CSV,
     "description": "rows of a table: a header with the features' names in any order, with units if you like "
     "(`hours [h]`), between commas, semicolons or tabs",
 }
+
+
+def row_inputs(models: list[Model], max_rows: int) -> dict[str, Schema]:
+    """Schemas of `image`, `images` and `instances` in a JSON body."""
+    return {**picture_inputs(max_rows), "instances": instances_schema(models, max_rows=max_rows)}
+
+
+def row_bodies(options: Mapping[str, Schema], max_rows: int) -> dict[str, Schema]:
+    """Schemas of the bodies other than JSON that rows of any kind come in, by media type."""
+    npy = "rows of the model's own shape and type, as numpy.save writes them"
+    return {**picture_bodies(options, max_rows=max_rows, npy=npy), CSV: CSV_SCHEMA}
 
 
 def instances_schema(models: list[Model], *, max_rows: int) -> Schema:

@@ -1,0 +1,56 @@
+"""What the JSON bodies of several tasks have in common: the fields of their requests and of their responses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.web.openapi.pictures import PICTURE_SCHEMA
+from app.web.request.media_types import PNG
+
+PictureField = Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]
+PicturesField = Annotated[list[PictureField], Field(min_length=1)]
+ModelField = Annotated[str | None, Field(description="name of the model; the default where none is given")]
+VersionField = Annotated[str | None, Field(description="its version; the default one where none is given")]
+
+LAYOUTS: Final = ("pictures", "pairs")
+LayoutField = Annotated[
+    str | None,
+    Field(
+        description=f"of {PNG}: `pictures`, or `pairs` with each input above its output",
+        json_schema_extra={"enum": [*LAYOUTS, None]},
+    ),
+]
+ColumnsField = Annotated[int | None, Field(description=f"of {PNG}: pictures in a row; near square without")]
+
+
+class PictureRequest(BaseModel):
+    """Either `image` or `images`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    image: PictureField = None
+    images: PicturesField = []
+    model: ModelField = None
+    version: VersionField = None
+
+
+class RowRequest(BaseModel):
+    """One of `image`, `images` and `instances`, the rows of a table."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    image: PictureField = None
+    images: PicturesField = []
+    instances: Annotated[list[Any], Field(min_length=1)] = []
+    model: ModelField = None
+    version: VersionField = None
+
+
+class ModelAnswer(BaseModel):
+    """Which model answered, and where it ran."""
+
+    model: str
+    version: str
+    device: Annotated[str, Field(description="where the model ran, e.g. cpu or cuda:0")]
