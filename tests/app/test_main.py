@@ -86,16 +86,17 @@ def test_a_port_in_use_is_one_clear_line(models: Path, capsys: pytest.CaptureFix
 
 @contextmanager
 def process(
-    *flags: str, errors: int | IO[str] = subprocess.PIPE, **environment: str
+    *flags: str, errors: int | IO[str] = subprocess.PIPE, cwd: Path = ROOT, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[str], list[str], int]]:
     """A server of its own: the process, the lines it printed until it was ready, its port.
 
     Args:
         errors: where its log goes; a pipe that nobody reads holds 64 KB, and then the server waits.
+        cwd: where the app lies.
     """
     command = [sys.executable, "-W", "error", "-m", "app", "--port", "0", *flags]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=errors, text=True) as started:
+    with subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=errors, text=True) as started:
         try:
             assert started.stdout
             lines = []
