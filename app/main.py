@@ -1,4 +1,4 @@
-"""The house put together: `create_app(settings)` and its lifespan."""
+"""The app put together: `create_app(settings)` and its lifespan."""
 
 from __future__ import annotations
 
@@ -20,15 +20,12 @@ from app.engine.model import INLINE_ALONE_S, INLINE_S
 from app.engine.process import cores
 from app.engine.registry import Registry
 from app.engine.shared_weights import SharedWeights
-from app.middleware import errors as problems
+from app.middleware import errors
 from app.middleware.api_keys import ApiKeys
 from app.middleware.shutdown import Shutdown, refuse
 from app.middleware.telemetry import Telemetry
-from app.pages import health
-from app.pages import landing as pages
-from app.pages import model_cards as cards
-from app.pages import openapi_document as openapi
-from app.protocols import open_inference as oip
+from app.pages import health, landing, model_cards, openapi_document
+from app.protocols import open_inference
 from app.protocols.open_inference.infer import HEADER_LENGTH
 from app.settings import Settings
 from app.tasks import TASKS
@@ -81,7 +78,7 @@ def create_app(
     """An app that loads its models when its lifespan begins and drains them when it ends.
 
     Args:
-        tally: where this process counts.
+        shared_counters: where this process counts.
         siblings: the blocks of every process of this server, its own among them, for /metrics to add up.
         weights: a folder of this server alone, where its processes keep the weights that all of them map.
     """
@@ -142,15 +139,15 @@ def create_app(
     app.state.shared_counters = shared_counters
     app.state.siblings = siblings
     traced = traces.finished if traces else None
-    app.state.closing = Shutdown(app, refused=Telemetry(refuse, finished=metrics.request, traced=traced))
-    problems.install(app)
+    app.state.shutdown = Shutdown(app, refused=Telemetry(refuse, finished=metrics.request, traced=traced))
+    errors.install(app)
     tasks = APIRouter(tags=["tasks"])
     for endpoint in TASKS.values():
         endpoint.add_to(tasks, context)
     app.include_router(tasks)
-    app.include_router(cards.router(context))
+    app.include_router(model_cards.router(context))
     app.include_router(
-        oip.router(
+        open_inference.router(
             context,
             version=VERSION,
             is_ready=lambda: life.is_ready(registry),
@@ -159,12 +156,12 @@ def create_app(
         )
     )
     app.include_router(health.router(context, metrics.page, life))
-    pages.install(app, context, docs=settings.docs)
-    openapi.install(app, context, has_keys=bool(settings.api_keys))
+    landing.install(app, context, docs=settings.docs)
+    openapi_document.install(app, context, has_keys=bool(settings.api_keys))
 
     # From the inside out.
-    endpoints = (*TASKS.values(), *oip.ENDPOINTS)
-    app.front = FastPath(app.front, endpoints, context, refused=problems.refused, direct=not settings.cors_origins)
+    endpoints = (*TASKS.values(), *open_inference.ENDPOINTS)
+    app.front = FastPath(app.front, endpoints, context, refused=errors.refused, direct=not settings.cors_origins)
     if settings.api_keys:
         app.front = ApiKeys(app.front, digests=settings.api_keys)
     if settings.cors_origins:

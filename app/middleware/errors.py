@@ -20,10 +20,10 @@ from starlette.types import Scope
 
 from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, invalid, shown
 from app.core.text import described
-from app.protocols import open_inference as oip
+from app.protocols import open_inference
 from app.web.request.options import in_words
 from app.web.request.trace import Trace
-from app.web.response.problem import told
+from app.web.response.problem import problem_details
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -64,14 +64,14 @@ def kinds() -> dict[str, type[LecternError]]:
 
 def refused(error: LecternError, scope: Scope) -> Response:
     """The response for an error, in the form that belongs to the path."""
-    if oip.is_mine(scope["path"]):
-        return oip.refusal(error)
+    if open_inference.is_mine(scope["path"]):
+        return open_inference.refusal(error)
     return problem(error, Trace.of(scope).request_id)
 
 
 def problem(error: LecternError, request_id: str) -> Response:
     """The problem response for an error."""
-    return json_problem(told(error, request_id), error.headers)
+    return json_problem(problem_details(error, request_id), error.headers)
 
 
 def json_problem(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
@@ -82,8 +82,8 @@ def json_problem(body: Mapping[str, Any], headers: Mapping[str, str] | None = No
 
 def internal_error(request_id: str, path: str = "") -> Response:
     """The answer to what nobody foresaw, in the form that belongs to the path."""
-    body = told(None, request_id)
-    return oip.told(body["detail"], 500) if oip.is_mine(path) else json_problem(body)
+    body = problem_details(None, request_id)
+    return open_inference.error_response(body["detail"], 500) if open_inference.is_mine(path) else json_problem(body)
 
 
 def install(app: FastAPI) -> None:
@@ -134,8 +134,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         )
         answer.headers["Allow"] = allow
         return answer
-    if oip.is_mine(path):
-        return oip.told(str(error.detail), error.status_code, dict(error.headers or {}))
+    if open_inference.is_mine(path):
+        return open_inference.error_response(str(error.detail), error.status_code, dict(error.headers or {}))
     return json_problem(
         {
             "type": "about:blank",

@@ -17,8 +17,8 @@ from app.codecs.open_inference import DATATYPES
 from app.core.errors import LecternError
 from app.core.manifest import TensorSpec, numpy_dtype
 from app.engine.registry import Model
-from app.middleware import errors as problems
-from app.protocols import open_inference as oip
+from app.middleware import errors
+from app.protocols import open_inference
 from app.protocols.open_inference.models import graph_names
 from app.web.openapi.golden import golden_rows
 
@@ -54,7 +54,7 @@ PROBLEMS: Final[dict[int, tuple[str, str, str, str]]] = {
 def problem(status: int) -> dict[str, Any]:
     """What an error of this status looks like."""
     subject, detail, expected, got = PROBLEMS[status]
-    kind, cls = next(((k, c) for k, c in problems.kinds().items() if c.status == status), ("", LecternError))
+    kind, cls = next(((k, c) for k, c in errors.kinds().items() if c.status == status), ("", LecternError))
     content = {
         "type": f"/errors/{kind}" if status != 500 else "about:blank",
         "title": cls.title if status != 500 else LecternError.title,
@@ -65,7 +65,7 @@ def problem(status: int) -> dict[str, Any]:
     return content | {k: v for k, v in (("subject", subject), ("expected", expected), ("got", got)) if v}
 
 
-def inference(models: Iterable[Model]) -> oip.Shown | None:
+def inference(models: Iterable[Model]) -> open_inference.Shown | None:
     """Bodies for POST /v2/models/.../infer, all for one model: the one with the smallest rows.
 
     They have its first golden row, or zeros where it has none; no bodies where a row would be a wall of numbers.
@@ -76,7 +76,7 @@ def inference(models: Iterable[Model]) -> oip.Shown | None:
     model, name, graph = min(graphs, key=lambda one: sum(_values(t) for t in one[0].manifest.graphs[one[2]].inputs))
     spec = model.manifest.graphs[graph]
     if sum(_values(t) for t in spec.inputs) > SMALL_VALUES:
-        return oip.Shown(name, model.version)
+        return open_inference.Shown(name, model.version)
     golden = model.manifest.golden
     arrays = _first_whole(golden_rows(model)) if golden and golden.graph == graph else {}
     body = {"inputs": [_tensor(t, arrays) for t in spec.inputs]}
@@ -91,7 +91,7 @@ def inference(models: Iterable[Model]) -> oip.Shown | None:
     if all(t.name in arrays for t in spec.outputs):
         outputs = [_tensor(t, arrays) for t in spec.outputs]
         answers["one row"] = {"model_name": name, "model_version": model.version, "outputs": outputs}
-    return oip.Shown(name, model.version, forms, answers)
+    return open_inference.Shown(name, model.version, forms, answers)
 
 
 def _first_whole(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

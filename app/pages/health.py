@@ -19,7 +19,7 @@ from app.web.context import Context
 
 @dataclass(slots=True)
 class Life:
-    """Whether the house is open: set by the lifespan."""
+    """Whether the app takes requests: set by the lifespan."""
 
     open: bool = False
 

@@ -49,11 +49,11 @@ def models_markdown(manifests: Sequence[Manifest], defaults: Mapping[str, str]) 
 def _table(task: Task, manifests: Sequence[Manifest], defaults: Mapping[str, str]) -> str:
     first = [name for key, name in defaults.items() if key.partition(".")[0] == task]
 
-    def place(manifest: Manifest) -> tuple[int, str]:
+    def rank(manifest: Manifest) -> tuple[int, str]:
         return (first.index(manifest.name) if manifest.name in first else len(first), manifest.name)
 
     lines = ["| model | data set | figures, and their goals | licence of the data | made by |", "|---|---|---|---|---|"]
-    for manifest in sorted(manifests, key=place):
+    for manifest in sorted(manifests, key=rank):
         answered = [key for key, name in defaults.items() if name == manifest.name]
         name = f"`{manifest.name}`" + (
             f"<br>default for {', '.join(f'`{key}`' for key in answered)}" if answered else ""

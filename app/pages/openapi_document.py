@@ -13,10 +13,10 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from app.core.manifest import Task
-from app.middleware import errors as problems
+from app.middleware import errors
 from app.middleware.api_keys import is_protected
 from app.pages import examples
-from app.protocols import open_inference as oip
+from app.protocols import open_inference
 from app.tasks import TASKS
 from app.web.context import Context
 from app.web.openapi.operation import Operation, named
@@ -82,20 +82,22 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
         tags=[
             {"name": "tasks", "description": "What the models do."},
             {"name": "models", "description": "What the models are."},
-            {"name": oip.TAG, "description": oip.DESCRIPTION},
+            {"name": open_inference.TAG, "description": open_inference.DESCRIPTION},
             {"name": "operation", "description": "For those who run this server."},
         ],
     )  # fmt: skip
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form, which is not ours
         schemas.pop(name, None)
-    schemas["Problem"] = problems.Problem.model_json_schema()
+    schemas["Problem"] = errors.Problem.model_json_schema()
     for task, endpoint in TASKS.items():
         assert endpoint.describe is not None
         operation = endpoint.describe(context.registry, context.limits)
         _complete_task(document, schemas, endpoint.path, operation, _requests(task, operation, context))
     _complete_cards(document, context)
-    oip.complete(document, context.registry.catalog.models, examples.inference(context.registry.catalog.defaults))
+    open_inference.complete(
+        document, context.registry.catalog.models, examples.inference(context.registry.catalog.defaults)
+    )
     for path, operations in document["paths"].items():
         for operation in operations.values():
             is_task = any(path == endpoint.path for endpoint in TASKS.values())
@@ -113,9 +115,9 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, is
     protected = has_keys and is_protected(path)
     if protected:
         operation["security"] = [{"bearer": []}, {"header": []}]
-    if oip.is_mine(path):
+    if open_inference.is_mine(path):
         if protected:
-            operation["responses"] = dict(sorted((responses | {"401": oip.unauthorised()}).items()))
+            operation["responses"] = dict(sorted((responses | {"401": open_inference.unauthorised()}).items()))
         return
     responses.pop("422", None)
     if is_task:
@@ -128,7 +130,7 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, is
         responses[str(status)] = {
             "description": REASONS[status],
             "content": {
-                problems.MEDIA_TYPE: {
+                errors.MEDIA_TYPE: {
                     "schema": {"$ref": "#/components/schemas/Problem"},
                     "example": examples.problem(status),
                 }

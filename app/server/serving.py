@@ -101,7 +101,7 @@ class Server(uvicorn.Server):
             return
         self._closing = self.should_exit = True
         self.app.state.life.open = False
-        refusing_app = self.config.loaded_app = self.app.state.closing
+        refusing_app = self.config.loaded_app = self.app.state.shutdown
         for connection in self.connections:
             connection.close_soon(refusing_app)
 

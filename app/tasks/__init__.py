@@ -1,4 +1,4 @@
-"""What models can be asked for: a folder for each task, whose `endpoint.py` has its `ENDPOINT`."""
+"""The tasks: a folder for each, whose `endpoint.py` has its `ENDPOINT`."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ async def respond(call: Call, write: Callable[[], bytes], graph: str, outputs: T
     """The response that `write` makes of the outputs."""
     written = sum([values.size for values in outputs.values()])
     if notes:
-        written += sum(len(said) for note in notes.values() for said in note.values())
+        written += sum(len(listed) for note in notes.values() for listed in note.values())
     return await call.respond(write, graph, inline=written <= MOST_WRITTEN)
 
 
@@ -110,13 +110,13 @@ def _not_finite(model: Model, payload: Payload, output: str, values: NDArray[Any
         return InferenceFailed(f"model '{model.name}' gave values of '{output}' that are not numbers")
     worst = max(outside, key=lambda note: abs(note["value"]))
     base = "body" if payload.instances is None else f"body.{INSTANCES}"
-    place = f"{base}[{row}].{worst['feature']}"
+    subject = f"{base}[{row}].{worst['feature']}"
     expected, got = f"a number near those that training saw, {worst['low']} to {worst['high']}", str(worst["value"])
     return invalid(
-        place,
+        subject,
         expected=expected,
         got=got,
-        detail=f"{place} is {got}, for which model '{model.name}' has no answer; expected {expected}",
+        detail=f"{subject} is {got}, for which model '{model.name}' has no answer; expected {expected}",
     )
 
 

@@ -21,7 +21,7 @@ SPREAD_OF_98: Final = 2 * NormalDist().inv_cdf(0.99)
 _PARALLEL: Final = 1e-6  # sine of the angle; below it there is no great circle, or no single one
 
 
-def draw(n: int, size: int, seed: int) -> Latents:
+def sample_prior(n: int, size: int, seed: int) -> Latents:
     """Latents from the standard normal prior: (n, size).
 
     The generator is NumPy's PCG64 (O'Neill 2014), seeded with `seed` alone, its normal numbers by the ziggurat method
@@ -30,9 +30,9 @@ def draw(n: int, size: int, seed: int) -> Latents:
     return np.random.Generator(np.random.PCG64(seed)).standard_normal((n, size), dtype=np.float32)
 
 
-def draw_labels(n: int, labels: int, seed: int) -> NDArray[np.int64]:
-    """Indices 0 to labels - 1, all equally likely: (n,). Of the seed as `draw` is, independent of it and of the noise
-    of samplers."""
+def sample_labels(n: int, labels: int, seed: int) -> NDArray[np.int64]:
+    """Indices 0 to labels - 1, all equally likely: (n,). They follow from the seed, as those of `sample_prior` do, and
+    are independent of these and of the noise of samplers."""
     sequence = np.random.SeedSequence(seed, spawn_key=(0, 0))
     uniform = np.random.Generator(np.random.PCG64(sequence)).random(n)
     return (uniform * labels).astype(np.int64)

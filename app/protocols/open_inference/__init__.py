@@ -26,7 +26,7 @@ from app.protocols.open_inference.documents import (
     ServerReady,
     Statistics,
 )
-from app.protocols.open_inference.errors import PREFIX, documented, is_mine, refusal, told
+from app.protocols.open_inference.errors import PREFIX, error_response, error_responses, is_mine, refusal
 from app.protocols.open_inference.infer import INFER, INFER_VERSION, find
 from app.protocols.open_inference.openapi import DESCRIPTION, TAG, Shown, complete, unauthorised
 from app.protocols.open_inference.repository import Control
@@ -40,10 +40,10 @@ __all__ = [
     "Control",
     "Shown",
     "complete",
+    "error_response",
     "is_mine",
     "refusal",
     "router",
-    "told",
     "unauthorised",
 ]
 
@@ -71,7 +71,7 @@ def router(
     """The endpoints, bound to what they serve.
 
     Args:
-        figures: the rows of every process's tally.
+        figures: the rows of every process's shared counters.
         control: loads and unloads models on request; None where that is switched off.
     """
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
@@ -132,7 +132,7 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
         "/models/{name}/stats",
         operation_id="oip_model_stats",
         summary="Figures of one model, all its versions",
-        responses=documented(404),
+        responses=error_responses(404),
     )
     async def model_stats(name: str) -> Statistics:
         model, graph = find(context.registry, name, None)
@@ -145,7 +145,7 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
         "/models/{name}/versions/{version}/stats",
         operation_id="oip_version_stats",
         summary="Figures of one version of a model",
-        responses=documented(404),
+        responses=error_responses(404),
     )
     async def version_stats(name: str, version: str) -> Statistics:
         model, graph = find(context.registry, name, version)
@@ -153,26 +153,31 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
 
 
 def _add_model(routes: APIRouter, context: Context, path: str) -> None:
-    """What is asked of one model, in its default version or in the one that the path names."""
+    """The endpoints of one model, in its default version or in the one that the path names."""
     kind = "_version" if "{version}" in path else ""
     of = " in one version" if kind else ""
 
     def described(what: str, summary: str, *errors: int, **more: Any) -> dict[str, Any]:
-        return {"operation_id": f"oip{kind}_{what}", "summary": summary + of, "responses": documented(*errors), **more}
+        return {
+            "operation_id": f"oip{kind}_{what}",
+            "summary": summary + of,
+            "responses": error_responses(*errors),
+            **more,
+        }
 
-    def asked(request: Request) -> tuple[str, Model, str]:
+    def requested(request: Request) -> tuple[str, Model, str]:
         # From the path alone: as an argument, a version that the path lacks would be read from the query.
         name = request.path_params["name"]
         return name, *find(context.registry, name, request.path_params.get("version"))
 
     @routes.get(path, **described("metadata", "A model's tensors", 404))
     async def metadata(request: Request) -> ModelMetadata:
-        return models.metadata(context.registry, *asked(request))
+        return models.metadata(context.registry, *requested(request))
 
     @routes.get(f"{path}/config", **described("config", "A model's configuration, as Triton would tell it", 404))
     async def config(request: Request) -> ModelConfig:
-        return models.config(*asked(request), context.limits)
+        return models.config(*requested(request), context.limits)
 
     @routes.get(f"{path}/ready", **described("model_ready", "Whether a model answers", 404))
     async def ready(request: Request) -> ModelReady:
-        return ModelReady(name=asked(request)[0], ready=True)
+        return ModelReady(name=requested(request)[0], ready=True)

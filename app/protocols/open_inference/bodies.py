@@ -49,6 +49,6 @@ async def document(request: Request, limits: Limits, kind: type[Document]) -> Do
         return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part)[:100] for part in first["loc"])
+        subject = ".".join(str(part)[:100] for part in first["loc"])
         expected, got = in_words(str(first["msg"])), described(first.get("input"))
-        raise invalid(place, expected=expected, got=got) from None
+        raise invalid(subject, expected=expected, got=got) from None

@@ -1,7 +1,7 @@
 """The JSON documents of the Open Inference Protocol and of Triton's extensions to it, as types.
 
-Source: kserve/open-inference-protocol (REST); triton-inference-server/server, docs/protocol. Those of an inference say
-what is documented: its bodies are read and written by `app.codecs.oip`.
+Source: kserve/open-inference-protocol (REST); triton-inference-server/server, docs/protocol. Those of an inference are
+for the OpenAPI document: its bodies are read and written by `app.codecs.open_inference`.
 """
 
 from __future__ import annotations

@@ -33,16 +33,16 @@ def refusal(error: LecternError) -> Response:
         status = 400
     elif status in (429, 504):
         status = 503
-    return told(error.detail, status, error.headers)
+    return error_response(error.detail, status, error.headers)
 
 
-def told(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:
+def error_response(sentence: str, status: int, headers: dict[str, str] | None = None) -> Response:
     # A lone surrogate in what came from a client cannot be sent.
     text = sentence.encode("utf-8", "backslashreplace").decode("utf-8")
     return JSONResponse({"error": text}, status, headers=headers)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors of an operation, for its documentation."""
     found: dict[int | str, dict[str, Any]] = {
         status: {"description": REASONS[status], "model": OipError} for status in statuses

@@ -17,7 +17,7 @@ from app.engine.model import Model
 from app.engine.queue import LAST
 from app.engine.registry import Registry
 from app.protocols.open_inference.documents import InferResponse
-from app.protocols.open_inference.errors import documented
+from app.protocols.open_inference.errors import error_responses
 from app.web.call import Call
 from app.web.endpoint import Endpoint
 from app.web.request.deadline import deadline_and_priority
@@ -234,7 +234,7 @@ def _endpoint(path: str, name: str, of: str) -> Endpoint:
         summary=f"Ask a model{of}",
         handler=infer,
         response=InferResponse,
-        responses=documented(400, 404, 500, 503),
+        responses=error_responses(400, 404, 500, 503),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.codecs import open_inference as oip
+from app.codecs import open_inference
 from app.core.manifest import TensorSpec
 from app.engine.queue import LAST, NORMAL
 from app.engine.registry import Model, Registry
@@ -46,7 +46,7 @@ def metadata(registry: Registry, name: str, model: Model, graph: str) -> ModelMe
 
 
 def config(name: str, model: Model, graph: str, limits: Limits) -> ModelConfig:
-    """One graph as Triton's model configuration tells of it."""
+    """One graph as Triton's model configuration describes it."""
     spec = model.manifest.graphs[graph]
     kind, _, number = model.device.partition(":")
     return ModelConfig(
@@ -86,9 +86,9 @@ def _shape(spec: TensorSpec) -> list[int]:
 
 def _metadata(spec: TensorSpec) -> TensorMetadata:
     return TensorMetadata.model_validate(
-        {"name": spec.name, "datatype": oip.DATATYPES[spec.dtype], "shape": _shape(spec)}
+        {"name": spec.name, "datatype": open_inference.DATATYPES[spec.dtype], "shape": _shape(spec)}
     )
 
 
 def _config(spec: TensorSpec) -> TensorConfig:
-    return TensorConfig(name=spec.name, data_type=f"TYPE_{oip.DATATYPES[spec.dtype]}", dims=_shape(spec)[1:])
+    return TensorConfig(name=spec.name, data_type=f"TYPE_{open_inference.DATATYPES[spec.dtype]}", dims=_shape(spec)[1:])

@@ -32,7 +32,7 @@ Example = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The model that the examples ask.
+    """The model of the examples.
 
     Attributes:
         name, version: for the path.
@@ -49,28 +49,32 @@ def complete(document: dict[str, Any], models: Sequence[Model], shown: Shown | N
     """Add to the document in place.
 
     Args:
-        shown: None where nothing can be asked.
+        shown: None where no model is loaded.
     """
     schemas = document["components"]["schemas"]
     for kind in (InferRequest, IndexRequest, ControlRequest, OipError):
         _declare(schemas, kind)
-    places = {
-        "name": _place("name", (n for m in models for n in graph_names(m)), shown.name if shown else None),
-        "version": _place("version", (m.version for m in models), shown.version if shown else None),
+    path_parameters = {
+        "name": _path_parameter("name", (n for m in models for n in graph_names(m)), shown.name if shown else None),
+        "version": _path_parameter("version", (m.version for m in models), shown.version if shown else None),
     }
     for path, operations in document["paths"].items():
         if not is_mine(path):
             continue
         for method, operation in operations.items():
             operation["responses"].pop("422", None)  # FastAPI's own, which is never sent
-            _complete(operation, path, method, places, shown)
+            _complete(operation, path, method, path_parameters, shown)
             operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
 def _complete(
-    operation: dict[str, Any], path: str, method: str, places: Mapping[str, dict[str, Any]], shown: Shown | None
+    operation: dict[str, Any],
+    path: str,
+    method: str,
+    path_parameters: Mapping[str, dict[str, Any]],
+    shown: Shown | None,
 ) -> None:
-    operation["parameters"] = [place for name, place in places.items() if f"{{{name}}}" in path]
+    operation["parameters"] = [parameter for name, parameter in path_parameters.items() if f"{{{name}}}" in path]
     if path.startswith("/v2/repository/models/") and operation["parameters"]:
         operation["parameters"] = [_folder(shown)]
     if path.endswith("/infer"):
@@ -134,22 +138,22 @@ def _examples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {what: {"summary": what, "value": value} for what, value in values.items()}
 
 
-def _place(name: str, known: Iterable[str], example: str | None) -> dict[str, Any]:
+def _path_parameter(name: str, known: Iterable[str], example: str | None) -> dict[str, Any]:
     """A part of the path that names a model or a version."""
     values = sorted(set(known), key=lambda value: (len(value), value) if name == "version" else (0, value))
-    place = {
+    parameter = {
         "name": name,
         "in": "path",
         "required": True,
         "schema": {"type": "string", "enum": values} if values else {"type": "string"},
     }
-    return place if example is None else place | {"example": example}
+    return parameter if example is None else parameter | {"example": example}
 
 
 def _folder(shown: Shown | None) -> dict[str, Any]:
     """The part of the path that names a folder, which need not be loaded yet, and is one however many its graphs."""
-    place = _place("name", (), shown.name.partition(".")[0] if shown else None)
-    return place | {"description": "of its folder in the models folder"}
+    parameter = _path_parameter("name", (), shown.name.partition(".")[0] if shown else None)
+    return parameter | {"description": "of its folder in the models folder"}
 
 
 def _declare(schemas: dict[str, Any], kind: type[BaseModel]) -> None:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from app.core.errors import ClientError, Forbidden, invalid, shown
 from app.protocols.open_inference.bodies import document
 from app.protocols.open_inference.documents import ControlRequest, IndexEntry, IndexRequest
-from app.protocols.open_inference.errors import documented
+from app.protocols.open_inference.errors import error_responses
 from app.web.context import Context
 
 READY: Final = "READY"
@@ -38,14 +38,14 @@ def router(context: Context, control: Control | None) -> APIRouter:
         "/index",
         operation_id="oip_repository_index",
         summary="Every model of the models folder, and whether it answers",
-        responses=documented(400),
+        responses=error_responses(400),
     )
     async def index(request: Request) -> list[IndexEntry]:
-        asked = await document(request, context.limits, IndexRequest)
+        wanted = await document(request, context.limits, IndexRequest)
         return [
             IndexEntry(name=known.name, version=known.version, state=known.state, reason=known.reason)
             for known in context.registry.catalog.index()
-            if known.state == READY or not asked.ready
+            if known.state == READY or not wanted.ready
         ]
 
     @routes.post(
@@ -54,7 +54,7 @@ def router(context: Context, control: Control | None) -> APIRouter:
         summary="Load a model from its folder, or load it again",
         include_in_schema=control is not None,
         response_class=Response,
-        responses=documented(400, 403, 404, 503),
+        responses=error_responses(400, 403, 404, 503),
     )
     async def load(request: Request, name: str) -> Response:
         allowed = check_allowed(control, name)
@@ -68,7 +68,7 @@ def router(context: Context, control: Control | None) -> APIRouter:
         summary="Answer what a model was asked, then let it go",
         include_in_schema=control is not None,
         response_class=Response,
-        responses=documented(400, 403, 404, 503),
+        responses=error_responses(400, 403, 404, 503),
     )
     async def unload(request: Request, name: str) -> Response:
         allowed = check_allowed(control, name)

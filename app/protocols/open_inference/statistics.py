@@ -81,7 +81,7 @@ def statistics(name: str, version: str, figures: Figures) -> ModelStatistics:
 
 
 def of_graph(found: Mapping[Labels, Figures], name: str, version: str, labels: Labels) -> ModelStatistics:
-    """As `statistics`; all zero for a graph that nobody has asked."""
+    """As `statistics`; all zero for a graph that has not run."""
     return statistics(name, version, found.get(labels) or Figures())
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from app.core.errors import invalid, shown
 from app.protocols.open_inference.bodies import json_object
 from app.protocols.open_inference.documents import TraceSetting
-from app.protocols.open_inference.errors import documented
+from app.protocols.open_inference.errors import error_responses
 from app.protocols.open_inference.infer import find
 from app.web.context import Context
 
@@ -32,7 +32,7 @@ def router(context: Context) -> APIRouter:
         "/trace/setting",
         operation_id="oip_set_trace",
         summary="Leave Triton's traces off",
-        responses=documented(400),
+        responses=error_responses(400),
     )
     async def change(request: Request) -> TraceSetting:
         check_off(await json_object(request, context.limits))
@@ -42,7 +42,7 @@ def router(context: Context) -> APIRouter:
         "/models/{name}/trace/setting",
         operation_id="oip_model_trace_setting",
         summary="Triton's traces of one model: off",
-        responses=documented(404),
+        responses=error_responses(404),
     )
     async def model_setting(name: str) -> TraceSetting:
         find(context.registry, name, None)
@@ -52,7 +52,7 @@ def router(context: Context) -> APIRouter:
         "/models/{name}/trace/setting",
         operation_id="oip_set_model_trace",
         summary="Leave Triton's traces of one model off",
-        responses=documented(400, 404),
+        responses=error_responses(400, 404),
     )
     async def change_model(request: Request, name: str) -> TraceSetting:
         find(context.registry, name, None)
@@ -62,14 +62,14 @@ def router(context: Context) -> APIRouter:
     return routes
 
 
-def check_off(asked: dict[str, object]) -> None:
+def check_off(settings: dict[str, object]) -> None:
     """Settings that are in force already, or null to clear them, are taken.
 
     Raises:
         Unprocessable: a setting that would change something, or one that does not exist.
     """
     now = OFF.model_dump()
-    for name, value in asked.items():
+    for name, value in settings.items():
         if name not in now:
             known = ", ".join(now)
             raise invalid(

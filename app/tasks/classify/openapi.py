@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of POST /v1/classify."""
+"""POST /v1/classify in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.engine.model import Model
 from app.engine.registry import Registry
 from app.tasks.classify.outcome import DEFAULT_TOP_K, to_json
 from app.tasks.classify.schema import ClassifyRequest
-from app.web.openapi.golden import as_base64, drawn, example_pictures, golden_rows
+from app.web.openapi.golden import as_base64, example_pictures, golden_rows, stroke
 from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
 from app.web.openapi.tables import example_records, row_bodies, row_inputs
 from app.web.request.limits import Limits
@@ -21,7 +21,7 @@ SMALL_PIXELS: Final = 28 * 28
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
-    """What the OpenAPI document says of it."""
+    """From the models that are loaded."""
     models = models_for(registry, "classify")
     most = max((len(m.manifest.labels) for m in models), default=0)
     options = model_options(
@@ -58,20 +58,20 @@ def _example_requests(models: Sequence[Model]) -> dict[str, Any]:
                 "model": model.name,
                 "top_k": 1,
             }
-        made = example_pictures(model)
-        if not made:
+        pictures = example_pictures(model)
+        if not pictures:
             continue
-        texts = [as_base64(pixels) for pixels in made]
+        texts = [as_base64(pixels) for pixels in pictures]
         found[f"{model.name}: a picture as base64"] = {"image": texts[0], "model": model.name}
         found[f"{model.name}: several pictures, the two best labels"] = {
             "images": texts,
             "model": model.name,
             "top_k": 2,
         }
-        if made[0].size <= SMALL_PIXELS:
-            found[f"{model.name}: nested pixels"] = {"image": made[0].tolist(), "model": model.name}
+        if pictures[0].size <= SMALL_PIXELS:
+            found[f"{model.name}: nested pixels"] = {"image": pictures[0].tolist(), "model": model.name}
     # Without one, the page would make up a body with both `image` and `images`, which is refused.
-    return found or {"a picture as base64": {"image": as_base64(drawn(28, 28))}}
+    return found or {"a picture as base64": {"image": as_base64(stroke(28, 28))}}
 
 
 def _example_answers(models: Sequence[Model]) -> dict[str, Any]:

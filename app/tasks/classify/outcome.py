@@ -21,7 +21,7 @@ def to_json(model: Model, probabilities: NDArray[Any], top_k: int, notes: Notes 
     Args:
         probabilities: (rows, labels), finite.
         top_k: 1 to the number of labels.
-        notes: what is said of a row beside its answer, by row.
+        notes: what is reported of a row beside its result, by row.
     """
     labels = model.manifest.labels
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k].tolist()

@@ -1,4 +1,4 @@
-"""What POST /v1/classify is asked and answers."""
+"""The JSON of POST /v1/classify: its request and its response."""
 
 from __future__ import annotations
 

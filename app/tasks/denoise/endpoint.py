@@ -88,7 +88,7 @@ def _stream(call: Call, inputs: list[Pixels], sigmas: Sigmas | None, samples: Po
         return await call.encode(lambda: outcome.as_json(result), DENOISER, inline=images.is_quick(result.size))
 
     async def preview(outputs: Tensors) -> str:
-        seen = images.in_8_bits(images.images(call.model, outputs, name="denoised"))
+        seen = images.in_8_bits(images.images_of(call.model, outputs, name="denoised"))
         page = await work_on(call, lambda: encode_png(grids.grid(seen, samples.number)), seen.size)
         return base64.b64encode(page).decode("ascii")
 

@@ -49,14 +49,14 @@ async def restored(
     x = _as_rows(pictures, picture)
     if sigmas is None:
         sigmas = np.clip(await estimate(call, x), *span_of(model.manifest))
-    means = images.images(model, {"image": await denoise_rows(call, x, sigmas)})
+    means = images.images_of(model, {"image": await denoise_rows(call, x, sigmas)})
     if samples is None:
         return means, sigmas, None
     assert declared is not None
     label = no_label(call, samples.number)
     make = partial(chains, x, sigmas, label, declared, samples=samples.number, steps=samples.steps, seed=samples.seed)
     sampler = await work_on(call, make, samples.number * x.size + len(x) * samples.steps)
-    sampled = images.images(model, await call.sample(DENOISER, sampler, on_step), name=IMAGE)
+    sampled = images.images_of(model, await call.sample(DENOISER, sampler, on_step), name=IMAGE)
     return means, sigmas, sampled.reshape(len(x), samples.number, *sampled.shape[1:])
 
 

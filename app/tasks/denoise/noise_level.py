@@ -46,16 +46,16 @@ def given_sigmas(value: object, n: int, manifest: Manifest) -> Sigmas | None:
             detail=f"sigma_255 has {len(values)} numbers, the request has {n} pictures",
         )
     least, most = (255 * sigma for sigma in span_of(manifest))
-    for place, value in enumerate(values):
+    for i, value in enumerate(values):
         number = _checked(value)
         # Not as exact as the manifest says it: 255 times a level is rounded, here and by whoever reads it.
         if not least * (1 - 1e-5) <= number <= most * (1 + 1e-5):
-            spot, got = f"sigma_255[{place}]" if len(values) > 1 else "sigma_255", _short(number)
+            subject, got = f"sigma_255[{i}]" if len(values) > 1 else "sigma_255", _short(number)
             raise invalid(
-                spot,
+                subject,
                 expected=f"{least:g} to {most:g}",
                 got=got,
-                detail=f"{spot} is {got}, for model '{manifest.name}' it must be {least:g} to {most:g}",
+                detail=f"{subject} is {got}, for model '{manifest.name}' it must be {least:g} to {most:g}",
             )
     return np.resize(np.array(values, np.float32) / 255, n)
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of POST /v1/denoise."""
+"""POST /v1/denoise in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from app.engine.registry import Registry
 from app.tasks.denoise.noise_level import span_of
 from app.tasks.denoise.runs import DENOISER
 from app.tasks.denoise.schema import MAX_SAMPLES, MAX_SEED, SIGMA_SCHEMA, DenoiseRequest
-from app.web.openapi.golden import as_base64, drawn, golden_rows
+from app.web.openapi.golden import as_base64, golden_rows, stroke
 from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
 from app.web.openapi.pictures import picture_bodies, picture_inputs
 from app.web.openapi.schemas import LAYOUTS
 from app.web.request.limits import Limits
 from app.web.request.media_types import EVENT_STREAM, NPY, PNG
-from app.web.response import images as painted
+from app.web.response.images import in_8_bits
 
-SIDE = 32  # of a photo that is drawn
+SIDE = 32  # of the photo in the examples
 SIGMA_255 = 25
 SHOWN = 2
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
-    """Made of the models that are loaded."""
+    """From the models that are loaded."""
     limit = limits.max_rows
     steps = [
         sampler.max_steps
@@ -92,13 +92,13 @@ def _requests(models: Sequence[Model], limit: int) -> dict[str, Any]:
             found[f"{model.name}: several pictures"] = {"images": texts, "model": model.name, "sigma_255": each}
         declared = model.manifest.sampling
         if declared is not None and declared.sampler("ancestral") is not None:
-            asked = {"image": texts[0], "model": model.name, "samples": min(4, limit), "steps": 1, "seed": 7}
-            found[f"{model.name}: what may be under the noise"] = asked
-    return found or {"a picture as base64": {"image": as_base64(drawn(SIDE, SIDE)), "sigma_255": SIGMA_255}}
+            body = {"image": texts[0], "model": model.name, "samples": min(4, limit), "steps": 1, "seed": 7}
+            found[f"{model.name}: what may be under the noise"] = body
+    return found or {"a picture as base64": {"image": as_base64(stroke(SIDE, SIDE)), "sigma_255": SIGMA_255}}
 
 
 def _noisy(model: Model) -> tuple[float, list[NDArray[np.uint8]]]:
-    """Noise in grey levels that the model takes, and pictures: the first golden rows, or one that is drawn."""
+    """Noise in grey levels that the model takes, and pictures: the first golden rows, or a stroke."""
     manifest = model.manifest
     picture = manifest.picture
     least, most = (255 * sigma for sigma in span_of(manifest))
@@ -107,7 +107,7 @@ def _noisy(model: Model) -> tuple[float, list[NDArray[np.uint8]]]:
         x, levels = rows["x"], 255 * rows["sigma"]
         if picture is not None and picture.layout == "chw":
             x = x.transpose(0, 2, 3, 1)
-        pixels = painted.in_8_bits(np.clip(x[:SHOWN], 0, 1))
+        pixels = in_8_bits(np.clip(x[:SHOWN], 0, 1))
         return round(float(np.clip(levels[0], least, most)), 3), list(pixels)
     height, width, channels = (SIDE, SIDE, 1) if picture is None else (picture.height, picture.width, picture.channels)
-    return min(max(SIGMA_255, round(least, 3)), round(most, 3)), [drawn(height, width, channels)]
+    return min(max(SIGMA_255, round(least, 3)), round(most, 3)), [stroke(height, width, channels)]

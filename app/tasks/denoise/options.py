@@ -1,4 +1,4 @@
-"""What a request asks for beside its model: pictures to read, and what to sample of each."""
+"""The options of a request beside its model: pictures to read, and what to sample of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.web.call import Call
 from app.web.openapi.operation import models_for
 from app.web.request import pixels
 from app.web.request.media_types import EVENT_STREAM, JSON, NPY, PNG
-from app.web.request.model_choice import check_made, check_within
+from app.web.request.model_choice import check_output_size, check_within
 from app.web.request.payload import Payload
 from app.web.request.pixels import Pixels
 
@@ -26,10 +26,10 @@ NOISE: Final = 8  # standard deviations that noise stays within
 
 
 def posterior_samples(call: Call, model: Model) -> PosteriorSamples | None:
-    """What the request asks to be sampled.
+    """What to sample, by the request.
 
     Raises:
-        Unprocessable: options that belong to `samples` without it; a model that cannot draw; out of bounds.
+        Unprocessable: options that belong to `samples` without it; a model that cannot sample; out of bounds.
     """
     options, form = call.options, call.media_type
     samples = options.get("samples")
@@ -76,7 +76,7 @@ async def inputs(call: Call, payload: Payload, model: Model, samples: PosteriorS
     """The noisy pictures, (H, W, C) each.
 
     Raises:
-        UnsupportedMedia, Unprocessable, TooLarge: as the codecs; or more than is made for one request.
+        UnsupportedMedia, Unprocessable, TooLarge: as the codecs; or more than one response may hold.
         TooLate: they were not read by the deadline.
     """
     limits, picture, form = call.limits, model.manifest.picture, call.media_type
@@ -99,5 +99,5 @@ async def inputs(call: Call, payload: Payload, model: Model, samples: PosteriorS
         return found
     n, each = len(found), samples.number if samples else 1
     subject, of = ("samples", f"{n} x {each}") if samples else ("images", "")
-    check_made(n * each, model, limits, subject=subject, of=of)
+    check_output_size(n * each, model, limits, subject=subject, of=of)
     return found

@@ -17,9 +17,9 @@ from app.tasks.denoise.fixed_size import PosteriorSamples
 from app.tasks.denoise.noise_level import Sigmas
 from app.tasks.denoise.schema import WHITE
 from app.web.request.media_types import PNG
-from app.web.request.model_choice import MADE_PIXELS
+from app.web.request.model_choice import MAX_OUTPUT_PIXELS
 from app.web.request.pixels import Pixels
-from app.web.response import images as pictures
+from app.web.response.images import as_base64, in_8_bits
 
 DIGITS = 6  # of a standard deviation
 
@@ -71,7 +71,7 @@ def page(outcome: Outcome, layout: str, columns: int | None) -> NDArray[np.uint8
     images = grids.framed([_in_8_bits(image) for image in outcome.images])
     inputs = grids.framed([_in_8_bits(pixels) for pixels in outcome.inputs])
     if outcome.sampled is not None:
-        sampled = [pictures.in_8_bits(outcome.sampled[:, k]) for k in range(outcome.sampled.shape[1])]
+        sampled = [in_8_bits(outcome.sampled[:, k]) for k in range(outcome.sampled.shape[1])]
         return grids.grid(grids.beside(inputs, images, *sampled, _shown(outcome.spread)), 1)
     if layout == "pairs":
         return grids.pairs(inputs, images, columns)
@@ -82,17 +82,17 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     """DenoiseAnswer, as JSON values."""
     model = outcome.model
     results: list[dict[str, Any]] = [
-        {"image": pictures.as_base64(_in_8_bits(image)[None])[0], "sigma_255": sigma, "estimated": outcome.estimated}
+        {"image": as_base64(_in_8_bits(image)[None])[0], "sigma_255": sigma, "estimated": outcome.estimated}
         for image, sigma in zip(outcome.images, outcome.sigmas_255, strict=True)
     ]
     details: dict[str, Any] = {"model": model.name, "version": model.version, "device": model.device}
     if outcome.sampled is not None and outcome.samples is not None:
         details |= {"seed": outcome.samples.seed, "steps": outcome.samples.steps}
         spread = outcome.spread
-        shown = pictures.as_base64(_shown(spread))
+        shown = as_base64(_shown(spread))
         for i, result in enumerate(results):
             mean_255, max_255 = rounded([255 * float(spread[i].mean()), 255 * float(spread[i].max())], DIGITS)
-            result["samples"] = pictures.as_base64(pictures.in_8_bits(outcome.sampled[i]))
+            result["samples"] = as_base64(in_8_bits(outcome.sampled[i]))
             result["spread"] = {"mean_255": mean_255, "max_255": max_255, "image": shown[i]}
     return details | {"results": results}
 
@@ -101,7 +101,7 @@ def check_page(inputs: Sequence[Pixels]) -> None:
     """Raises TooLarge where several pictures on one page, each in a frame of the largest, are too many pixels."""
     shapes = [pixels.shape for pixels in inputs]
     pixels = len(shapes) * max(shape[0] for shape in shapes) * max(shape[1] for shape in shapes)
-    if len(shapes) > 1 and pixels > MADE_PIXELS:
+    if len(shapes) > 1 and pixels > MAX_OUTPUT_PIXELS:
         raise _too_many(pixels, f"on one {PNG}")
 
 
@@ -117,16 +117,16 @@ def check_rows(inputs: Sequence[Pixels]) -> None:
             detail=f"the pictures are of the shapes {got}: rows of one array are of one shape",
         )
     pixels = len(inputs) * shapes[0][0] * shapes[0][1]
-    if pixels > MADE_PIXELS:
+    if pixels > MAX_OUTPUT_PIXELS:
         raise _too_many(pixels, "as numbers")
 
 
 def _too_many(pixels: int, how: str) -> ClientError:
     return invalid(
         "images",
-        expected=f"at most {MADE_PIXELS} pixels, or another form of answer",
+        expected=f"at most {MAX_OUTPUT_PIXELS} pixels, or another form of answer",
         got=f"{pixels} pixels",
-        detail=f"the answer would have {pixels} pixels, {how} it has at most {MADE_PIXELS}",
+        detail=f"the answer would have {pixels} pixels, {how} it has at most {MAX_OUTPUT_PIXELS}",
         error=TooLarge,
     )
 
@@ -134,8 +134,8 @@ def _too_many(pixels: int, how: str) -> ClientError:
 def _in_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
-    return pictures.in_8_bits(np.clip(pixels, 0, 1).astype(np.float32, copy=False))
+    return in_8_bits(np.clip(pixels, 0, 1).astype(np.float32, copy=False))
 
 
 def _shown(spread: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return pictures.in_8_bits(np.clip(spread / np.float32(WHITE), 0, 1))
+    return in_8_bits(np.clip(spread / np.float32(WHITE), 0, 1))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.errors import Busy, TooLate
-from app.core.imaging import opponent_colours as opponent
+from app.core.imaging import opponent_colours
 from app.core.manifest import Plane
 from app.engine.model import Model
 from app.tasks.denoise.noise_level import Sigmas, span_of
@@ -73,17 +73,17 @@ async def restored(
     """
     plane = call.model.manifest.plane
     assert plane is not None
-    made: list[Pixels] = []
+    results: list[Pixels] = []
     used = np.empty(len(photos), np.float32)
     for i, pixels in enumerate(photos):
         async with _turn(call, pixels):
             photo = await work_on(call, partial(Photo, pixels, plane), pixels.size)
-            noise = opponent.noise(photo.channels)  # (C,)
+            noise = opponent_colours.noise(photo.channels)  # (C,)
             levels = await _estimated(call, photo, plane) if sigmas is None else sigmas[i] * noise
             used[i] = np.sqrt(np.mean(np.square(levels / noise)))
             await _denoise(call, photo, plane, levels)
-            made.append(await work_on(call, partial(photo.restored, as_floats=as_floats), pixels.size))
-    return made, used
+            results.append(await work_on(call, partial(photo.restored, as_floats=as_floats), pixels.size))
+    return results, used
 
 
 @asynccontextmanager
@@ -132,7 +132,7 @@ def _median(values: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[
 
 
 async def _denoise(call: Call, photo: Photo, plane: Plane, levels: NDArray[np.float32]) -> None:
-    """All tiles of a photo, in their order, to their places."""
+    """All tiles of a photo, run in their order and added to it."""
     waiting: deque[tuple[Sequence[int], asyncio.Task[NDArray[np.float32]]]] = deque()
     began = monotonic()
 
@@ -159,14 +159,14 @@ async def _denoise(call: Call, photo: Photo, plane: Plane, levels: NDArray[np.fl
         await asyncio.gather(*left, return_exceptions=True)
 
 
-def _groups(places: Sequence[T], photo: Photo, call: Call) -> Iterator[Sequence[T]]:
-    """Places or parts whose planes make one run at most."""
+def _groups(items: Sequence[T], photo: Photo, call: Call) -> Iterator[Sequence[T]]:
+    """Tiles or parts whose planes make one run at most."""
     most = max(1, call.model.manifest.max_rows // photo.channels)
-    return (places[at : at + most] for at in range(0, len(places), most))
+    return (items[at : at + most] for at in range(0, len(items), most))
 
 
-async def _cut(call: Call, photo: Photo, plane: Plane, places: Sequence[int]) -> Tiles:
-    return await work_on(call, lambda: photo.cut(places), len(places) * photo.channels * plane.tile**2)
+async def _cut(call: Call, photo: Photo, plane: Plane, indices: Sequence[int]) -> Tiles:
+    return await work_on(call, lambda: photo.cut(indices), len(indices) * photo.channels * plane.tile**2)
 
 
 def _as_rows(tiles: Tiles, plane: Plane) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.imaging import opponent_colours as opponent
+from app.core.imaging import opponent_colours
 from app.core.imaging.tiles import Tiling
 from app.core.manifest import Plane
 from app.tasks.denoise.unclipped import Part, unclipped
@@ -21,11 +21,11 @@ from app.web.request.pixels import Pixels, floats
 LINES: Final = 128  # that are put together at once
 
 Tiles = NDArray[np.float32]
-"""(n, C, tile, tile), C planes of each place."""
+"""(n, C, tile, tile), C planes of each tile."""
 
 
 class Photo:
-    """A noisy photo (H, W, C), and what there is of it without noise. `len(photo)` is the number of its places."""
+    """A noisy photo (H, W, C), and what there is of it without noise. `len(photo)` is the number of its tiles."""
 
     def __init__(self, pixels: Pixels, plane: Plane) -> None:
         self.pixels = pixels
@@ -37,14 +37,14 @@ class Photo:
     def __len__(self) -> int:
         return len(self._tiling)
 
-    def cut(self, places: Sequence[int]) -> Tiles:
-        """The tiles at these places, by their numbers."""
-        return np.stack([self._cut(self._place(place)) for place in places])
+    def cut(self, indices: Sequence[int]) -> Tiles:
+        """The tiles with these indices."""
+        return np.stack([self._cut(self._part(index)) for index in indices])
 
     def noisy_parts(self, most: int) -> list[Part]:
-        """Of places evenly spread, `most` at most, the part of each whose noise is not clipped; whole places where
-        there is no such part anywhere."""
-        whole = [self._place(place) for place in range(len(self))]
+        """Of `most` tiles at most, evenly spread, the part of each whose noise is not clipped; whole tiles where there
+        is no such part anywhere."""
+        whole = [self._part(index) for index in range(len(self))]
         parts = [part for part in map(self._unclipped, whole) if part is not None] or whole
         return [parts[i] for i in np.linspace(0, len(parts) - 1, min(len(parts), most)).round().astype(int)]
 
@@ -53,32 +53,31 @@ class Photo:
         return np.stack([self._cut(part) for part in parts])
 
     def add(self, tiles: Tiles, start: int) -> None:
-        """Tiles without noise, the first of which belongs to the place `start`."""
+        """Tiles without noise, the first of which has the index `start`."""
         for k, canvas in enumerate(self._canvases):
             self._tiling.add(canvas, tiles[:, k], start)
 
     def restored(self, *, as_floats: bool) -> Pixels:
-        """The photo without noise, once the tiles of all places have been added: (H, W, C), uint8 or, from 0 to 1,
-        float32."""
-        made: Pixels = np.empty(self.pixels.shape, np.float32 if as_floats else np.uint8)
-        for top in range(0, len(made), LINES):
+        """The photo without noise, once all tiles have been added: (H, W, C), uint8 or, from 0 to 1, float32."""
+        result: Pixels = np.empty(self.pixels.shape, np.float32 if as_floats else np.uint8)
+        for top in range(0, len(result), LINES):
             lines = np.stack([canvas[top : top + LINES] for canvas in self._canvases])
-            part = np.clip(opponent.to_picture(lines), 0, 1)
-            made[top : top + LINES] = part if as_floats else np.rint(part * 255)
-        return made
+            part = np.clip(opponent_colours.to_picture(lines), 0, 1)
+            result[top : top + LINES] = part if as_floats else np.rint(part * 255)
+        return result
 
-    def _place(self, place: int) -> Part:
-        row, column = divmod(place, len(self._tiling.lefts))
+    def _part(self, index: int) -> Part:
+        row, column = divmod(index, len(self._tiling.lefts))
         top, left, side = self._tiling.tops[row], self._tiling.lefts[column], self._plane.tile
         height, width = self.pixels.shape[:2]
         return Part(top, left, min(top + side, height), min(left + side, width))
 
-    def _unclipped(self, place: Part) -> Part | None:
-        found = unclipped(self.pixels[place.top : place.bottom, place.left : place.right])
-        return None if found is None else found.moved(place.top, place.left)
+    def _unclipped(self, part: Part) -> Part | None:
+        found = unclipped(self.pixels[part.top : part.bottom, part.left : part.right])
+        return None if found is None else found.moved(part.top, part.left)
 
     def _cut(self, part: Part) -> Tiles:
         pixels = self.pixels[part.top : part.bottom, part.left : part.right]
         # Of its own size it is one tile, mirrored outwards where it is smaller than that.
         alone = Tiling.of(*pixels.shape[:2], tile=self._plane.tile, overlap=self._plane.overlap)
-        return np.concatenate([alone.cut(plane) for plane in opponent.to_planes(floats(pixels))])
+        return np.concatenate([alone.cut(plane) for plane in opponent_colours.to_planes(floats(pixels))])

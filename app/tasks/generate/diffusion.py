@@ -1,4 +1,4 @@
-"""Pictures from noise that is taken away in steps: from the seed's noise alone, or from a picture under some of it."""
+"""Pictures by diffusion: noise is removed in steps, from the seed's noise alone or from a picture under some of it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from app.core.text import did_you_mean
 from app.engine.model import Model
 from app.engine.queue import OnStep
 from app.tasks.generate import labels
-from app.tasks.generate.init_image import Start, read
+from app.tasks.generate.init_image import InitImage, read
 from app.tasks.generate.labels import Labels
 from app.tasks.generate.plan import Generated, Images, Plan, seed_of
 from app.tasks.generate.schema import DEFAULT_VISITS, MOST_VISITS
 from app.web.call import Call
 from app.web.request.limits import Limits
 from app.web.request.model_choice import check_within
-from app.web.response import images as pictures
+from app.web.response.images import images_of
 
 DENOISER: Final = "denoiser"
 ANCESTRAL: Final = "ancestral"
-"""Draws new noise at every step, so that what is drawn beside known pixels can come to fit them."""
+"""Samples new noise at every step, so that what is generated beside known pixels comes to fit them."""
 MOST_AT_ONCE: Final = 1 << 16
-"""Numbers of noise that are drawn on the event loop; more are drawn in a thread."""
+"""Numbers of noise that are sampled on the event loop; more are sampled in a thread."""
 
 
 @dataclass(slots=True)
@@ -40,11 +40,11 @@ class Steps:
     """A plan.
 
     Attributes:
-        labels: (n,), the place after the last for none; None where the model has none.
+        labels: (n,), the index after the last for none; None where the model has none.
         guidance: weight of the label; None where there is none, or the model is not guided.
-        strength: of a picture to begin with, from 0 to 1.
+        strength: of the initial picture, from 0 to 1.
         visits: to each level of noise, where there is a mask.
-        given: that picture and its mask, as they came.
+        given: that picture and its mask, as the request has them.
         start: the same, once they have been read.
     """
 
@@ -59,7 +59,7 @@ class Steps:
     strength: float
     visits: int
     given: tuple[object, object]
-    start: Start | None = None
+    start: InitImage | None = None
     columns: int | None = None
     graphs: tuple[str, ...] = (DENOISER,)
 
@@ -83,8 +83,8 @@ class Steps:
             self.start = await call.prepare(lambda: read(image, mask, picture, most))
         numbers = self.n * math.prod(_picture_of(self.model).shape)
         sampler = self._sampler() if numbers <= MOST_AT_ONCE else await call.prepare(self._sampler)
-        made = await call.sample(DENOISER, sampler, on_step)
-        images = pictures.images(self.model, made)
+        outputs = await call.sample(DENOISER, sampler, on_step)
+        images = images_of(self.model, outputs)
         named = labels.names(self.labels, self.model)
         return Generated(images, [{"label": name} for name in named] or [{} for _ in images])
 
@@ -94,12 +94,12 @@ class Steps:
             seen = samplers.combine_guidance(seen, self.guidance or 0.0)
         if self.start is not None and self.start.known is not None:
             seen = self.start.known * self.start.image + (1 - self.start.known) * seen
-        return pictures.images(self.model, {"image": seen})
+        return images_of(self.model, {"image": seen})
 
     @property
     def _both(self) -> bool:
-        """Whether the net is asked with and without the label: with weight 1 the latter does not count, with 0 only
-        the latter does."""
+        """Whether the denoiser is evaluated with and without the label: with weight 1 the latter does not count, with
+        0 only the latter does."""
         return self.guidance not in (None, 0, 1)
 
     def _sampler(self) -> Sampler:
@@ -121,7 +121,7 @@ class Steps:
 
 
 def fields(model: Model) -> tuple[str, ...]:
-    """What such a model can be asked with."""
+    """The options that such a model takes."""
     guided = _declared(model).guidance is not None
     return (
         *("n", "forward", "seed"),
@@ -133,7 +133,7 @@ def fields(model: Model) -> tuple[str, ...]:
 
 
 def why_not(name: str, model: Model) -> str:
-    """Why it cannot be asked with that."""
+    """Why it does not take that option."""
     if name in ("label", "labels"):
         return "has no labels"
     if name == "visits":
@@ -143,24 +143,24 @@ def why_not(name: str, model: Model) -> str:
     return "has no latent, it begins with noise that comes of the seed"
 
 
-def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
-    """What to draw, and in which steps.
+def plan(mode: str, options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+    """What to generate, and in which steps.
 
     Raises:
         Unprocessable: values that do not fit the model, or each other.
         TooLarge: more pictures than the limits.
     """
-    assert way == "n"
-    n = labels.count(asked, model, limits)
+    assert mode == "n"
+    n = labels.count(options, model, limits)
     declared = _declared(model)
-    spec = _spec(asked, declared, model)
-    steps: int = asked.get("steps", spec.steps)
+    spec = _spec(options, declared, model)
+    steps: int = options.get("steps", spec.steps)
     check_within("steps", steps, 1, spec.max_steps, f" for sampler '{spec.name}' of model '{model.name}'")
-    given, seed = _given(asked), seed_of(asked)
-    chosen = labels.chosen(asked, n, model)
+    given, seed = _given(options), seed_of(options)
+    chosen = labels.chosen(options, n, model)
     if chosen is None and given[0] is None:
-        chosen = labels.drawn(n, model, seed)
-    guidance = _guidance(asked, chosen, declared, model)
+        chosen = labels.sampled(n, model, seed)
+    guidance = _guidance(options, chosen, declared, model)
     if chosen is None or guidance == 0:
         chosen = labels.nothing(n, model)
     return Steps(
@@ -172,15 +172,15 @@ def plan(way: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Pl
         steps=steps,
         labels=chosen,
         guidance=guidance,
-        strength=asked.get("strength", 1.0),
-        visits=_visits(asked, spec),
+        strength=options.get("strength", 1.0),
+        visits=_visits(options, spec),
         given=given,
     )
 
 
-def _spec(asked: Mapping[str, Any], declared: Sampling, model: Model) -> SamplerSpec:
-    name: str | None = asked.get("sampler")
-    if name is None and "mask" in asked and declared.sampler(ANCESTRAL):
+def _spec(options: Mapping[str, Any], declared: Sampling, model: Model) -> SamplerSpec:
+    name: str | None = options.get("sampler")
+    if name is None and "mask" in options and declared.sampler(ANCESTRAL):
         name = ANCESTRAL
     spec = declared.sampler(name)
     if spec is None:
@@ -195,11 +195,11 @@ def _spec(asked: Mapping[str, Any], declared: Sampling, model: Model) -> Sampler
     return spec
 
 
-def _guidance(asked: Mapping[str, Any], chosen: Labels | None, declared: Sampling, model: Model) -> float | None:
+def _guidance(options: Mapping[str, Any], chosen: Labels | None, declared: Sampling, model: Model) -> float | None:
     if declared.guidance is None:
         return None
     if chosen is None:
-        if "guidance" in asked:
+        if "guidance" in options:
             raise invalid(
                 "guidance",
                 expected="label or labels beside it",
@@ -207,32 +207,32 @@ def _guidance(asked: Mapping[str, Any], chosen: Labels | None, declared: Samplin
                 detail="guidance is towards a label, beside init_image the request names none",
             )
         return None
-    weight: float = asked.get("guidance", declared.guidance.weight)
+    weight: float = options.get("guidance", declared.guidance.weight)
     _check_range("guidance", weight, declared.guidance.max_weight, f" for model '{model.name}'")
     return weight
 
 
-def _visits(asked: Mapping[str, Any], spec: SamplerSpec) -> int:
-    missing = "a mask" if "mask" not in asked else "" if spec.name == ANCESTRAL else f"the sampler {ANCESTRAL}"
-    if missing and "visits" in asked:
-        got = "no mask" if "mask" not in asked else spec.name
+def _visits(options: Mapping[str, Any], spec: SamplerSpec) -> int:
+    missing = "a mask" if "mask" not in options else "" if spec.name == ANCESTRAL else f"the sampler {ANCESTRAL}"
+    if missing and "visits" in options:
+        got = "no mask" if "mask" not in options else spec.name
         raise invalid("visits", expected=missing, got=got, detail=f"visits go with {missing}, here is {got}")
-    visits: int = 1 if missing else asked.get("visits", DEFAULT_VISITS)
+    visits: int = 1 if missing else options.get("visits", DEFAULT_VISITS)
     check_within("visits", visits, 1, MOST_VISITS)
     return visits
 
 
-def _given(asked: Mapping[str, Any]) -> tuple[object, object]:
+def _given(options: Mapping[str, Any]) -> tuple[object, object]:
     for name in ("strength", "mask"):
-        if name in asked and "init_image" not in asked:
+        if name in options and "init_image" not in options:
             raise invalid(
                 name,
                 expected="init_image beside it",
                 got="no init_image",
                 detail=f"{name} is of the picture to begin with, the request has no init_image",
             )
-    _check_range("strength", asked.get("strength", 1.0), 1.0)
-    return asked.get("init_image"), asked.get("mask")
+    _check_range("strength", options.get("strength", 1.0), 1.0)
+    return options.get("init_image"), options.get("mask")
 
 
 def _check_range(name: str, value: float, most: float, why: str = "") -> None:

@@ -1,6 +1,6 @@
-"""POST /v1/generate: new pictures, of latents or of noise, by label, from a picture, or between two.
+"""POST /v1/generate: new pictures, from latents or from noise, by label, from a picture, or between two.
 
-What can be asked for depends on the model: `plans` makes a plan of a request, or says what the model has instead.
+The options depend on the model: `plans` makes a plan of a request, or says what the model takes instead.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ async def generate(call: Call) -> Response:
 
 
 def _stream(call: Call, plan: Plan) -> Response:
-    """Each step as it is made, then what JSON would have been."""
+    """An event for each step, then the JSON answer."""
     model = call.model
 
     async def work(on_step: OnStep) -> Mapping[str, Any]:
@@ -98,7 +98,7 @@ def _answer(model: Model, plan: Plan, generated: Generated) -> dict[str, Any]:
 
 
 async def _options(call: Call, body: bytes) -> dict[str, Any]:
-    """What query and body ask for together, by name; null counts as not given."""
+    """The options of query and body together, by name; null counts as not given."""
     if not body:
         return dict(call.options)
     kind, _ = media_type(call.trace, (JSON,))

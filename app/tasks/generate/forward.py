@@ -1,4 +1,4 @@
-"""A picture under more and more noise: what drawing goes backwards. No model is asked."""
+"""A picture under more and more noise: the forward process, which sampling reverses. No graph is run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from app.tasks.generate.plan import Generated, Images, Plan, seed_of
 from app.tasks.generate.schema import MOST_LEVELS
 from app.web.call import Call
 from app.web.request.limits import Limits
-from app.web.request.model_choice import check_made, check_within
-from app.web.response import images as pictures
+from app.web.request.model_choice import check_output_size, check_within
+from app.web.response.images import images_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Chain:
 
     Attributes:
         sigmas: noise in each picture, rising from 0: (n,).
-        image: as it came.
+        image: as the request has it.
     """
 
     model: Model
@@ -57,27 +57,27 @@ class Chain:
         def work() -> Images:
             x = read(self.image, None, picture, most).image
             chain = samplers.forward(x[None], self.sigmas, samplers.noises(1, picture.shape, self.seed))
-            drawn = [shown(x, sigma) for x, sigma in zip(chain, self.sigmas, strict=True)]
-            return pictures.images(self.model, {"image": np.concatenate(drawn)})
+            frames = [displayed(x, sigma) for x, sigma in zip(chain, self.sigmas, strict=True)]
+            return images_of(self.model, {"image": np.concatenate(frames)})
 
         return Generated(await call.prepare(work), [{"sigma": float(f"{sigma:.6g}")} for sigma in self.sigmas])
 
     def preview(self, outputs: Tensors) -> Images:
-        return pictures.images(self.model, outputs)
+        return images_of(self.model, outputs)
 
 
-def plan(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
-    """As many levels as are asked for, from the least to the most noise that the model knows.
+def plan(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+    """As many levels as the option says, from the least to the most noise that the model knows.
 
     Raises:
         Unprocessable: no picture.
         TooLarge: more pictures than the limits.
     """
-    declared, steps = model.manifest.sampling, asked["forward"]
+    declared, steps = model.manifest.sampling, options["forward"]
     assert declared is not None
     check_within("forward", steps, 1, MOST_LEVELS)
-    check_made(steps + 1, model, limits, subject="forward", of=f"1 + {steps}")
-    if "init_image" not in asked:
+    check_output_size(steps + 1, model, limits, subject="forward", of=f"1 + {steps}")
+    if "init_image" not in options:
         raise invalid(
             "init_image",
             expected="a picture",
@@ -85,11 +85,11 @@ def plan(asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
             detail="forward adds noise to a picture, the request has no init_image",
         )
     sigmas = levels(declared, steps)[::-1]
-    return Chain(model, steps + 1, seed_of(asked), sigmas, asked["init_image"])
+    return Chain(model, steps + 1, seed_of(options), sigmas, options["init_image"])
 
 
-def shown(x: Images, sigma: float) -> Images:
-    """x = x0 + sigma * noise, drawn together around mid-grey so that black and white noise alone remains at the end:
+def displayed(x: Images, sigma: float) -> Images:
+    """x = x0 + sigma * noise, scaled towards mid-grey so that black and white noise alone remains at the end:
     in units where pixels go from -1 to 1, x / sqrt(1 + sigma^2), as the chain of Ho et al. 2020 (equation 4) has it."""
     scaled: Images = 0.5 + (x - 0.5) / np.float32(sqrt(1 + 4 * sigma**2))
     return scaled

@@ -1,4 +1,4 @@
-"""The picture that a request begins with, and what of it is kept."""
+"""The initial picture of a request, and what of it is kept."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from app.core.manifest import Picture
 from app.web.request import pixels
 from app.web.request.images import decode_one
 
-WHITE = 128  # grey levels from which a mask says: draw it anew
+WHITE = 128  # grey levels from which a mask says: generate it anew
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class InitImage:
     """Both in the graph's layout, without the axis of rows.
 
     Attributes:
@@ -29,7 +29,7 @@ class Start:
     known: NDArray[np.float32] | None
 
 
-def read(image: object, mask: object, picture: Picture, max_pixels: int) -> Start:
+def read(image: object, mask: object, picture: Picture, max_pixels: int) -> InitImage:
     """Both as they are where the picture has the model's size; else the picture as the model reads any.
 
     Raises:
@@ -40,19 +40,21 @@ def read(image: object, mask: object, picture: Picture, max_pixels: int) -> Star
         image_pixels = pixels.picture(image, size=None, channels=channels, subject="init_image", max_pixels=max_pixels)
         if image_pixels.shape[:2] != size:
             row = decode_one(image, picture, "init_image", max_pixels)
-            return Start(pixels.floats(row), None)
-        return Start(pixels.floats(_laid_out(image_pixels, picture)), None)
+            return InitImage(pixels.floats(row), None)
+        return InitImage(pixels.floats(_in_layout(image_pixels, picture)), None)
     image_pixels = pixels.picture(image, size=size, channels=channels, subject="init_image", max_pixels=max_pixels)
-    drawn = pixels.picture(mask, size=size, channels=1, subject="mask", max_pixels=max_pixels) >= WHITE
-    if not drawn.any():
+    changed = pixels.picture(mask, size=size, channels=1, subject="mask", max_pixels=max_pixels) >= WHITE
+    if not changed.any():
         raise invalid(
             "mask",
             expected=f"a pixel of {WHITE} or more",
-            got=f"{int(np.max(drawn))} of them",
+            got=f"{int(np.max(changed))} of them",
             detail=f"mask is black everywhere, nothing would be drawn: white ({WHITE} or more) says where",
         )
-    return Start(pixels.floats(_laid_out(image_pixels, picture)), _laid_out((~drawn).astype(np.float32), picture))
+    return InitImage(
+        pixels.floats(_in_layout(image_pixels, picture)), _in_layout((~changed).astype(np.float32), picture)
+    )
 
 
-def _laid_out(pixels: NDArray[Any], picture: Picture) -> NDArray[Any]:
+def _in_layout(pixels: NDArray[Any], picture: Picture) -> NDArray[Any]:
     return pixels if picture.layout == "hwc" else np.ascontiguousarray(pixels.transpose(2, 0, 1))

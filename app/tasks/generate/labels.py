@@ -1,4 +1,4 @@
-"""Labels of a request: by name or by place, one for all pictures or one for each."""
+"""Labels of a request: by name or by index, one for all pictures or one for each."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.errors import ClientError, invalid
-from app.core.sampling.latents import draw_labels
+from app.core.sampling.latents import sample_labels
 from app.core.text import described, did_you_mean, listed
 from app.engine.model import Model
 from app.web.request.limits import Limits
-from app.web.request.model_choice import check_made, check_within
+from app.web.request.model_choice import check_output_size, check_within
 
 Labels = NDArray[np.int64]
-"""(N,): places in the manifest's list."""
+"""(N,): indices of the manifest's list."""
 
 
-def count(asked: Mapping[str, Any], model: Model, limits: Limits) -> int:
-    """How many pictures are asked for: `n`, or one for each of the labels, else one.
+def count(options: Mapping[str, Any], model: Model, limits: Limits) -> int:
+    """How many pictures to generate: `n`, or one for each of the labels, else one.
 
     Raises:
         Unprocessable: both, and they are not the same; no picture at all.
         TooLarge: more pictures than the limits.
     """
-    n, labels = asked.get("n"), asked.get("labels")
+    n, labels = options.get("n"), options.get("labels")
     if n is not None:
         check_within("n", n, 1, limits.max_rows)
     if labels is not None and n not in (None, len(labels)):
         raise _wrong_length(labels, n, "n is")
     pictures = (n or 1) if labels is None else len(labels)
-    check_made(pictures, model, limits, subject="n" if labels is None else "labels")
+    check_output_size(pictures, model, limits, subject="n" if labels is None else "labels")
     return pictures
 
 
-def chosen(asked: Mapping[str, Any], n: int, model: Model) -> Labels | None:
+def chosen(options: Mapping[str, Any], n: int, model: Model) -> Labels | None:
     """A label for each of n pictures: (n,); None where the request names none.
 
     Raises:
         Unprocessable: `label` and `labels`; not as many as pictures; one that the model does not have.
     """
-    one, each = asked.get("label"), asked.get("labels")
+    one, each = options.get("label"), options.get("labels")
     known = model.manifest.drawn_labels
     if one is not None and each is not None:
         raise invalid(
@@ -52,47 +52,47 @@ def chosen(asked: Mapping[str, Any], n: int, model: Model) -> Labels | None:
             detail="label is for all pictures and labels for each, the request has both",
         )
     if one is not None:
-        return np.full(n, _place(one, known, "label", model), np.int64)
+        return np.full(n, _index(one, known, "label", model), np.int64)
     if each is None:
         return None
     if len(each) != n:
         raise _wrong_length(each, n, "the pictures asked for are")
-    return np.array([_place(label, known, f"labels[{i}]", model) for i, label in enumerate(each)], np.int64)
+    return np.array([_index(label, known, f"labels[{i}]", model) for i, label in enumerate(each)], np.int64)
 
 
-def drawn(n: int, model: Model, seed: int) -> Labels | None:
+def sampled(n: int, model: Model, seed: int) -> Labels | None:
     """A label for each of n pictures by the seed, each equally likely; None for a model that has none."""
     known = len(model.manifest.drawn_labels)
-    return draw_labels(n, known, seed) if known else None
+    return sample_labels(n, known, seed) if known else None
 
 
 def nothing(n: int, model: Model) -> Labels | None:
-    """The place after the last for each of n pictures, which stands for no label; None for a model that has none."""
+    """The index after the last for each of n pictures, which stands for no label; None for a model that has none."""
     known = len(model.manifest.drawn_labels)
     return np.full(n, known, np.int64) if known else None
 
 
-def required(asked: Mapping[str, Any], n: int, model: Model, way: str) -> Labels | None:
+def required(options: Mapping[str, Any], n: int, model: Model, mode: str) -> Labels | None:
     """As `chosen`, where a model with labels cannot do without; None for a model that has none."""
-    found = chosen(asked, n, model)
+    found = chosen(options, n, model)
     if found is None and model.manifest.drawn_labels:
         raise invalid(
             "label",
             expected=listed(model.manifest.drawn_labels),
             got="none",
-            detail=f"model '{model.name}' makes pictures of a label: {way} takes a label as well, "
+            detail=f"model '{model.name}' makes pictures of a label: {mode} takes a label as well, "
             f"one of {listed(model.manifest.drawn_labels)}",
         )
     return found
 
 
 def names(labels: Labels | None, model: Model) -> Sequence[str | None]:
-    """What the answer calls them; None for the place after the last, which stands for no label."""
+    """What the answer calls them; None for the index after the last, which stands for no label."""
     known = (*model.manifest.drawn_labels, None)
-    return () if labels is None else [known[place] for place in labels.tolist()]
+    return () if labels is None else [known[index] for index in labels.tolist()]
 
 
-def _place(label: Any, known: Sequence[str], subject: str, model: Model) -> int:
+def _index(label: Any, known: Sequence[str], subject: str, model: Model) -> int:
     if isinstance(label, str) and label in known:
         return known.index(label)
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(known):

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of POST /v1/generate."""
+"""POST /v1/generate in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.core.sampling.latents import draw
+from app.core.sampling.latents import sample_prior
 from app.engine.model import Model
 from app.engine.registry import Registry
 from app.tasks.generate import plans
 from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MODES, MOST_FRAMES, MOST_LEVELS, MOST_VISITS, GenerateRequest
-from app.web.openapi.golden import as_base64, drawn
+from app.web.openapi.golden import as_base64, stroke
 from app.web.openapi.operation import FILE, Operation, Schema, model_options, models_for, shown_for
 from app.web.openapi.pictures import PICTURE_SCHEMA
 from app.web.request.limits import Limits
@@ -28,7 +28,7 @@ LEVELS: Final = 8
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
-    """Made of the models that are loaded."""
+    """From the models that are loaded."""
     limit = limits.max_rows
     models = models_for(registry, "generate")
     schemas = GenerateRequest.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
@@ -82,7 +82,7 @@ def _label(models: Sequence[Model]) -> Schema:
 
 
 def _sampling(models: Sequence[Model]) -> dict[str, Schema]:
-    """What the models allow together; each tells its own limits where it is asked for more."""
+    """What the models allow together; each has its own limits within these."""
     found = [model.manifest.sampling for model in models if model.manifest.sampling is not None]
     names = list(dict.fromkeys(spec.name for sampling in found for spec in sampling.samplers))
     steps = max((spec.max_steps for sampling in found for spec in sampling.samplers), default=1)
@@ -97,8 +97,8 @@ def _sampling(models: Sequence[Model]) -> dict[str, Schema]:
 def _requests(models: Sequence[Model], limits: Limits) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for model in models:
-        asked = _of_codes(model, limits) if model.manifest.sampling is None else _of_steps(model, limits)
-        found |= {f"{model.name}: {what}": {**body, "model": model.name} for what, body in asked.items()}
+        bodies = _of_codes(model, limits) if model.manifest.sampling is None else _of_steps(model, limits)
+        found |= {f"{model.name}: {what}": {**body, "model": model.name} for what, body in bodies.items()}
     return found or {"draws from the prior": {"n": 1, "seed": SEED}}
 
 
@@ -106,20 +106,20 @@ def _of_codes(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     there = plans.fields(model)
     label = {"label": model.manifest.drawn_labels[0]} if model.manifest.drawn_labels else {}
     first, second = _ends(model)
-    asked: dict[str, dict[str, Any]] = {}
+    bodies: dict[str, dict[str, Any]] = {}
     if "n" in there:
-        asked["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": SEED}
-    asked["a latent to decode"] = {"latents": [_middle(model)], **label}
+        bodies["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": SEED}
+    bodies["a latent to decode"] = {"latents": [_middle(model)], **label}
     if label:
-        asked["one of each label"] = {"labels": list(model.manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
-    asked["from one latent to another"] = {
+        bodies["one of each label"] = {"labels": list(model.manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
+    bodies["from one latent to another"] = {
         "between": [first, second],
         "frames": min(FRAMES, limits.max_rows),
         **label,
     }
     if "grid" in there:
-        asked["a plane of latents"] = {"grid": {"side": min(SIDE, math.isqrt(limits.max_rows))}, **label}
-    return asked
+        bodies["a plane of latents"] = {"grid": {"side": min(SIDE, math.isqrt(limits.max_rows))}, **label}
+    return bodies
 
 
 def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
@@ -128,28 +128,28 @@ def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     assert picture is not None
     assert sampling is not None
     label = {"label": manifest.drawn_labels[0]} if manifest.drawn_labels else {}
-    pixels = drawn(picture.height, picture.width, picture.channels)
+    pixels = stroke(picture.height, picture.width, picture.channels)
     below = np.zeros((picture.height, picture.width), np.uint8)
     below[picture.height // 2 :] = 255
     make_sampler = {"init_image": as_base64(pixels), "seed": SEED}
-    asked: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, limits.max_rows), "seed": SEED}}
+    bodies: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, limits.max_rows), "seed": SEED}}
     if label:
-        asked["one of each label"] = {"labels": list(manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
+        bodies["one of each label"] = {"labels": list(manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
     last = sampling.samplers[-1]
     guided = {"guidance": sampling.guidance.weight} if sampling.guidance else {}
     chosen = {"sampler": last.name, "steps": last.steps, **label, **guided}
-    asked["sampler, steps and label chosen"] = {"n": 1, "seed": SEED, **chosen}
-    asked["another picture like this one"] = {**make_sampler, "strength": 0.5, **label}
-    asked["the lower half drawn anew"] = {**make_sampler, "mask": as_base64(below), **label}
-    asked["the picture under more and more noise"] = {
+    bodies["sampler, steps and label chosen"] = {"n": 1, "seed": SEED, **chosen}
+    bodies["another picture like this one"] = {**make_sampler, "strength": 0.5, **label}
+    bodies["the lower half drawn anew"] = {**make_sampler, "mask": as_base64(below), **label}
+    bodies["the picture under more and more noise"] = {
         **make_sampler,
         "forward": max(1, min(LEVELS, limits.max_rows - 1)),
     }
-    return asked
+    return bodies
 
 
 def _middle(model: Model) -> list[float]:
-    """What is decoded in the example: of a generator a draw, because the middle is like none."""
+    """The latent of the example: of a generator a sample, because the middle is unlike any."""
     latent = latent_of(model)
     if "encoder" not in model.manifest.graphs:
         return _ends(model)[0]
@@ -157,9 +157,9 @@ def _middle(model: Model) -> list[float]:
 
 
 def _ends(model: Model) -> tuple[list[float], list[float]]:
-    """Two latents: of a generator two draws, else the bounds of what held-out rows have."""
+    """Two latents: of a generator two samples, else the bounds of what held-out rows have."""
     latent = latent_of(model)
     if "encoder" in model.manifest.graphs:
         return list(latent.low), list(latent.high)
-    first, second = draw(2, latent.size, SEED).round(DECIMALS).astype(float).round(DECIMALS).tolist()
+    first, second = sample_prior(2, latent.size, SEED).round(DECIMALS).astype(float).round(DECIMALS).tolist()
     return first, second

@@ -1,4 +1,4 @@
-"""What a plan is: all that there is to know of a request before its first run, and how to make its pictures."""
+"""A plan: all that is known of a request before its first run, and how to generate its pictures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Plan(Protocol):
         """Runs that are reported one by one."""
 
     async def make(self, call: Call, on_step: OnStep | None = None) -> Generated:
-        """Make them.
+        """Generate them.
 
         Raises:
             ClientError: pictures of the request that cannot be read.
@@ -64,14 +64,14 @@ class Plan(Protocol):
         """What the pictures look like so far, by the outputs of a run that was reported."""
 
 
-def seed_of(asked: Mapping[str, Any]) -> int:
+def seed_of(options: Mapping[str, Any]) -> int:
     """The seed of the request, or one that is chosen for it.
 
     Raises:
         Unprocessable: out of bounds.
     """
-    seed: int = asked.get("seed", -1)
-    if "seed" not in asked:
+    seed: int = options.get("seed", -1)
+    if "seed" not in options:
         seed = secrets.randbelow(2**32)
     check_within("seed", seed, 0, MAX_SEED)
     return seed

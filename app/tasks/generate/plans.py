@@ -1,7 +1,7 @@
-"""What to make for a request: the mode that it asks for, what the model can do, and the plan of both.
+"""What to generate for a request: its mode, what the model can do, and the plan of both.
 
 latents    decoded in one run: decoders of autoencoders, generators
-diffusion  noise taken away in many runs
+diffusion  noise removed in many runs
 forward    noise added to a picture, in none
 """
 
@@ -22,15 +22,15 @@ class Planner(Protocol):
     """A module of this folder that plans for one kind of model."""
 
     def fields(self, model: Model) -> tuple[str, ...]:
-        """What such a model can be asked with."""
+        """The options that such a model takes."""
         ...
 
     def why_not(self, name: str, model: Model) -> str:
-        """Why it cannot be asked with that."""
+        """Why it does not take that option."""
         ...
 
-    def plan(self, mode: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
-        """What to make, and how."""
+    def plan(self, mode: str, options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+        """What to generate, and how."""
         ...
 
 
@@ -38,15 +38,15 @@ def _planner(model: Model) -> Planner:
     return latents if model.manifest.sampling is None else diffusion
 
 
-def mode(asked: Mapping[str, Any]) -> str:
-    """The one mode that the request asks for.
+def mode(options: Mapping[str, Any]) -> str:
+    """The one mode of the request.
 
     Raises:
         Unprocessable: none, more than one, or an option that belongs to another.
     """
-    given = [name for name in MODES if name in asked]
+    given = [name for name in MODES if name in options]
     # Of a mask or a strength alone it is the picture that is missing, which the plan says.
-    if not given and any(name in asked for name in (*IMPLY_N, "mask", "strength")):
+    if not given and any(name in options for name in (*IMPLY_N, "mask", "strength")):
         given = ["n"]
     if len(given) != 1:
         listed, got = ", ".join(MODES), " and ".join(given) or "none of them"
@@ -57,7 +57,7 @@ def mode(asked: Mapping[str, Any]) -> str:
             detail=f"the request must have one of {listed}; it has {got}",
         )
     for option, owners in BELONGS_TO.items():
-        if option in asked and given[0] not in owners:
+        if option in options and given[0] not in owners:
             belongs = " or ".join(owners)
             raise invalid(
                 option,
@@ -69,12 +69,12 @@ def mode(asked: Mapping[str, Any]) -> str:
 
 
 def fields(model: Model) -> tuple[str, ...]:
-    """What the model can be asked with, besides its name and how to write the answer."""
+    """The options that the model takes, besides its name and the form of the response."""
     return _planner(model).fields(model)
 
 
-def plan(mode: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
-    """What to make, and how.
+def plan(mode: str, options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
+    """What to generate, and how.
 
     Raises:
         Unprocessable: a mode or an option that the model does not have, or values that do not fit it.
@@ -82,15 +82,15 @@ def plan(mode: str, asked: Mapping[str, Any], model: Model, limits: Limits) -> P
     """
     planner = _planner(model)
     there = planner.fields(model)
-    for name in (*asked, mode):
+    for name in (*options, mode):
         if (name == mode or name in BELONGS_TO) and name not in there:
-            options, why = ", ".join(there), planner.why_not(name, model)
+            expected, why = ", ".join(there), planner.why_not(name, model)
             raise invalid(
                 name,
-                expected=options,
+                expected=expected,
                 got=name,
-                detail=f"{name}: model '{model.name}' {why}; it can be asked for {options}",
+                detail=f"{name}: model '{model.name}' {why}; it can be asked for {expected}",
             )
     if mode == "forward":
-        return forward.plan(asked, model, limits)
-    return planner.plan(mode, asked, model, limits)
+        return forward.plan(options, model, limits)
+    return planner.plan(mode, options, model, limits)

@@ -1,4 +1,4 @@
-"""What POST /v1/generate is asked and answers."""
+"""The JSON of POST /v1/generate: its request and its response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.web.openapi.schemas import ModelAnswer, ModelField, VersionField
 from app.web.request.media_types import PNG
 
 MODES: Final = ("latents", "n", "between", "grid", "forward")
-"""To come by pictures; a request asks for one."""
+"""The ways to generate pictures; a request has one."""
 IMPLY_N: Final = ("label", "labels", "init_image")
 """Where one of these is given and no mode is, pictures are generated: as many as labels, else one."""
 BELONGS_TO: Final = {

@@ -27,7 +27,7 @@ from app.web.request.json_body import read_value
 from app.web.request.layout import arranged
 from app.web.request.limits import Limits
 from app.web.request.media_types import JSON, NPY, PNG
-from app.web.request.model_choice import check_dimension, check_made, latent_of
+from app.web.request.model_choice import check_dimension, check_output_size, latent_of
 from app.web.request.options import Option
 from app.web.request.payload import taken
 from app.web.response import images
@@ -60,8 +60,8 @@ async def reconstruct(call: Call) -> Response:
         decoded = await call.run(DECODER, {"latent": latents})
 
     def write() -> bytes:
-        pixels = images.pixels(model, inputs)
-        outcome = Outcome(model, pixels, images.images(model, decoded), coded, latents, perturb)
+        pixels = images.pixels_of(model, inputs)
+        outcome = Outcome(model, pixels, images.images_of(model, decoded), coded, latents, perturb)
         if call.media_type == JSON:
             return to_json(outcome)
         return encode_npy(outcome.rows) if call.media_type == NPY else encode_png(page(outcome, layout, columns))
@@ -77,15 +77,15 @@ def _perturb(options: dict[str, Option]) -> Perturb | None:
 
 def _check_decodings(perturb: Perturb | None, n: int, model: Model, limits: Limits) -> None:
     if perturb is None:
-        check_made(n, model, limits, subject="images")
+        check_output_size(n, model, limits, subject="images")
     else:
         steps = 1 + len(perturb.by)
-        check_made(n * steps, model, limits, subject="perturb", of=f"{n} x (1 + {steps - 1})")
+        check_output_size(n * steps, model, limits, subject="perturb", of=f"{n} x (1 + {steps - 1})")
 
 
 def _latents(model: Model, coded: Tensors, perturb: Perturb | None) -> Latents:
     """What to decode: a code for each picture, then all those that are moved. (N, Z) or (N + N * K, Z)"""
-    codes = images.codes(model, coded)
+    codes = images.codes_of(model, coded)
     if perturb is None:
         return codes
     unit = spread(latent_of(model), perturb.dimension)

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of POST /v1/reconstruct."""
+"""POST /v1/reconstruct in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from app.engine.model import Model
 from app.engine.registry import Registry
 from app.tasks.reconstruct.schema import Perturb, ReconstructRequest
-from app.web.openapi.golden import as_base64, drawn, example_pictures
+from app.web.openapi.golden import as_base64, example_pictures, stroke
 from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
 from app.web.openapi.pictures import picture_bodies, picture_inputs
 from app.web.openapi.schemas import LAYOUTS
@@ -19,7 +19,7 @@ STEPS: Final = (-2.0, 0.0, 2.0)
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
-    """Made of the models that are loaded."""
+    """From the models that are loaded."""
     limit = limits.max_rows
     options = model_options(
         models_for(registry, "reconstruct"),
@@ -61,4 +61,4 @@ def _requests(models: Sequence[Model], limit: int) -> dict[str, Any]:
                 "model": model.name,
                 "perturb": {"dimension": 0, "by": list(STEPS)},
             }
-    return found or {"a picture as base64": {"image": as_base64(drawn(28, 28))}}
+    return found or {"a picture as base64": {"image": as_base64(stroke(28, 28))}}

@@ -16,7 +16,7 @@ from app.core.manifest import Tensors
 from app.core.sampling.latents import Latents
 from app.engine.model import Model
 from app.tasks.reconstruct.schema import Perturb
-from app.web.response import images as pictures
+from app.web.response.images import as_base64, in_8_bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ def page(outcome: Outcome, layout: str, columns: int | None) -> NDArray[np.uint8
     """All pictures as one."""
     n, height, width, _ = outcome.inputs.shape
     if outcome.perturb is not None:
-        return grids.grid(pictures.in_8_bits(outcome.images[n:]), len(outcome.perturb.by))
+        return grids.grid(in_8_bits(outcome.images[n:]), len(outcome.perturb.by))
     if layout == "pairs":
-        return grids.pairs(outcome.inputs, pictures.in_8_bits(outcome.images), columns)
-    return grids.grid(pictures.in_8_bits(outcome.images), columns or grids.near_square(n, height, width))
+        return grids.pairs(outcome.inputs, in_8_bits(outcome.images), columns)
+    return grids.grid(in_8_bits(outcome.images), columns or grids.near_square(n, height, width))
 
 
 def to_json(outcome: Outcome) -> bytes:
@@ -61,7 +61,7 @@ def to_json(outcome: Outcome) -> bytes:
     model, n = outcome.model, len(outcome.inputs)
     squares = np.square(outcome.inputs / 255 - outcome.images[:n])
     errors = squares.reshape(n, -1).mean(axis=1).tolist()
-    images = pictures.as_base64(pictures.in_8_bits(outcome.images))
+    images = as_base64(in_8_bits(outcome.images))
     results: list[dict[str, Any]] = [
         {
             "image": images[i],

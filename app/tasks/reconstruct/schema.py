@@ -1,4 +1,4 @@
-"""What POST /v1/reconstruct is asked and answers."""
+"""The JSON of POST /v1/reconstruct: its request and its response."""
 
 from __future__ import annotations
 

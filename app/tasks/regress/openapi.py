@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of POST /v1/regress."""
+"""POST /v1/regress in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.web.request.media_types import CSV, NPY
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
-    """What the OpenAPI document says of it."""
+    """From the models that are loaded."""
     models = models_for(registry, "regress")
     coverage = {"type": "number", "minimum": LEAST_COVERAGE, "maximum": MOST_COVERAGE, "default": DEFAULT_COVERAGE}
     options = model_options(models, RegressRequest, coverage=coverage)

@@ -1,4 +1,4 @@
-"""What POST /v1/regress is asked and answers."""
+"""The JSON of POST /v1/regress: its request and its response."""
 
 from __future__ import annotations
 

@@ -34,17 +34,17 @@ class Direction:
         return f"{self.source.name} to {self.target.name}"
 
     def fits(self, source: str | None, target: str | None) -> bool:
-        """Whether it is what was asked for, as far as the request says."""
+        """Whether it fits the domains that the request names."""
         return source in (None, self.source.name) and target in (None, self.target.name)
 
 
 def directions_of(model: Model) -> list[Direction]:
     """Both directions of a model of the task translate."""
     domains = {domain.name: domain for domain in model.manifest.domains}
-    graphs = {(way.source, way.target): way.graph for way in model.manifest.translations}
+    graphs = {(one.source, one.target): one.graph for one in model.manifest.translations}
     return [
-        Direction(domains[way.source], domains[way.target], way.graph, graphs[way.target, way.source], way.cycle)
-        for way in model.manifest.translations
+        Direction(domains[one.source], domains[one.target], one.graph, graphs[one.target, one.source], one.cycle)
+        for one in model.manifest.translations
     ]
 
 

@@ -22,7 +22,7 @@ from app.web.endpoint import Endpoint
 from app.web.request.form import RequestForm
 from app.web.request.layout import arranged
 from app.web.request.media_types import JSON, NPY, PNG
-from app.web.request.model_choice import check_made
+from app.web.request.model_choice import check_output_size
 from app.web.request.payload import taken
 from app.web.response import images
 
@@ -45,16 +45,16 @@ async def translate(call: Call) -> Response:
     source, target = direction.source.picture, direction.target.picture
     with call.lease(model, direction.there):
         inputs = await call.decode_rows(payload, direction.there, source, until_deadline=True)
-        check_made(len(inputs), model, call.limits, subject="images", picture=target)
+        check_output_size(len(inputs), model, call.limits, subject="images", picture=target)
         call.decoded(len(inputs))
         decoded = await call.run(direction.there, {INPUT: inputs})
-        translated = images.images(model, decoded, target, name=OUTPUT)
+        translated = images.images_of(model, decoded, target, name=OUTPUT)
         returned = None
         if cycle:
             again = images.as_rows(images.in_8_bits(translated), target)  # as a client would send it back
             back = await call.run(direction.back, {INPUT: again})
-            returned = images.images(model, back, source, name=OUTPUT)
-    outcome = Outcome(model, direction, images.pixels(model, inputs, source), translated, returned)
+            returned = images.images_of(model, back, source, name=OUTPUT)
+    outcome = Outcome(model, direction, images.pixels_of(model, inputs, source), translated, returned)
 
     def write() -> bytes:
         if call.media_type == JSON:

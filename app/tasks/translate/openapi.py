@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of POST /v1/translate."""
+"""POST /v1/translate in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.engine.model import Model
 from app.engine.registry import Registry
 from app.tasks.translate.directions import directions_of
 from app.tasks.translate.schema import LAYOUTS, TranslateRequest
-from app.web.openapi.golden import as_base64, drawn, example_pictures
+from app.web.openapi.golden import as_base64, example_pictures, stroke
 from app.web.openapi.operation import FILE, Operation, model_options, models_for, named, shown_for
 from app.web.openapi.pictures import picture_bodies, picture_inputs
 from app.web.request.limits import Limits
@@ -17,7 +17,7 @@ from app.web.request.media_types import NPY, PNG
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
-    """Made of the models that are loaded."""
+    """From the models that are loaded."""
     limit = limits.max_rows
     models = models_for(registry, "translate")
     domains = named(sorted({domain.name for model in models for domain in model.manifest.domains}))
@@ -66,4 +66,4 @@ def _requests(models: Sequence[Model], limit: int) -> dict[str, Any]:
                     "cycle": False,
                 }
         found |= several
-    return found or {"a picture as base64": {"image": as_base64(drawn(28, 28)), "to": "another_domain"}}
+    return found or {"a picture as base64": {"image": as_base64(stroke(28, 28)), "to": "another_domain"}}

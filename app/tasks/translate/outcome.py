@@ -13,7 +13,7 @@ from app.codecs.decimals import rounded
 from app.codecs.images import grids
 from app.engine.model import Model
 from app.tasks.translate.directions import Direction
-from app.web.response import images as pictures
+from app.web.response.images import as_base64, in_8_bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,22 @@ def _listed(name: str, values: Iterable[float]) -> tuple[tuple[bytes, bytes], ..
 
 def page(outcome: Outcome, layout: str, columns: int | None) -> NDArray[np.uint8]:
     """All pictures as one."""
-    images = pictures.in_8_bits(outcome.images)
+    images = in_8_bits(outcome.images)
     if layout == "pairs":
         return grids.pairs(outcome.inputs, images, columns)
     if layout == "cycle":
         assert outcome.returned is not None
-        images = grids.beside(outcome.inputs, images, pictures.in_8_bits(outcome.returned))
+        images = grids.beside(outcome.inputs, images, in_8_bits(outcome.returned))
     return grids.grid(images, columns or grids.near_square(*images.shape[:3]))
 
 
 def to_json(outcome: Outcome) -> bytes:
     """TranslateAnswer as bytes."""
     model, direction = outcome.model, outcome.direction
-    images = pictures.as_base64(pictures.in_8_bits(outcome.images))
+    images = as_base64(in_8_bits(outcome.images))
     cycles: list[dict[str, object] | None] = [None] * len(images)
     if outcome.returned is not None:
-        returned = pictures.as_base64(pictures.in_8_bits(outcome.returned))
+        returned = as_base64(in_8_bits(outcome.returned))
         cycles = [
             {
                 "error": rounded([error])[0],

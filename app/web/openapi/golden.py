@@ -51,7 +51,7 @@ def golden_pictures(model: Model, graph: str | None = None, picture: Picture | N
 
 
 def example_pictures(model: Model, graph: str | None = None, picture: Picture | None = None) -> list[NDArray[np.uint8]]:
-    """A few pictures that the model's codec can read; a drawn one where none of the golden rows is; else none.
+    """A few pictures that the model's codec can read; a stroke where none of the golden rows is; else none.
 
     Args:
         graph, picture: as in `golden_pictures`.
@@ -61,7 +61,7 @@ def example_pictures(model: Model, graph: str | None = None, picture: Picture | 
         return []
     for candidates in (
         golden_pictures(model, graph, picture),
-        [drawn(picture.height, picture.width, picture.channels)],
+        [stroke(picture.height, picture.width, picture.channels)],
     ):
         if readable := [pixels for pixels in candidates if _can_be_read(pixels, picture)]:
             return readable[:SHOWN_PICTURES]
@@ -73,7 +73,7 @@ def as_base64(pixels: NDArray[np.uint8]) -> str:
     return base64.b64encode(encode_png(pixels)).decode("ascii")
 
 
-def drawn(height: int, width: int, channels: int = 1) -> NDArray[np.uint8]:
+def stroke(height: int, width: int, channels: int = 1) -> NDArray[np.uint8]:
     """One upright stroke, light on dark: (H, W) or (H, W, channels)."""
     pixels = np.zeros((height, width, channels), np.uint8)
     pixels[height // 6 : -(height // 6) or None, width * 3 // 7 : width * 4 // 7 + 1] = 255

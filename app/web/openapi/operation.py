@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of a task beyond its route: made by the task, from the models that are loaded."""
+"""What the OpenAPI document says of a task beyond its route, from the models that are loaded."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Operation:
         optional_body: whether a request without a body is answered.
         takes: schemas of other bodies, by media type.
         gives: schemas of other answers, by media type.
-        headers: of answers, beside those of every task, and what they tell.
+        headers: of answers, beside those of every task, and what they hold.
         requests: JSON bodies that answer 200 as they stand, by what they show.
-        answers: what the models say, by what they are.
+        answers: what the models answer, by their names.
     """
 
     options: Mapping[str, Schema]
@@ -49,12 +49,12 @@ class Operation:
 
 
 def models_for(registry: Registry, task: Task) -> list[Model]:
-    """The loaded models that can be asked for it."""
+    """The loaded models that do the task."""
     return [model for model in registry.catalog.models if task in model.manifest.tasks]
 
 
 def shown_for(registry: Registry, task: Task) -> list[Model]:
-    """Those that are asked where no version is given, one of each name: the examples are made from them."""
+    """Of these the default version of each name: the examples are for them."""
     return [model for model in registry.catalog.defaults if task in model.manifest.tasks]
 
 

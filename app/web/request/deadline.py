@@ -39,10 +39,10 @@ def deadline_and_priority(trace: Trace, limits: Limits) -> tuple[float, int]:
         if not text.isdecimal() or len(text) > 9:
             raise _wrong(DEADLINE, "a whole number of milliseconds", text)
         patience_s = min(patience_s, int(text) / 1e3)
-    asked = trace.header(b"x-request-priority")
-    if asked not in _PRIORITIES:
-        raise _wrong(PRIORITY, "1 (first), 2 (normal) or 3 (last)", asked)
-    return trace.started + patience_s, _PRIORITIES[asked]
+    priority = trace.header(b"x-request-priority")
+    if priority not in _PRIORITIES:
+        raise _wrong(PRIORITY, "1 (first), 2 (normal) or 3 (last)", priority)
+    return trace.started + patience_s, _PRIORITIES[priority]
 
 
 def _wrong(name: str, expected: str, got: str | None) -> ClientError:

@@ -1,4 +1,4 @@
-"""A JSON body against its schema: what is wrong is named by its place, with what is expected there."""
+"""A JSON body against its schema: what is wrong is named, with what is expected there."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def read_json(body: bytes, schema: type[Schema]) -> Schema:
     return read
 
 
-def read_value(value: Any, kind: TypeAdapter[T], place: str, schema: type[BaseModel] | None = None) -> T:
+def read_value(value: Any, kind: TypeAdapter[T], subject: str, schema: type[BaseModel] | None = None) -> T:
     """A part of a body that the body's own schema has let through.
 
     Args:
         kind: what it must be.
-        place: where it stands, e.g. "body.between[0]".
+        subject: where it stands, e.g. "body.between[0]".
         schema: its own, where it is an object.
 
     Raises:
@@ -47,7 +47,7 @@ def read_value(value: Any, kind: TypeAdapter[T], place: str, schema: type[BaseMo
     try:
         return kind.validate_python(value, strict=True)
     except ValidationError as error:
-        raise refusal(error, place, schema) from None
+        raise refusal(error, subject, schema) from None
 
 
 def is_repeated(body: bytes, name: str) -> bool:
@@ -64,28 +64,28 @@ def is_repeated(body: bytes, name: str) -> bool:
     return False
 
 
-def refusal(error: ValidationError, place: str, schema: type[BaseModel] | None = None) -> ClientError:
+def refusal(error: ValidationError, subject: str, schema: type[BaseModel] | None = None) -> ClientError:
     """The first of the errors, in our words."""
     first = error.errors(include_url=False, include_context=True)[0]
     if first["type"] == "json_invalid":
         why = str(first.get("ctx", {}).get("error", first["msg"]))
         return invalid("body", expected="a JSON object", got=why, detail=f"the body is not JSON: {why}")
     steps = first["loc"]
-    place += "".join(f"[{step}]" if isinstance(step, int) else f".{step[:100]}" for step in steps)
+    subject += "".join(f"[{step}]" if isinstance(step, int) else f".{step[:100]}" for step in steps)
     if first["type"] == "extra_forbidden":
-        return unknown("field", str(steps[-1]), sorted(_fields(schema, steps[:-1])), subject=place)
+        return unknown("field", str(steps[-1]), sorted(_fields(schema, steps[:-1])), subject=subject)
     if first["type"] == "missing":
         expected, got = f"the field '{steps[-1]}'", "none"
-        return invalid(place, expected=expected, got=got, detail=f"{place} is missing")
+        return invalid(subject, expected=expected, got=got, detail=f"{subject} is missing")
     expected = in_words(first["msg"]).replace("valid number", "number")
     if first["type"] == "model_type":
         expected = "an object with " + ", ".join(_fields(schema, steps))
     got = described(first["input"])
-    return invalid(place, expected=expected, got=got)
+    return invalid(subject, expected=expected, got=got)
 
 
 def _fields(schema: type[BaseModel] | None, steps: tuple[int | str, ...]) -> list[str]:
-    """The names that exist in the object at that place."""
+    """The names of the fields of that object."""
     known = {} if schema is None else schema.model_fields
     for step in steps:
         inner = known[str(step)].annotation if str(step) in known else None

@@ -16,7 +16,7 @@ from typing import Final
 from app.core.errors import TooLarge, invalid
 from app.core.manifest import Manifest
 from app.engine.model import Model
-from app.web.request.model_choice import MADE_PIXELS
+from app.web.request.model_choice import MAX_OUTPUT_PIXELS
 
 MAX_VALUES: Final = 1 << 20
 MAX_LISTS: Final = 1 << 19
@@ -93,7 +93,7 @@ def _pixels(manifest: Manifest) -> int:
     """Values of one of its pictures at most; a plane is of any size, of three colours."""
     pictures = [manifest.picture, *(domain.picture for domain in manifest.domains)]
     sizes = [math.prod(picture.shape) for picture in pictures if picture is not None]
-    return max([*sizes, 3 * MADE_PIXELS if manifest.plane is not None else 0])
+    return max([*sizes, 3 * MAX_OUTPUT_PIXELS if manifest.plane is not None else 0])
 
 
 def most_pixels(models: Iterable[Model]) -> int:

@@ -20,7 +20,7 @@ def arranged(
     unless: str = "",
     because: str = "",
 ) -> tuple[str, int | None]:
-    """The layout, the first where none is asked for, and the columns, None where they are left to us.
+    """The layout, the first by default, and the columns, None where the server chooses.
 
     Args:
         form: of the answer.

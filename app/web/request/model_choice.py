@@ -1,4 +1,4 @@
-"""Which model a request means, and whether what it asks for is within bounds."""
+"""Which model answers a request, and whether its options are within bounds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from app.engine.model import Model
 from app.engine.registry import Registry
 from app.web.request.limits import Limits
 
-MADE_PIXELS: Final = 4 << 20
-"""Of all pictures that one request may ask for: in colour, and as numbers, they are 48 MiB."""
+MAX_OUTPUT_PIXELS: Final = 4 << 20
+"""Of all pictures in one response: in colour, and as numbers, they are 48 MiB."""
 
 
 def choose_model(options: Mapping[str, Any], registry: Registry, task: Task, modality: Modality | None) -> Model:
@@ -42,7 +42,7 @@ def choose_model(options: Mapping[str, Any], registry: Registry, task: Task, mod
 
 
 def check_within(name: str, value: int, least: int, most: int, why: str = "") -> None:
-    """Raises Unprocessable where an option is not from `least` to `most`; `why` tells of the reason."""
+    """Raises Unprocessable where an option is not from `least` to `most`; `why` ends the message."""
     if not least <= value <= most:
         raise invalid(name, expected=f"{least} to {most}", got=str(value), why=why)
 
@@ -59,13 +59,13 @@ def latent_of(model: Model) -> Latent:
     return model.manifest.latent
 
 
-def check_made(
+def check_output_size(
     n: int, model: Model, limits: Limits, *, subject: str, of: str = "", picture: Picture | None = None
 ) -> None:
-    """Bound what a small request can ask for.
+    """Bound the response that a small request can cause.
 
     Args:
-        n: pictures to be made.
+        n: pictures in the response.
         picture: what they are; of the model's own size where that is not given.
         of: how they come to be so many, for the message, e.g. "16 x 16".
 
@@ -76,7 +76,7 @@ def check_made(
     assert picture is not None
     for got, most, unit in (
         (n, limits.max_rows, "pictures"),
-        (n * picture.height * picture.width, min(limits.max_pixels, MADE_PIXELS), "pixels"),
+        (n * picture.height * picture.width, min(limits.max_pixels, MAX_OUTPUT_PIXELS), "pixels"),
     ):
         if got > most:
             counted = f"{of} = {got}" if of and unit == "pictures" else str(got)

@@ -92,7 +92,7 @@ def twice(name: str, subject: str) -> ClientError:
 
 
 def merged(query: dict[str, Option], body: dict[str, Option], *, where: str) -> dict[str, Option]:
-    """Options of both places.
+    """Options of the query and of the body.
 
     Raises:
         Unprocessable: one stands in both.

@@ -38,7 +38,7 @@ RawPicture = object
 
 
 def taken(schema: type[BaseModel]) -> tuple[str, ...]:
-    """The media types of the bodies that a task takes, told by the fields of its JSON body."""
+    """The media types of the bodies that a task takes, by the fields of its JSON body."""
     return (*IMAGES, FORM, JSON, NPY, *((CSV,) if INSTANCES in schema.model_fields else ()))
 
 
@@ -56,7 +56,7 @@ class Payload:
 
     @property
     def modality(self) -> Modality | None:
-        """The kind of model that it is for; None where numbers do not tell."""
+        """The kind of model that it is for; None for rows of numbers, which may be of any."""
         if self.items:
             return "image"
         return "table" if self.rows is None else None
@@ -208,7 +208,7 @@ def _check_names(body: bytes, fields: int, rows: list[Any]) -> None:
 
 
 def _has_long_text(rows: list[Any]) -> bool:
-    """Whether there is a text longer than any name or cell, which is refused with its place once the model is known.
+    """Whether there is a text longer than any name or cell, which is refused by name once the model is known.
 
     The slow reader takes most of a second for one of 30 MB, and holds the interpreter.
     """
@@ -229,6 +229,6 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     named = dict(pairs)
     if len(named) < len(pairs):
         name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        place = "body" if INSTANCES in named else f"body.{INSTANCES}"
-        raise twice(name[:100], f"{place}.{name[:100]}")
+        prefix = "body" if INSTANCES in named else f"body.{INSTANCES}"
+        raise twice(name[:100], f"{prefix}.{name[:100]}")
     return named

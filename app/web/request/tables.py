@@ -1,4 +1,4 @@
-"""Rows of a table in a request as a model's rows, and what is said of them beside the answer."""
+"""Rows of a table in a request as a model's rows, and what is reported of them beside the result."""
 
 from __future__ import annotations
 

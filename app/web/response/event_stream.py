@@ -30,7 +30,7 @@ from app.core.errors import LecternError
 from app.core.manifest import Tensors
 from app.web.request.media_types import EVENT_STREAM
 from app.web.request.trace import Trace
-from app.web.response.problem import told
+from app.web.response.problem import problem_details
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +78,11 @@ class EventStream(StreamingResponse):
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Work and tell of it.
+        """Work, and send an event for each step.
 
         Raises:
             ClientDisconnect: the client hung up.
-            Exception: what the work raised before there was anything to tell.
+            Exception: what the work raised before the first event.
         """
         with self._held:
             await self._serve(scope, receive, send)
@@ -94,14 +94,14 @@ class EventStream(StreamingResponse):
         for task in (work, gone):
             task.add_done_callback(lambda _: self._news.set())
         try:
-            await self._tell(work, gone, send)
+            await self._send_events(work, gone, send)
         except Exception as error:
             if not self._started or isinstance(error, ClientDisconnect):
                 raise
             request_id = Trace.of(scope).request_id
             if not isinstance(error, LecternError):
                 log.exception("unforeseen %s in the stream of request %s", type(error).__name__, request_id)
-            await self._write(send, _event("error", told(error, request_id)), more=False)
+            await self._write(send, _event("error", problem_details(error, request_id)), more=False)
         finally:
             work.cancel()
             gone.cancel()
@@ -111,7 +111,9 @@ class EventStream(StreamingResponse):
         self._slot = (step, outputs)
         self._news.set()
 
-    async def _tell(self, work: asyncio.Future[Mapping[str, Any]], gone: asyncio.Future[None], send: Send) -> None:
+    async def _send_events(
+        self, work: asyncio.Future[Mapping[str, Any]], gone: asyncio.Future[None], send: Send
+    ) -> None:
         while not work.done():
             try:
                 await asyncio.wait_for(self._news.wait(), self._heartbeat_s)

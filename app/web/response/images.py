@@ -18,12 +18,12 @@ SMALL_PICTURES, SMALL_NUMBERS = 4096, 1 << 18
 """Values that are written on the event loop, as pictures and as numbers."""
 
 
-def pixels(model: Model, rows: NDArray[np.uint8], picture: Picture | None = None) -> NDArray[np.uint8]:
-    """What a picture model was given, as (N, H, W, C); `picture` where it is not the model's own."""
+def pixels_of(model: Model, rows: NDArray[np.uint8], picture: Picture | None = None) -> NDArray[np.uint8]:
+    """The inputs of a picture model, as (N, H, W, C); `picture` where it is not the model's own."""
     return _upright(model, rows, picture)
 
 
-def images(
+def images_of(
     model: Model, decoded: Tensors, picture: Picture | None = None, *, name: str = "image"
 ) -> NDArray[np.float32]:
     """A graph's pictures: (N, H, W, C), from 0 to 1.
@@ -44,11 +44,11 @@ def as_rows(pictures: NDArray[np.uint8], picture: Picture) -> NDArray[np.uint8]:
     return pictures if picture.layout == "hwc" else np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
 
 
-def codes(model: Model, coded: Tensors) -> Latents:
+def codes_of(model: Model, coded: Tensors) -> Latents:
     """What a decoder takes of an encoder's outputs, the first of them, of a VAE the mean: (N, Z).
 
     Raises:
-        InferenceFailed: as `images`.
+        InferenceFailed: as `images_of`.
     """
     first, *_ = [_finite(model, name, coded) for name in coded]
     return first

@@ -1,4 +1,4 @@
-"""What a problem says (RFC 9457), for a response of its own and for an event in one that has begun."""
+"""Problem details (RFC 9457), for a response of their own and for an event in one that has started."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from app.core.errors import LecternError
 
 
-def told(error: BaseException | None, request_id: str) -> dict[str, Any]:
-    """A problem's members. Of what nobody foresaw, any other error, only that it happened; the log has the rest."""
+def problem_details(error: BaseException | None, request_id: str) -> dict[str, Any]:
+    """A problem's members. Of an unforeseen error, which is any other, only that it happened; the log has the rest."""
     if not isinstance(error, LecternError):
         return {
             "type": "about:blank",

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from app.core.manifest.latent import Latent
-from app.core.sampling.latents import between, draw, moved, plane, spread
+from app.core.sampling.latents import between, moved, plane, sample_prior, spread
 
 PLAIN = Latent(size=3, low=(-1, 0, 10), high=(3, 1, 30))
 NORMAL = Latent(size=3, low=(-1, 0, 10), high=(3, 1, 30), prior="normal")
@@ -29,20 +29,20 @@ def share_below(z: float) -> float:
 @settings(max_examples=30)
 @given(seed=st.integers(0, 2**53 - 1), n=st.integers(1, 20), more=st.integers(0, 20), size=st.integers(1, 40))
 def test_a_row_of_a_seed_does_not_depend_on_how_many_are_drawn(seed: int, n: int, more: int, size: int) -> None:
-    few, many = draw(n, size, seed), draw(n + more, size, seed)
+    few, many = sample_prior(n, size, seed), sample_prior(n + more, size, seed)
     assert (few.dtype, few.shape) == (np.float32, (n, size))
     np.testing.assert_array_equal(few, many[:n])
 
 
 def test_draws_are_standard_normal() -> None:
-    sample = np.sort(draw(10_000, 2, seed=1).ravel().astype(np.float64))
+    sample = np.sort(sample_prior(10_000, 2, seed=1).ravel().astype(np.float64))
     shares = np.array([share_below(z) for z in sample])
     distance = np.abs(shares - (np.arange(20_000) + 0.5) / 20_000).max()  # Kolmogorov-Smirnov
     assert distance < 1.63 / math.sqrt(20_000)  # 1 % of samples are further away
 
 
 def test_a_seed_means_the_same_numbers_for_good() -> None:
-    np.testing.assert_array_equal(draw(1, 2, seed=7), np.float32([[1.52196932, -1.14410579]]))
+    np.testing.assert_array_equal(sample_prior(1, 2, seed=7), np.float32([[1.52196932, -1.14410579]]))
 
 
 @settings(max_examples=30)

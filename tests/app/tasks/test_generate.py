@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.codecs.images.files import encode_png
-from app.core.sampling.latents import draw
+from app.core.sampling.latents import sample_prior
 from app.tasks.generate.schema import GenerateAnswer
 from tests.app.coders import (
     JSON,
@@ -58,7 +58,7 @@ def test_draws_are_of_the_seed_and_of_nothing_else(coders: LiveServer, seed: int
     answer = answered(ask(coders, PATH, {"n": 5, "seed": seed}))
     assert answer["seed"] == seed
     codes = np.float32([result["latent"] for result in answer["results"]])
-    np.testing.assert_array_equal(codes, draw(5, 2, seed))
+    np.testing.assert_array_equal(codes, sample_prior(5, 2, seed))
     np.testing.assert_array_equal(images(answer["results"]), pictures_of(codes))
     fewer = answered(ask(coders, PATH, None, f"n=2&seed={seed}"))
     assert fewer["results"] == answer["results"][:2]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.core.sampling.latents import between, draw, plane
+from app.core.sampling.latents import between, plane, sample_prior
 from app.tasks.generate.schema import GenerateAnswer
 from tests.app.coders import NPY, answered, ask, images, rows_of, runs
 from tests.app.drawers import LATENT, SHADES, SMALL, generated
@@ -30,7 +30,7 @@ def near(got: Any, wanted: Any) -> None:
 def test_a_generator_draws_from_the_seed(drawers: LiveServer) -> None:
     answer = answered(ask(drawers, PATH, {"model": "waves", "n": 5, "seed": 7}))
     GenerateAnswer.model_validate(answer, strict=True)
-    latents = draw(5, LATENT, 7)
+    latents = sample_prior(5, LATENT, 7)
     assert answer["seed"] == 7
     np.testing.assert_array_equal(np.array([r["latent"] for r in answer["results"]], np.float32), latents)
     near(images(answer["results"]), pictures(latents))
@@ -45,7 +45,7 @@ def test_it_is_asked_once_for_all_pictures(drawers: LiveServer) -> None:
 
 
 def test_a_label_is_named_or_numbered_for_all_or_for_each(drawers: LiveServer) -> None:
-    latents = draw(3, LATENT, 4)
+    latents = sample_prior(3, LATENT, 4)
     for asked, labels in (
         ({"label": "light", "n": 3}, [2, 2, 2]),
         ({"label": 0, "n": 3}, [0, 0, 0]),
@@ -68,7 +68,7 @@ def test_without_a_label_it_is_drawn_of_the_seed_and_told(drawers: LiveServer) -
     answer = answered(ask(drawers, PATH, {"model": "kinds", "n": 40, "seed": 11}))
     labels = [result["label"] for result in answer["results"]]
     assert set(labels) == set(SHADES)
-    near(images(answer["results"]), pictures(draw(40, LATENT, 11), [SHADES.index(label) for label in labels]))
+    near(images(answer["results"]), pictures(sample_prior(40, LATENT, 11), [SHADES.index(label) for label in labels]))
     fewer = answered(ask(drawers, PATH, {"model": "kinds", "n": 7, "seed": 11}))
     assert fewer["results"] == answer["results"][:7]
     again = answered(ask(drawers, PATH, {"model": "kinds", "labels": labels, "seed": 11}))

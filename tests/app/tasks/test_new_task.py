@@ -37,7 +37,7 @@ ROW = """\
 FOLDER = {
     "__init__.py": "",
     "schema.py": '''\
-"""What POST /v1/weigh takes and answers."""
+"""The JSON of POST /v1/weigh: its request and its response."""
 
 from app.web.openapi.schemas import ModelAnswer, PictureRequest
 
@@ -52,11 +52,11 @@ class WeighAnswer(ModelAnswer):
     results: list[float]
 ''',
     "openapi.py": '''\
-"""What the OpenAPI document says of POST /v1/weigh."""
+"""POST /v1/weigh in the OpenAPI document."""
 
 from app.engine.registry import Registry
 from app.tasks.weigh.schema import WeighRequest
-from app.web.openapi.golden import as_base64, drawn
+from app.web.openapi.golden import as_base64, stroke
 from app.web.openapi.operation import Operation, model_options, models_for
 from app.web.openapi.pictures import picture_bodies, picture_inputs
 from app.web.request.limits import Limits
@@ -70,7 +70,7 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         inputs=picture_inputs(limits.max_rows),
         one_of=("image", "images"),
         takes=picture_bodies(options, max_rows=limits.max_rows, npy="uint8 rows"),
-        requests={"a picture": {"image": as_base64(drawn(32, 32, 3))}},
+        requests={"a picture": {"image": as_base64(stroke(32, 32, 3))}},
     )
 ''',
     "endpoint.py": '''\

@@ -18,7 +18,7 @@ from app.engine.model import Model
 from app.engine.runner import Answer
 from app.web.call import Call
 from app.web.request.limits import Limits
-from app.web.request.model_choice import MADE_PIXELS, check_made
+from app.web.request.model_choice import MAX_OUTPUT_PIXELS, check_output_size
 from app.web.response import images as painted
 
 
@@ -39,19 +39,19 @@ def call(pool: ThreadPoolExecutor | None = None) -> Call:
 
 def test_pictures_are_cut_to_0_to_1_with_their_channels_last() -> None:
     rows = np.linspace(-1, 2, 24, dtype=np.float32).reshape(1, 3, 2, 4)
-    images = painted.images(model("chw"), {"image": rows})
+    images = painted.images_of(model("chw"), {"image": rows})
     assert images.shape == (1, 2, 4, 3)
     np.testing.assert_array_equal(images, np.clip(np.moveaxis(rows, 1, -1), 0, 1))
-    np.testing.assert_array_equal(painted.images(model(), {"image": images}), images)
+    np.testing.assert_array_equal(painted.images_of(model(), {"image": images}), images)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_what_is_no_number_is_a_failure_of_the_model(wrong: float) -> None:
     rows = np.full((1, 2, 4, 3), wrong, np.float32)
     with pytest.raises(InferenceFailed, match="'m' gave values of 'image'"):
-        painted.images(model(), {"image": rows})
+        painted.images_of(model(), {"image": rows})
     with pytest.raises(InferenceFailed, match="'logvar'"):
-        painted.codes(model(), {"mu": np.zeros((1, 2), np.float32), "logvar": np.full((1, 2), wrong, np.float32)})
+        painted.codes_of(model(), {"mu": np.zeros((1, 2), np.float32), "logvar": np.full((1, 2), wrong, np.float32)})
 
 
 def test_levels_are_the_nearest_ones() -> None:
@@ -76,15 +76,15 @@ def limits(**changes: Any) -> Limits:
 
 
 def test_pictures_are_bounded_by_number_and_by_size() -> None:
-    check_made(10, model(), limits(max_pixels=80), subject="n")
+    check_output_size(10, model(), limits(max_pixels=80), subject="n")
     with pytest.raises(TooLarge, match="n asks for 11 pictures, at most 10"):
-        check_made(11, model(), limits(), subject="n")
+        check_output_size(11, model(), limits(), subject="n")
     with pytest.raises(TooLarge, match="grid asks for 80 pixels, at most 79"):
-        check_made(10, model(), limits(max_pixels=79), subject="grid", of="5 x 2")
+        check_output_size(10, model(), limits(max_pixels=79), subject="grid", of="5 x 2")
     with pytest.raises(TooLarge, match="grid asks for 4 x 4 = 16 pictures"):
-        check_made(16, model(), limits(), subject="grid", of="4 x 4")
-    with pytest.raises(TooLarge, match=f"n asks for .* pixels, at most {MADE_PIXELS}"):
-        check_made(MADE_PIXELS // 8 + 1, model(), limits(max_rows=10**6, max_pixels=10**9), subject="n")
+        check_output_size(16, model(), limits(), subject="grid", of="4 x 4")
+    with pytest.raises(TooLarge, match=f"n asks for .* pixels, at most {MAX_OUTPUT_PIXELS}"):
+        check_output_size(MAX_OUTPUT_PIXELS // 8 + 1, model(), limits(max_rows=10**6, max_pixels=10**9), subject="n")
 
 
 @pytest.mark.anyio

@@ -104,7 +104,7 @@ def publish_generator(
     """Publish the generator with the lowest held-out FD ratio. Raises: PublishError."""
     chosen = min(generators, key=lambda generator: generator.held_ratio)
     conditional = recipe == "cgan"
-    inputs = {"latent": torch.from_numpy(latents.draw(PARITY_ROWS, h.latent, SCORED_SEED))}
+    inputs = {"latent": torch.from_numpy(latents.sample_prior(PARITY_ROWS, h.latent, SCORED_SEED))}
     if conditional:
         inputs["label"] = torch.arange(PARITY_ROWS) % dataset.classes
     edge = NormalDist().inv_cdf(0.99)
@@ -143,7 +143,7 @@ def figures(model: PublishedGenerator, classifiers: ReferenceClassifiers) -> tup
     rows = min(ROWS, len(data.train_x), len(data.test_x))
     n = RESAMPLES * rows
     label = data.train_y.numpy()[np.resize(shuffled(len(data.train_y), seed=SCORED_SEED), n)]
-    drawn = model.draw(latents.draw(n, model.size, SCORED_SEED), label)
+    drawn = model.draw(latents.sample_prior(n, model.size, SCORED_SEED), label)
     pictures = np.rint(drawn * 255).astype(np.uint8)
     found = fidelity(pictures, classifiers, rows=rows, resamples=RESAMPLES).figures
     if model.conditional:

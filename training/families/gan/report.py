@@ -98,7 +98,7 @@ class GanReport:
     def _first(self) -> tuple[Floats, Floats, Integers | None]:
         """Latents, pictures and labels of seed 0, classes in turn."""
         assert self.manifest.latent is not None
-        z = latents.draw(SEARCHED, self.manifest.latent.size, SAMPLE_SEED)
+        z = latents.sample_prior(SEARCHED, self.manifest.latent.size, SAMPLE_SEED)
         labels = len(self.manifest.labels)
         requested = np.arange(SEARCHED, dtype=np.int64) % labels if labels else None
         return z, self.generate(z, requested), requested

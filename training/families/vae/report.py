@@ -147,7 +147,7 @@ class VaeReport:
         )
 
     def _samples(self) -> str:
-        z = latents.draw(SAMPLES, len(self.kl), SAMPLE_SEED)
+        z = latents.sample_prior(SAMPLES, len(self.kl), SAMPLE_SEED)
         return note(
             f"The first {SAMPLES} samples of seed {SAMPLE_SEED}, all of them: latents from the standard normal prior, "
             "and the probability of ink that the decoder gives each pixel."
