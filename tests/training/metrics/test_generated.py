@@ -124,7 +124,7 @@ def test_the_judges_read_what_is_drawn(judge: ReferenceClassifiers) -> None:
 
 
 def test_a_judge_is_trained_once(cache: Path, judge: ReferenceClassifiers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "train_judge", None)  # called, it would raise
+    monkeypatch.setattr(judging, "train_classifier", None)  # called, it would raise
     again = reference_classifiers(cache, judge.data, settings=QUICK)
     x = bars(5, seed=10)[0]
     for extractor, features in judge.features(x).items():

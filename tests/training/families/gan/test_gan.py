@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tests.training.pictures import bars, bars_dataset
-from training.families.gan.collapse import PATIENCE, CollapseWatch
+from training.families.gan.collapse import FALLEN, PATIENCE, CollapseWatch
 from training.families.gan.recipe import too_short
 from training.families.gan.trainer import HeldOutFidelity, Hyperparameters, Trainer
 from training.loop import Run, fit
@@ -232,7 +232,10 @@ def test_a_generator_that_collapses_is_stopped_and_the_best_before_is_kept(tmp_p
     history = trained(recipe, tmp_path, epochs=20)
     assert recipe.stopped is not None
     assert "collapse" in recipe.stopped
-    assert len(history) == 6 + PATIENCE
+    recalls = [row["held_recall"] for row in history]
+    # With another number of threads, whose sums differ in their last bits, the epoch before may be a bad one too.
+    assert 6 < len(history) <= 6 + PATIENCE
+    assert max(recalls[-PATIENCE:]) < FALLEN * max(recalls)
     assert recipe.best_ratio == min(row["held_fd_ratio"] for row in history[:6])
     z = torch.randn(64, SMALL.latent, generator=torch.Generator().manual_seed(2))
     assert float(recipe.draw(recipe.best, z, None).std(0).max()) > 0.1
