@@ -70,6 +70,7 @@ class Model:
     """A loaded model: its manifest, where it runs, and, once started, one batcher for each of its graphs.
 
     Attributes:
+        tasks: all that it does, its own first.
         device: "cpu" or "cuda:0".
         loaded_at: ISO 8601, UTC.
         load_s: reading, checking and warming.
@@ -85,6 +86,7 @@ class Model:
         self.manifest: Manifest = loaded.manifest
         self.name: str = loaded.manifest.name
         self.version: str = loaded.manifest.version
+        self.tasks = loaded.manifest.tasks
         self.folder: Path = loaded.folder
         self.load_s: float = loaded.load_s
         self.memory_bytes: int = loaded.memory_bytes

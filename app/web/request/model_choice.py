@@ -30,7 +30,7 @@ def choose_model(options: Mapping[str, Any], registry: Registry, task: Task, mod
             model = registry.catalog.get(model.name, version)
     else:
         model = registry.catalog.get(name, version)
-    tasks = model.manifest.tasks
+    tasks = model.tasks
     if task not in tasks:
         raise invalid(
             "model",
