@@ -1,11 +1,15 @@
-"""Coders for tests, whose every answer is known: see `tests.models_made.coder_onnx`."""
+"""Coders for tests, whose every answer is known: see `tests.made_models.coder_onnx`.
+
+Requests that the tests of several tasks send, and how they read the answers, are here as well.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,9 @@ JSON, PNG, NPY = "application/json", "image/png", "application/x-npy"
 ERRORS = tuple(0.006 * k for k in range(1, 41))
 SIDE = PHOTO.height
 MOST = 40  # rows in one request
+
+Fault = tuple[Any, str, str, int, str, tuple[str, ...]]
+"""A request that is refused: its body, query and `Accept`; the status, the subject, and words of the problem."""
 
 
 def make_coders(root: Path) -> None:
@@ -56,6 +63,34 @@ def ask(
     named = {name.replace("_", "-"): header for name, header in headers.items()}
     declared = {} if body is None else {"Content-Type": kind}
     return server.ask("POST", path + (f"?{query}" if query else ""), body, {**declared, **named})
+
+
+def check_fault(server: LiveServer, path: str, fault: Fault, *, kind_of_bytes: str = JSON) -> None:
+    value, query, accept, status, subject, words = fault
+    kind = kind_of_bytes if isinstance(value, bytes) else JSON
+    ask(server, path, value, query, kind=kind, accept=accept).assert_refused(status, subject, words)
+
+
+def at_once(server: LiveServer, path: str, bodies: Sequence[Mapping[str, Any]]) -> list[tuple[bytes, bytes]]:
+    """(head, body) of an answer as rows to each, sent from as many connections before the first is read."""
+    lines = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in bodies]
+    try:
+        for line, value in zip(lines, bodies, strict=True):
+            body = json.dumps(value).encode()
+            head = f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: {NPY}\r\nContent-Type: {JSON}\r\n"
+            line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        answers = []
+        for line in lines:
+            answer = b""
+            while chunk := line.recv(1 << 16):
+                answer += chunk
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), answer[:500]
+            answers.append((head, body))
+        return answers
+    finally:
+        for line in lines:
+            line.close()
 
 
 def answered(reply: Reply) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.app import denoisers as denoised
-from tests.app import translators as translated
+from tests.app import denoisers as denoisers_made
+from tests.app import translators as translators_made
 from tests.app.coders import MOST, SIDE, make_coders
 from tests.app.denoisers import make_denoisers
 from tests.app.drawers import make_drawers
@@ -39,41 +40,32 @@ def server(models: Path) -> Iterator[LiveServer]:
         yield opened
 
 
+def served(
+    factory: pytest.TempPathFactory, make: Callable[[Path], None], *, max_body_bytes: int = 1 << 20, **settings: Any
+) -> Iterator[LiveServer]:
+    """A server of the models that `make` publishes."""
+    root = factory.mktemp(make.__name__)
+    make(root)
+    with open_server(root, max_body_bytes=max_body_bytes, grace_s=2, **settings) as opened:
+        yield opened
+
+
 @pytest.fixture(scope="session")
 def coders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server of models that code pictures and decode them."""
-    root = tmp_path_factory.mktemp("coders")
-    make_coders(root)
-    with open_server(
-        root,
-        default_models={"reconstruct": "plain", "generate": "normal"},
-        max_rows_per_request=MOST,
-        max_body_bytes=1 << 20,
-        max_pixels=MOST * SIDE * SIDE,
-        grace_s=2,
-    ) as opened:
-        yield opened
+    defaults, pixels = {"reconstruct": "plain", "generate": "normal"}, MOST * SIDE * SIDE
+    yield from served(
+        tmp_path_factory, make_coders, default_models=defaults, max_rows_per_request=MOST, max_pixels=pixels
+    )
 
 
 @pytest.fixture(scope="session")
 def drawers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server of models that draw: by taking noise away, and in one evaluation."""
-    root = tmp_path_factory.mktemp("drawers")
-    make_drawers(root)
-    with open_server(
-        root,
-        default_models={"generate": "shades"},
-        max_rows_per_request=MOST,
-        max_body_bytes=1 << 20,
-        grace_s=2,
-    ) as opened:
-        yield opened
+    """A server of models that generate pictures: by removing noise, and in one evaluation."""
+    yield from served(tmp_path_factory, make_drawers, default_models={"generate": "shades"}, max_rows_per_request=MOST)
 
 
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server with tables to classify and to regress, beside a classifier of pictures."""
-    root = tmp_path_factory.mktemp("tables")
+def make_tables(root: Path) -> None:
     make_classifier_folder(root, "shades", picture=PHOTO)
     make_table_classifier_folder(root)
     make_grey_folder(root)
@@ -81,43 +73,30 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     make_regressor_folder(root, "bare", None)
     make_regressor_folder(root, "steep", None, slope=10)
     make_regressor_folder(root, "unsure", (1.0, 2.0))
-    with open_server(
-        root,
-        default_models={"classify": "shades"},
-        max_rows_per_request=100,
-        max_body_bytes=2 << 20,
-        grace_s=2,
-    ) as opened:
-        yield opened
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server with tables to classify and to regress, beside a classifier of pictures."""
+    defaults = {"classify": "shades"}
+    yield from served(
+        tmp_path_factory, make_tables, max_body_bytes=2 << 20, default_models=defaults, max_rows_per_request=100
+    )
 
 
 @pytest.fixture(scope="session")
 def translators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server of models that translate."""
-    root = tmp_path_factory.mktemp("translators")
-    make_translators(root)
-    with open_server(
-        root,
-        default_models={"translate": "inverter"},
-        max_rows_per_request=translated.MOST,
-        max_body_bytes=1 << 20,
-        max_pixels=translated.PIXELS,
-        grace_s=2,
-    ) as opened:
-        yield opened
+    defaults, most, pixels = {"translate": "inverter"}, translators_made.MOST, translators_made.PIXELS
+    yield from served(
+        tmp_path_factory, make_translators, default_models=defaults, max_rows_per_request=most, max_pixels=pixels
+    )
 
 
 @pytest.fixture(scope="session")
 def denoisers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server of models that take noise away, of pictures of their own size and of photos."""
-    root = tmp_path_factory.mktemp("denoisers")
-    make_denoisers(root)
-    with open_server(
-        root,
-        default_models={"denoise": "gauss"},
-        max_rows_per_request=denoised.MOST,
-        max_body_bytes=1 << 20,
-        max_pixels=denoised.PIXELS,
-        grace_s=2,
-    ) as opened:
-        yield opened
+    """A server of models that denoise pictures of their own size, and photos."""
+    defaults, most, pixels = {"denoise": "gauss"}, denoisers_made.MOST, denoisers_made.PIXELS
+    yield from served(
+        tmp_path_factory, make_denoisers, default_models=defaults, max_rows_per_request=most, max_pixels=pixels
+    )

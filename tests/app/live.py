@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +85,20 @@ class Reply:
         """The problem that this must be, of this status."""
         assert self.status == status, (self.status, self.body[:500])
         assert self.header("content-type") == "application/problem+json"
-        told: dict[str, Any] = self.json()
-        assert told["status"] == status
-        assert told["request_id"] == self.header("x-request-id")
-        assert told["title"]
-        assert told["detail"]
-        return told
+        details: dict[str, Any] = self.json()
+        assert details["status"] == status
+        assert details["request_id"] == self.header("x-request-id")
+        assert details["title"]
+        assert details["detail"]
+        return details
+
+    def assert_refused(self, status: int, subject: str, words: Iterable[str]) -> None:
+        """A problem of this status that names the subject and every one of the words."""
+        details = self.problem(status)
+        assert details["subject"] == subject
+        everything = " ".join(str(details.get(key, "")) for key in ("detail", "expected", "got"))
+        for word in words:
+            assert word in everything
 
 
 @dataclass(frozen=True)

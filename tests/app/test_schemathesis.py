@@ -95,31 +95,20 @@ def test_tables_are_answered_as_the_document_says(tables: LiveServer, mode: Gene
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("path", ["/v1/reconstruct", "/v1/generate"])
-def test_models_that_code_answer_as_the_document_says(coders: LiveServer, path: str) -> None:
-    assert drive(coders, GenerationMode.POSITIVE, 100, below=path)[path] <= {200, 413, 415, 422}  # random bytes: 415
-    assert 200 not in drive(coders, GenerationMode.NEGATIVE, 100, below=path)[path]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-def test_models_that_draw_answer_as_the_document_says(drawers: LiveServer) -> None:
-    path = "/v1/generate"
-    assert drive(drawers, GenerationMode.POSITIVE, 60, below=path)[path] <= {200, 413, 415, 422}
-    assert 200 not in drive(drawers, GenerationMode.NEGATIVE, 60, below=path)[path]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-def test_models_that_translate_answer_as_the_document_says(translators: LiveServer) -> None:
-    path = "/v1/translate"
-    assert drive(translators, GenerationMode.POSITIVE, 100, below=path)[path] <= {200, 413, 415, 422}
-    assert 200 not in drive(translators, GenerationMode.NEGATIVE, 100, below=path)[path]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-def test_models_that_denoise_answer_as_the_document_says(denoisers: LiveServer) -> None:
-    path = "/v1/denoise"
-    assert drive(denoisers, GenerationMode.POSITIVE, 100, below=path)[path] <= {200, 413, 415, 422}
-    assert 200 not in drive(denoisers, GenerationMode.NEGATIVE, 100, below=path)[path]
+@pytest.mark.parametrize(
+    ("fixture", "path", "examples"),
+    [
+        ("coders", "/v1/reconstruct", 100),
+        ("coders", "/v1/generate", 100),
+        ("drawers", "/v1/generate", 60),
+        ("translators", "/v1/translate", 100),
+        ("denoisers", "/v1/denoise", 100),
+    ],
+)
+def test_tasks_of_pictures_answer_as_the_document_says(
+    request: pytest.FixtureRequest, fixture: str, path: str, examples: int
+) -> None:
+    server: LiveServer = request.getfixturevalue(fixture)
+    # Random bytes: 415.
+    assert drive(server, GenerationMode.POSITIVE, examples, below=path)[path] <= {200, 413, 415, 422}
+    assert 200 not in drive(server, GenerationMode.NEGATIVE, examples, below=path)[path]

@@ -20,7 +20,7 @@ class Score(BaseModel):
     """One label and how probable it is."""
 
     label: str
-    index: Annotated[int, Field(ge=0, description="the label's place in the model's list of labels")]
+    index: Annotated[int, Field(ge=0, description="the label's index in the model's list of labels")]
     probability: Annotated[float, Field(ge=0, le=1)]
 
 

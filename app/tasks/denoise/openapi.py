@@ -60,7 +60,7 @@ def describe(registry: Registry, limits: Limits) -> Operation:
             PNG: FILE
             | {
                 "description": "the picture without noise, or a grid of several; of samples a row for each picture: "
-                "the noisy one, what is to be expected, the samples, their spread"
+                "the noisy one, the posterior mean, the samples, their spread"
             },
             NPY: FILE
             | {
@@ -73,7 +73,7 @@ def describe(registry: Registry, limits: Limits) -> Operation:
             },
         },
         headers={
-            "X-Sigma-255": "standard deviation of each picture's noise in grey levels, told or estimated",
+            "X-Sigma-255": "standard deviation of each picture's noise in grey levels, given or estimated",
             "X-Seed": "of samples: the same again gives the same",
         },
         requests=_requests(shown_for(registry, "denoise"), limit),

@@ -32,12 +32,12 @@ class DenoiseRequest(PictureRequest):
     samples: Annotated[
         int | None,
         Field(
-            description="how many restorations to draw of each picture, where the model can draw: what differs "
+            description="how many restorations to sample of each picture, where the model can: what differs "
             "between them is not in the picture"
         ),
     ] = None
     steps: Annotated[int | None, Field(description="of `samples`: levels of noise; the model's default")] = None
-    seed: Annotated[int | None, Field(description="of `samples`; without one it is chosen, and told")] = None
+    seed: Annotated[int | None, Field(description="of `samples`; without one it is chosen, and reported")] = None
     layout: LayoutField = None
     columns: ColumnsField = None
 
@@ -61,7 +61,7 @@ class Denoised(BaseModel):
         Field(description="what is to be expected under the noise, as PNG", json_schema_extra=PNG_SCHEMA),
     ]
     sigma_255: Annotated[float, Field(ge=0, description="standard deviation of the noise, in grey levels")]
-    estimated: Annotated[bool, Field(description="whether that was estimated, not told")]
+    estimated: Annotated[bool, Field(description="whether that was estimated, not given")]
     samples: Annotated[
         list[Annotated[str, Field(json_schema_extra=PNG_SCHEMA)]] | None,
         Field(description="restorations as PNG, where asked for, any of which may be what is under the noise"),

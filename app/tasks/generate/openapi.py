@@ -59,16 +59,16 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         any_of=(*MODES, *IMPLY_N),
         optional_body=True,
         gives={
-            PNG: FILE | {"description": "the picture, or a grid of several; X-Seed tells the seed"},
+            PNG: FILE | {"description": "the picture, or a grid of several; X-Seed is the seed"},
             NPY: FILE | {"description": "float32 pictures (rows, height, width, channels), 0 to 1"},
             EVENT_STREAM: {
                 "type": "string",
-                "description": "of models that draw in steps an event `step` for each of them: its number, how many "
-                "there are, the seconds left, and a preview as base64 of a PNG; in the end `result`, the answer as "
-                "JSON, or `error`, a problem",
+                "description": "of models that generate in steps an event `step` for each of them: its number, how "
+                "many there are, the seconds left, and a preview as base64 of a PNG; in the end `result`, the "
+                "answer as JSON, or `error`, a problem",
             },
         },
-        headers={"X-Seed": "of draws: the same again gives the same pictures"},
+        headers={"X-Seed": "of samples: the same again gives the same pictures"},
         requests=_requests(shown_for(registry, "generate"), limits),
     )
 

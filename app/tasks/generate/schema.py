@@ -68,25 +68,28 @@ class GenerateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     latents: Annotated[list[Code] | None, Field(min_length=1, description="codes to decode")] = None
-    n: Annotated[int | None, Field(description="how many to draw, where the model has what to draw from")] = None
-    seed: Annotated[int | None, Field(description="of the draw; without one it is chosen, and told")] = None
+    n: Annotated[int | None, Field(description="how many to generate, where the model has a prior")] = None
+    seed: Annotated[int | None, Field(description="of the samples; without one it is chosen, and reported")] = None
     between: Annotated[
         list[Annotated[Any, Field(json_schema_extra=END_SCHEMA)]] | None,
-        Field(min_length=2, max_length=2, description="two latents, or two pictures: the way from one to the other"),
+        Field(min_length=2, max_length=2, description="two latents, or two pictures: the path from one to the other"),
     ] = None
-    frames: Annotated[int | None, Field(description=f"pictures on that way, both ends counted; {DEFAULT_FRAMES}")] = (
+    frames: Annotated[int | None, Field(description=f"pictures on that path, both ends included; {DEFAULT_FRAMES}")] = (
         None
     )
     grid: Annotated[Grid | None, Field(description=Grid.__doc__)] = None
     forward: Annotated[
         int | None,
-        Field(description="how often to add noise to `init_image`: pictures of the chain that drawing goes backwards"),
+        Field(
+            description="how often to add noise to `init_image`: pictures of the forward process, "
+            "which sampling reverses"
+        ),
     ] = None
     label: Annotated[
         Any,
         Field(
-            description="of every picture: one of the model's labels by name (a text) or by place (a number, from 0); "
-            "without one each picture's is drawn by the seed, beside `init_image` none is told",
+            description="of every picture: one of the model's labels by name (a text) or by index (a number, from 0); "
+            "without one each picture's is sampled by the seed, beside `init_image` there is none",
             json_schema_extra=LABEL_SCHEMA,
         ),
     ] = None
@@ -97,32 +100,32 @@ class GenerateRequest(BaseModel):
     guidance: Annotated[
         float | None,
         Field(
-            description="how much more the label counts than in the model itself, which is 1; 0 draws without one",
+            description="how much more the label counts than in the model itself, which is 1; 0 generates without one",
             allow_inf_nan=False,
         ),
     ] = None
     sampler: Annotated[
         str | None,
-        Field(description="how the noise is taken away; without it the model's first, beside `mask` `ancestral`"),
+        Field(description="how the noise is removed; without it the model's first, beside `mask` `ancestral`"),
     ] = None
     steps: Annotated[int | None, Field(description="levels of noise; the sampler's own number without")] = None
-    init_image: Annotated[Any, Field(description="the picture to begin with", json_schema_extra=PICTURE_SCHEMA)] = None
+    init_image: Annotated[Any, Field(description="the picture to start from", json_schema_extra=PICTURE_SCHEMA)] = None
     strength: Annotated[
         float | None,
-        Field(description="how far it may be left: 0 keeps it, 1 begins with noise alone", allow_inf_nan=False),
+        Field(description="how far to depart from it: 0 keeps it, 1 starts from noise alone", allow_inf_nan=False),
     ] = None
     mask: Annotated[
         Any,
         Field(
-            description="of `init_image`, of its size: what is white (128 or more) is drawn anew, the rest is kept",
+            description="of `init_image`, of its size: what is white (128 or more) is generated anew, the rest is kept",
             json_schema_extra=PICTURE_SCHEMA,
         ),
     ] = None
     visits: Annotated[
         int | None,
         Field(
-            description="of `mask`: how often each level of noise is come back to, so that what is drawn fits what is "
-            f"kept; with the sampler `ancestral`; {DEFAULT_VISITS} without"
+            description="of `mask`: how often each level of noise is visited, so that what is generated fits what "
+            f"is kept; with the sampler `ancestral`; {DEFAULT_VISITS} without"
         ),
     ] = None
     model: ModelField = None
@@ -135,7 +138,9 @@ class Generated(BaseModel):
 
     image: Annotated[str, Field(description="as PNG", json_schema_extra=PNG_SCHEMA)]
     latent: Annotated[list[float] | None, Field(description="the code; of models that decode one")] = None
-    label: Annotated[str | None, Field(description="where the model has labels; null: it was drawn without one")] = None
+    label: Annotated[
+        str | None, Field(description="where the model has labels; null: it was generated without one")
+    ] = None
     sigma: Annotated[float | None, Field(description="of `forward`: the noise in it, for pixels from 0 to 1")] = None
 
 
@@ -146,9 +151,9 @@ class GenerateAnswer(ModelAnswer):
     seed: Annotated[int | None, Field(description="the same again gives the same pictures")] = None
     interpolation: Annotated[str | None, Field(description="of `between`: `linear` or `spherical`")] = None
     grid: Annotated[Grid | None, Field(description="of `grid`: pictures row by row from the upper left")] = None
-    sampler: Annotated[str | None, Field(description="how the noise was taken away, step by step")] = None
+    sampler: Annotated[str | None, Field(description="how the noise was removed, step by step")] = None
     steps: Annotated[int | None, Field(description="levels of noise")] = None
-    evaluations: Annotated[int | None, Field(description="how often the model was asked for each picture")] = None
-    guidance: Annotated[float | None, Field(description="weight of the label; null where none was asked for")] = None
+    evaluations: Annotated[int | None, Field(description="how often the model was evaluated for each picture")] = None
+    guidance: Annotated[float | None, Field(description="weight of the label; null where there is none")] = None
     strength: Annotated[float | None, Field(description="of `init_image`")] = None
     visits: Annotated[int | None, Field(description="of `mask`: to each level of noise")] = None

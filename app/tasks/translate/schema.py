@@ -21,7 +21,7 @@ _FIELDS: Final[dict[str, Any]] = {
     "cycle": (
         Annotated[
             bool | None,
-            Field(description="whether to translate the answer back and tell how much of the picture is lost; true"),
+            Field(description="whether to translate the result back and report how much of the picture is lost; true"),
         ],
         None,
     ),
@@ -61,7 +61,7 @@ class Translated(BaseModel):
     """One picture in the other domain."""
 
     image: Annotated[str, Field(description="as PNG", json_schema_extra=PNG_SCHEMA)]
-    cycle: Annotated[Cycle | None, Field(description="null where it was not asked for")]
+    cycle: Annotated[Cycle | None, Field(description="null where `cycle` is false")]
 
 
 class TranslateAnswer(ModelAnswer):

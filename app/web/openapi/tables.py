@@ -39,7 +39,9 @@ def instances_schema(models: list[Model], *, max_rows: int) -> Schema:
     """Rows of a table in JSON: objects as each of the models takes them, or lists."""
     tables = {m.name: m.manifest.table for m in models if m.manifest.table is not None}
     rows: list[Schema] = [_record_schema(name, table) for name, table in tables.items()] or [{"type": "object"}]
-    rows.append({"title": "by place", "type": "array", "items": {}, "description": "values in the columns' order"})
+    rows.append(
+        {"title": "by column order", "type": "array", "items": {}, "description": "values in the columns' order"}
+    )
     described = "rows of a table, each an object by feature or a list in the columns' order"
     return {"type": "array", "minItems": 1, "maxItems": max_rows, "description": described, "items": {"anyOf": rows}}
 

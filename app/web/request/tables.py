@@ -19,7 +19,7 @@ _PREPARED: Final = "table"
 
 
 class Outside(BaseModel):
-    """A number that is not within what the training rows span: the model was asked to extrapolate."""
+    """A number that is not within what the training rows span: the model extrapolates."""
 
     feature: str
     value: float
@@ -29,7 +29,7 @@ class Outside(BaseModel):
 
 
 class Noted(BaseModel):
-    """What is said of a row of a table beside the answer."""
+    """What is reported of a row of a table beside the result."""
 
     outside: Annotated[
         list[Outside], Field(description="numbers that training saw none of; only where there are any")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import socket
 from typing import Any
 
 import numpy as np
@@ -19,9 +17,12 @@ from tests.app.coders import (
     NPY,
     PNG,
     SIDE,
+    Fault,
     answered,
     ask,
+    at_once,
     banded,
+    check_fault,
     images,
     levels_of,
     opened,
@@ -194,7 +195,7 @@ def test_beside_strangers_pictures_stay_their_own(coders: LiveServer) -> None:
     alone = {seed: rows_of(ask(coders, PATH, {"n": 2, "seed": seed}, accept=NPY)) for seed in range(24)}
     shared = 0
     for _ in range(20):  # all of them are sent before any is answered; how many share a run is for the batcher to say
-        for seed, (head, body) in enumerate(_at_once(coders, [{"n": 2, "seed": seed} for seed in alone])):
+        for seed, (head, body) in enumerate(at_once(coders, PATH, [{"n": 2, "seed": seed} for seed in alone])):
             got = np.frombuffer(body[-alone[seed].nbytes :], np.float32).reshape(alone[seed].shape)
             assert np.abs(got - alone[seed]).max() <= 1 / 255
             shared += b'"batch of 2"' not in head
@@ -203,32 +204,10 @@ def test_beside_strangers_pictures_stay_their_own(coders: LiveServer) -> None:
     assert shared
 
 
-def _at_once(server: LiveServer, bodies: list[dict[str, Any]]) -> list[tuple[bytes, bytes]]:
-    """(head, body) of an answer as rows to each, sent from as many connections before the first is read."""
-    lines = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in bodies]
-    try:
-        for line, value in zip(lines, bodies, strict=True):
-            body = json.dumps(value).encode()
-            head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: {NPY}\r\nContent-Type: {JSON}\r\n"
-            line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        answers = []
-        for line in lines:
-            answer = b""
-            while chunk := line.recv(1 << 16):
-                answer += chunk
-            head, _, body = answer.partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200"), answer[:500]
-            answers.append((head, body))
-        return answers
-    finally:
-        for line in lines:
-            line.close()
-
-
 PICTURE = text(encode_png(banded(1, 2)))
 
 # name -> (body, query, accept, status, subject, words that the answer must have)
-FAULTS: dict[str, tuple[Any, str, str, int, str, tuple[str, ...]]] = {
+FAULTS: dict[str, Fault] = {
     "nothing": (None, "", JSON, 422, "body", ("one of latents, n, between, grid", "none of them")),
     "an empty object": ({}, "", JSON, 422, "body", ("none of them",)),
     "a model alone": (None, "model=normal", JSON, 422, "body", ("none of them",)),
@@ -360,15 +339,9 @@ FAULTS: dict[str, tuple[Any, str, str, int, str, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize(("value", "query", "accept", "status", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_what_is_wrong_is_named(
-    coders: LiveServer, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
-) -> None:
-    told = ask(coders, PATH, value, query, accept=accept).problem(status)
-    assert told["subject"] == subject
-    everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
-    for word in words:
-        assert word in everything
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_what_is_wrong_is_named(coders: LiveServer, fault: Fault) -> None:
+    check_fault(coders, PATH, fault)
 
 
 @pytest.mark.parametrize("kind", ["image/png", "application/x-www-form-urlencoded", ""])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import socket
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from app.codecs.images.files import encode_png
 from app.core.example_commands import example_commands
 from app.tasks.generate.schema import GenerateAnswer
-from tests.app.coders import JSON, NPY, PNG, answered, ask, images, opened, rows_of, text
+from tests.app.coders import JSON, NPY, PNG, answered, ask, at_once, images, opened, rows_of, text
 from tests.app.drawers import COLOUR, HIGHEST, LOWEST, MEANS, SHADES, SMALL, SPREADS, arrived, denoised
 from tests.app.live import LiveServer
 
@@ -146,38 +144,17 @@ def test_a_picture_of_a_seed_does_not_depend_on_how_many_there_are(drawers: Live
 
 
 def test_beside_strangers_pictures_stay_their_own(drawers: LiveServer) -> None:
-    asked = [{"n": 2, "seed": s, "label": s % 3, "steps": 4 + s % 5, "sampler": "ancestral"} for s in range(12)]
-    alone = [drawn(drawers, **body) for body in asked]
+    bodies = [{"n": 2, "seed": s, "label": s % 3, "steps": 4 + s % 5, "sampler": "ancestral"} for s in range(12)]
+    alone = [drawn(drawers, **body) for body in bodies]
     counters = model_counters(drawers)
     for _ in range(20):
         runs = counters.runs
-        for wanted, got in zip(alone, at_once(drawers, asked), strict=True):
+        for wanted, (_, got) in zip(alone, at_once(drawers, PATH, bodies), strict=True):
             rows = np.frombuffer(got[-wanted.nbytes :], np.float32).reshape(wanted.shape)
             assert np.abs(rows - wanted).max() <= 1 / 255
-        if counters.runs - runs < sum(body["steps"] for body in asked):
+        if counters.runs - runs < sum(body["steps"] for body in bodies):
             return  # they have shared runs
     pytest.fail("no run was ever shared")
-
-
-def at_once(server: LiveServer, bodies: list[dict[str, Any]]) -> list[bytes]:
-    """Answers as rows, to requests of which all are sent before any answer is read."""
-    lines = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in bodies]
-    try:
-        for line, value in zip(lines, bodies, strict=True):
-            body = json.dumps(value).encode()
-            head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: {NPY}\r\nContent-Type: {JSON}\r\n"
-            line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        answers = []
-        for line in lines:
-            answer = b""
-            while chunk := line.recv(1 << 16):
-                answer += chunk
-            assert answer.startswith(b"HTTP/1.1 200"), answer[:500]
-            answers.append(answer)
-        return answers
-    finally:
-        for line in lines:
-            line.close()
 
 
 # A picture to begin with.
@@ -377,11 +354,7 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str, tuple[str, ...]]] = {
 def test_what_is_wrong_is_named(
     drawers: LiveServer, body: dict[str, Any], status: int, subject: str, words: tuple[str, ...]
 ) -> None:
-    told = ask(drawers, PATH, body).problem(status)
-    assert told["subject"] == subject
-    everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
-    for word in words:
-        assert word in everything
+    ask(drawers, PATH, body).assert_refused(status, subject, words)
 
 
 def test_every_example_answers_200_as_it_stands(drawers: LiveServer) -> None:

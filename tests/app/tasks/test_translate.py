@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
 from app.tasks.translate.schema import TranslateAnswer
-from tests.app.coders import JSON, NPY, PNG, answered, ask, images, opened, rows_of, runs, text
+from tests.app.coders import JSON, NPY, PNG, Fault, answered, ask, check_fault, images, opened, rows_of, runs, text
 from tests.app.live import LiveServer, form
 from tests.app.translators import ERRORS, MOST, PIXELS, SIDE, enlarged, inverted, printed, ramps
 
@@ -176,7 +175,7 @@ def test_other_pictures_beside_it_change_nothing(translators: LiveServer) -> Non
 IMAGE = pictures(1)[0]
 
 # name -> (body, query, accept, status, subject, words that the answer must have)
-FAULTS: dict[str, tuple[Any, str, str, int, str, tuple[str, ...]]] = {
+FAULTS: dict[str, Fault] = {
     "no domain": (
         {"image": IMAGE},
         "",
@@ -283,15 +282,9 @@ FAULTS: dict[str, tuple[Any, str, str, int, str, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize(("value", "query", "accept", "status", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_what_is_wrong_is_named(
-    translators: LiveServer, value: Any, query: str, accept: str, status: int, subject: str, words: tuple[str, ...]
-) -> None:
-    told = ask(translators, PATH, value, query, accept=accept).problem(status)
-    assert told["subject"] == subject
-    everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
-    for word in words:
-        assert word in everything
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_what_is_wrong_is_named(translators: LiveServer, fault: Fault) -> None:
+    check_fault(translators, PATH, fault)
 
 
 def test_what_counts_are_the_pixels_that_are_made(translators: LiveServer) -> None:

@@ -98,6 +98,20 @@ def stream(work: Callable[[OnStep], Awaitable[Mapping[str, Any]]], **options: An
     return EventStream(work, **({"steps": 4, "preview": preview} | options))
 
 
+def until_cancelled(cancelled: asyncio.Event) -> Callable[[OnStep], Awaitable[Mapping[str, Any]]]:
+    """Work that ends with its first step and sets the event when it is cancelled."""
+
+    async def work(on_step: OnStep) -> Mapping[str, Any]:
+        on_step(1, outputs(1))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return {}
+
+    return work
+
+
 async def four(on_step: OnStep) -> Mapping[str, Any]:
     for step in (1, 2, 3, 4):
         on_step(step, outputs(step))
@@ -204,15 +218,7 @@ async def test_a_client_that_hangs_up_without_reading_cancels_the_work_too() -> 
     line, cancelled = Line(), asyncio.Event()
     line.reading.clear()
 
-    async def work(on_step: OnStep) -> Mapping[str, Any]:
-        on_step(1, outputs(1))
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-        return {}
-
-    served = line.serve(stream(work))
+    served = line.serve(stream(until_cancelled(cancelled)))
     await line.waiting.wait()
     line.hung_up.set()
     await asyncio.wait_for(cancelled.wait(), 10)  # while `send` is still held up
@@ -289,15 +295,7 @@ class Heard(logging.Handler):
 async def test_a_server_that_stops_cancels_the_work() -> None:
     line, cancelled = Line(), asyncio.Event()
 
-    async def work(on_step: OnStep) -> Mapping[str, Any]:
-        on_step(1, outputs(1))
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-        return {}
-
-    served = line.serve(stream(work))
+    served = line.serve(stream(until_cancelled(cancelled)))
     await line.written()
     served.cancel()
     await asyncio.wait([served], timeout=10)
