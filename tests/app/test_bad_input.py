@@ -257,13 +257,13 @@ def test_what_cannot_be_read_is_told_apart_and_named(
     server: LiveServer, kind: str, body: bytes, status: int, words: tuple[str, ...], subject: str | None
 ) -> None:
     reply = server.ask("POST", "/v1/classify", body, {"Content-Type": kind} if kind else {})
-    told = reply.problem(status)
-    everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
+    details = reply.problem(status)
+    everything = " ".join(str(details.get(key, "")) for key in ("detail", "expected", "got"))
     for word in words:
         assert word in everything
     if subject is not None:
-        assert told["subject"] == subject
-    assert told["expected"] or told["got"]
+        assert details["subject"] == subject
+    assert details["expected"] or details["got"]
     assert len(reply.body) < 3000
     assert b"Traceback" not in reply.body
 
@@ -290,9 +290,9 @@ QUERIES = {
 def test_a_wrong_query_is_named_with_what_exists(
     server: LiveServer, query: str, status: int, subject: str, word: str
 ) -> None:
-    told = server.send("image/png", PNG, query).problem(status)
-    assert told["subject"] == subject
-    assert word in told["detail"]
+    details = server.send("image/png", PNG, query).problem(status)
+    assert details["subject"] == subject
+    assert word in details["detail"]
 
 
 def test_an_option_in_two_places_is_one_too_many(server: LiveServer) -> None:
@@ -303,30 +303,30 @@ def test_an_option_in_two_places_is_one_too_many(server: LiveServer) -> None:
 
 
 def test_top_k_has_no_meaning_for_rows_of_probabilities(server: LiveServer) -> None:
-    told = server.send("image/png", PNG, "top_k=1", accept="application/x-npy").problem(422)
-    assert told["subject"] == "top_k"
+    details = server.send("image/png", PNG, "top_k=1", accept="application/x-npy").problem(422)
+    assert details["subject"] == "top_k"
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "application/json;q=0", "nonsense"])
 def test_an_answer_of_another_form_is_not_given(server: LiveServer, accept: str) -> None:
-    told = server.send("image/png", PNG, accept=accept).problem(406)
-    assert "application/x-npy" in told["expected"]
+    details = server.send("image/png", PNG, accept=accept).problem(406)
+    assert "application/x-npy" in details["expected"]
 
 
 def test_a_compressed_body_is_not_taken(server: LiveServer) -> None:
-    told = server.send("image/png", zlib.compress(PNG), content_encoding="gzip").problem(415)
-    assert told["expected"] == "identity"
+    details = server.send("image/png", zlib.compress(PNG), content_encoding="gzip").problem(415)
+    assert details["expected"] == "identity"
 
 
 def test_a_body_in_pieces_is_counted_while_it_comes(server: LiveServer) -> None:
     pieces = itertools.repeat(bytes(64 << 10), 17)
-    told = server.ask("POST", "/v1/classify", pieces, {"Content-Type": "image/png"}).problem(413)
-    assert told["expected"] == f"at most {1 << 20} bytes"
+    details = server.ask("POST", "/v1/classify", pieces, {"Content-Type": "image/png"}).problem(413)
+    assert details["expected"] == f"at most {1 << 20} bytes"
 
 
 def test_a_client_that_sends_far_too_much_still_reads_its_answer(server: LiveServer) -> None:
-    told = server.ask("POST", "/v1/classify", bytes(20 << 20), {"Content-Type": "image/png"}).problem(413)
-    assert told["got"] == f"{20 << 20} bytes"
+    details = server.ask("POST", "/v1/classify", bytes(20 << 20), {"Content-Type": "image/png"}).problem(413)
+    assert details["got"] == f"{20 << 20} bytes"
 
 
 def test_a_small_body_in_pieces_is_read(server: LiveServer) -> None:

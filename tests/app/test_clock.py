@@ -22,7 +22,7 @@ from tests.app.engine.lives import publish
 from tests.app.live import LiveServer, open_server
 from tests.app.load import request_of
 from tests.app.server.test_shutdown import Line
-from tests.app.test_swaps import asked
+from tests.app.test_swaps import under_load
 from tests.in_loop import in_loop
 
 HOURS = (0, 5, -7, 30 * 24)
@@ -57,7 +57,7 @@ def test_requests_deadlines_kept_connections_and_polls_go_on_as_ever(
         b"\r\n\r\n", b"\r\nX-Request-Deadline-Ms: 5000\r\n\r\n", 1
     )
     overdue = urgent.replace(b": 5000", b": 0", 1)
-    with Line(server.port) as line, asked(server, clients=2) as answered:
+    with Line(server.port) as line, under_load(server, clients=2) as answered:
         for hours in HOURS:
             put(hours)
             status, headers, _ = line.ask(urgent)

@@ -88,8 +88,8 @@ def test_a_model_that_does_not_answer_in_time_is_given_up_with_504(
 
 def test_a_run_that_fails_is_a_500_that_names_the_model(fragile: LiveServer, run: Set) -> None:
     run(raising(InferenceFailed("model 'shades' could not be run")))
-    told = fragile.send("image/png", PNG).problem(500)
-    assert (told["type"], told["detail"]) == ("/errors/inference-failed", "model 'shades' could not be run")
+    details = fragile.send("image/png", PNG).problem(500)
+    assert (details["type"], details["detail"]) == ("/errors/inference-failed", "model 'shades' could not be run")
 
 
 def test_probabilities_that_are_not_numbers_are_never_sent(fragile: LiveServer, run: Set) -> None:

@@ -112,10 +112,10 @@ def test_a_poisoned_row_fails_its_own_request_and_none_of_its_neighbours(port: i
             for turn in range(40):
                 poisoned = turn % 4 == client % 4
                 pixel = 230 if poisoned else client * 4
-                status, _, told = line.ask(bright("picky", pixel))
+                status, _, reported = line.ask(bright("picky", pixel))
                 seen[poisoned, status] += 1
                 if not poisoned:
-                    assert told["results"][0]["index"] == pixel % len(LABELS)
+                    assert reported["results"][0]["index"] == pixel % len(LABELS)
         return seen
 
     before = scraped(port)

@@ -44,7 +44,7 @@ def make_empty(folder: Path) -> None:
 SPOILERS = {"a bit flipped": spoil_one_bit, "cut off": cut_off, "replaced": replace, "emptied": make_empty}
 
 
-def told(port: int, path: str) -> Any:
+def body_of(port: int, path: str) -> Any:
     with Line(port) as line:
         line.send(get(path))
         return line.answer_of_any()[2].decode()
@@ -52,7 +52,7 @@ def told(port: int, path: str) -> Any:
 
 def refused(port: int) -> list[str]:
     """Why folders are refused, as /v1/models says."""
-    return [str(one["reason"]) for one in json.loads(told(port, "/v1/models"))["refused"]]
+    return [str(one["reason"]) for one in json.loads(body_of(port, "/v1/models"))["refused"]]
 
 
 def labels(port: int) -> int:
@@ -94,12 +94,12 @@ def test_a_file_spoilt_under_load_is_told_and_changes_no_answer(tmp_path: Path, 
         def happens() -> None:
             SPOILERS[spoiler](folder)
             ask_until(lambda: bool(refused(port)))
-            assert "lectern_refused_models 1.0" in told(port, "/metrics")
+            assert "lectern_refused_models 1.0" in body_of(port, "/metrics")
             assert labels(port) == 3
-            assert json.loads(told(port, "/health/ready"))["models"] == ["tiny/1"]
+            assert json.loads(body_of(port, "/health/ready"))["models"] == ["tiny/1"]
             publish(tmp_path, 4)
             ask_until(lambda: labels(port) == 4)
-            assert "lectern_refused_models 0.0" in told(port, "/metrics")
+            assert "lectern_refused_models 0.0" in body_of(port, "/metrics")
 
         account = under_load(port, happens)
         assert (account.lost, set(account.answered)) == ([], {200})
@@ -130,7 +130,7 @@ def test_a_folder_that_comes_in_halves_is_served_once_it_is_whole(tmp_path: Path
             coming.mkdir()
             shutil.copy(whole / first, coming)
             ask_until(lambda: bool(refused(port)))  # whoever copies paused: it has been like this for two looks
-            assert (labels(port), "lectern_refused_models 1.0" in told(port, "/metrics")) == (3, True)
+            assert (labels(port), "lectern_refused_models 1.0" in body_of(port, "/metrics")) == (3, True)
             for file in sorted(whole.iterdir()):
                 data = file.read_bytes()
                 (coming / file.name).write_bytes(data[: len(data) // 2])
@@ -195,8 +195,8 @@ def test_with_a_full_disk_workers_start_and_serve_each_with_weights_of_its_own(
     with serve(models, "--workers", workers, TMPDIR=str(small_disk)) as (started, port):
         account = under_load(port, lambda: None)
         assert (account.lost, set(account.answered)) == ([], {200})
-        assert "lectern_refused_models 0.0" in told(port, "/metrics")
-        assert json.loads(told(port, "/health/ready"))["models"] == ["heavy/1", "tiny/1"]
+        assert "lectern_refused_models 0.0" in body_of(port, "/metrics")
+        assert json.loads(body_of(port, "/health/ready"))["models"] == ["heavy/1", "tiny/1"]
         started.send_signal(signal.SIGTERM)
         _, errors = started.communicate(timeout=20)
     assert started.returncode == 0

@@ -20,11 +20,11 @@ def test_a_live_process_says_so(server: LiveServer) -> None:
 
 
 def test_readiness_names_what_is_served_and_what_was_refused(server: LiveServer) -> None:
-    told = server.get("/health/ready").json()
-    assert (told["status"], told["device"]) == ("ready", "cpu")
-    assert told["models"] == ["digits/1", "digits/2", "shades/1"]
-    assert told["defaults"] == {"classify": "shades"}
-    (refused,) = told["refused"]
+    reported = server.get("/health/ready").json()
+    assert (reported["status"], reported["device"]) == ("ready", "cpu")
+    assert reported["models"] == ["digits/1", "digits/2", "shades/1"]
+    assert reported["defaults"] == {"classify": "shades"}
+    (refused,) = reported["refused"]
     assert refused["folder"] == "broken/1"
     assert "surprise" in refused["reason"]
 
@@ -57,9 +57,9 @@ def test_a_default_that_is_not_loaded_is_told_at_the_start_and_to_whoever_names_
 ) -> None:
     with open_server(models, only=("shades",), default_models={"classify": "absent"}) as server:
         assert "default model classify=absent is not loaded, there is: shades" in caplog.text
-        told = server.send("image/png", encode_png(grey(1))).problem(404)
-        assert "absent" in told["detail"]
-        assert "shades" in told["detail"]
+        details = server.send("image/png", encode_png(grey(1))).problem(404)
+        assert "absent" in details["detail"]
+        assert "shades" in details["detail"]
         assert [m["default"] for m in server.get("/v1/models").json()["models"]] == [False]
         assert server.send("image/png", encode_png(grey(1)), "model=shades").status == 200
 

@@ -59,8 +59,8 @@ def test_head_sends_not_a_byte_after_its_head(server: LiveServer) -> None:
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/models/", "/v1/classify/", "/health", "//"])
 def test_an_unknown_page_is_a_problem_and_never_a_redirection(server: LiveServer, path: str) -> None:
-    told = server.get(path).problem(404)
-    assert path in told["detail"]
+    details = server.get(path).problem(404)
+    assert path in details["detail"]
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_requests_one_after_the_other_share_a_connection(server: LiveServer) -> 
 
 
 def test_every_kind_of_problem_is_explained_where_its_type_points(server: LiveServer) -> None:
-    told = server.get("/nowhere").problem(404)
-    assert server.get(told["type"]).json() == {"type": "/errors/not-found", "status": 404, "title": "Not found"}
+    details = server.get("/nowhere").problem(404)
+    assert server.get(details["type"]).json() == {"type": "/errors/not-found", "status": 404, "title": "Not found"}
     for kind, cls in kinds().items():
         explained = server.get(f"/errors/{kind}").json()
         assert (explained["status"], explained["title"]) == (cls.status, cls.title)
@@ -107,8 +107,8 @@ def test_what_nobody_foresaw_is_a_500_that_tells_only_its_id(models: Path, caplo
 
         with caplog.at_level(logging.INFO, logger="lectern.access"):
             reply = server.get("/broken", x_request_id="find-me")
-        told = reply.problem(500)
-        assert told["request_id"] == "find-me"
+        details = reply.problem(500)
+        assert details["request_id"] == "find-me"
         assert b"secret" not in reply.body
         assert b"ZeroDivision" not in reply.body
         trace = next(record for record in caplog.records if record.exc_info)
@@ -187,10 +187,10 @@ def test_the_metrics_count_what_was_asked(models: Path) -> None:
 
 def test_other_origins_are_let_in_only_where_they_are_named(models: Path) -> None:
     with open_server(models, only=("shades",), cors_origins=("https://here.example",)) as server:
-        asked = {"Origin": "https://here.example", "Access-Control-Request-Method": "POST"}
-        allowed = server.ask("OPTIONS", "/v1/classify", headers=asked)
+        preflight = {"Origin": "https://here.example", "Access-Control-Request-Method": "POST"}
+        allowed = server.ask("OPTIONS", "/v1/classify", headers=preflight)
         assert allowed.header("access-control-allow-origin") == "https://here.example"
-        other = server.ask("OPTIONS", "/v1/classify", headers=asked | {"Origin": "https://there.example"})
+        other = server.ask("OPTIONS", "/v1/classify", headers=preflight | {"Origin": "https://there.example"})
         assert other.header("access-control-allow-origin") is None
         answer = server.send("image/png", PNG, origin="https://here.example")
         assert answer.header("access-control-allow-origin") == "https://here.example"

@@ -47,9 +47,9 @@ def test_the_document_is_of_openapi_3_1_and_every_reference_leads_somewhere(docu
     assert document["openapi"].startswith("3.1.")
     for path, node in nodes(document):
         if "$ref" in node and "example" not in path:
-            place: Any = document
+            target: Any = document
             for step in node["$ref"].removeprefix("#/").split("/"):
-                place = place[step]
+                target = target[step]
     names = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(names) == len(set(names))
     # Two classes of one name would get schemas named after their modules.
@@ -117,8 +117,8 @@ def test_every_example_answers_200_as_it_stands(server: LiveServer, document: di
     }
     for path, method, kind, value in sent:
         assert kind == "application/json"
-        place = as_shown(path, document["paths"][path][method])
-        reply = server.ask(method.upper(), place, json.dumps(value).encode(), {"Content-Type": kind})
+        url = as_shown(path, document["paths"][path][method])
+        reply = server.ask(method.upper(), url, json.dumps(value).encode(), {"Content-Type": kind})
         if path.startswith("/v1") and "model" not in value:  # nothing is loaded that could answer: it shows the form
             assert reply.problem(404)["subject"] == "model"
             continue
@@ -265,8 +265,8 @@ def test_loading_is_in_the_document_where_it_is_allowed(document: dict[str, Any]
 
 def test_every_form_that_is_documented_is_taken_and_no_other(server: LiveServer, document: dict[str, Any]) -> None:
     kinds = set(document["paths"]["/v1/classify"]["post"]["requestBody"]["content"])
-    told = server.send("text/plain", b"x").problem(415)
-    assert set(told["expected"].split(", ")) == kinds
+    details = server.send("text/plain", b"x").problem(415)
+    assert set(details["expected"].split(", ")) == kinds
 
 
 def test_the_document_is_made_once_for_what_is_loaded(server: LiveServer) -> None:

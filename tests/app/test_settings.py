@@ -127,8 +127,8 @@ def test_the_help_lists_every_setting_with_its_variable_its_default_and_its_mean
     for name, field in Settings.model_fields.items():
         assert flag_name(name) in text
         assert field.description
-        told = f"{field.description} [{env_name(name)}; default: {default_text(name)}]"
-        assert "".join(told.split()) in text
+        line = f"{field.description} [{env_name(name)}; default: {default_text(name)}]"
+        assert "".join(line.split()) in text
 
 
 def test_the_table_for_the_readme_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:

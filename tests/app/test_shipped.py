@@ -17,6 +17,6 @@ def test_every_example_of_the_shipped_models_answers_200() -> None:
         sent = [one for one in examples(document) if one[0].startswith("/v1")]
         assert {value["model"] for _, _, _, value in sent} >= {"vae-mnist", "diffusion-mnist", "photo-denoiser"}
         for path, method, kind, value in sent:
-            place = as_shown(path, document["paths"][path][method])
-            reply = server.ask(method.upper(), place, json.dumps(value).encode(), {"Content-Type": kind})
+            url = as_shown(path, document["paths"][path][method])
+            reply = server.ask(method.upper(), url, json.dumps(value).encode(), {"Content-Type": kind})
             assert reply.status == 200, (path, str(value)[:300], reply.body[:500])

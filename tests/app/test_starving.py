@@ -137,8 +137,8 @@ def test_whoever_asks_for_little_is_served_while_eight_send_large_bodies(tmp_pat
     flags = ("--models", str(tmp_path), "--device", "cpu", "--threads", "1", "--log-level", "error")
     with process(*flags) as (_, _, port):
         with sent(port, request, 8) as statuses, ThreadPoolExecutor(2) as pool:
-            asked = [pool.submit(waits_ms, port, asked, 100) for asked in (get("/health/ready"), small)]
-            waits = [wait for one in asked for wait in one.result()]
+            waiting = [pool.submit(waits_ms, port, request, 100) for request in (get("/health/ready"), small)]
+            waits = [wait for one in waiting for wait in one.result()]
         assert set(statuses) == {status}
         assert sorted(waits)[len(waits) // 2] < USUAL_MS
         assert max(waits) < WORST_MS

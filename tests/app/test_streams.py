@@ -163,6 +163,6 @@ def test_what_fails_later_is_told_in_the_stream(studio_server: LiveServer) -> No
     assert reply.status == 200
     events = parsed(reply.body)
     assert [name for name, _ in events] == ["step", "error"]
-    told = events[1][1]
-    assert (told["type"], told["status"]) == ("/errors/inference-failed", 500)
-    assert told["request_id"] == reply.header("x-request-id")
+    reported = events[1][1]
+    assert (reported["type"], reported["status"]) == ("/errors/inference-failed", 500)
+    assert reported["request_id"] == reply.header("x-request-id")

@@ -55,7 +55,7 @@ def labels_served(server: LiveServer) -> int:
 
 
 @contextmanager
-def asked(server: LiveServer, clients: int) -> Iterator[Answers]:
+def under_load(server: LiveServer, clients: int) -> Iterator[Answers]:
     """Ask all the while, each client on one connection."""
     answers = Answers()
     stop = threading.Event()
@@ -84,7 +84,7 @@ def test_no_request_fails_while_a_model_is_swapped_ten_times(how: str, tmp_path:
     publish(tmp_path, 3)
     swaps = range(4, 14)
     with open_server(tmp_path, poll_s=POLL_S) as server:
-        with asked(server, clients=4) as answered:
+        with under_load(server, clients=4) as answered:
             answered.reach(3)
             for labels in swaps:
                 publish(tmp_path, labels, version="1" if how == "in place" else str(labels))
@@ -101,7 +101,7 @@ def test_no_request_fails_while_a_model_is_swapped_ten_times(how: str, tmp_path:
 def test_a_spoilt_file_is_told_everywhere_and_changes_nothing_for_requests(tmp_path: Path) -> None:
     folder = publish(tmp_path, 3)
     with open_server(tmp_path, poll_s=POLL_S) as server:
-        with asked(server, clients=2) as answered:
+        with under_load(server, clients=2) as answered:
             spoil_one_bit(folder)
             server.until(lambda: bool(server.app.state.registry.catalog.refused))
             assert server.get("/health/ready").json()["refused"]
@@ -153,10 +153,10 @@ def test_a_pinned_version_that_is_not_there_is_told_at_the_start_and_to_who_asks
 ) -> None:
     make_classifier_folder(tmp_path)
     with open_server(tmp_path, pinned_versions={"tiny": "2"}) as server:
-        told = "model 'tiny' is pinned to version 2, which is not loaded, there is 1: there is no folder tiny/2"
-        assert told in caplog.text
-        assert server.send("application/x-npy", ROW, "model=tiny").problem(404)["detail"] == told
-        assert server.send("application/x-npy", ROW).problem(404)["detail"] == told
+        reported = "model 'tiny' is pinned to version 2, which is not loaded, there is 1: there is no folder tiny/2"
+        assert reported in caplog.text
+        assert server.send("application/x-npy", ROW, "model=tiny").problem(404)["detail"] == reported
+        assert server.send("application/x-npy", ROW).problem(404)["detail"] == reported
         assert server.send("application/x-npy", ROW, "model=tiny&version=1").status == 200
         (listed,) = server.get("/v1/models").json()["models"]
         assert (listed["default"], listed["default_version_since"]) == (False, None)

@@ -35,7 +35,7 @@ def triton(server: LiveServer) -> client.InferenceServerClient:
     return client.InferenceServerClient(f"127.0.0.1:{server.port}")
 
 
-def asked(rows: NDArray[np.uint8], *, binary: bool) -> tuple[list[Any], list[Any]]:
+def requested(rows: NDArray[np.uint8], *, binary: bool) -> tuple[list[Any], list[Any]]:
     tensor = client.InferInput("image", list(rows.shape), "UINT8")
     tensor.set_data_from_numpy(rows, binary_data=binary)
     return [tensor], [client.InferRequestedOutput("probabilities", binary_data=binary)]
@@ -55,7 +55,7 @@ def test_tritons_client_gets_the_right_answer_in_every_form(
     binary: bool,
     squeezed: str | None,
 ) -> None:
-    tensors, outputs = asked(rows, binary=binary)
+    tensors, outputs = requested(rows, binary=binary)
     got = triton.infer(
         MODEL, tensors, outputs=outputs, request_id="seven",
         request_compression_algorithm=squeezed, response_compression_algorithm=squeezed,
@@ -70,7 +70,7 @@ def test_tritons_client_gets_the_right_answer_in_every_form(
 async def test_tritons_aio_client_gets_the_right_answer(
     server: LiveServer, rows: NDArray[np.uint8], binary: bool
 ) -> None:
-    tensors, outputs = asked(rows, binary=binary)
+    tensors, outputs = requested(rows, binary=binary)
     async with aio.InferenceServerClient(f"127.0.0.1:{server.port}") as triton:
         assert await triton.is_server_ready()
         got = await triton.infer(MODEL, tensors, outputs=outputs)
@@ -92,14 +92,14 @@ def test_triton_client_sees_what_is_there(triton: client.InferenceServerClient) 
 def test_without_named_outputs_all_are_returned(
     server: LiveServer, triton: client.InferenceServerClient, rows: NDArray[np.uint8]
 ) -> None:
-    got = triton.infer(MODEL, asked(rows, binary=True)[0])
+    got = triton.infer(MODEL, requested(rows, binary=True)[0])
     assert np.allclose(got.as_numpy("probabilities"), expected(server, rows), atol=1e-4)
 
 
 def test_classification_gives_value_index_and_label(
     triton: client.InferenceServerClient, rows: NDArray[np.uint8]
 ) -> None:
-    tensors, _ = asked(rows, binary=True)
+    tensors, _ = requested(rows, binary=True)
     wanted = client.InferRequestedOutput("probabilities", class_count=2)
     got = triton.infer(MODEL, tensors, outputs=[wanted]).as_numpy("probabilities")
     plain = triton.infer(MODEL, tensors).as_numpy("probabilities")

@@ -22,7 +22,7 @@ SMALL_BYTES = 64 << 20
 MANIFESTS = sorted(SHIPPED.glob(f"*/*/{MANIFEST_FILE}"))
 
 
-def asked(binary: bool = True) -> list[Any]:
+def inputs(binary: bool = True) -> list[Any]:
     tensor = client.InferInput("image", [3, 28, 28, 1], "UINT8")
     tensor.set_data_from_numpy(strokes(), binary_data=binary)
     return [tensor]
@@ -55,7 +55,7 @@ async def test_the_aio_client_sees_what_is_there(server: LiveServer) -> None:
         with pytest.raises(InferenceServerException, match=r"\[403\].*LECTERN_MODEL_CONTROL"):
             await triton.unload_model("digits")
         (before,) = (await triton.get_inference_statistics("digits", "2"))["model_stats"]
-        await triton.infer("digits", asked())
+        await triton.infer("digits", inputs())
         (after,) = (await triton.get_inference_statistics("digits", "2"))["model_stats"]
         assert after["inference_stats"]["success"]["count"] == before["inference_stats"]["success"]["count"] + 1
 
@@ -68,12 +68,12 @@ async def test_the_aio_client_gets_the_right_answer_in_every_form(
 ) -> None:
     async with aio.InferenceServerClient(f"127.0.0.1:{server.port}") as triton:
         got = await triton.infer(
-            "digits", asked(binary), outputs=[client.InferRequestedOutput("probabilities", binary_data=binary)],
+            "digits", inputs(binary), outputs=[client.InferRequestedOutput("probabilities", binary_data=binary)],
             model_version="2", request_id="seven", priority=1, timeout=20_000_000,
             request_compression_algorithm=squeezed, response_compression_algorithm=squeezed,
         )  # fmt: skip
         best = await triton.infer(
-            "digits", asked(), outputs=[client.InferRequestedOutput("probabilities", class_count=1)]
+            "digits", inputs(), outputs=[client.InferRequestedOutput("probabilities", class_count=1)]
         )
     assert got.get_response()["id"] == "seven"
     assert (got.get_response()["model_name"], got.get_response()["model_version"]) == ("digits", "2")
@@ -84,19 +84,19 @@ async def test_the_aio_client_gets_the_right_answer_in_every_form(
 
 @pytest.mark.parametrize("priority", [0, 1, 2, 3, 7])
 def test_every_priority_gets_its_answer(triton: client.InferenceServerClient, priority: int) -> None:
-    got = triton.infer("digits", asked(), priority=priority, timeout=20_000_000)
+    got = triton.infer("digits", inputs(), priority=priority, timeout=20_000_000)
     np.testing.assert_allclose(got.as_numpy("probabilities"), known(), atol=1e-4)
 
 
 @pytest.mark.parametrize("wrong", [-1, "first", 1.5, True])
 def test_a_priority_that_is_none_is_refused(triton: client.InferenceServerClient, wrong: Any) -> None:
     with pytest.raises(InferenceServerException, match=r"\[400\] parameters.priority is .*, expected a whole number"):
-        triton.infer("digits", asked(), priority=wrong)
+        triton.infer("digits", inputs(), priority=wrong)
 
 
 def test_a_timeout_in_microseconds_that_cannot_be_kept_is_503(triton: client.InferenceServerClient) -> None:
     with pytest.raises(InferenceServerException, match=r"\[503\]"):
-        triton.infer("digits", asked(), timeout=1)
+        triton.infer("digits", inputs(), timeout=1)
 
 
 def test_several_requests_at_once_get_each_its_own_answer(server: LiveServer) -> None:

@@ -171,10 +171,10 @@ def test_what_nobody_foresaw_is_told_in_this_protocols_form_too(models: Path, ca
     ],
 )
 def test_statuses_are_tritons(error: LecternError, status: int) -> None:
-    told = refusal(error)
-    assert told.status_code == status
-    assert bytes(told.body) == b'{"error":"%s"}' % error.detail.encode()
-    assert told.headers.get("retry-after") == ("3" if isinstance(error, Busy) else None)
+    reported = refusal(error)
+    assert reported.status_code == status
+    assert bytes(reported.body) == b'{"error":"%s"}' % error.detail.encode()
+    assert reported.headers.get("retry-after") == ("3" if isinstance(error, Busy) else None)
 
 
 def test_what_cannot_be_written_is_told_all_the_same() -> None:

@@ -80,9 +80,14 @@ def test_every_figure_is_where_triton_would_put_it() -> None:
 
 
 def test_a_model_that_nobody_asked_is_all_zero() -> None:
-    told = statistics("digits", "1", Figures())
-    assert (told.last_inference, told.inference_count, told.execution_count, told.batch_stats) == (0, 0, 0, [])
-    assert told.inference_stats.success.count == 0
+    reported = statistics("digits", "1", Figures())
+    assert (reported.last_inference, reported.inference_count, reported.execution_count, reported.batch_stats) == (
+        0,
+        0,
+        0,
+        [],
+    )
+    assert reported.inference_stats.success.count == 0
 
 
 def test_processes_are_added_up_and_the_last_answer_is_the_latest_of_all() -> None:

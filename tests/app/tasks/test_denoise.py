@@ -109,21 +109,21 @@ def test_a_model_with_labels_is_told_that_none_is_known(denoisers: LiveServer) -
     sent = x.transpose(0, 2, 3, 1)
     rows = rows_of(send(denoisers, sent, "model=coloured&sigma_255=25.5", accept=NPY))
     np.testing.assert_allclose(rows, posterior(x, 0.1, COLOURED)[0].transpose(0, 2, 3, 1), atol=1e-6)
-    drawn = rows_of(send(denoisers, sent, "model=coloured&sigma_255=25.5&samples=3", accept=NPY))
-    assert drawn.shape == (2, 3, SIDE, SIDE, 3)
-    assert drawn.min() > 0.1  # black is what another label would have made
+    sampled = rows_of(send(denoisers, sent, "model=coloured&sigma_255=25.5&samples=3", accept=NPY))
+    assert sampled.shape == (2, 3, SIDE, SIDE, 3)
+    assert sampled.min() > 0.1  # black is what another label would have made
 
 
 def test_samples_have_the_posteriors_mean_and_spread(denoisers: LiveServer) -> None:
     x = noisy(2, 0.1)
     query = f"sigma_255=25.5&samples=64&steps={MAX_STEPS}&seed=5"
-    drawn = rows_of(send(denoisers, x, query, accept=NPY))
-    assert (drawn.dtype, drawn.shape) == (np.dtype(np.float32), (2, 64, SIDE, SIDE, 1))
+    sampled = rows_of(send(denoisers, x, query, accept=NPY))
+    assert (sampled.dtype, sampled.shape) == (np.dtype(np.float32), (2, 64, SIDE, SIDE, 1))
     mean, deviation = posterior(x, 0.1)
-    pixels = drawn.size // 64
-    assert np.abs(drawn.mean(axis=1) - mean).max() < 5 * deviation / np.sqrt(64)
-    assert abs((drawn.mean(axis=1) - mean).mean()) < 5 * deviation / np.sqrt(64 * pixels)
-    assert drawn.std(axis=1, ddof=1).mean() == pytest.approx(deviation, rel=0.04)
+    pixels = sampled.size // 64
+    assert np.abs(sampled.mean(axis=1) - mean).max() < 5 * deviation / np.sqrt(64)
+    assert abs((sampled.mean(axis=1) - mean).mean()) < 5 * deviation / np.sqrt(64 * pixels)
+    assert sampled.std(axis=1, ddof=1).mean() == pytest.approx(deviation, rel=0.04)
 
 
 def test_what_is_uncertain_is_shown(denoisers: LiveServer) -> None:
@@ -132,13 +132,13 @@ def test_what_is_uncertain_is_shown(denoisers: LiveServer) -> None:
     answer = answered(send(denoisers, x, query))
     DenoiseAnswer.model_validate(answer, strict=True)
     assert (answer["seed"], answer["steps"]) == (3, STEPS)
-    drawn = rows_of(send(denoisers, x, query, accept=NPY))
-    for result, samples, mean in zip(answer["results"], drawn, posterior(x, 0.1)[0], strict=True):
+    sampled = rows_of(send(denoisers, x, query, accept=NPY))
+    for result, samples, mean in zip(answer["results"], sampled, posterior(x, 0.1)[0], strict=True):
         np.testing.assert_array_equal(opened(result["image"]), eight_bits(mean)[..., 0])
         np.testing.assert_array_equal([opened(png) for png in result["samples"]], eight_bits(samples)[..., 0])
         spread = samples.std(axis=0)
-        told = [result["spread"]["mean_255"], result["spread"]["max_255"]]
-        np.testing.assert_allclose(told, [255 * spread.mean(), 255 * spread.max()], rtol=1e-4)
+        reported = [result["spread"]["mean_255"], result["spread"]["max_255"]]
+        np.testing.assert_allclose(reported, [255 * spread.mean(), 255 * spread.max()], rtol=1e-4)
         np.testing.assert_array_equal(opened(result["spread"]["image"]), eight_bits(2 * spread)[..., 0])
 
 
@@ -355,16 +355,16 @@ def test_a_list_of_levels_that_is_none_is_named(denoisers: LiveServer) -> None:
 
 
 def test_floats_that_are_grey_levels_are_told_so(denoisers: LiveServer) -> None:
-    told = send(denoisers, 255 * noisy(1, 0.1), "model=blur").problem(422)
-    assert "pixels from 0 to 1" in told["expected"]
-    assert "uint8" in told["expected"]
+    details = send(denoisers, 255 * noisy(1, 0.1), "model=blur").problem(422)
+    assert "pixels from 0 to 1" in details["expected"]
+    assert "uint8" in details["expected"]
 
 
 def test_rows_have_the_models_size(denoisers: LiveServer) -> None:
-    told = send(denoisers, np.zeros((2, SIDE, SIDE, 3), np.float32)).problem(422)
-    assert (told["expected"], told["got"]) == ("(rows, 8, 8, 1)", "shape (2, 8, 8, 3)")
-    told = send(denoisers, np.full((1, SIDE, SIDE), np.nan, np.float32)).problem(422)
-    assert told["got"] == "nan"
+    details = send(denoisers, np.zeros((2, SIDE, SIDE, 3), np.float32)).problem(422)
+    assert (details["expected"], details["got"]) == ("(rows, 8, 8, 1)", "shape (2, 8, 8, 3)")
+    details = send(denoisers, np.full((1, SIDE, SIDE), np.nan, np.float32)).problem(422)
+    assert details["got"] == "nan"
 
 
 def test_a_deadline_that_cannot_be_kept_is_told(denoisers: LiveServer) -> None:
@@ -375,9 +375,9 @@ def test_a_deadline_that_cannot_be_kept_is_told(denoisers: LiveServer) -> None:
 def test_a_full_queue_is_told_before_anything_is_read(denoisers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     batcher = denoisers.app.state.registry.catalog.get("gauss")._batchers["denoiser"]
     monkeypatch.setattr(batcher, "max_queued_rows", 0)
-    told = ask(denoisers, PATH, b"no picture", kind=PNG)
-    assert told.problem(429)
-    assert told.header("retry-after")
+    reply = ask(denoisers, PATH, b"no picture", kind=PNG)
+    assert reply.problem(429)
+    assert reply.header("retry-after")
 
 
 def test_every_example_answers_200_as_it_stands(denoisers: LiveServer) -> None:

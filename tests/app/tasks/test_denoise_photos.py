@@ -131,8 +131,8 @@ def test_photos_of_several_sizes_stand_on_one_page_and_not_in_one_array(denoiser
     assert page.shape == (30, 62, 3)
     np.testing.assert_array_equal(page[5:25, :30], sent[0])
     np.testing.assert_array_equal(page[:, 37:57], sent[1].repeat(3, axis=2))
-    told = ask(denoisers, PATH, body, accept=NPY).problem(422)
-    assert (told["subject"], told["got"]) == ("images", "(20, 30, 3) and (30, 20, 1)")
+    details = ask(denoisers, PATH, body, accept=NPY).problem(422)
+    assert (details["subject"], details["got"]) == ("images", "(20, 30, 3) and (30, 20, 1)")
     pairs = opened(ask(denoisers, PATH, {**body, "layout": "pairs"}, "columns=1", accept=PNG).body)
     np.testing.assert_array_equal(pairs[:30, :30], pairs[32:62, :30])
 
@@ -151,23 +151,23 @@ def test_photos_of_more_pixels_than_the_limit_are_refused(denoisers: LiveServer)
         (encode_npy(np.zeros((3, 101, 100, 3), np.uint8)), NPY, "body"),
         ({"images": [text(encode_png(np.zeros((101, 100), np.uint8)))] * 3}, JSON, "images"),
     ):
-        told = ask(denoisers, PATH, value, "model=still", kind=kind).problem(413)
-        assert told["subject"] == subject
-        assert told["expected"] == f"at most {PIXELS} pixels"
+        details = ask(denoisers, PATH, value, "model=still", kind=kind).problem(413)
+        assert details["subject"] == subject
+        assert details["expected"] == f"at most {PIXELS} pixels"
 
 
 @pytest.mark.parametrize("shape", [(3, 50), (2, 3, 50, 1), (2, 50, 50, 2), (2, 2, 9, 9, 1), (50,)])
 def test_rows_that_are_no_photos_are_told_so(denoisers: LiveServer, shape: tuple[int, ...]) -> None:
-    told = ask(denoisers, PATH, encode_npy(np.zeros(shape, np.uint8)), "model=still", kind=NPY).problem(422)
-    assert told["expected"] == "(rows, height, width, 1 or 3), at least 4x4"
-    assert told["got"] == f"shape {shape}"
+    details = ask(denoisers, PATH, encode_npy(np.zeros(shape, np.uint8)), "model=still", kind=NPY).problem(422)
+    assert details["expected"] == "(rows, height, width, 1 or 3), at least 4x4"
+    assert details["got"] == f"shape {shape}"
 
 
 @pytest.mark.parametrize("pixels", [[[0] * 9] * 3, [[]], [], [[0, 1], [2]], [[0] * 5000] * 4])
 def test_nested_pixels_that_are_no_photo_are_told_so(denoisers: LiveServer, pixels: Any) -> None:
-    told = ask(denoisers, PATH, {"image": pixels, "model": "still"}).problem(422)
-    assert told["subject"] == "body.image"
-    assert "4 to 4096 rows" in told["expected"]
+    details = ask(denoisers, PATH, {"image": pixels, "model": "still"}).problem(422)
+    assert details["subject"] == "body.image"
+    assert "4 to 4096 rows" in details["expected"]
 
 
 def later(server: LiveServer, body: bytes, query: str) -> socket.socket:
@@ -176,9 +176,9 @@ def later(server: LiveServer, body: bytes, query: str) -> socket.socket:
 
 @pytest.fixture
 def gate(denoisers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    made = Gate(denoisers, "still", monkeypatch)
-    yield made
-    made.open()
+    gate = Gate(denoisers, "still", monkeypatch)
+    yield gate
+    gate.open()
 
 
 LARGE = photo(150, 200)
@@ -246,8 +246,8 @@ def test_of_large_photos_few_are_held_as_floats(
     denoisers.app.state.registry.catalog.get("still").prepared.pop("photos", None)
     first = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.wait()
-    told = send(denoisers, LARGE, "model=still&sigma_255=5", x_request_deadline_ms="200").problem(504)
-    assert "at other large photos" in told["detail"]
+    details = send(denoisers, LARGE, "model=still&sigma_255=5", x_request_deadline_ms="200").problem(504)
+    assert "at other large photos" in details["detail"]
     assert len(gate.rows) == 1
     second = later(denoisers, encode_npy(LARGE), "model=still&sigma_255=5")
     gate.open()
@@ -262,9 +262,9 @@ def test_of_pixels_that_few_bytes_have_brought_no_more_wait_than_there_is_room_f
     monkeypatch.setattr(photos, "HELD", 2 * 60 * 60 - 1)
     line = later(denoisers, encode_npy(photo(60, 60)), "model=still")
     gate.wait()
-    told = ask(denoisers, PATH, encode_png(photo(60, 60)), "model=still", kind=PNG)
-    assert told.header("retry-after") == "10"
-    assert "3600 pixels" in told.problem(429)["detail"]
+    reply = ask(denoisers, PATH, encode_png(photo(60, 60)), "model=still", kind=PNG)
+    assert reply.header("retry-after") == "10"
+    assert "3600 pixels" in reply.problem(429)["detail"]
     gate.open()
     assert received(line).startswith(b"HTTP/1.1 200")
     answered(ask(denoisers, PATH, encode_png(photo(60, 60)), "model=still", kind=PNG))

@@ -113,8 +113,8 @@ def test_the_way_between_two_pictures_begins_and_ends_with_them(coders: LiveServ
     ends = [banded(51, 204), banded(255, 0)]
     body = {"model": model, "between": [text(encode_png(end)) for end in ends], "frames": 4}
     answer = answered(ask(coders, PATH, body))
-    made = images(answer["results"])
-    np.testing.assert_array_equal(made[[0, -1]], ends)
+    pictures = images(answer["results"])
+    np.testing.assert_array_equal(pictures[[0, -1]], ends)
     if model == "plain":
         codes = np.linspace([0.2, 0.8], [1, 0], 4)
         np.testing.assert_allclose([result["latent"] for result in answer["results"]], codes, atol=1e-6)
@@ -163,9 +163,9 @@ def test_pictures_come_as_a_grid_near_a_square_or_as_wide_as_asked(coders: LiveS
 def test_a_page_has_the_pictures_in_their_order(coders: LiveServer) -> None:
     codes = [[-2.0, -2.0], [-1.0, 1.0], [0.0, 0.0], [1.0, 2.0]]
     page = opened(ask(coders, PATH, {"latents": codes}, accept=PNG).body)
-    made = pictures_of(codes)
-    np.testing.assert_array_equal(page[:SIDE, SIDE + 2 :], made[1])
-    np.testing.assert_array_equal(page[SIDE + 2 :, :SIDE], made[2])
+    pictures = pictures_of(codes)
+    np.testing.assert_array_equal(page[:SIDE, SIDE + 2 :], pictures[1])
+    np.testing.assert_array_equal(page[SIDE + 2 :, :SIDE], pictures[2])
     assert (page[SIDE : SIDE + 2] == 255).all()
 
 
@@ -346,10 +346,10 @@ def test_what_is_wrong_is_named(coders: LiveServer, fault: Fault) -> None:
 
 @pytest.mark.parametrize("kind", ["image/png", "application/x-www-form-urlencoded", ""])
 def test_a_body_is_json(coders: LiveServer, kind: str) -> None:
-    told = coders.ask("POST", PATH, b'{"n": 1}', {"Content-Type": kind} if kind else {}).problem(415)
-    assert told["subject"] == "header.content-type"
-    assert told["expected"] == JSON
-    assert "image/png" not in told["detail"].replace(repr(kind), "")
+    details = coders.ask("POST", PATH, b'{"n": 1}', {"Content-Type": kind} if kind else {}).problem(415)
+    assert details["subject"] == "header.content-type"
+    assert details["expected"] == JSON
+    assert "image/png" not in details["detail"].replace(repr(kind), "")
 
 
 def test_a_deadline_that_cannot_be_kept_is_told(coders: LiveServer) -> None:
@@ -371,8 +371,8 @@ def test_every_example_answers_200_as_it_stands(coders: LiveServer) -> None:
 def test_a_full_queue_refuses_only_what_would_wait_in_it(coders: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = coders.app.state.registry.catalog.get("normal")._batchers["encoder"]
     monkeypatch.setattr(encoder, "max_queued_rows", 0)
-    told = ask(coders, PATH, {"between": [PICTURE, PICTURE]})
-    assert told.problem(429)
-    assert told.header("retry-after")
+    reply = ask(coders, PATH, {"between": [PICTURE, PICTURE]})
+    assert reply.problem(429)
+    assert reply.header("retry-after")
     ask(coders, "/v1/reconstruct", {"image": PICTURE, "model": "normal"}).problem(429)
     answered(ask(coders, PATH, {"n": 1}))

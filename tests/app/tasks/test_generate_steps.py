@@ -21,14 +21,14 @@ NOTHING = len(SHADES)  # stands for no label
 SIDES = (SMALL.height, SMALL.width)
 
 
-def drawn(server: LiveServer, **body: Any) -> NDArray[Any]:
+def generated(server: LiveServer, **body: Any) -> NDArray[Any]:
     """The pictures as numbers, (n, H, W, C)."""
     return rows_of(ask(server, PATH, body, accept=NPY))
 
 
 def noise(server: LiveServer, n: int, seed: int) -> NDArray[np.float64]:
     """The noise that a seed begins with, read off one step without any spread to speak of: D(x) is affine in x."""
-    one = np.float64(drawn(server, n=n, seed=seed, steps=1, sampler="ddim", guidance=0))
+    one = np.float64(generated(server, n=n, seed=seed, steps=1, sampler="ddim", guidance=0))
     mean, spread = MEANS[NOTHING], SPREADS[NOTHING]
     return (one - mean) * (spread**2 + HIGHEST**2) / spread**2 / HIGHEST + mean / HIGHEST
 
@@ -50,7 +50,7 @@ def test_every_exact_sampler_arrives_where_the_flow_leads(drawers: LiveServer, s
     """dx/dsigma = (x - D(x, sigma)) / sigma has a known solution for a normal distribution."""
     start = HIGHEST * noise(drawers, 4, 9)
     steps, close = {"heun": (200, 2e-3), "multistep": (32, 0.02), "euler": (64, 0.05), "ddim": (64, 0.05)}[sampler]
-    got = drawn(drawers, n=4, seed=9, sampler=sampler, steps=steps, guidance=0)
+    got = generated(drawers, n=4, seed=9, sampler=sampler, steps=steps, guidance=0)
     wanted = np.clip(arrived(start, HIGHEST, MEANS[NOTHING], SPREADS[NOTHING]), 0, 1)
     assert np.abs(got - wanted).max() < close
 
@@ -59,7 +59,7 @@ def test_every_exact_sampler_arrives_where_the_flow_leads(drawers: LiveServer, s
 @pytest.mark.parametrize("label", range(len(SHADES)))
 def test_pictures_have_the_moments_of_their_label(drawers: LiveServer, sampler: str, label: int) -> None:
     steps = 400 if sampler == "ancestral" else 30  # of first order, and only in distribution
-    got = drawn(drawers, n=20, label=SHADES[label], guidance=1, sampler=sampler, steps=steps, seed=1)
+    got = generated(drawers, n=20, label=SHADES[label], guidance=1, sampler=sampler, steps=steps, seed=1)
     assert abs(got.mean() - MEANS[label]) < 0.01
     assert abs(got.std() / SPREADS[label] - 1) < 0.1
 
@@ -67,37 +67,37 @@ def test_pictures_have_the_moments_of_their_label(drawers: LiveServer, sampler: 
 def test_guidance_goes_on_from_the_plain_answer_past_that_of_the_label(drawers: LiveServer) -> None:
     start = HIGHEST * noise(drawers, 2, 3)
     plain = denoised(start, HIGHEST, MEANS[NOTHING], SPREADS[NOTHING])
-    told = denoised(start, HIGHEST, MEANS[0], SPREADS[0])
+    labelled = denoised(start, HIGHEST, MEANS[0], SPREADS[0])
     for weight in (0, 0.5, 1, 1.5):
-        got = drawn(drawers, n=2, seed=3, steps=1, label="dark", guidance=weight)
-        np.testing.assert_allclose(got, plain + weight * (told - plain), atol=1e-5)
-    default = drawn(drawers, n=2, seed=3, steps=1, label="dark")
+        got = generated(drawers, n=2, seed=3, steps=1, label="dark", guidance=weight)
+        np.testing.assert_allclose(got, plain + weight * (labelled - plain), atol=1e-5)
+    default = generated(drawers, n=2, seed=3, steps=1, label="dark")
     np.testing.assert_array_equal(default, got)
 
 
 def test_labels_that_are_not_named_are_drawn_by_the_seed_and_told(drawers: LiveServer) -> None:
     answer = answered(ask(drawers, PATH, {"n": 40, "seed": 5, "guidance": 1}))
-    told = [result["label"] for result in answer["results"]]
+    reported = [result["label"] for result in answer["results"]]
     assert (
-        min(told.count(label) for label in SHADES) >= 4
+        min(reported.count(label) for label in SHADES) >= 4
     )  # 13 of each on average, fewer than 4 by chance in 1 of 1,000
     fewer = answered(ask(drawers, PATH, {"n": 7, "seed": 5, "guidance": 1}))
-    assert [result["label"] for result in fewer["results"]] == told[:7]
-    named = answered(ask(drawers, PATH, {"labels": told, "seed": 5, "guidance": 1}))
+    assert [result["label"] for result in fewer["results"]] == reported[:7]
+    named = answered(ask(drawers, PATH, {"labels": reported, "seed": 5, "guidance": 1}))
     assert named["results"] == answer["results"]
 
 
 def test_guidance_of_0_draws_without_a_label_and_says_so(drawers: LiveServer) -> None:
-    for asked in ({}, {"label": "dark"}):
-        answer = answered(ask(drawers, PATH, {"n": 2, "seed": 3, "steps": 1, "guidance": 0, **asked}))
+    for body in ({}, {"label": "dark"}):
+        answer = answered(ask(drawers, PATH, {"n": 2, "seed": 3, "steps": 1, "guidance": 0, **body}))
         assert [result["label"] for result in answer["results"]] == [None, None]
 
 
 def test_guidance_asks_for_every_row_twice_and_without_a_label_once(drawers: LiveServer) -> None:
     counters = model_counters(drawers)
-    for asked, rows in (({"label": 1}, 2), ({"label": 1, "guidance": 1}, 1), ({}, 2), ({"label": 1, "guidance": 0}, 1)):
+    for body, rows in (({"label": 1}, 2), ({"label": 1, "guidance": 1}, 1), ({}, 2), ({"label": 1, "guidance": 0}, 1)):
         runs, before = counters.runs, sum(rows * runs for rows, runs in enumerate(counters.runs_of_rows))
-        answer = answered(ask(drawers, PATH, {"n": 3, **asked}))
+        answer = answered(ask(drawers, PATH, {"n": 3, **body}))
         assert answer["evaluations"] == 6
         assert counters.runs - runs == 6
         assert sum(rows * runs for rows, runs in enumerate(counters.runs_of_rows)) - before == 6 * 3 * rows
@@ -106,8 +106,8 @@ def test_guidance_asks_for_every_row_twice_and_without_a_label_once(drawers: Liv
 def test_the_answer_says_how_it_was_drawn(drawers: LiveServer) -> None:
     answer = answered(ask(drawers, PATH, {"labels": ["dark", 2], "seed": 8}))
     GenerateAnswer.model_validate(answer, strict=True)
-    told = {name: answer[name] for name in ("seed", "sampler", "steps", "evaluations", "guidance")}
-    assert told == {"seed": 8, "sampler": "multistep", "steps": 6, "evaluations": 6, "guidance": 1.5}
+    reported = {name: answer[name] for name in ("seed", "sampler", "steps", "evaluations", "guidance")}
+    assert reported == {"seed": 8, "sampler": "multistep", "steps": 6, "evaluations": 6, "guidance": 1.5}
     assert [result["label"] for result in answer["results"]] == ["dark", "light"]
     assert "strength" not in answer
     answer = answered(ask(drawers, PATH, None, "n=1&sampler=heun&steps=5"))
@@ -139,13 +139,13 @@ def test_the_same_seed_gives_the_same_bytes(drawers: LiveServer, accept: str, sa
 
 @pytest.mark.parametrize("sampler", ["ancestral", "consistency", "multistep"])
 def test_a_picture_of_a_seed_does_not_depend_on_how_many_there_are(drawers: LiveServer, sampler: str) -> None:
-    many, few = (drawn(drawers, n=n, seed=21, sampler=sampler, steps=4) for n in (7, 3))
+    many, few = (generated(drawers, n=n, seed=21, sampler=sampler, steps=4) for n in (7, 3))
     np.testing.assert_allclose(many[:3], few, atol=1e-6)
 
 
 def test_beside_strangers_pictures_stay_their_own(drawers: LiveServer) -> None:
     bodies = [{"n": 2, "seed": s, "label": s % 3, "steps": 4 + s % 5, "sampler": "ancestral"} for s in range(12)]
-    alone = [drawn(drawers, **body) for body in bodies]
+    alone = [generated(drawers, **body) for body in bodies]
     counters = model_counters(drawers)
     for _ in range(20):
         runs = counters.runs
@@ -192,7 +192,7 @@ def test_a_picture_of_another_size_is_read_as_the_model_reads_any(drawers: LiveS
 def test_with_strength_the_flow_begins_at_the_picture_under_noise(drawers: LiveServer, strength: float) -> None:
     sigma = (LOWEST ** (1 / 7) + strength * (HIGHEST ** (1 / 7) - LOWEST ** (1 / 7))) ** 7
     start = CORNER[None, :, :, None] / 255 + sigma * noise(drawers, 3, 6)
-    got = drawn(drawers, n=3, seed=6, init_image=as_text(CORNER), strength=strength, sampler="heun", steps=200)
+    got = generated(drawers, n=3, seed=6, init_image=as_text(CORNER), strength=strength, sampler="heun", steps=200)
     wanted = np.clip(arrived(start, sigma, MEANS[NOTHING], SPREADS[NOTHING]), 0, 1)
     assert np.abs(got - wanted).max() < 5e-3
 
@@ -203,9 +203,9 @@ def test_what_the_mask_leaves_black_is_kept_to_the_byte(drawers: LiveServer, sam
     body = {"init_image": as_text(CORNER), "mask": as_text(BELOW), "seed": 2, "n": 3, "strength": strength}
     body |= {"sampler": sampler, "steps": 4, "label": "light"}
     known = BELOW == 0
-    made = images(answered(ask(drawers, PATH, body))["results"])
-    assert (made[:, known] == CORNER[known]).all()
-    assert (made[:, ~known] != CORNER[~known]).mean() > 0.9
+    result = images(answered(ask(drawers, PATH, body))["results"])
+    assert (result[:, known] == CORNER[known]).all()
+    assert (result[:, ~known] != CORNER[~known]).mean() > 0.9
     rows = rows_of(ask(drawers, PATH, body, accept=NPY))[..., 0]
     assert (rows[:, known] == np.float32(CORNER[known] / 255)).all()
     alone = opened(ask(drawers, PATH, body | {"n": 1}, accept=PNG).body)
@@ -215,7 +215,7 @@ def test_what_the_mask_leaves_black_is_kept_to_the_byte(drawers: LiveServer, sam
 def test_beside_a_mask_levels_are_come_back_to(drawers: LiveServer) -> None:
     body = {"init_image": as_text(CORNER), "mask": as_text(BELOW), "seed": 2}
     counters = model_counters(drawers)
-    for asked, sampler, visits, evaluations in (
+    for options, sampler, visits, evaluations in (
         ({}, "ancestral", 2, 31),
         ({"visits": 5, "steps": 4}, "ancestral", 5, 16),
         ({"visits": 1}, "ancestral", 1, 16),
@@ -223,7 +223,7 @@ def test_beside_a_mask_levels_are_come_back_to(drawers: LiveServer) -> None:
         ({"strength": 0}, "ancestral", 2, 0),
     ):
         runs = counters.runs
-        answer = answered(ask(drawers, PATH, {**body, **asked}))
+        answer = answered(ask(drawers, PATH, {**body, **options}))
         assert (answer["sampler"], answer["visits"], answer["evaluations"]) == (sampler, visits, evaluations)
         assert counters.runs - runs == evaluations
     assert "visits" not in answered(ask(drawers, PATH, {"init_image": as_text(CORNER)}))
@@ -235,9 +235,9 @@ def test_a_mask_has_its_channels_where_the_model_has_them(drawers: LiveServer) -
     mask = np.zeros((COLOUR.height, COLOUR.width), np.uint8)
     mask[:, 2:] = 200
     body = {"model": "colours", "init_image": as_text(picture), "mask": as_text(mask)}
-    (made,) = images(answered(ask(drawers, PATH, body))["results"])
-    np.testing.assert_array_equal(made[:, :2], picture[:, :2])
-    assert (made[:, 2:] != picture[:, 2:]).mean() > 0.9
+    (result,) = images(answered(ask(drawers, PATH, body))["results"])
+    np.testing.assert_array_equal(result[:, :2], picture[:, :2])
+    assert (result[:, 2:] != picture[:, 2:]).mean() > 0.9
 
 
 def test_the_forward_chain_begins_with_the_picture_and_ends_in_noise(drawers: LiveServer) -> None:
@@ -250,10 +250,10 @@ def test_the_forward_chain_begins_with_the_picture_and_ends_in_noise(drawers: Li
     sigmas = [result["sigma"] for result in answer["results"]]
     assert sigmas == sorted(sigmas)
     assert (sigmas[0], sigmas[1], sigmas[-1]) == (0, 0.02, 10)
-    made = images(answer["results"])
-    np.testing.assert_array_equal(made[0], grey)
+    result = images(answer["results"])
+    np.testing.assert_array_equal(result[0], grey)
     # Medians, because black and white cut the tails off: q(x_t | x_0) in units where both have variance 1.
-    for picture, sigma in zip(made[1:], sigmas[1:], strict=True):
+    for picture, sigma in zip(result[1:], sigmas[1:], strict=True):
         spread = np.median(np.abs(picture / 255 - 0.5)) / 0.6745
         assert abs(spread / (sigma / np.sqrt(1 + 4 * sigma**2)) - 1) < 0.25
     assert ask(drawers, PATH, body, accept=PNG).body == ask(drawers, PATH, body, accept=PNG).body

@@ -57,11 +57,11 @@ class Gate:
 @pytest.fixture
 def gate(drawers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     batcher = drawers.app.state.registry.catalog.get("shades")._batchers["denoiser"]
-    made = Gate(batcher)
+    gate = Gate(batcher)
     monkeypatch.setattr(batcher, "_inline_s", 0.0)  # in its thread: a gate would hold up the event loop
-    monkeypatch.setattr(batcher._runner, "run", made)
-    yield made
-    made.open()
+    monkeypatch.setattr(batcher._runner, "run", gate)
+    yield gate
+    gate.open()
 
 
 def begin(server: LiveServer, body: dict[str, Any], accept: str = EVENTS) -> socket.socket:
@@ -101,8 +101,8 @@ def test_every_step_shows_what_is_seen_through_the_noise_and_the_result_is_the_a
     gate.let(3)
     assert result == answered(ask(drawers, PATH, body))
     start = HIGHEST * noise_of(drawers, gate, 2, 5)
-    plain, told = (denoised(start, HIGHEST, MEANS[label], SPREADS[label]) for label in (len(SHADES), 0))
-    seen = np.rint(255 * np.clip(plain + 1.5 * (told - plain), 0, 1))[..., 0]
+    plain, labelled = (denoised(start, HIGHEST, MEANS[label], SPREADS[label]) for label in (len(SHADES), 0))
+    seen = np.rint(255 * np.clip(plain + 1.5 * (labelled - plain), 0, 1))[..., 0]
     page = opened(steps[0]["preview"])
     assert np.abs(page[:, : SMALL.width] - seen[0]).max() <= 1
     assert np.abs(page[:, SMALL.width + 2 :] - seen[1]).max() <= 1
@@ -176,9 +176,9 @@ def test_a_deadline_that_passes_ends_it_at_its_next_step(drawers: LiveServer, ga
             x_request_deadline_ms="250",
         )
         gate.wait()
-        told = late.result().problem(504)  # while its first step still runs
+        details = late.result().problem(504)  # while its first step still runs
         gate.let(1)
-        assert told["subject"] == "deadline"
+        assert details["subject"] == "deadline"
         other = pool.submit(ask, drawers, PATH, {"n": 2, "steps": 1, "guidance": 0})
         gate.let(1)
         answered(other.result())
@@ -210,9 +210,9 @@ def test_steps_of_two_requests_share_runs(drawers: LiveServer, gate: Gate) -> No
 def test_a_full_queue_answers_429_in_a_stream_too(drawers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     batcher = drawers.app.state.registry.catalog.get("shades")._batchers["denoiser"]
     monkeypatch.setattr(batcher, "max_queued_rows", 0)
-    told = ask(drawers, PATH, {"n": 1}, accept=EVENTS)
-    assert told.problem(429)
-    assert told.header("retry-after")
+    reply = ask(drawers, PATH, {"n": 1}, accept=EVENTS)
+    assert reply.problem(429)
+    assert reply.header("retry-after")
 
 
 def test_a_picture_under_a_stream_may_be_base64_or_nested(drawers: LiveServer) -> None:

@@ -46,13 +46,13 @@ def test_it_is_asked_once_for_all_pictures(drawers: LiveServer) -> None:
 
 def test_a_label_is_named_or_numbered_for_all_or_for_each(drawers: LiveServer) -> None:
     latents = sample_prior(3, LATENT, 4)
-    for asked, labels in (
+    for body, labels in (
         ({"label": "light", "n": 3}, [2, 2, 2]),
         ({"label": 0, "n": 3}, [0, 0, 0]),
         ({"labels": ["light", 1, "dark"]}, [2, 1, 0]),
         ({"labels": [0, 0, 1], "n": 3}, [0, 0, 1]),
     ):
-        answer = answered(ask(drawers, PATH, {"model": "kinds", "seed": 4, **asked}))
+        answer = answered(ask(drawers, PATH, {"model": "kinds", "seed": 4, **body}))
         assert [result["label"] for result in answer["results"]] == [SHADES[label] for label in labels]
         near(images(answer["results"]), pictures(latents, labels))
 
@@ -148,9 +148,9 @@ FAULTS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 
 
 def test_more_labels_than_pictures_are_made_are_told(drawers: LiveServer) -> None:
-    told = ask(drawers, PATH, {"model": "kinds", "labels": [0] * 41}).problem(413)
-    assert told["subject"] == "labels"
-    assert "41 pictures, at most 40" in told["detail"]
+    details = ask(drawers, PATH, {"model": "kinds", "labels": [0] * 41}).problem(413)
+    assert details["subject"] == "labels"
+    assert "41 pictures, at most 40" in details["detail"]
 
 
 @pytest.mark.parametrize(("body", "subject", "words"), FAULTS.values(), ids=FAULTS.keys())

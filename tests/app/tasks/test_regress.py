@@ -63,8 +63,8 @@ def test_few_scores_promise_less_by_themselves(tables: LiveServer) -> None:
     (result,) = ask(tables, {"instances": RECORDS[:1], "model": "unsure"}).json()["results"]
     assert result["interval"]["coverage"] == pytest.approx(2 / 3)
     assert result["interval"]["high"] == pytest.approx(sum(grades(ROWS[:1])[i][0] * (1, 2.0)[i] for i in (0, 1)))
-    told = ask(tables, {"instances": RECORDS[:1], "model": "unsure", "coverage": 0.7}).problem(422)
-    assert told["expected"] == "0.5 to 0.6666"
+    details = ask(tables, {"instances": RECORDS[:1], "model": "unsure", "coverage": 0.7}).problem(422)
+    assert details["expected"] == "0.5 to 0.6666"
     assert ask(tables, {"instances": RECORDS[:1], "model": "unsure", "coverage": 0.6666}).status == 200
 
 
@@ -72,9 +72,9 @@ def test_a_model_without_scores_gives_values_alone(tables: LiveServer) -> None:
     (result,) = ask(tables, {"instances": RECORDS[:1], "model": "bare"}).json()["results"]
     assert result["interval"] is None
     assert result["value"] == pytest.approx(grades(ROWS[:1])[0][0])
-    told = ask(tables, {"instances": RECORDS[:1], "model": "bare", "coverage": 0.9}).problem(422)
-    assert told["subject"] == "coverage"
-    assert "no held-out scores" in told["detail"]
+    details = ask(tables, {"instances": RECORDS[:1], "model": "bare", "coverage": 0.9}).problem(422)
+    assert details["subject"] == "coverage"
+    assert "no held-out scores" in details["detail"]
 
 
 def test_values_of_rows_that_training_never_saw_are_told(tables: LiveServer) -> None:
@@ -158,10 +158,10 @@ def test_what_is_wrong_is_named(
 
 
 def test_a_row_too_far_outside_for_an_answer_is_named(tables: LiveServer) -> None:
-    told = ask(tables, {"instances": [[4, 5, "online"], [-3e38, 21, "online"]], "model": "steep"}).problem(422)
-    assert told["subject"] == "body.instances[1].lectures"
-    assert told["detail"].startswith("body.instances[1].lectures is -3e+38, for which model 'steep' has no answer")
-    assert "0.0 to 12.0" in told["expected"]
+    details = ask(tables, {"instances": [[4, 5, "online"], [-3e38, 21, "online"]], "model": "steep"}).problem(422)
+    assert details["subject"] == "body.instances[1].lectures"
+    assert details["detail"].startswith("body.instances[1].lectures is -3e+38, for which model 'steep' has no answer")
+    assert "0.0 to 12.0" in details["expected"]
 
 
 def test_the_answer_says_where_the_time_went_and_who_answered(tables: LiveServer) -> None:

@@ -85,8 +85,8 @@ def test_answers_come_as_csv(tables: LiveServer) -> None:
     np.testing.assert_allclose(got, want, atol=1e-6)
     assert [row["label"] for row in rows] == [PASS[k] for k in want.argmax(axis=1)]
     assert [(row["outside"], row["imputed"]) for row in rows] == [("", ""), ("", ""), ("", "hours"), ("hours", "")]
-    told = tables.send(CSV, LINES.encode(), "top_k=1", accept=CSV).problem(422)
-    assert told["subject"] == "top_k"
+    details = tables.send(CSV, LINES.encode(), "top_k=1", accept=CSV).problem(422)
+    assert details["subject"] == "top_k"
 
 
 def test_more_rows_than_one_run_takes_are_joined_in_their_order(tables: LiveServer) -> None:
@@ -185,11 +185,11 @@ CASES: dict[str, tuple[str, bytes, str, int, tuple[str, ...], str | None]] = {
 def test_what_cannot_be_read_is_told_apart_and_named(
     tables: LiveServer, kind: str, body: bytes, query: str, status: int, words: tuple[str, ...], subject: str | None
 ) -> None:
-    told = tables.send(kind, body, query).problem(status)
-    everything = " ".join(str(told.get(key, "")) for key in ("detail", "expected", "got"))
+    details = tables.send(kind, body, query).problem(status)
+    everything = " ".join(str(details.get(key, "")) for key in ("detail", "expected", "got"))
     for word in words:
         assert word in everything
-    assert told["subject"] == subject
+    assert details["subject"] == subject
 
 
 def test_rows_of_as_many_fields_as_the_limit_allows_are_taken(tables: LiveServer) -> None:

@@ -33,8 +33,8 @@ def p_value(error: float) -> float:
 def test_a_picture_is_translated_and_comes_back_as_it_was(translators: LiveServer) -> None:
     answer = answered(ask(translators, PATH, {"images": pictures(3), "to": "negative"}))
     TranslateAnswer.model_validate(answer, strict=True)
-    told = {key: answer[key] for key in ("model", "version", "device", "from", "to")}
-    assert told == {"model": "inverter", "version": "1", "device": "cpu", "from": "positive", "to": "negative"}
+    reported = {key: answer[key] for key in ("model", "version", "device", "from", "to")}
+    assert reported == {"model": "inverter", "version": "1", "device": "cpu", "from": "positive", "to": "negative"}
     np.testing.assert_array_equal(images(answer["results"]), 255 - ramps(3)[..., 0])
     cycles = [result["cycle"] for result in answer["results"]]
     np.testing.assert_array_equal(images(cycles), ramps(3)[..., 0])
@@ -158,8 +158,8 @@ def test_headers_tell_how_much_to_trust_each_picture_of_an_answer_without_json(t
     for accept in (PNG, NPY):
         reply = ask(translators, PATH, body, accept=accept)
         for header, key in (("x-cycle-error", "error"), ("x-cycle-p-value", "p_value")):
-            told = [float(value) for value in str(reply.header(header)).split(",")]
-            np.testing.assert_allclose(told, [result["cycle"][key] for result in results], rtol=1e-3)
+            reported = [float(value) for value in str(reply.header(header)).split(",")]
+            np.testing.assert_allclose(reported, [result["cycle"][key] for result in results], rtol=1e-3)
         assert reply.header("x-model") == "printer/1"
     without = ask(translators, PATH, {**body, "cycle": False}, accept=PNG)
     assert without.header("x-cycle-error") is None
@@ -289,13 +289,13 @@ def test_what_is_wrong_is_named(translators: LiveServer, fault: Fault) -> None:
 
 def test_what_counts_are_the_pixels_that_are_made(translators: LiveServer) -> None:
     answered(ask(translators, PATH, {"images": pictures(20), "to": "large"}))
-    told = ask(translators, PATH, {"images": pictures(21), "to": "large"}).problem(413)
-    assert (told["subject"], told["expected"]) == ("images", f"at most {PIXELS} pixels")
+    details = ask(translators, PATH, {"images": pictures(21), "to": "large"}).problem(413)
+    assert (details["subject"], details["expected"]) == ("images", f"at most {PIXELS} pixels")
 
 
 def test_rows_have_the_shape_of_the_domain(translators: LiveServer) -> None:
-    told = ask(translators, PATH, encode_npy(ramps(2)), "to=print", kind=NPY).problem(422)
-    assert (told["expected"], told["got"]) == ("(rows, 8, 8, 3)", "shape (2, 8, 8, 1)")
+    details = ask(translators, PATH, encode_npy(ramps(2)), "to=print", kind=NPY).problem(422)
+    assert (details["expected"], details["got"]) == ("(rows, 8, 8, 3)", "shape (2, 8, 8, 1)")
 
 
 def test_a_deadline_that_cannot_be_kept_is_told(translators: LiveServer) -> None:

@@ -250,9 +250,9 @@ async def test_work_that_fails_later_is_an_event_with_a_problem() -> None:
 
     await line.serve(stream(work))
     assert line.ended
-    name, told = line.events[-1]
+    name, reported = line.events[-1]
     assert name == "error"
-    assert told == {
+    assert reported == {
         "type": "/errors/inference-failed",
         "title": "The model could not be run",
         "status": 500,

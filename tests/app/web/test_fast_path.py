@@ -222,21 +222,21 @@ def denoise() -> Iterator[Recorded]:
         yield Recorded(f"a photo, {accept}", address(path, model="blur"), picture(photo), typed(PNG, accept))
         floats = npy(photo[None, ..., :1].astype(np.float32) / 255)
         yield Recorded(f"floats, {accept}", address(path, model="blur"), floats, typed(NPY, accept))
-    drawn = {"samples": 2, "steps": 4, "seed": 1, "sigma_255": 30}
+    samples = {"samples": 2, "steps": 4, "seed": 1, "sigma_255": 30}
     for accept in (JSON_TYPE, PNG, NPY, EVENTS):
-        yield Recorded(f"samples, {accept}", address(path, **drawn), npy(NOISY), typed(NPY, accept))
+        yield Recorded(f"samples, {accept}", address(path, **samples), npy(NOISY), typed(NPY, accept))
         late = {**typed(NPY, accept), "X-Request-Deadline-Ms": "0"}
-        yield Recorded(f"samples too late, {accept}", address(path, **drawn), npy(NOISY), late, 504)
+        yield Recorded(f"samples too late, {accept}", address(path, **samples), npy(NOISY), late, 504)
     for name, options, accept, status in (
         ("layout pairs", {"layout": "pairs"}, PNG, 200),
         ("layout circles", {"layout": "circles"}, PNG, 422),
         ("a sigma for each of one", {"sigma_255": "10,20"}, "", 422),
         ("a sigma that is a text", {"sigma_255": "much"}, "", 422),
         ("samples of a photo", {"model": "blur", "samples": 2}, "", 422),
-        ("too many steps", {**drawn, "steps": 513}, "", 422),
-        ("too many samples", {**drawn, "samples": 64}, "", 413),
+        ("too many steps", {**samples, "steps": 513}, "", 422),
+        ("too many samples", {**samples, "samples": 64}, "", 413),
         ("a seed without samples", {"seed": 1}, "", 422),
-        ("samples and a layout", {**drawn, "layout": "pairs"}, PNG, 422),
+        ("samples and a layout", {**samples, "layout": "pairs"}, PNG, 422),
         ("a stream without samples", {}, EVENTS, 422),
     ):
         yield Recorded(name, address(path, **options), picture(NOISY[0]), typed(PNG, accept), status)
@@ -346,8 +346,8 @@ def test_both_are_counted_alike(servers: tuple[LiveServer, LiveServer]) -> None:
 
 
 def test_a_deadline_at_once_is_504_and_503_where_triton_says_so(fast: LiveServer) -> None:
-    told = fast.send("image/png", picture(ROWS[0]), x_request_deadline_ms="0").problem(504)
-    assert (told["type"], told["subject"]) == ("/errors/too-late", "deadline")
+    details = fast.send("image/png", picture(ROWS[0]), x_request_deadline_ms="0").problem(504)
+    assert (details["type"], details["subject"]) == ("/errors/too-late", "deadline")
     late = fast.ask("POST", infer("shades"), ROWS[0].tobytes(), {**RAW, "X-Request-Deadline-Ms": "0"})
     assert late.status == 503
 

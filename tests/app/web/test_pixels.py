@@ -43,16 +43,16 @@ def test_a_file_base64_and_nested_pixels_are_the_same_picture(shape: tuple[int, 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_colours_are_brought_to_what_is_asked_for(channels: Literal[1, 3]) -> None:
     grey, coloured = some(6, 5), some(6, 5, 3)
-    made = [picture(encode_png(sent), channels=channels) for sent in (grey, coloured)]
-    made.append(picture(grey.tolist(), channels=channels))
-    assert [one.shape for one in made] == [(6, 5, channels)] * 3
-    np.testing.assert_array_equal(made[0], grey[..., None].repeat(channels, axis=2))
-    np.testing.assert_array_equal(made[2], made[0])
+    decoded = [picture(encode_png(sent), channels=channels) for sent in (grey, coloured)]
+    decoded.append(picture(grey.tolist(), channels=channels))
+    assert [one.shape for one in decoded] == [(6, 5, channels)] * 3
+    np.testing.assert_array_equal(decoded[0], grey[..., None].repeat(channels, axis=2))
+    np.testing.assert_array_equal(decoded[2], decoded[0])
     if channels == 3:
-        np.testing.assert_array_equal(made[1], coloured)
+        np.testing.assert_array_equal(decoded[1], coloured)
     else:
         luma = coloured @ [0.299, 0.587, 0.114]  # ITU-R 601-2
-        assert np.abs(made[1][..., 0] - luma).max() <= 1
+        assert np.abs(decoded[1][..., 0] - luma).max() <= 1
 
 
 def test_deep_and_clear_pictures_become_8_bits_on_white() -> None:

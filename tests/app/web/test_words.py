@@ -61,10 +61,10 @@ def test_options_of_two_places_are_joined_and_never_overwritten() -> None:
 
 @given(st.binary(max_size=200))
 def test_a_request_id_is_always_safe_to_repeat(came: bytes) -> None:
-    made = begin_trace({"headers": [(b"x-request-id", came)]}).request_id
-    assert made
-    assert set(made) <= set(string.ascii_letters + string.digits + "._:/+=@-")
-    assert made == came.decode("latin-1") or len(made) == 24
+    request_id = begin_trace({"headers": [(b"x-request-id", came)]}).request_id
+    assert request_id
+    assert set(request_id) <= set(string.ascii_letters + string.digits + "._:/+=@-")
+    assert request_id == came.decode("latin-1") or len(request_id) == 24
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
