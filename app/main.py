@@ -33,7 +33,7 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import Tracing
 from app.web.context import Context
 from app.web.fast_path import FastPath
-from app.web.request.deadline import DEADLINE, PRIORITY
+from app.web.request.head import DEADLINE, PRIORITY
 from app.web.request.limits import Limits
 
 log = logging.getLogger("lectern")

@@ -20,7 +20,7 @@ from app.protocols import open_inference
 from app.tasks import TASKS
 from app.web.context import Context
 from app.web.openapi.operation import Operation, named
-from app.web.request import deadline
+from app.web.request import head
 from app.web.request.media_types import JSON
 
 DESCRIPTION: Final = """\
@@ -169,8 +169,8 @@ def _complete_task(
         }
         for name, schema in task.options.items()
     ]
-    operation["parameters"].append(deadline.PARAMETER)
-    operation["description"] = deadline.DOCUMENTED.format(late=504)
+    operation["parameters"].append(head.PARAMETER)
+    operation["description"] = head.DOCUMENTED.format(late=504)
     schemas[task.body] = {
         "title": task.body,
         "type": "object",

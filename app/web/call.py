@@ -32,10 +32,9 @@ from app.engine.queue import NORMAL, OnStep
 from app.engine.runner import Answer
 from app.web.context import Context
 from app.web.request import images
-from app.web.request.accept import choose
-from app.web.request.body import media_type, read_body
-from app.web.request.deadline import deadline_and_priority
+from app.web.request.body import read_body
 from app.web.request.form import RequestForm
+from app.web.request.head import choose, deadline_and_priority, media_type
 from app.web.request.images import SMALL_PIXELS
 from app.web.request.json_size import SMALL_BYTES, bounds_for
 from app.web.request.media_types import FORM, JSON

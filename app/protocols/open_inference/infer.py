@@ -20,7 +20,7 @@ from app.protocols.open_inference.documents import InferResponse
 from app.protocols.open_inference.errors import error_responses
 from app.web.call import Call
 from app.web.endpoint import Endpoint
-from app.web.request.deadline import deadline_and_priority
+from app.web.request.head import deadline_and_priority
 from app.web.request.json_size import check_json, parsing
 from app.web.request.limits import Limits
 from app.web.request.trace import Trace

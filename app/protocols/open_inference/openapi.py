@@ -13,7 +13,7 @@ from app.protocols.open_inference.documents import ControlRequest, IndexRequest,
 from app.protocols.open_inference.errors import REASONS, is_mine
 from app.protocols.open_inference.infer import HEADER_LENGTH
 from app.protocols.open_inference.models import graph_names
-from app.web.request import deadline
+from app.web.request import head
 
 TAG: Final = "open inference protocol"
 DESCRIPTION: Final = 'For `tritonclient[http]` and the clients of KServe. Errors are `{"error": ...}`.'
@@ -92,9 +92,9 @@ def _complete(
 
 
 def _complete_infer(operation: dict[str, Any], shown: Shown | None) -> None:
-    operation["description"] = f"{INFER}\n\n{deadline.DOCUMENTED.format(late=503)} So says `timeout`, in microseconds."
+    operation["description"] = f"{INFER}\n\n{head.DOCUMENTED.format(late=503)} So says `timeout`, in microseconds."
     operation["parameters"] += [
-        deadline.PARAMETER,
+        head.PARAMETER,
         {
             "name": HEADER_LENGTH,
             "in": "header",

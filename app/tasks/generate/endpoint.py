@@ -27,8 +27,8 @@ from app.tasks.generate.plan import Generated, Images, Plan
 from app.tasks.generate.schema import GenerateAnswer, GenerateRequest
 from app.web.call import Call
 from app.web.endpoint import Endpoint
-from app.web.request.body import media_type
 from app.web.request.form import RequestForm
+from app.web.request.head import media_type
 from app.web.request.json_body import read_json
 from app.web.request.json_size import MAX_FIELDS, check_json, most_pixels
 from app.web.request.media_types import EVENT_STREAM, JSON, NPY, PNG

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 from starlette.requests import ClientDisconnect
@@ -93,27 +92,3 @@ def _too_large(limit: int, got: str) -> TooLarge:
         expected=f"at most {limit} bytes",
         got=got,
     )
-
-
-def media_type(trace: Trace, taken: Sequence[str]) -> tuple[str, str]:
-    """The declared content type, lower case and bare, and its parameters as they came. Empty where none is declared.
-
-    Raises:
-        UnsupportedMedia: it is none of `taken`.
-    """
-    declared = trace.header(b"content-type") or ""
-    kind, _, parameters = declared.partition(";")
-    kind = kind.strip().lower()
-    if kind and kind not in taken:
-        hint = (
-            f"; curl --data-binary needs -H 'Content-Type: {taken[0]}'"
-            if kind == "application/x-www-form-urlencoded"
-            else ""
-        )
-        raise UnsupportedMedia(
-            f"content type {shown(kind)} is not taken, send one of {', '.join(taken)}{hint}",
-            subject="header.content-type",
-            expected=", ".join(taken),
-            got=shown(kind),
-        )
-    return kind, parameters

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import NotAcceptable, Unprocessable
 from app.core.text import described
-from app.web.request.accept import choose
+from app.web.request.head import choose
 from app.web.request.options import from_query, in_words, merged
 from app.web.request.trace import begin_trace
 
