@@ -115,16 +115,16 @@ def create_app(
         # Two for decoding beside the event loop; the rest of the cores belong to the models.
         pool=ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="decode"),
     )
-    life = health.Life()
+    readiness = health.Readiness()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             exported = traces.exported() if traces else nullcontext()
             async with exported, registry, watched(registry, settings.poll_s):
-                life.open = True
+                readiness.open = True
                 yield
-                life.open = False
+                readiness.open = False
         finally:
             context.pool.shutdown(wait=False, cancel_futures=True)
 
@@ -135,7 +135,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )  # fmt: skip
     app.state.registry = registry
-    app.state.life = life
+    app.state.readiness = readiness
     app.state.shared_counters = shared_counters
     app.state.siblings = siblings
     traced = traces.finished if traces else None
@@ -150,12 +150,12 @@ def create_app(
         open_inference.router(
             context,
             version=VERSION,
-            is_ready=lambda: life.is_ready(registry),
+            is_ready=lambda: readiness.is_ready(registry),
             figures=lambda: (row for block in siblings() for row in read(block)),
             control=registry if settings.model_control else None,
         )
     )
-    app.include_router(health.router(context, metrics.page, life))
+    app.include_router(health.router(context, metrics.page, readiness))
     landing.install(app, context, docs=settings.docs)
     openapi_document.install(app, context, has_keys=bool(settings.api_keys))
 

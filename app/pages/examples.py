@@ -65,7 +65,7 @@ def problem(status: int) -> dict[str, Any]:
     return content | {k: v for k, v in (("subject", subject), ("expected", expected), ("got", got)) if v}
 
 
-def inference(models: Iterable[Model]) -> open_inference.Shown | None:
+def inference(models: Iterable[Model]) -> open_inference.ExampleModel | None:
     """Bodies for POST /v2/models/.../infer, all for one model: the one with the smallest rows.
 
     They have its first golden row, or zeros where it has none; no bodies where a row would be a wall of numbers.
@@ -76,7 +76,7 @@ def inference(models: Iterable[Model]) -> open_inference.Shown | None:
     model, name, graph = min(graphs, key=lambda one: sum(_values(t) for t in one[0].manifest.graphs[one[2]].inputs))
     spec = model.manifest.graphs[graph]
     if sum(_values(t) for t in spec.inputs) > SMALL_VALUES:
-        return open_inference.Shown(name, model.version)
+        return open_inference.ExampleModel(name, model.version)
     golden = model.manifest.golden
     arrays = _first_whole(golden_rows(model)) if golden and golden.graph == graph else {}
     body = {"inputs": [_tensor(t, arrays) for t in spec.inputs]}
@@ -91,7 +91,7 @@ def inference(models: Iterable[Model]) -> open_inference.Shown | None:
     if all(t.name in arrays for t in spec.outputs):
         outputs = [_tensor(t, arrays) for t in spec.outputs]
         answers["one row"] = {"model_name": name, "model_version": model.version, "outputs": outputs}
-    return open_inference.Shown(name, model.version, forms, answers)
+    return open_inference.ExampleModel(name, model.version, forms, answers)
 
 
 def _first_whole(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,7 @@ from app.web.context import Context
 
 
 @dataclass(slots=True)
-class Life:
+class Readiness:
     """Whether the app takes requests: set by the lifespan."""
 
     open: bool = False
@@ -44,7 +44,7 @@ class Ready(BaseModel):
     refused: Annotated[list[RefusedFolder], Field(description="folders that are not served, and why")]
 
 
-def router(context: Context, metrics: Callable[[], bytes], life: Life) -> APIRouter:
+def router(context: Context, metrics: Callable[[], bytes], readiness: Readiness) -> APIRouter:
     """The endpoints, bound to what they watch."""
     registry = context.registry
     routes = APIRouter(tags=["operation"])
@@ -63,7 +63,7 @@ def router(context: Context, metrics: Callable[[], bytes], life: Life) -> APIRou
         },
     )
     async def ready() -> Response:
-        is_ready = life.is_ready(registry)
+        is_ready = readiness.is_ready(registry)
         body = Ready(
             status="ready" if is_ready else "not ready",
             device=registry.device,

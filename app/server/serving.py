@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
         if self._closing:
             return
         self._closing = self.should_exit = True
-        self.app.state.life.open = False
+        self.app.state.readiness.open = False
         refusing_app = self.config.loaded_app = self.app.state.shutdown
         for connection in self.connections:
             connection.close_soon(refusing_app)

@@ -28,8 +28,8 @@ from app.protocols.open_inference.documents import (
 )
 from app.protocols.open_inference.errors import PREFIX, error_response, error_responses, is_mine, refusal
 from app.protocols.open_inference.infer import INFER, INFER_VERSION, find
-from app.protocols.open_inference.openapi import DESCRIPTION, TAG, Shown, complete, unauthorised
-from app.protocols.open_inference.repository import Control
+from app.protocols.open_inference.openapi import DESCRIPTION, TAG, ExampleModel, complete, unauthorised
+from app.protocols.open_inference.repository import RepositoryControl
 from app.web.context import Context
 from app.web.endpoint import Endpoint
 
@@ -37,8 +37,8 @@ __all__ = [
     "DESCRIPTION",
     "ENDPOINTS",
     "TAG",
-    "Control",
-    "Shown",
+    "ExampleModel",
+    "RepositoryControl",
     "complete",
     "error_response",
     "is_mine",
@@ -66,7 +66,7 @@ def router(
     version: str,
     is_ready: Callable[[], bool],
     figures: Callable[[], Iterable[Row]] = tuple,
-    control: Control | None = None,
+    control: RepositoryControl | None = None,
 ) -> APIRouter:
     """The endpoints, bound to what they serve.
 

@@ -31,7 +31,7 @@ Example = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ExampleModel:
     """The model of the examples.
 
     Attributes:
@@ -45,7 +45,7 @@ class Shown:
     answers: Mapping[str, Any] = field(default_factory=dict)
 
 
-def complete(document: dict[str, Any], models: Sequence[Model], shown: Shown | None) -> None:
+def complete(document: dict[str, Any], models: Sequence[Model], shown: ExampleModel | None) -> None:
     """Add to the document in place.
 
     Args:
@@ -72,7 +72,7 @@ def _complete(
     path: str,
     method: str,
     path_parameters: Mapping[str, dict[str, Any]],
-    shown: Shown | None,
+    shown: ExampleModel | None,
 ) -> None:
     operation["parameters"] = [parameter for name, parameter in path_parameters.items() if f"{{{name}}}" in path]
     if path.startswith("/v2/repository/models/") and operation["parameters"]:
@@ -91,7 +91,7 @@ def _complete(
         del operation["parameters"]
 
 
-def _complete_infer(operation: dict[str, Any], shown: Shown | None) -> None:
+def _complete_infer(operation: dict[str, Any], shown: ExampleModel | None) -> None:
     operation["description"] = f"{INFER}\n\n{head.DOCUMENTED.format(late=503)} So says `timeout`, in microseconds."
     operation["parameters"] += [
         head.PARAMETER,
@@ -150,7 +150,7 @@ def _path_parameter(name: str, known: Iterable[str], example: str | None) -> dic
     return parameter if example is None else parameter | {"example": example}
 
 
-def _folder(shown: Shown | None) -> dict[str, Any]:
+def _folder(shown: ExampleModel | None) -> dict[str, Any]:
     """The part of the path that names a folder, which need not be loaded yet, and is one however many its graphs."""
     parameter = _path_parameter("name", (), shown.name.partition(".")[0] if shown else None)
     return parameter | {"description": "of its folder in the models folder"}

@@ -19,7 +19,7 @@ READY: Final = "READY"
 SETTING: Final = "LECTERN_MODEL_CONTROL"
 
 
-class Control(Protocol):
+class RepositoryControl(Protocol):
     """What loads and unloads models, by their folders' names.
 
     Both raise NotFound for a name that there is not, and `load` LoadRefused for a folder that cannot be served.
@@ -30,7 +30,7 @@ class Control(Protocol):
     async def unload(self, name: str) -> object: ...
 
 
-def router(context: Context, control: Control | None) -> APIRouter:
+def router(context: Context, control: RepositoryControl | None) -> APIRouter:
     """The endpoints; without `control` loading and unloading are refused, and not documented."""
     routes = APIRouter(prefix="/repository")
 
@@ -79,7 +79,7 @@ def router(context: Context, control: Control | None) -> APIRouter:
     return routes
 
 
-def check_allowed(control: Control | None, name: str) -> Control:
+def check_allowed(control: RepositoryControl | None, name: str) -> RepositoryControl:
     """Raises Forbidden where the setting says so."""
     if control is None:
         raise Forbidden(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app.core.imaging import opponent_colours
 from app.core.imaging.tiles import Tiling
 from app.core.manifest import Plane
-from app.tasks.denoise.unclipped import Part, unclipped
+from app.tasks.denoise.unclipped import UnclippedPart, unclipped
 from app.web.request.pixels import Pixels, floats
 
 LINES: Final = 128  # that are put together at once
@@ -41,14 +41,14 @@ class Photo:
         """The tiles with these indices."""
         return np.stack([self._cut(self._part(index)) for index in indices])
 
-    def noisy_parts(self, most: int) -> list[Part]:
+    def noisy_parts(self, most: int) -> list[UnclippedPart]:
         """Of `most` tiles at most, evenly spread, the part of each whose noise is not clipped; whole tiles where there
         is no such part anywhere."""
         whole = [self._part(index) for index in range(len(self))]
         parts = [part for part in map(self._unclipped, whole) if part is not None] or whole
         return [parts[i] for i in np.linspace(0, len(parts) - 1, min(len(parts), most)).round().astype(int)]
 
-    def cut_parts(self, parts: Sequence[Part]) -> Tiles:
+    def cut_parts(self, parts: Sequence[UnclippedPart]) -> Tiles:
         """A tile of each, mirrored outwards where the part is smaller than that."""
         return np.stack([self._cut(part) for part in parts])
 
@@ -66,17 +66,17 @@ class Photo:
             result[top : top + LINES] = part if as_floats else np.rint(part * 255)
         return result
 
-    def _part(self, index: int) -> Part:
+    def _part(self, index: int) -> UnclippedPart:
         row, column = divmod(index, len(self._tiling.lefts))
         top, left, side = self._tiling.tops[row], self._tiling.lefts[column], self._plane.tile
         height, width = self.pixels.shape[:2]
-        return Part(top, left, min(top + side, height), min(left + side, width))
+        return UnclippedPart(top, left, min(top + side, height), min(left + side, width))
 
-    def _unclipped(self, part: Part) -> Part | None:
+    def _unclipped(self, part: UnclippedPart) -> UnclippedPart | None:
         found = unclipped(self.pixels[part.top : part.bottom, part.left : part.right])
         return None if found is None else found.moved(part.top, part.left)
 
-    def _cut(self, part: Part) -> Tiles:
+    def _cut(self, part: UnclippedPart) -> Tiles:
         pixels = self.pixels[part.top : part.bottom, part.left : part.right]
         # Of its own size it is one tile, mirrored outwards where it is smaller than that.
         alone = Tiling.of(*pixels.shape[:2], tile=self._plane.tile, overlap=self._plane.overlap)

@@ -27,7 +27,7 @@ Shares = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UnclippedPart:
     """A rectangle of pixels, and how much of its noise's standard deviation clipping has left."""
 
     top: int
@@ -41,12 +41,12 @@ class Part:
         """Pixels."""
         return (self.bottom - self.top) * (self.right - self.left)
 
-    def moved(self, down: int, right: int) -> Part:
+    def moved(self, down: int, right: int) -> UnclippedPart:
         """The same part of something larger."""
-        return Part(self.top + down, self.left + right, self.bottom + down, self.right + right, self.kept)
+        return UnclippedPart(self.top + down, self.left + right, self.bottom + down, self.right + right, self.kept)
 
 
-def unclipped(pixels: Pixels) -> Part | None:
+def unclipped(pixels: Pixels) -> UnclippedPart | None:
     """The largest part of a tile (H, W, C) whose noise can be seen; None where there is no such cell.
 
     Black and white are 0 and 255, of floats 0 and 1: floats beyond them are not clipped.
@@ -54,7 +54,7 @@ def unclipped(pixels: Pixels) -> Part | None:
     height, width, _ = pixels.shape
     blacks, whites = pixels == 0, pixels == (255 if pixels.dtype == np.uint8 else 1)
     if not (blacks.any() or whites.any()):
-        return Part(0, 0, height, width)
+        return UnclippedPart(0, 0, height, width)
     black, white = _shares(blacks), _shares(whites)
     clear: NDArray[np.bool_] = np.all(black + white <= MOST_CLIPPED, axis=2)
     found = _largest(clear)
@@ -65,7 +65,7 @@ def unclipped(pixels: Pixels) -> Part | None:
     shares = zip(*(share[here].mean(axis=(0, 1)).tolist() for share in (black, white)), strict=True)
     variances = [_variance(*share) for share in shares]
     bottom, right = min(bottom * CELL, height), min(right * CELL, width)
-    return Part(top * CELL, left * CELL, bottom, right, sqrt(sum(variances) / len(variances)))
+    return UnclippedPart(top * CELL, left * CELL, bottom, right, sqrt(sum(variances) / len(variances)))
 
 
 def _shares(at: NDArray[np.bool_]) -> Shares:

@@ -36,8 +36,8 @@ MOST_AT_ONCE: Final = 1 << 16
 
 
 @dataclass(slots=True)
-class Steps:
-    """A plan.
+class DiffusionPlan:
+    """A plan of a model that samples in steps.
 
     Attributes:
         labels: (n,), the index after the last for none; None where the model has none.
@@ -163,7 +163,7 @@ def plan(mode: str, options: Mapping[str, Any], model: Model, limits: Limits) ->
     guidance = _guidance(options, chosen, declared, model)
     if chosen is None or guidance == 0:
         chosen = labels.nothing(n, model)
-    return Steps(
+    return DiffusionPlan(
         model=model,
         declared=declared,
         n=n,

@@ -25,8 +25,8 @@ from app.web.response.images import images_of
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
-    """A plan.
+class ForwardPlan:
+    """A plan that adds noise, for which no graph is run.
 
     Attributes:
         sigmas: noise in each picture, rising from 0: (n,).
@@ -85,7 +85,7 @@ def plan(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
             detail="forward adds noise to a picture, the request has no init_image",
         )
     sigmas = levels(declared, steps)[::-1]
-    return Chain(model, steps + 1, seed_of(options), sigmas, options["init_image"])
+    return ForwardPlan(model, steps + 1, seed_of(options), sigmas, options["init_image"])
 
 
 def displayed(x: Images, sigma: float) -> Images:

@@ -37,8 +37,8 @@ def _none() -> Latents:
 
 
 @dataclass(frozen=True, slots=True)
-class Codes:
-    """A plan.
+class LatentPlan:
+    """A plan of a model that decodes latents.
 
     Attributes:
         codes: (n, Z), where they are known without a run.
@@ -129,7 +129,7 @@ def _given(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     for i, code in enumerate(codes):
         _check_length(code, f"body.latents[{i}]", model)
     chosen = labels.required(options, len(codes), model, "latents")
-    return Codes(model, len(codes), np.array(codes, np.float32), labels=chosen)
+    return LatentPlan(model, len(codes), np.array(codes, np.float32), labels=chosen)
 
 
 def _sampled(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
@@ -138,7 +138,9 @@ def _sampled(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     chosen = labels.chosen(options, n, model)
     if chosen is None:
         chosen = labels.sampled(n, model, seed)
-    return Codes(model, n, latents.sample_prior(n, latent_of(model).size, seed), labels=chosen, details={"seed": seed})
+    return LatentPlan(
+        model, n, latents.sample_prior(n, latent_of(model).size, seed), labels=chosen, details={"seed": seed}
+    )
 
 
 def _between(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
@@ -159,7 +161,7 @@ def _between(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
             detail=f"{subject} is a picture, model '{model.name}' codes none: it takes a latent of {latent.size}",
         )
     if len(pictures) == 2:
-        return Codes(model, frames, ends=pictures, details=details, columns=frames)
+        return LatentPlan(model, frames, ends=pictures, details=details, columns=frames)
     if pictures:
         raise invalid(
             "body.between",
@@ -172,7 +174,7 @@ def _between(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
         codes.append(read_value(end, CODE, subject))
         _check_length(codes[-1], subject, model)
     path = _path(np.array(codes, np.float32), frames, latent)
-    return Codes(model, frames, path, labels=chosen, details=details, columns=frames)
+    return LatentPlan(model, frames, path, labels=chosen, details=details, columns=frames)
 
 
 def _path(ends: Latents, frames: int, latent: Latent) -> Latents:
@@ -195,7 +197,7 @@ def _plane(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
     codes = latents.plane(latent_of(model), grid.side, (across, up))
     chosen = labels.required(options, len(codes), model, "grid")
     details = {"grid": {"side": grid.side, "dimensions": grid.dimensions}}
-    return Codes(model, len(codes), codes, labels=chosen, details=details, columns=grid.side)
+    return LatentPlan(model, len(codes), codes, labels=chosen, details=details, columns=grid.side)
 
 
 def _check_length(code: list[float], subject: str, model: Model) -> None:

@@ -17,7 +17,7 @@ from app.codecs.images.files import encode_png
 from app.core.manifest import Plane
 from app.tasks.denoise import photos
 from app.tasks.denoise.tiled_photo import Photo
-from app.tasks.denoise.unclipped import CELL, Part, unclipped
+from app.tasks.denoise.unclipped import CELL, UnclippedPart, unclipped
 from tests.app.coders import PNG, ask
 from tests.app.denoisers import OVERLAP, TILE
 from tests.app.live import LiveServer
@@ -125,7 +125,7 @@ def test_a_photo_that_is_not_clipped_is_looked_at_in_whole_tiles_evenly_spread()
 
 def test_a_photo_smaller_than_a_cell_is_looked_at() -> None:
     photo = Photo(np.full((4, 5, 3), 255, np.uint8), Plane(tile=TILE, overlap=OVERLAP))
-    assert photo.noisy_parts(64) == [Part(0, 0, 4, 5)]
+    assert photo.noisy_parts(64) == [UnclippedPart(0, 0, 4, 5)]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.integers(1, 5))
