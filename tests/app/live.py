@@ -92,13 +92,14 @@ class Reply:
         assert details["detail"]
         return details
 
-    def assert_refused(self, status: int, subject: str, words: Iterable[str]) -> None:
-        """A problem of this status that names the subject and every one of the words."""
+    def assert_refused(self, status: int, subject: str | None, words: Iterable[str]) -> dict[str, Any]:
+        """The problem that this must be: of this status, with the subject (None: any) and every one of the words."""
         details = self.problem(status)
-        assert details["subject"] == subject
+        assert subject in (None, details["subject"])
         everything = " ".join(str(details.get(key, "")) for key in ("detail", "expected", "got"))
         for word in words:
             assert word in everything
+        return details
 
 
 @dataclass(frozen=True)
