@@ -21,45 +21,38 @@ OFF: Final = TraceSetting(trace_level=["OFF"], trace_rate="0", trace_count="0", 
 
 
 def router(context: Context) -> APIRouter:
-    """The endpoints."""
+    """The endpoints, of the server and of each model."""
     routes = APIRouter()
+    _add(routes, context, "/trace/setting", "trace", "")
+    _add(routes, context, "/models/{name}/trace/setting", "model_trace", " of one model", 404)
+    return routes
 
-    @routes.get("/trace/setting", operation_id="oip_trace_setting", summary="Triton's traces: off")
-    async def setting() -> TraceSetting:
-        return OFF
 
-    @routes.post(
-        "/trace/setting",
-        operation_id="oip_set_trace",
-        summary="Leave Triton's traces off",
-        responses=error_responses(400),
-    )
-    async def change(request: Request) -> TraceSetting:
-        check_off(await json_object(request, context.limits))
-        return OFF
+def _add(routes: APIRouter, context: Context, path: str, name: str, of: str, *errors: int) -> None:
+    def check_model(request: Request) -> None:
+        if "name" in request.path_params:
+            find(context.registry, request.path_params["name"], None)
 
     @routes.get(
-        "/models/{name}/trace/setting",
-        operation_id="oip_model_trace_setting",
-        summary="Triton's traces of one model: off",
-        responses=error_responses(404),
+        path,
+        operation_id=f"oip_{name}_setting",
+        summary=f"Triton's traces{of}: off",
+        responses=error_responses(*errors),
     )
-    async def model_setting(name: str) -> TraceSetting:
-        find(context.registry, name, None)
+    async def setting(request: Request) -> TraceSetting:
+        check_model(request)
         return OFF
 
     @routes.post(
-        "/models/{name}/trace/setting",
-        operation_id="oip_set_model_trace",
-        summary="Leave Triton's traces of one model off",
-        responses=error_responses(400, 404),
+        path,
+        operation_id=f"oip_set_{name}",
+        summary=f"Leave Triton's traces{of} off",
+        responses=error_responses(400, *errors),
     )
-    async def change_model(request: Request, name: str) -> TraceSetting:
-        find(context.registry, name, None)
+    async def change(request: Request) -> TraceSetting:
+        check_model(request)
         check_off(await json_object(request, context.limits))
         return OFF
-
-    return routes
 
 
 def check_off(settings: dict[str, object]) -> None:
