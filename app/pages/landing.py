@@ -226,6 +226,8 @@ def _line(model: Model, address: str, default_for: Sequence[str]) -> str:
     # The first figures that have a goal; without any, the first one.
     measures = [measure for measure in m.quality if measure.goal is not None] or m.quality[:1]
     default = f"<p>Answers <b>{', '.join(default_for)}</b> where no model is named.</p>" if default_for else ""
+    commands = example_commands(m, address)
+    files = "<p>The file behind @ is a picture of your own.</p>" if any("=@" in command for command in commands) else ""
     found = gallery(model)
     large = " large" if found and found[0].width > LARGE else ""
     return (
@@ -235,7 +237,7 @@ def _line(model: Model, address: str, default_for: Sequence[str]) -> str:
         f"<p>{html.escape(m.summary)}</p>{default}"
         f'<div class="pictures{large}">{_figures(found[: 4 if large else 8])}</div>'
         f"<ul>{''.join(f'<li>{_in_words(measure)}</li>' for measure in measures[:FIGURES_SHOWN])}</ul>"
-        f"<pre>{html.escape(chr(10).join(example_commands(m, address)))}</pre><nav>{_links(links)}</nav></details>\n"
+        f"<pre>{html.escape(chr(10).join(commands))}</pre>{files}<nav>{_links(links)}</nav></details>\n"
     )
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from PIL import Image
-from sklearn.datasets import load_digits
+try:
+    from PIL import Image
+    from sklearn.datasets import load_digits
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}; `make training` installs what training needs") from None
 
 TRAIN = 1_500  # the rest are the test part; the pictures of both parts come from different people
 
