@@ -24,7 +24,6 @@ from app.web.response.encoded import HEADERS
 log = logging.getLogger("lectern.access")
 
 CLIENT_GONE: Final = 499
-TOO_LARGE: Final = 413
 DISCARDED_BYTES: Final = 64 << 20
 DISCARDED_S: Final = 1.0
 
@@ -69,7 +68,7 @@ class Telemetry:
                 message["headers"] = headers
             elif is_head:
                 message = {**message, "body": b""}
-            elif trace.unread and status == TOO_LARGE and not message.get("more_body", False):
+            elif trace.oversized and not message.get("more_body", False):
                 # Closing on a client that still sends would reset the connection and take the answer with it.
                 await send({**message, "more_body": True})
                 await _discard(receive)

@@ -42,6 +42,7 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits, *, compresse
     trace.unread = True
     declared = trace.header(b"content-length")
     if declared is not None and declared.isdecimal() and int(declared[:20]) > limits.max_body_bytes:
+        trace.oversized = True
         raise _too_large(limits.max_body_bytes, f"{declared[:20]} bytes")
     try:
         if WHOLE in scope:  # no need to watch the clock
@@ -56,6 +57,9 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits, *, compresse
         else:
             async with asyncio.timeout(limits.body_timeout_s):
                 body = await _collect(receive, limits.max_body_bytes)
+    except TooLarge:
+        trace.oversized = True
+        raise
     except TimeoutError:
         raise Stalled(
             f"the body did not arrive within {limits.body_timeout_s:g} s",

@@ -33,6 +33,7 @@ class Trace:
         route: the pattern of the path, for responses given before routing.
         status: of a response that was written to the connection directly; else 0.
         unread: the response comes before the whole body: the connection cannot be used again.
+        oversized: because the body is too large; the client may still be sending it.
         stages: (name, seconds) in their order, of a request that a model has answered.
     """
 
@@ -41,6 +42,7 @@ class Trace:
     model: str | None = None
     rows: int | None = None
     unread = False
+    oversized = False
     stages: tuple[tuple[str, float], ...] = ()
 
     def __init__(self, request_id: str, all_headers: Sequence[tuple[bytes, bytes]] = ()) -> None:

@@ -157,6 +157,18 @@ def test_a_slow_reader_that_takes_something_is_waited_for(server: LiveServer, mo
     assert received > 40 * size
 
 
+@pytest.mark.parametrize(("path", "status"), [("/v1/classify", b"413"), ("/v2/models/shades/infer", b"400")])
+def test_a_body_over_the_limit_is_sent_to_its_end_and_answered(server: LiveServer, path: str, status: bytes) -> None:
+    body = bytes(16 << 20)  # more than the sockets between client and server hold
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+        line.sendall(head.encode() + body)  # a connection closed meanwhile would raise
+        answer = b""
+        while got := line.recv(65536):
+            answer += got
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
 @pytest.mark.slow
 def test_an_idle_connection_is_closed_when_its_time_is_over_and_not_while_it_is_used(models: Path) -> None:
     ask = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
