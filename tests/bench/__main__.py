@@ -1,7 +1,7 @@
 """python -m tests.bench: the server under load, beside bare uvicorn and raw ONNX Runtime, all in one run.
 
     python -m tests.bench [--cells A1,A32,mlp/A32] [--seconds 5] [--rounds 2] [-- --workers 2 --threads 1]
-    python -m tests.bench --against FOLDER [--seconds 5] [--rounds 5] [-- --workers 2]
+    python -m tests.bench --against FOLDER [--seconds 2] [--rounds 5] [-- --workers 2]
     python -m tests.bench --same FOLDER
     python -m tests.bench --overload 60
     python -m tests.bench --soak 30
@@ -37,6 +37,7 @@ from tests.bench.yardsticks import raw_onnxruntime
 OK: Final = 0
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
+SECONDS: Final = 5.0
 ROUNDS: Final = 2
 
 
@@ -46,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--cells", help=f"form and connections: {shapes} (default: {DEFAULT})")
-    made.add_argument("--seconds", type=float, default=5.0, help="of each cell, after a fifth of that to warm up")
+    made.add_argument(
+        "--seconds", type=float, help=f"of each cell, after a fifth of that to warm up (default: {SECONDS:g})"
+    )
     made.add_argument("--rounds", type=int, help=f"of everything; the table has medians (default: {ROUNDS})")
     made.add_argument("--no-bare", action="store_true", help="leave bare uvicorn out")
     made.add_argument("--out", type=Path, help="write every figure there, as JSON")
@@ -66,12 +69,14 @@ def main(arguments: Sequence[str]) -> int:
     if options.soak is None and options.same is None and wrk_path() is None:
         print("wrk is missing: install it (Debian and Ubuntu: apt-get install wrk)", file=sys.stderr)
         return WRONG_USAGE
+    compares = options.against is not None
     try:
-        wanted = places(options.cells or (DEFAULT if options.against is None else compare.CELLS))
+        wanted = places(options.cells or (compare.CELLS if compares else DEFAULT))
     except ValueError as error:
         print(error, file=sys.stderr)
         return WRONG_USAGE
-    options.rounds = options.rounds or (ROUNDS if options.against is None else compare.ROUNDS)
+    options.seconds = options.seconds or (compare.SECONDS if compares else SECONDS)
+    options.rounds = options.rounds or (compare.ROUNDS if compares else ROUNDS)
     about = machine(settings)
     print("\n".join(f"{name:9} {value}" for name, value in about.items()), flush=True)
     warn_if_busy()

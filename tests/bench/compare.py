@@ -1,14 +1,15 @@
 """Two builds of the server in one run: what a change costs or gains in speed and memory.
 
 Both serve the same models with the same settings, each from its own checkout, by this Python. They stand side by side
-and are loaded in turn, cell by cell: in one round the build before first, in the next this one first, so that what
-drifts on the machine meets both alike. A ratio is of two neighbours in time. Each round starts both anew, since two
-processes of the same code differ as well.
+and are loaded in turn, cell by cell: before, now, now, before, in the next round the other way round, so that what
+drifts on the machine meets both alike. A ratio is of two neighbours in time; each round has two. Each round starts both
+anew, since two processes of the same code differ as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from tests.bench.shapes import SHAPES
 
 CELLS: Final = "A1,A8,A32,mlp/A32,P32,D32"
 ROUNDS: Final = 5
+SECONDS: Final = 2.0  # short, so that neighbours are close to each other on a machine that others use as well
 BEFORE, NOW = "before", "now"
 SIDES: Final = (BEFORE, NOW)
 START_S: Final = 20.0  # of both, with the answers compared, for the estimate alone
@@ -46,13 +48,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--against",
         type=Path,
         metavar="FOLDER",
-        help=f"another checkout, e.g. of the build before a change: both side by side, {ROUNDS} rounds of {CELLS}",
+        help="another checkout, e.g. of the build before a change: load both side by side "
+        f"(default: {ROUNDS} rounds of {SECONDS:g} s, {CELLS})",
     )
 
 
 @dataclass
 class Compared:
-    """All that was measured of each side, a list entry for each round."""
+    """All that was measured of each side, in the order of time: cells twice in a round, memory once."""
 
     cells: dict[Place, dict[str, list[Cell]]] = field(default_factory=dict)
     started: dict[str, list[Memory]] = field(default_factory=lambda: {side: [] for side in SIDES})
@@ -91,7 +94,7 @@ def run(
         compiled(folder)
     names = sorted({place.model for place in wanted})
     onnx = {name: publish(work / "models", name) for name in names}
-    seconds = options.rounds * (2 * len(wanted) * 1.2 * options.seconds + START_S)
+    seconds = options.rounds * (4 * len(wanted) * (1 + options.seconds) + START_S)
     print(f"about {seconds / 60:.0f} minutes", flush=True)
     compared = Compared()
     for number in range(1, options.rounds + 1):
@@ -107,8 +110,8 @@ def run(
     print("\n" + aligned(table(compared)))
     print("\n" + aligned(memory_table(compared)))
     print(
-        "\nnow/before: median of the ratios of neighbours, one for each round, with the least and the most of them;\n"
-        "us: CPU time of the whole process tree per request; other figures are medians over the rounds.",
+        "\nnow/before: median of the ratios of neighbours, two for each round, with the least and the most of them;\n"
+        "us: CPU time of the whole process tree per request; other figures are medians.",
         flush=True,
     )
     measured = (cell for sides in compared.cells.values() for cells in sides.values() for cell in cells)
@@ -134,7 +137,7 @@ def one_round(
             check(server, name, data, [SHAPES[letter] for letter in letters])
     for place in wanted:
         requests = SHAPES[place.shape].requests(place.model)
-        for side in order:
+        for side in (*order, *order[::-1]):
             cell = measure(running[side], requests, place.connections, seconds, work)
             compared.add(place, side, cell)
             print(
@@ -147,8 +150,9 @@ def one_round(
 
 
 def ratios(sides: dict[str, list[Cell]], of: Callable[[Cell], float]) -> list[float]:
-    """Now over before, one for each round."""
-    return [of(now) / max(of(before), 1e-9) for before, now in zip(sides[BEFORE], sides[NOW], strict=True)]
+    """Now over before, of neighbours in time."""
+    pairs = zip(sides[BEFORE], sides[NOW], strict=True)
+    return [of(now) / of(before) if of(before) else math.inf for before, now in pairs]
 
 
 def table(compared: Compared) -> list[list[str]]:
