@@ -47,7 +47,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "training": (frozenset({"app.core", "app.codecs", "training"}), LEARNING),
     "training.export": (frozenset({"app.core", "app.codecs", "training"}), LEARNING | {"onnxruntime"}),
     "training.metrics": (
-        frozenset({"app.core", "app.codecs", "training.metrics", "training.data", "training.augment"}),
+        frozenset({"app.core", "app.codecs", "training.metrics", "training.data"}),
         LEARNING | ORT,
     ),
     "training.networks": (frozenset({"app.core", "training.networks"}), LEARNING),
@@ -58,7 +58,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset(
             {"app.core", "app.codecs", "training.networks", "training.optim", "training.metrics", "training.reporting"}
             | {"training.data", "training.export", "training.publish", "training.recipe", "training.options"}
-            | {"training.loop", "training.augment", "training.image_classification", "training.family"}
+            | {"training.loop", "training.image_classification", "training.family"}
         ),
         LEARNING | ORT,
     ),

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training import augment
+from training.data import augment
 from training.data.base import ImageDataset, cache_folder, shuffled
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training import augment
+from training.data import augment
 from training.data.base import ImageDataset
 from training.families.autoencoder import publish as autoencoding
 from training.families.autoencoder.network import ConvEncoder, FourierDecoder

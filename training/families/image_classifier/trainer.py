@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.core.manifest import DigitPicture
-from training import augment
+from training.data import augment
 from training.data.base import ImageDataset
 from training.families.image_classifier.network import ConvNet, widths_for
 from training.image_classification import held_figures, logits_of

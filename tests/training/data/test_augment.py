@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from training import augment
+from training.data import augment
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
 ALL: dict[str, Augmentation] = {
