@@ -67,6 +67,7 @@ def test_what_the_document_allows_is_answered_as_it_says(server: LiveServer) -> 
         assert seen["/v2/models/{name}/versions/{version}" + page] <= {200, 404}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_what_the_document_forbids_is_refused_as_it_says(server: LiveServer) -> None:
     seen = drive(server, GenerationMode.NEGATIVE, 40)

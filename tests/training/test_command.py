@@ -103,6 +103,7 @@ def test_evaluate_says_so_when_the_manifest_claims_something_else(
     assert "defect" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_then_interrupted_and_resumed_ends_with_the_same_weights(
     trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def test_the_two_weights_have_their_lowest_loss_near_the_net_that_made_the_rows(
     assert (w1[at], w2[at]) == pytest.approx((1, 4), abs=0.8)
 
 
+@pytest.mark.slow
 def test_the_remedies_are_measured_on_rows_of_their_own_and_named_by_what_they_did(tmp_path: Path) -> None:
     test = regularisation.draw(2000, torch.Generator().manual_seed(9))
     found = [regularisation.contest(test, seed=seed, rows=40, epochs=20) for seed in (0, 1)]

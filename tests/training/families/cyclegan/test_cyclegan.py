@@ -190,6 +190,7 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
     assert [again[-1][key] for key in measured] == [history[-1][key] for key in measured]
 
 
+@pytest.mark.slow
 def test_training_brings_pictures_back_better(tmp_path: Path) -> None:
     pair = strokes(digits(60))
     recipe = trainer(pair, replace(SMALL, width=8, deep=16, lr=3e-3))

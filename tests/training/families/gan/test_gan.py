@@ -212,6 +212,7 @@ def test_what_is_served_is_the_average_of_the_epoch_nearest_the_held_out_rows(
     assert again.fd_ratio == pytest.approx(recipe.best_ratio, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_generator_that_collapses_is_stopped_and_the_best_before_is_kept(tmp_path: Path) -> None:
     recipe = trainer(conditional=False)
     step = recipe.step

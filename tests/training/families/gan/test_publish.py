@@ -20,6 +20,7 @@ from training.metrics import onnx_model
 from training.networks.adversarial import Generator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditional", [False, True])
 def test_the_exported_generator_draws_what_torch_draws(conditional: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
