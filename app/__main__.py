@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from app.settings import Settings, WrongSetting, add_flags, markdown_table, read_settings, unknown_variables
+from app.telemetry import logs
 
 OK: Final = 0
 FAILED: Final = 1
@@ -152,15 +153,7 @@ def verify_models(settings: Settings) -> int:
     return OK if all(good for _, _, good, _ in results) else FAILED
 
 
-def settle() -> None:
-    """Log lines that no disk has taken would make the interpreter's exit code 120, whatever ours is."""
-    try:
-        sys.stderr.flush()
-    except OSError:
-        sys.stderr = None  # as where there is none: nothing is left to flush
-
-
 if __name__ == "__main__":
     code = main()
-    settle()
+    logs.settle()
     sys.exit(code)

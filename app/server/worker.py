@@ -189,4 +189,6 @@ def main(numbers: Sequence[int]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main([int(number) for number in sys.argv[1:]]))
+    code = main([int(number) for number in sys.argv[1:]])
+    logs.settle()
+    sys.exit(code)

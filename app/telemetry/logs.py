@@ -81,3 +81,11 @@ def configure(form: Literal["text", "json"], level: str) -> None:
             logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a broken form is reported to the client
     warnings.filterwarnings("ignore", module=r"PIL\.")  # each odd picture would write lines of its own
+
+
+def settle() -> None:
+    """Log lines that no disk has taken would make the interpreter's exit code 120, whatever ours is."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = None  # as where there is none: nothing is left to flush
