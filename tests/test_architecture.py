@@ -178,3 +178,17 @@ def test_core_knows_no_event_loop() -> None:
 def test_no_file_is_longer_than_400_lines() -> None:
     long = [f"{path}: {n}" for path in sources() if (n := path.read_text(encoding="utf-8").count("\n")) > 400]
     assert long == []
+
+
+def test_onnx_runtime_is_imported_where_graphs_are_run_and_nowhere_else() -> None:
+    users = {
+        module_of(path)
+        for path in sources()
+        for _, name in imports(path.read_text(encoding="utf-8"), module_of(path))
+        if within(name, "onnxruntime")
+    }
+    families = {module.removeprefix("training.families.") for module in users if within(module, "training.families")}
+    # Sampling asks a published graph as the server does, for metrics and report alike.
+    assert {name for name in families if not name.endswith(".metrics")} == {"diffusion.generation"}
+    others = {module for module in users if not within(module, "training.families")}
+    assert others == {"app.engine.runtime", "training.export", "training.metrics.onnx_model"}

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from app.codecs.npy import encode_npy
+from app.engine.model import now_in_words
 from tests.app.engine.lives import publish, spoil_one_bit
 from tests.app.live import LiveServer, open_server
 from tests.made_models import make_classifier_folder
@@ -125,7 +126,7 @@ def test_the_default_version_is_shown_with_the_time_since_when(tmp_path: Path) -
     with open_server(tmp_path, poll_s=POLL_S) as server:
         first = server.get("/v1/models/tiny").json()
         assert first["default_version"] == "1"
-        assert first["loaded_at"] <= first["default_version_since"]
+        assert first["loaded_at"] <= first["default_version_since"] <= now_in_words()
         publish(tmp_path, 4, version="2")
         server.until(lambda: server.app.state.registry.catalog.get("tiny").version == "2")
         assert labels_served(server) == 4
