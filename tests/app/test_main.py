@@ -137,17 +137,35 @@ def test_a_process_says_what_it_serves_answers_and_stops_with_0(tmp_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no account of a child's processor time")
-def test_a_process_is_ready_within_a_second_and_a_half_of_processor_time(models: Path) -> None:
+def test_a_start_takes_little_more_processor_time_than_the_imports_of_its_libraries(models: Path) -> None:
+    # Side by side, and the least of three: seconds alone told of the machine (1.2 to 1.6 s for the same start).
+    libraries = (
+        "import fastapi, httptools, numpy, onnxruntime, PIL.Image, prometheus_client, pydantic_settings, uvicorn"
+    )
+    alone, started = [], []
+    for _ in range(3):
+        with processor_time(alone):
+            subprocess.run([sys.executable, "-c", libraries], cwd=ROOT, check=True, timeout=60)
+        with (
+            processor_time(started),
+            process("--models", str(models), "--device", "cpu", "--only", "digits,shades") as (_, _, port),
+        ):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.request("GET", "/health/ready")
+            assert connection.getresponse().status == 200
+            connection.close()
+    assert min(alone) < min(started) < 2 * min(alone)
+
+
+@contextmanager
+def processor_time(seconds: list[float]) -> Iterator[None]:
+    """Appends the processor time of the child processes that end inside."""
     import resource
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with process("--models", str(models), "--device", "cpu", "--only", "digits,shades") as (_, _, port):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        connection.request("GET", "/health/ready")
-        assert connection.getresponse().status == 200
-        connection.close()
+    yield
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert 0.1 < after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+    seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def test_an_open_request_is_answered_before_the_process_stops(tmp_path: Path) -> None:
