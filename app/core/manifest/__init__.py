@@ -13,7 +13,9 @@ from app.core.manifest.manifest import (
     Modality,
     Version,
 )
+from app.core.manifest.sound import Confidence, Sound, Transcription
 from app.core.manifest.tasks import TASKS, Task
+from app.core.manifest.video import FrameLabels, Video
 
 __all__ = [
     "MANIFEST_FILE",
@@ -21,10 +23,12 @@ __all__ = [
     "SCHEMA_VERSION",
     "TASKS",
     "Calibration",
+    "Confidence",
     "DType",
     "DataSource",
     "DigitPicture",
     "Domain",
+    "FrameLabels",
     "Golden",
     "Graph",
     "Made",
@@ -35,10 +39,13 @@ __all__ = [
     "Picture",
     "PicturePart",
     "Plane",
+    "Sound",
     "Task",
     "TensorSpec",
     "Tensors",
+    "Transcription",
     "Translation",
     "Version",
+    "Video",
     "numpy_dtype",
 ]

@@ -17,13 +17,15 @@ from app.core.manifest.image import Domain, Picture, Plane, Translation
 from app.core.manifest.latent import Anomaly, Latent
 from app.core.manifest.part import Identifier, Label, ManifestPart, Text
 from app.core.manifest.sampling import Sampling
+from app.core.manifest.sound import Sound, Transcription
 from app.core.manifest.table import Conformal, Table, Target
 from app.core.manifest.tasks import TASKS, Task
+from app.core.manifest.video import FrameLabels, Video
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 
-Modality = Literal["image", "table", "text", "audio", "tensor"]
+Modality = Literal["image", "table", "text", "audio", "video", "tensor"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
 
@@ -104,6 +106,10 @@ class Manifest(ManifestPart):
     plane: Plane | None = None
     domains: Annotated[tuple[Domain, ...], Field(max_length=2)] = ()
     translations: tuple[Translation, ...] = ()
+    sound: Sound | None = None
+    transcription: Transcription | None = None
+    video: Video | None = None
+    frame_labels: FrameLabels | None = None
     max_rows: Annotated[int, Field(ge=1, le=4096)]  # rows in one run of a graph
     calibration: Calibration | None = None
     golden: Golden | None = None
@@ -140,6 +146,10 @@ class Manifest(ManifestPart):
             )
         if (self.modality == "table") != (self.table is not None):
             raise ValueError("table: table models declare their columns, and only they")
+        if (self.modality == "audio") != (self.sound is not None):
+            raise ValueError("sound: audio models declare how sound becomes their input, and only they")
+        if (self.modality == "video") != (self.video is not None):
+            raise ValueError("video: video models declare how frames become their input, and only they")
         for golden in self.goldens:
             if golden.graph not in self.graphs:
                 raise ValueError(f"golden.graph: '{golden.graph}' is none of the graphs {sorted(self.graphs)}")

@@ -134,6 +134,50 @@ def _check_translator(manifest: Manifest) -> None:
         check_specs(f"{direction.graph}.outputs", graph.outputs, outputs)
 
 
+def _check_transcriber(manifest: Manifest) -> None:
+    """Either the whole recording in one run, or pieces of a fixed length with the states that the last one left."""
+    if manifest.sound is None or manifest.transcription is None or not manifest.labels:
+        raise ValueError("sound, transcription, labels: a transcribe model declares them all")
+    tokens = len(manifest.labels) + 1
+    if graph := manifest.graphs.get("recognizer"):
+        _check_input(manifest, "recognizer", graph)
+        outputs: list[Spec] = [("log_probabilities", "float32", (ROWS, "frames", tokens)), ("steps", "int64", (ROWS,))]
+        check_specs("recognizer.outputs", graph.outputs, outputs)
+        return
+    graph = _graph(manifest, "streamer")
+    _check_streamer(graph, ("sound", "float32", 1), "log_probabilities", tokens)
+
+
+def _check_frame_labeller(manifest: Manifest) -> None:
+    """As `_check_transcriber`, for the frames of a clip."""
+    if manifest.video is None or manifest.frame_labels is None or len(manifest.labels) < 2:
+        raise ValueError("video, frame_labels, labels: a label-frames model declares them all")
+    wrong = {word for words in manifest.frame_labels.grammar for word in words} - set(manifest.labels)
+    if manifest.frame_labels.background not in (None, *manifest.labels) or wrong:
+        raise ValueError("frame_labels: background and the words of the grammar are labels")
+    if graph := manifest.graphs.get("labeller"):
+        _check_input(manifest, "labeller", graph)
+        outputs: list[Spec] = [("probabilities", "float32", (ROWS, "frames", len(manifest.labels)))]
+        check_specs("labeller.outputs", graph.outputs, outputs)
+        return
+    graph = _graph(manifest, "streamer")
+    _check_streamer(graph, ("video", "uint8", 1), "probabilities", len(manifest.labels))
+
+
+def _check_streamer(graph: Graph, piece: tuple[str, str, int], output: str, width: int) -> None:
+    """A piece and the states that the last one left, all of fixed sizes; its outputs, and the states that it leaves."""
+    name, dtype, axis = piece
+    first, *states = graph.inputs
+    if (first.name, first.dtype) != (name, dtype) or len(first.shape) <= axis or not states:
+        raise ValueError(f"graphs.streamer.inputs: expected {dtype} '{name}' and one state or more")
+    steps = graph.outputs[0].shape[1:2]
+    outputs: list[Spec] = [(output, "float32", (ROWS, *steps, width))]
+    outputs += [(f"next_{state.name}", state.dtype, state.shape) for state in states]
+    check_specs("streamer.outputs", graph.outputs, outputs)
+    if not all(isinstance(size, int) for spec in (*graph.inputs, *graph.outputs) for size in spec.shape[1:]):
+        raise ValueError("graphs.streamer: all axes but the rows have fixed sizes")
+
+
 def _graph(manifest: Manifest, key: str) -> Graph:
     graph = manifest.graphs.get(key)
     if graph is None:
@@ -143,19 +187,24 @@ def _graph(manifest: Manifest, key: str) -> Graph:
 
 
 def _check_input(manifest: Manifest, key: str, graph: Graph) -> None:
-    """A picture makes one uint8 input, a table one float32 input; of other models nothing is known."""
+    """A picture makes one uint8 input, a table one float32 input, sound and video one of any length, and the length
+    of each row; of other models nothing is known."""
+    length: Spec = ("length", "int64", (ROWS,))
     if manifest.picture is not None:
-        want: tuple[str, tuple[str | int, ...]] = ("uint8", (ROWS, *manifest.picture.shape))
+        want: list[Spec] = [(graph.inputs[0].name, "uint8", (ROWS, *manifest.picture.shape))]
     elif manifest.table is not None:
-        want = ("float32", (ROWS, len(manifest.table.columns)))
+        want = [(graph.inputs[0].name, "float32", (ROWS, len(manifest.table.columns)))]
+    elif manifest.sound is not None:
+        want = [("sound", "float32", (ROWS, "samples")), length]
+    elif manifest.video is not None:
+        want = [("video", "uint8", (ROWS, "frames", *manifest.video.picture.shape)), length]
     else:
         return
-    spec = graph.inputs[0]
-    if len(graph.inputs) != 1 or (spec.dtype, spec.shape) != want:
-        raise ValueError(
-            f"graphs.{key}.inputs: the {'picture' if manifest.picture else 'table'} makes one {want[0]} {want[1]}, "
-            f"the graph takes {[(i.name, i.dtype, i.shape) for i in graph.inputs]}"
-        )
+    got = [(spec.name, spec.dtype, spec.shape) for spec in graph.inputs]
+    if got != want:
+        what = "picture" if manifest.picture else "table" if manifest.table else manifest.modality
+        makes = " and ".join(f"one {dtype} {shape}" for _, dtype, shape in want)
+        raise ValueError(f"graphs.{key}.inputs: the {what} makes {makes}, the graph takes {got}")
 
 
 # Example commands.
