@@ -39,7 +39,9 @@ class GRU(nn.Module):
         """
         if torch.onnx.is_in_onnx_export():
             return self._node(x, length, state)
-        states = [None] * self.directions if state is None else [s[None] for s in state.split(self.hidden, dim=1)]
+        states = (
+            [None] * self.directions if state is None else [part[None] for part in state.chunk(self.directions, dim=1)]
+        )
         y, last = self.forwards(x, states[0])
         if length is not None:
             last = y.gather(1, (length - 1)[:, None, None].expand(-1, 1, self.hidden)).transpose(0, 1)
