@@ -33,8 +33,9 @@ class GRU(nn.Module):
         """(B, T, I) -> (B, T, D * H) and the state after the last step, (B, D * H).
 
         Args:
-            length: (B,) int64, 1 to T: the steps of each row; what is behind them changes nothing before them, and the
-                outputs there are of no use. All T where None.
+            length: (B,) int64, 1 to T: the steps of each row; all where None. What is behind them changes nothing, and
+                the outputs there are zeros. The exported node takes 0 as 1 and more than T as T: one row's wrong length
+                must not fail the run of others.
             state: (B, D * H) before the first step; zeros where None.
         """
         if torch.onnx.is_in_onnx_export():
@@ -43,17 +44,22 @@ class GRU(nn.Module):
             [None] * self.directions if state is None else [part[None] for part in state.chunk(self.directions, dim=1)]
         )
         y, last = self.forwards(x, states[0])
-        if length is not None:
-            last = y.gather(1, (length - 1)[:, None, None].expand(-1, 1, self.hidden)).transpose(0, 1)
+        if length is None:
+            if self.backwards is None:
+                return y, last[0]
+            z, first = self.backwards(x.flip(1), states[1])
+            return torch.cat([y, z.flip(1)], dim=2), torch.cat([last[0], first[0]], dim=1)
+        # Padded rows are run whole: two to five times as fast, forwards and back, as packed ones (2 cores, 32 rows of
+        # up to 150 steps, 192 units). So what is behind a row's end is cut off here, and turned round apart from it.
+        steps, ends = torch.arange(x.shape[1], device=x.device), length[:, None]
+        real = (steps < ends)[..., None]  # (B, T, 1)
+        end = y.gather(1, (ends - 1)[..., None].expand(-1, 1, self.hidden))[:, 0]
         if self.backwards is None:
-            return y, last[0]
-        # The steps of each row in reverse, the padding left behind them.
-        steps = torch.arange(x.shape[1], device=x.device)
-        ends = x.new_full((len(x),), x.shape[1], dtype=torch.long) if length is None else length
-        order = torch.where(steps < ends[:, None], ends[:, None] - 1 - steps, steps)  # (B, T), its own inverse
-        z, _ = self.backwards(x.gather(1, order[..., None].expand(-1, -1, x.shape[2])), states[1])
-        z = z.gather(1, order[..., None].expand(-1, -1, self.hidden))
-        return torch.cat([y, z], dim=2), torch.cat([last[0], z[:, 0]], dim=1)
+            return y.where(real, 0.0), end
+        order = torch.where(steps < ends, ends - 1 - steps, steps)[..., None]  # (B, T, 1), its own inverse
+        z, _ = self.backwards(x.gather(1, order.expand(-1, -1, x.shape[2])), states[1])
+        z = z.gather(1, order.expand(-1, -1, self.hidden))
+        return torch.cat([y, z], dim=2).where(real, 0.0), torch.cat([end, z[:, 0]], dim=1)
 
     def _node(self, x: Tensor, length: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor]:
         rows, steps, hidden, directions = x.shape[0], x.shape[1], self.hidden, self.directions
@@ -68,6 +74,7 @@ class GRU(nn.Module):
         biases = torch.stack([torch.cat([b, c]) for _, _, b, c in parameters])
         if length is None:
             length = torch.ones_like(x[:, 0, 0], dtype=torch.int64) * steps
+        length = length.clamp(min=1, max=steps)
         if state is None:
             state = torch.zeros_like(x[:, 0, :1]).expand(-1, directions * hidden)
         first = state.reshape(rows, directions, hidden).transpose(0, 1)

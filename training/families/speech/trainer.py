@@ -1,0 +1,200 @@
+"""Training of a speech recogniser on mixed recordings: CTC, and cross-entropy where the words' times are known."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.data.sound import RATE, Clip
+from training.data.sound_mixing import Mixer, Row, bend, draw_warp
+from training.families.speech.network import Recognizer, SpeechNet
+from training.metrics.words import errors, greedy
+from training.networks.sound import STEP, outputs, padded, steps
+from training.optim.ema import average_of, constant_length, follow
+from training.optim.schedule import Schedule, rate_factor, risen
+from training.options import described
+from training.recipe import Batch, Parts, Resumable
+
+ROWS_PER_EPOCH: Final = 2048
+ROWS_PER_PASS: Final = 25
+IGNORED: Final = -100
+STEP_S: Final = STEP / RATE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """Chosen on the held-out clips."""
+
+    streaming: bool = described(False, "hear the past alone, so that the model can answer piece by piece")
+    width: int = described(256, "numbers of a step between the convolutions and the GRUs")
+    hidden: int = described(192, "numbers of a GRU's state, in each direction")
+    layers: int = described(2, "GRUs on top of each other")
+    dropout: float = described(0.25, "between the GRUs")
+    delay: int = described(5, "steps of 40 ms by which a streaming model answers later than it heard")
+    align: float = described(0.7, "weight of the cross-entropy of steps beside CTC")
+    epochs: int = described(36, "of 2,048 mixed recordings each")
+    batch_size: int = described(32, "recordings per optimisation step")
+    lr: float = described(2e-3, "learning rate (AdamW)")
+    schedule: Schedule = described("cosine", "how the learning rate changes over the run, after its rise")
+    rise_steps: int = described(200, "steps over which the learning rate rises")
+    weight_decay: float = described(0.02, "of the weights, times the learning rate")
+    ema_steps: float = described(300.0, "steps over which the weights are averaged for serving")
+
+
+def network_of(words: int, h: Hyperparameters) -> SpeechNet:
+    return SpeechNet(
+        words,
+        width=h.width,
+        hidden=h.hidden,
+        layers=h.layers,
+        bidirectional=not h.streaming,
+        dropout=h.dropout,
+    )
+
+
+class Trainer(Resumable):
+    """A `Recipe`. A batch's rows are numbers alone: what is heard is mixed anew for every step.
+
+    Args:
+        words: in the order of the outputs.
+        held: clips by corpus.
+    """
+
+    def __init__(
+        self,
+        mixer: Mixer,
+        words: Sequence[str],
+        held: Mapping[str, Sequence[Clip]],
+        h: Hyperparameters,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self.mixer, self.words, self.held, self.h = mixer, list(words), held, h
+        self.index = {word: i for i, word in enumerate(words)}
+        self.accelerator = accelerator
+        torch.manual_seed(seed)
+        network = network_of(len(words), h)
+        self.average = average_of(network, accelerator.device)
+        self.best, self.best_error = copy.deepcopy(self.average), 1e9
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": h.weight_decay},
+                {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0.0},
+            ],
+            lr=h.lr,
+            betas=(0.9, 0.98),
+        )
+        self.bare = network
+        self.network = accelerator.prepare(network)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        h = self.h
+        for group in self.optimiser.param_groups:
+            rise = risen(h.rise_steps, position=batch.position, progress=batch.progress)
+            group["lr"] = h.lr * rise * rate_factor(h.schedule, batch.progress)
+        device = self.accelerator.device
+        generator = torch.Generator().manual_seed(
+            int(torch.randint(2**62, (1,), generator=batch.generator, device=device))
+        )
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        rows = [self.mixer.row(rng) for _ in range(len(batch.x))][batch.share]
+        warp = draw_warp(len(rows), generator)
+        sound, own, target, texts = self.tensors(rows, warp.pace)
+        self.network.train()
+        self.optimiser.zero_grad()
+        with torch.no_grad():
+            mel = bend(self.bare.mel(padded(sound, self.bare.before)), warp, generator)
+        own = own.clamp(max=outputs(mel.shape[1]))
+        with self.accelerator.autocast():
+            logs = self.network.of_mel(mel.to(device), own.to(device))
+        logs = logs.float()
+        target = target[:, : logs.shape[1]]
+        ctc = F.ctc_loss(
+            logs.transpose(0, 1),
+            torch.cat(texts).to(device),
+            own,
+            torch.tensor([len(text) for text in texts]),
+            blank=len(self.words),
+            reduction="sum",
+            zero_infinity=True,
+        ) / len(rows)
+        aligned = F.nll_loss(
+            logs[:, : target.shape[1]].transpose(1, 2), target.to(device), ignore_index=IGNORED, reduction="sum"
+        ) / len(rows)
+        self.accelerator.backward((ctc + h.align * aligned) / 8)
+        self.accelerator.clip_grad_norm_(self.network.parameters(), 2.0)
+        self.optimiser.step()
+        follow(self.average, self.bare, constant_length(h.ema_steps, position=batch.position))
+        return {"ctc": ctc.detach(), "aligned": aligned.detach()}
+
+    def tensors(self, rows: Sequence[Row], pace: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Padded samples (B, N), outputs of each row after the warp (B,), the label of each output (B, T), words."""
+        later = self.h.delay if self.h.streaming else 0
+        lengths = [len(row.wave) + later * STEP for row in rows]
+        sound = torch.zeros(len(rows), max(lengths))
+        for i, row in enumerate(rows):
+            sound[i, : len(row.wave)] = torch.from_numpy(row.wave)
+        own = (steps(torch.tensor(lengths)) * pace).ceil().long()
+        target = torch.full((len(rows), int(own.max())), IGNORED)
+        texts = []
+        for i, (row, factor) in enumerate(zip(rows, pace.tolist(), strict=True)):
+            target[i, : own[i]] = len(self.words)
+            # A row with nothing behind its last word has said it all by its end, or the warp would cut words off.
+            for word, start, end in row.words:
+                first, last = (round(t * factor / STEP_S + later) for t in (start, end))
+                target[i, first : max(last, first + 1)] = self.index[word]
+            target[i, own[i] :] = IGNORED
+            texts.append(torch.tensor([self.index[word] for word, _, _ in row.words], dtype=torch.long))
+        return sound, own, target, texts
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Word error rates on the held-out clips of each corpus, in percent, by the moving average."""
+        network = self.average.eval()
+        rates = {}
+        for corpus, clips in self.held.items():
+            wrong = total = 0
+            for begin in range(0, len(clips), ROWS_PER_PASS):
+                some = clips[begin : begin + ROWS_PER_PASS]
+                for clip, words in zip(some, self.hear(network, some), strict=True):
+                    said = [word for word, _, _ in clip.words]
+                    wrong += errors(said, words)
+                    total += len(said)
+            rates[f"held_{corpus}"] = 100 * wrong / max(1, total)
+        error = float(np.mean(list(rates.values())))
+        if error <= self.best_error:
+            self.best_error = error
+            self.best.load_state_dict(network.state_dict())
+        return rates
+
+    def hear(self, network: SpeechNet, clips: Sequence[Clip]) -> list[list[str]]:
+        """What a network makes of clips, by its best path."""
+        later = self.h.delay * STEP if self.h.streaming else 0
+        lengths = torch.tensor([len(clip.samples) + later for clip in clips])
+        sound = torch.zeros(len(clips), int(lengths.max()))
+        for i, clip in enumerate(clips):
+            sound[i, : len(clip.samples)] = torch.from_numpy(clip.samples)
+        logs, own = Recognizer(network)(sound.to(self.accelerator.device), lengths.to(self.accelerator.device))
+        return [
+            [self.words[k] for k in greedy(row[:count].cpu().numpy())]
+            for row, count in zip(logs, own.tolist(), strict=True)
+        ]
+
+    def parts(self) -> dict[str, Parts]:
+        return {"network": self.bare, "average": self.average, "best": self.best, "optimiser": self.optimiser}
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"best_error": self.best_error}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.best_error = state["best_error"]
