@@ -7,7 +7,7 @@ from time import thread_time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.decoding.pauses import cut
@@ -29,6 +29,7 @@ def speech(seconds: float, *pauses: tuple[float, float], rate: int = RATE) -> np
     most=st.integers(3, 1500),
     kind=st.sampled_from(["noise", "zeros"]),
 )
+@settings(max_examples=50)
 def test_pieces_cover_every_sample_once_and_none_is_too_long_or_a_splinter(
     samples: int, rate: int, most: int, kind: str
 ) -> None:
@@ -63,13 +64,6 @@ def test_in_digital_silence_the_cut_is_its_middle() -> None:
     sound[8000:9000] = 0
     (_, end), *_ = cut(sound, rate=RATE, max_s=10)
     assert end == pytest.approx(8500, abs=20)
-
-
-def test_a_click_in_the_loudest_part_does_not_move_the_cut() -> None:
-    sound = speech(12, (8.0, 8.5))
-    moved = sound.copy()
-    moved[9000] = 30
-    assert cut(sound, rate=RATE, max_s=10) == cut(moved, rate=RATE, max_s=10)
 
 
 def test_little_room_is_refused() -> None:

@@ -40,7 +40,7 @@ def test_greedy_in_pieces_is_greedy_of_the_whole_and_what_was_stable_is_in_it(
 
 
 @given(recordings, pieces, st.sampled_from([None, 2, 5, 20]))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_a_beam_in_pieces_is_the_beam_of_the_whole_and_what_was_stable_is_in_it(
     whole: np.ndarray, sizes: list[int], settle: int | None
 ) -> None:
