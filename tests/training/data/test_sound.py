@@ -35,7 +35,7 @@ def test_a_sentence_of_grid_has_its_words_with_times_in_seconds(folder: Path) ->
     (clip,) = sound.grid().clips
     assert (clip.part, clip.text, clip.speaker) == ("held", "bin blue at f two now", "s1")
     assert clip.words[0] == ("bin", pytest.approx(0.95), pytest.approx(1.18))
-    assert clip.words[-1] == ("now", pytest.approx(1.88), pytest.approx(2.12))
+    assert clip.words[-1] == ("now", pytest.approx(1.89), pytest.approx(2.12))
     assert abs(len(clip.samples) - 3 * RATE) <= 0.02 * RATE
 
 
