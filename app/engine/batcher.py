@@ -1,8 +1,8 @@
 """Queue -> rows -> run -> split: one worker thread beside the event loop, and no timer.
 
-While a run is in progress, requests queue; when it is over the next one takes what fits. An idle server adds no wait,
-and batches grow with load by themselves. A run that is expected to take less than `inline_s` is not worth waking a
-thread: it is made on the event loop, once for all that arrived in this turn of it.
+While a run is in progress, requests queue; then the next one takes what fits. An idle server adds no wait, and batches
+grow with load by themselves. A run that is expected to take less than `inline_s` is not worth waking a thread: it is
+made on the event loop, once for all that arrived in this turn of it.
 
 An iterative request (a sampler) is advanced by the thread of its run. The outputs go into its generator, and the step
 that comes out is queued like the rows of a new request. So steps of different requests, at different times of their
@@ -24,6 +24,7 @@ from app.core.errors import Busy, TooLarge, TooLate, Unavailable, invalid
 from app.core.manifest import Tensors
 from app.core.sampling.samplers import Sampler
 from app.engine.counters import REQUESTS, ROWS, Counters
+from app.engine.lengths import Lengths
 from app.engine.queue import NORMAL, Job, OnStep, Queue, Slice
 from app.engine.rate import NEVER, Rate
 from app.engine.runner import Answer, Outcomes, Run, Runner, rows_of
@@ -35,12 +36,12 @@ class Batcher:
     """Batches the requests of several callers into runs. Created and used in one event loop.
 
     Args:
-        run: the work; takes and returns named arrays whose axis 0 is rows. Called by one thread at a time, mostly by
-            the worker thread.
-        name: what is run, for messages.
+        run: the work; takes and returns named arrays whose axis 0 is rows. Called by one thread at a time.
+        name: for messages.
         max_rows: rows in one run at most; a larger request takes several runs.
         max_queued_rows: rows waiting at most; beyond them requests are refused.
         inline_s: runs that are expected to be shorter are made on the event loop; 0 for none.
+        lengths: the graph's variable axes, if any. Its rows tell nothing of a run's time, so none is made on the loop.
         counters: where to count.
     """
 
@@ -52,16 +53,17 @@ class Batcher:
         max_rows: int,
         max_queued_rows: int,
         inline_s: float = 0.0,
+        lengths: Lengths | None = None,
         counters: Counters | None = None,
     ) -> None:
         self.name = name
         self.max_rows = max_rows
         self.max_queued_rows = max_queued_rows
         self.counters = counters or Counters(max_rows=max_rows)
-        self._inline_s = inline_s
-        self._queue = Queue(max_rows)
+        self._inline_s = inline_s if lengths is None else 0.0
+        self._queue = Queue(max_rows, lengths)
         self.rate = Rate(max_rows)
-        self._runner = Runner(run, name=name, counters=self.counters, rate=self.rate)
+        self._runner = Runner(run, name=name, counters=self.counters, rate=self.rate, lengths=lengths)
         self._running: list[Slice] = []
         self._busy = False
         self._turn_scheduled = False
@@ -235,7 +237,6 @@ class Batcher:
 
     def _ring(self) -> None:
         self._alarm, self._alarm_at = None, NEVER
-        late = []
         now = monotonic()
         with self._changed:
             open_jobs = [*self._queue, *(part.job for part in self._running)]

@@ -19,6 +19,7 @@ from app.core.sampling.samplers import Sampler
 from app.core.shared_counters import SharedCounters
 from app.engine.batcher import Batcher
 from app.engine.counters import Counters
+from app.engine.lengths import Lengths
 from app.engine.loading import Loaded
 from app.engine.process import give_back_memory
 from app.engine.queue import NORMAL, OnStep
@@ -114,6 +115,7 @@ class Model:
                 max_rows=self.manifest.max_rows,
                 max_queued_rows=self._max_queued_rows,
                 inline_s=self._inline_s,
+                lengths=Lengths.of(self.manifest.graphs[graph]),
                 counters=self.counters[graph],
             )
 

@@ -4,7 +4,8 @@ Priority comes first. Within a priority two lanes keep it fair: jobs of at most 
 others heavy, by the rows that they have left. Where both wait, they lead a run in turn. Free room is filled from the
 other lane and then from lower priorities. Heavy jobs take turns of one run's rows. So a single row waits for the run in
 progress and one more at most, however much heavy work there is; and light traffic cannot starve a heavy job either.
-Rows that cannot be stacked (other types or trailing shapes) form runs of their own, in the same turns.
+Rows that cannot be stacked (other types or trailing shapes) form runs of their own, in the same turns; where a graph
+has variable axes, rows of similar length can be (`lengths.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from app.core.manifest import Tensors
 from app.core.sampling.samplers import Sampler
+from app.engine.lengths import Kind, Lengths, Longest, padded
 
 FIRST: Final = 1
 NORMAL: Final = 2
@@ -81,7 +83,7 @@ class Job:
         self.fed_at = perf_counter()
         self.tensors = tensors
         self.rows = rows
-        self.kind = [(name, array.dtype, array.shape[1:]) for name, array in tensors.items()]
+        self.kind: Kind = [(name, array.dtype, array.shape[1:]) for name, array in tensors.items()]
         self.taken = 0  # rows given to a run, the first ones
         self.parts: list[dict[str, NDArray[Any]]] = []
 
@@ -106,10 +108,12 @@ class Queue:
 
     Args:
         max_rows: rows in one run at most.
+        lengths: the graph's variable axes; None where it has none.
     """
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, max_rows: int, lengths: Lengths | None = None) -> None:
         self.max_rows = max_rows
+        self.lengths = lengths
         self.rows = 0
         """Rows that wait."""
         self._light_rows = max(1, max_rows // 4)
@@ -156,14 +160,16 @@ class Queue:
                 yield from lane
 
     def take(self) -> list[Slice]:
-        """Slices for one run, all of one kind, at most `max_rows` together; none where nothing waits.
+        """Slices for one run, at most `max_rows` together; none where nothing waits. They are all of one kind, but for
+        variable axes.
 
         What is left of a job that was cut still counts as waiting. The caller puts it back after the run, behind what
         came meanwhile, or drops it. Cancelled jobs are dropped here.
         """
         batch: list[Slice] = []
         room = self.max_rows
-        kind: object = None
+        kind: Kind | None = None
+        longest: Longest | None = None
         taken = dict.fromkeys(self._rows_of, 0)
         for light, heavy in self._lanes.values():
             if not light and not heavy:
@@ -182,7 +188,11 @@ class Queue:
                     if kind is None:
                         kind = job.kind
                     elif job.kind != kind:
-                        continue
+                        if self.lengths is None:
+                            continue
+                        longest = longest or Longest(self.lengths, kind)
+                        if not longest.admit(job.kind):
+                            continue
                     leave.append(job)
                     begin = job.taken
                     end = job.rows if job.rows - begin <= room else begin + room
@@ -204,19 +214,19 @@ class Queue:
         self._rows_of[job.priority] += rows
 
 
-def stack(batch: list[Slice]) -> Tensors:
+def stack(batch: list[Slice], lengths: Lengths | None = None) -> Tensors:
     """The batch's rows, one array for each input; for a single job its own arrays, or views of them."""
     first = batch[0]
     if len(batch) == 1:
         if first.end - first.begin == first.job.rows:
             return first.job.tensors
         return {name: array[first.begin : first.end] for name, array in first.job.tensors.items()}
-    return {
-        name: np.concatenate([job.tensors[name][begin:end] for job, begin, end in batch]) for name in first.job.tensors
-    }
+    joining = np.concatenate if lengths is None else padded
+    return {name: joining([job.tensors[name][begin:end] for job, begin, end in batch]) for name in first.job.tensors}
 
 
 def joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """The outputs of one job's runs as one; they may have been of different length."""
     if len(parts) == 1:
         return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: padded([part[name] for part in parts]) for name in parts[0]}

@@ -14,6 +14,7 @@ from app.core.errors import InferenceFailed, LecternError, invalid
 from app.core.manifest import Tensors
 from app.core.shared_counters import observe
 from app.engine.counters import STEPS, Counters
+from app.engine.lengths import Lengths
 from app.engine.queue import Job, OnStep, Slice, joined, stack
 from app.engine.rate import Rate
 
@@ -58,10 +59,12 @@ class Runner:
         name: what is run, for messages.
         counters: where to count the runs.
         rate: where to measure them.
+        lengths: the graph's variable axes; None where it has none.
     """
 
-    def __init__(self, run: Run, *, name: str, counters: Counters, rate: Rate) -> None:
+    def __init__(self, run: Run, *, name: str, counters: Counters, rate: Rate, lengths: Lengths | None = None) -> None:
         self.run = run
+        self._lengths = lengths
         self._name = name
         self._counters = counters
         self._rate = rate
@@ -82,7 +85,7 @@ class Runner:
         counters = self._counters
         counters.runs += 1
         try:
-            outputs = self.run(stack(batch))
+            outputs = self.run(stack(batch, self._lengths))
             for name, array in outputs.items():
                 if array.ndim == 0 or len(array) != rows:
                     raise InferenceFailed(f"{self._name}: output '{name}' is {array.shape}, expected {rows} rows")
@@ -112,6 +115,8 @@ class Runner:
             until = offset + end - begin
             part = {name: array[offset:until] for name, array in outputs.items()}
             offset = until
+            if self._lengths is not None:
+                part = self._lengths.cut(part, job.tensors)
             if begin == 0 and end == job.rows:  # nearly all are run in one piece
                 self._advance(job, part, ended_at, outcomes)
                 continue
