@@ -1,0 +1,76 @@
+"""WAV, FLAC, Ogg Opus, Ogg Vorbis and MP3 by libsndfile, which comes with soundfile's wheel."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codecs.audio import formats, mp3
+from app.codecs.audio.limits import Limits
+from app.core.errors import UnsupportedMedia, invalid
+
+BLOCK_VALUES: Final = 1 << 16  # of all channels
+
+_NAMES: Final = {"WAV": "WAV", "WAVEX": "WAV", "FLAC": "FLAC", "OGG": "Ogg", "MP3": "MP3"}
+_TAKEN: Final = frozenset(
+    {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
+    | {"OPUS", "VORBIS", "MPEG_LAYER_III"}
+)
+
+
+def blocks(data: bytes, name: str, limits: Limits) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The file's rate and its samples (n, channels), block after block.
+
+    Args:
+        data: the file.
+        name: its format, as `formats.sniff` calls it.
+        limits: asked before the first block, and after each.
+
+    Raises:
+        TooLarge, Unprocessable: by `limits`.
+        UnsupportedMedia: a WAV file with a coding other than PCM, float, mu-law and A-law.
+        RuntimeError: what libsndfile says of a damaged file.
+    """
+    import soundfile  # here: what a server without sound need not load
+
+    if name == "MP3":
+        data = mp3.tidied(data, formats.after_id3(data))
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        if file.subtype not in _TAKEN or file.format not in _NAMES:
+            raise invalid(
+                limits.subject,
+                expected="PCM, float, mu-law or A-law samples",
+                got=f"{file.format} with {file.subtype}",
+                where=f"{limits.subject}:",
+                error=UnsupportedMedia,
+            )
+        # That of a FLAC stream without a length is the greatest there is.
+        announced = None if file.frames >= 1 << 62 else file.frames
+        rate, channels = file.samplerate, file.channels
+        limits.check_header(rate=rate, channels=channels, samples=announced)
+        # Where a file can be sought, soundfile seeks before and after each read; in Ogg that decodes half of it twice
+        # and may end somewhere else.
+        file.seekable = lambda: False
+        for block in _read(file, channels):
+            limits.count(len(block), rate=rate, channels=channels)
+            yield rate, block
+        if announced is not None and limits.samples < announced and name in ("WAV", "FLAC"):
+            raise invalid(
+                limits.subject,
+                expected=f"{announced} samples",
+                got=f"{limits.samples} samples",
+                detail=f"{limits.subject}: is cut off: its header announces {announced} samples, {limits.samples} came",
+            )
+
+
+def _read(file: Any, channels: int) -> Iterator[NDArray[np.float32]]:
+    while True:
+        block = np.empty((BLOCK_VALUES // channels, channels), np.float32)
+        read = file.buffer_read_into(block, dtype="float32")
+        if read == 0:
+            return
+        yield block[:read]
