@@ -108,6 +108,7 @@ def create_app(
             max_rows=settings.max_rows_per_request,
             max_body_bytes=settings.max_body_bytes,
             max_pixels=settings.max_pixels,
+            max_seconds=settings.max_seconds,
             body_timeout_s=settings.body_timeout_s,
             request_timeout_s=settings.request_timeout_s,
         ),

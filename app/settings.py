@@ -111,6 +111,7 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(32 << 20, ge=1, le=1 << 30, description="bytes in one request's body")
     max_pixels: int = Field(50_000_000, ge=1, le=1 << 30, description="pixels of one picture, checked before decoding")
+    max_seconds: float = Field(600.0, gt=0, le=86400, description="seconds of sound in one request, all files together")
     body_timeout_s: float = Field(30.0, gt=0, le=3600, description="seconds for a request's body to arrive")
     request_timeout_s: float = Field(60.0, gt=0, le=3600, description="seconds for the models to answer before 504")
     keep_alive_s: int = Field(15, ge=1, le=3600, description="seconds that an idle connection is kept")

@@ -104,17 +104,20 @@ def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int)
     return decode(from_base64(text, subject=subject), picture, subject=subject, max_pixels=max_pixels)
 
 
-def from_base64(text: str, *, subject: str) -> bytes:
+def from_base64(text: str, *, subject: str, what: str = "picture") -> bytes:
     """The bytes of a file in standard base64 (RFC 4648, section 4), bare or as a `data:` URL.
 
     White space is skipped; any other character outside the alphabet is an error that names its index.
+
+    Args:
+        what: the kind of file, for the error.
 
     Raises:
         Unprocessable: no base64.
     """
     head, comma, body = text.partition(",") if text[:5].lower() == "data:" else ("", ",", text)
     if not comma or (head and not head.lower().endswith(";base64")):
-        raise _not_base64(subject, f"a data: URL without ';base64,': {shown(text[:60])}")
+        raise _not_base64(subject, what, f"a data: URL without ';base64,': {shown(text[:60])}")
     # Going through millions of characters one by one would delay all other requests, and so would all of them at once.
     packed = b"".join(piece.translate(None, b" \t\r\n") for piece in _pieces(body.encode("utf-8", "surrogatepass")))
     bare = packed.rstrip(b"=")
@@ -125,11 +128,11 @@ def from_base64(text: str, *, subject: str) -> bytes:
             at = number * PIECE_BYTES + wrong.start()
             character = packed[at : at + _LENGTHS[wrong[0][0] >> 4]].decode("utf-8", "surrogatepass")
             hint = ", which belongs to the URL-safe alphabet" if character in "-_" else ""
-            raise _not_base64(subject, f"{character!r} as character {at} (white space not counted){hint}")
+            raise _not_base64(subject, what, f"{character!r} as character {at} (white space not counted){hint}")
     try:
         return b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in _pieces(packed))
     except binascii.Error as error:
-        raise _not_base64(subject, f"{len(packed)} characters, cut off or wrongly padded ({error})") from error
+        raise _not_base64(subject, what, f"{len(packed)} characters, cut off or wrongly padded ({error})") from error
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
@@ -277,7 +280,6 @@ def _middle(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float,
     return left, top, left + w, top + h
 
 
-def _not_base64(subject: str, got: str) -> ClientError:
-    return invalid(
-        subject, expected="a picture file in standard base64", got=got, detail=f"{subject}: is not base64: {got}"
-    )
+def _not_base64(subject: str, what: str, got: str) -> ClientError:
+    expected = f"a {what} file in standard base64"
+    return invalid(subject, expected=expected, got=got, detail=f"{subject}: is not base64: {got}")

@@ -12,5 +12,6 @@ class Limits:
     max_rows: int
     max_body_bytes: int
     max_pixels: int
+    max_seconds: float = 600.0
     body_timeout_s: float
     request_timeout_s: float

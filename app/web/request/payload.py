@@ -1,5 +1,5 @@
-"""A request's body taken apart, in every form: pictures raw, as files of a form or in JSON; rows of a table in JSON or
-as CSV; rows of numbers as `.npy`.
+"""A request's body taken apart, in every form: pictures and sound raw, as files of a form or in JSON; rows of a table
+in JSON or as CSV; rows of numbers as `.npy`.
 
 Decoding comes after it, because the body itself may say which model is meant, and the model says what a row is.
 """
@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from app.codecs.multipart import parse_form
-from app.core.errors import TooLarge, UnsupportedMedia, invalid
+from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid
 from app.core.manifest import Modality
 from app.core.text import unknown
 from app.web.request.form import RequestForm
 from app.web.request.json_body import is_repeated, refusal
 from app.web.request.json_size import MAX_FIELDS, MAX_VALUES, check_json, parsing
-from app.web.request.media_types import CSV, FORM, IMAGES, JSON, NPY
+from app.web.request.media_types import CSV, FORM, IMAGES, JSON, NPY, SOUNDS
 from app.web.request.options import Option, from_texts, merged, twice
 
-FILE_FIELDS: Final = ("image", "images")
+FILE_FIELDS: Final[Mapping[str, Modality]] = {"image": "image", "images": "image", "sound": "audio", "sounds": "audio"}
+"""Fields of files in a form and in JSON, by what is in them; an endpoint takes those that its schema has."""
+FILES: Final[Mapping[Modality, tuple[str, str]]] = {"image": ("picture", "images"), "audio": ("recording", "sounds")}
+"""What one of them is called, and the field of several."""
 INSTANCES: Final = "instances"
 
 SMALL_BODY: Final = 32 << 10
@@ -33,13 +37,22 @@ SMALL_ROWS_BYTES: Final = 1 << 20  # rows need no decoding, only a copy
 
 LONGEST_TEXT: Final = 200  # characters of a name or a category, in a manifest
 
-RawPicture = object
-"""A picture as it came: bytes of a file, or from JSON its base64 or nested pixels (or anything else, to be refused)."""
+RawFile = object
+"""A picture or a recording as it came: bytes of a file, or from JSON its base64 or nested pixels (or anything else, to
+be refused)."""
+RawPicture = RawFile
 
 
 def taken(schema: type[BaseModel]) -> tuple[str, ...]:
     """The media types of the bodies that a task takes, by the fields of its JSON body."""
-    return (*IMAGES, FORM, JSON, NPY, *((CSV,) if INSTANCES in schema.model_fields else ()))
+    fields = schema.model_fields
+    images, sounds = IMAGES if "image" in fields else (), SOUNDS if "sound" in fields else ()
+    return (*images, *sounds, FORM, JSON, NPY, *((CSV,) if INSTANCES in fields else ()))
+
+
+def file_fields(schema: type[BaseModel]) -> list[str]:
+    """The fields of files that a task takes."""
+    return [name for name in FILE_FIELDS if name in schema.model_fields]
 
 
 @dataclass(slots=True)
@@ -47,24 +60,27 @@ class Payload:
     """A body taken apart: one of `items`, `rows`, `instances` and `csv`, still as they came."""
 
     options: dict[str, Option]
-    items: list[tuple[str, RawPicture]]  # (subject, picture)
+    items: list[tuple[str, RawFile]]  # (subject, file)
     rows: bytes | None = None  # an .npy file
     json_bytes: int = 0  # that they came in; nested lists do not tell how much is in them
     instances: list[Any] | None = None  # rows of a table
     csv: bytes | None = None
     parameters: str = ""  # of the media type of `csv`
+    of: Modality = "image"  # what the items are
 
     @property
     def modality(self) -> Modality | None:
         """The kind of model that it is for; None for rows of numbers, which may be of any."""
         if self.items:
-            return "image"
+            return self.of
         return "table" if self.rows is None else None
 
     @property
     def small(self) -> bool:
-        """Whether decoding takes less than a thread's hand-over would."""
+        """Whether decoding takes less than a thread's hand-over would. Few bytes of sound may be minutes of it."""
         if self.items:
+            if self.of != "image":
+                return False
             size = self.json_bytes or sum(len(item) for _, item in self.items if isinstance(item, bytes))
             return len(self.items) <= SMALL_ITEMS and size <= SMALL_BODY
         if self.rows is not None:
@@ -89,8 +105,8 @@ def parse(
         kind: its media type, one of `form.takes`, or empty.
         parameters: of its media type.
         query: the options that stood in the query.
-        form: its schema has `image`, `images`, perhaps `instances`, and the options.
-        max_rows: pictures, or rows of a table, in one request.
+        form: its schema has `image` and `images`, or `sound` and `sounds`, perhaps `instances`, and the options.
+        max_rows: pictures, recordings or rows of a table in one request.
         max_values: in a JSON body.
         max_fields: of rows of a table in a JSON body.
 
@@ -101,7 +117,9 @@ def parse(
     """
     schema = form.schema
     if not body:
-        what = "a picture, or several" + (", or rows of a table" if INSTANCES in schema.model_fields else "")
+        there = dict.fromkeys(FILES[FILE_FIELDS[name]][0] for name in file_fields(schema))
+        what = " or ".join(f"a {one}" for one in there) + ", or several"
+        what += ", or rows of a table" if INSTANCES in schema.model_fields else ""
         expected = f"{what}: {', '.join(form.takes)}"
         raise invalid("body", expected=expected, got="no body", detail="there is no body")
     if not kind:
@@ -115,18 +133,22 @@ def parse(
         )
     if kind in IMAGES:
         return Payload(query, [("body", body)])
+    if kind in SOUNDS:
+        return Payload(query, [("body", body)], of="audio")
     if kind == NPY:
         return Payload(query, [], body)
     if kind == CSV:
         return Payload(query, [], csv=body, parameters=parameters)
     if kind == JSON:
-        hint = "; send pictures as base64" + (f", rows as {CSV}" if INSTANCES in schema.model_fields else "")
+        hint = "; send pictures as base64" if "image" in schema.model_fields else ""
+        hint += f", rows as {CSV}" if INSTANCES in schema.model_fields else ""
         check_json(body, values=max_values, fields=MAX_FIELDS + max_rows + max_fields, hint=hint)
     payload = _from_json(body, form, query) if kind == JSON else _from_form(body, parameters, form, query, max_rows)
     if payload.instances is not None:
         _check_count(len(payload.instances), max_rows, f"body.{INSTANCES}", "rows")
     else:
-        _check_count(len(payload.items), max_rows, "images", "pictures")
+        unit, subject = FILES[payload.of]
+        _check_count(len(payload.items), max_rows, subject, f"{unit}s")
     return payload
 
 
@@ -142,23 +164,34 @@ def _check_count(got: int, most: int, subject: str, unit: str) -> None:
 
 
 def _from_form(body: bytes, parameters: str, form: RequestForm, query: dict[str, Option], max_rows: int) -> Payload:
-    known = form.options
+    known, fields = form.options, file_fields(form.schema)
     parts = parse_form(body, parameters, max_parts=max_rows + 64)
-    items: list[tuple[str, RawPicture]] = []
+    items: list[tuple[str, RawFile]] = []
     texts: list[tuple[str, str]] = []
+    of: Modality = FILE_FIELDS[fields[0]]
     for part in parts:
-        if part.name in FILE_FIELDS:
+        if part.name in fields:
+            kind = FILE_FIELDS[part.name]
+            if items and kind != of:
+                raise _mixed(f"form.{part.name}")
+            of = kind
             items.append((f"{part.name}[{len(items)}]", part.data))
         elif part.name in known:
             texts.append((part.name, part.data[:1000].decode("utf-8", "replace")))
         else:
-            raise unknown("form field", part.name, sorted({*FILE_FIELDS, *known}), subject=f"form.{part.name[:100]}")
+            raise unknown("form field", part.name, sorted({*fields, *known}), subject=f"form.{part.name[:100]}")
     options = merged(query, from_texts(texts, known, where="form", what="form field"), where="form")
     if not items:
-        raise invalid(
-            "form.image", expected="one or more files named 'image'", got="none", detail="the form has no picture"
-        )
-    return Payload(options, items)
+        there = [name for name in fields if not name.endswith("s")]
+        expected = " or ".join(f"one or more files named '{name}'" for name in there)
+        kinds = " or ".join(FILES[FILE_FIELDS[name]][0] for name in there)
+        raise invalid(f"form.{there[0]}", expected=expected, got="none", detail=f"the form has no {kinds}")
+    return Payload(options, items, of=of)
+
+
+def _mixed(subject: str) -> ClientError:
+    expected, got = "files of one kind in one request", "pictures and recordings"
+    return invalid(subject, expected=expected, got=got, detail=f"the request has {got}, expected {expected}")
 
 
 def _from_json(body: bytes, form: RequestForm, query: dict[str, Option]) -> Payload:
@@ -181,9 +214,10 @@ def _from_json(body: bytes, form: RequestForm, query: dict[str, Option]) -> Payl
         {name: values[name] for name in (*form.options, *form.json_options) if values[name] is not None},
         where="body",
     )
-    content = [name for name in (*FILE_FIELDS, INSTANCES) if name in given]
+    there = file_fields(schema)
+    there[2:2] = [INSTANCES] if INSTANCES in schema.model_fields else []
+    content = [name for name in there if name in given]
     if len(content) != 1:
-        there = [name for name in (*FILE_FIELDS, INSTANCES) if name in schema.model_fields]
         which = f"either '{there[0]}' or '{there[1]}'" if len(there) == 2 else f"exactly one of {', '.join(there)}"
         raise invalid(
             f"body.{content[-1] if content else there[0]}",
@@ -191,12 +225,12 @@ def _from_json(body: bytes, form: RequestForm, query: dict[str, Option]) -> Payl
             got=" and ".join(content) or "none of them",
             detail=f"the body must have {which}",
         )
-    if content[0] == "image":
-        return Payload(options, [("body.image", values["image"])], json_bytes=len(body))
-    if content[0] == INSTANCES:
+    (name,) = content
+    if name == INSTANCES:
         return Payload(options, [], json_bytes=len(body), instances=values[INSTANCES])
-    items = [(f"body.images[{i}]", image) for i, image in enumerate(values["images"])]
-    return Payload(options, items, json_bytes=len(body))
+    files = enumerate(values[name]) if name.endswith("s") else None
+    items = [(f"body.{name}", values[name])] if files is None else [(f"body.{name}[{i}]", file) for i, file in files]
+    return Payload(options, items, json_bytes=len(body), of=FILE_FIELDS[name])
 
 
 def _check_names(body: bytes, fields: int, rows: list[Any]) -> None:
