@@ -7,6 +7,7 @@
     |   |-- NotFound            404  no such model, version or page
     |   |-- NotAcceptable       406  no such form of answer
     |   |-- Stalled             408  the body did not arrive in time
+    |   |-- Conflict            409  another model does this; it is named
     |   |-- TooLarge            413  more bytes, rows or pixels than the limits
     |   |-- UnsupportedMedia    415  a content type or file format that is not taken
     |   `-- Unprocessable       422  understood, and wrong
@@ -99,6 +100,11 @@ class NotAcceptable(ClientError):
 class Stalled(ClientError):
     status = 408
     title = "The body did not arrive"
+
+
+class Conflict(ClientError):
+    status = 409
+    title = "Not with this model"
 
 
 class TooLarge(ClientError):

@@ -40,7 +40,7 @@ OBJECTS: Final[dict[Modality, str]] = {
     "image": "pictures",
     "table": "table rows",
     "text": "text",
-    "audio": "audio",
+    "audio": "sound",
     "tensor": "tensors",
 }
 SHOWN: Final[dict[Task, str]] = {

@@ -1,4 +1,4 @@
-"""The tasks: a folder for each, whose `endpoint.py` has its `ENDPOINT`."""
+"""The tasks: a folder for each, with `_` where its name has `-`, whose `endpoint.py` has its `ENDPOINT`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from app.core.manifest import Task
 from app.web.endpoint import Endpoint
 
 TASKS: Final[dict[str, Endpoint]] = {
-    task: import_module(f"app.tasks.{task}.endpoint").ENDPOINT for task in get_args(Task)
+    task: import_module(f"app.tasks.{task.replace('-', '_')}.endpoint").ENDPOINT for task in get_args(Task)
 }
 """The endpoint of each task, by its name."""

@@ -13,7 +13,7 @@ A handler reads the call, chooses a model, runs graphs inside `with call.lease(m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic, perf_counter
@@ -24,14 +24,15 @@ from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from app.codecs.audio import Clip
 from app.core.errors import TooLarge, TooLate
-from app.core.manifest import Modality, Picture, Task, Tensors
+from app.core.manifest import Modality, Picture, Sound, Task, Tensors
 from app.core.sampling.samplers import Sampler
 from app.engine.model import Lease, Model
 from app.engine.queue import NORMAL, OnStep
 from app.engine.runner import Answer
 from app.web.context import Context
-from app.web.request import images
+from app.web.request import images, sounds
 from app.web.request.body import read_body
 from app.web.request.form import RequestForm
 from app.web.request.head import choose, deadline_and_priority, media_type
@@ -186,6 +187,19 @@ class Call:
 
         return await self.decode(payload, work, max_pixels=self.limits.max_pixels, until_deadline=until_deadline)
 
+    async def decode_recordings(self, payload: Payload, sound: Sound) -> list[Clip]:
+        """A payload's recordings as a model takes them, read in a thread.
+
+        Raises:
+            ClientError, TooLate: as `decode`.
+        """
+        limits = self.limits
+
+        def work() -> list[Clip]:
+            return sounds.recordings(payload, sound, max_rows=limits.max_rows, max_s=limits.max_seconds)
+
+        return await self.offload(work, inline=payload.small, waits="sound was being read")
+
     def decoded(self, rows: int) -> None:
         """So many rows are ready to be run."""
         self.decode_s += perf_counter() - self._started
@@ -241,6 +255,14 @@ class Call:
             Busy, Unavailable, TooLate, InferenceFailed: as `Batcher.submit`.
         """
         return self._count(await self.model.run(graph, tensors, deadline=self.deadline, priority=self.priority))
+
+    async def run_each(self, graph: str, rows: Sequence[Tensors]) -> list[Tensors]:
+        """Runs of a graph, each queued by itself: rows of different lengths share runs as far as that is worth it.
+
+        Raises:
+            Busy, Unavailable, TooLate, InferenceFailed: as `run`; the others are cancelled.
+        """
+        return await together([self.run(graph, tensors) for tensors in rows])
 
     async def sample(self, graph: str, sampler: Sampler, on_step: OnStep | None = None) -> Tensors:
         """A sampler on a graph to its end: its result.
@@ -339,6 +361,20 @@ class Call:
             f"x-model: {model.name}/{model.version}\r\nx-device: {model.device}\r\n"
         ).encode("ascii")
         return EncodedResponse(content, head + b"".join([b"%b: %b\r\n" % header for header in headers]))
+
+
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results in their order. What is left is cancelled where one raises, or the caller is cancelled."""
+    if len(work) == 1:
+        return [await work[0]]
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 @asynccontextmanager

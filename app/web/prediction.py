@@ -13,13 +13,14 @@ from starlette.responses import Response
 
 from app.codecs.tables.rows import Rows
 from app.core.errors import InferenceFailed, LecternError, Unprocessable, UnsupportedMedia, invalid
-from app.core.manifest import Task, Tensors
+from app.core.manifest import Sound, Task, Tensors
 from app.core.manifest.table import Table
 from app.engine.model import Model
 from app.web.call import Call
 from app.web.request import tables
 from app.web.request.media_types import NPY
-from app.web.request.payload import INSTANCES, Payload
+from app.web.request.payload import FILES, INSTANCES, Payload
+from app.web.request.sounds import as_row
 
 MOST_WRITTEN: Final = 10_000  # values and notes that are written on the event loop
 MOST_READ: Final = 10_000  # cells of a table that are read there
@@ -48,19 +49,26 @@ async def predict(call: Call, payload: Payload, model: Model, graph: str) -> tup
     Raises:
         ClientError, Busy, Unavailable, TooLate, InferenceFailed: as the codecs and `Call.run`.
     """
-    table = model.manifest.table
+    table, sound = model.manifest.table, model.manifest.sound
+    notes: Notes = {}
     with call.lease(model, graph):
+        if sound is not None:
+            outputs = await _run_recordings(call, payload, sound, graph)
+            return _finite(model, payload, outputs, notes), notes
         if table is None:
             rows = await call.decode_rows(payload, graph)
-            notes: Notes = {}
         else:
             rows, notes = await _table_rows(call, payload, table)
         call.decoded(len(rows))
         outputs = await call.run(graph, {model.manifest.graphs[graph].inputs[0].name: rows})
+    return _finite(model, payload, outputs, notes), notes
+
+
+def _finite(model: Model, payload: Payload, outputs: Tensors, notes: Notes) -> Tensors:
     for name, values in outputs.items():
         if not np.isfinite(values).all():
             raise _not_finite(model, payload, name, values, notes)
-    return outputs, notes
+    return outputs
 
 
 async def respond(call: Call, write: Callable[[], bytes], graph: str, outputs: Tensors, notes: Notes) -> Response:
@@ -69,6 +77,18 @@ async def respond(call: Call, write: Callable[[], bytes], graph: str, outputs: T
     if notes:
         written += sum(len(listed) for note in notes.values() for listed in note.values())
     return await call.respond(write, graph, inline=written <= MOST_WRITTEN)
+
+
+async def _run_recordings(call: Call, payload: Payload, sound: Sound, graph: str) -> Tensors:
+    clips = await call.decode_recordings(payload, sound)
+    for i, clip in enumerate(clips):
+        if clip.duration_s > sound.max_s:
+            subject = payload.items[i][0] if payload.items else f"body[{i}]"
+            expected, got = f"at most {sound.max_s:g} s of sound", f"{clip.duration_s:.1f} s"
+            raise invalid(subject, expected=expected, got=got, why=f" for model '{call.model.name}'")
+    call.decoded(len(clips))
+    found = await call.run_each(graph, [as_row(clip.samples, clip.rate) for clip in clips])
+    return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}
 
 
 async def _table_rows(call: Call, payload: Payload, table: Table) -> tuple[NDArray[Any], Notes]:
@@ -125,9 +145,10 @@ def _of_another_kind(payload: Payload, model: Model) -> LecternError:
     subject = payload.items[0][0] if payload.items else f"body.{INSTANCES}" if payload.csv is None else "body"
     expected = {
         "image": f"pictures, or rows as {NPY}",
+        "audio": f"sound, or samples as {NPY}",
         "table": f"rows of a table, as JSON under '{INSTANCES}', as text/csv or as {NPY}",
     }.get(model.manifest.modality, f"rows as {NPY}")
-    got = "pictures" if payload.items else "rows of a table"
+    got = f"{FILES[payload.of][0]}s" if payload.items else "rows of a table"
     detail = f"model '{model.name}' takes {expected}, not {got}"
     error = Unprocessable if payload.json_bytes else UnsupportedMedia
     return invalid(subject, expected=expected, got=got, detail=detail, error=error)

@@ -16,6 +16,7 @@ from tests.app.drawers import make_drawers
 from tests.app.live import LiveServer, make_models, open_server
 from tests.app.translators import make_translators
 from tests.made_models import PHOTO, make_classifier_folder
+from tests.made_sounds import make_hearers
 from tests.made_tables import make_grey_folder, make_regressor_folder, make_table_classifier_folder
 
 
@@ -99,4 +100,17 @@ def denoisers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     defaults, most, pixels = {"denoise": "gauss"}, denoisers_made.MOST, denoisers_made.PIXELS
     yield from served(
         tmp_path_factory, make_denoisers, default_models=defaults, max_rows_per_request=most, max_pixels=pixels
+    )
+
+
+@pytest.fixture(scope="session")
+def hearers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server of models that hear: whole recordings, pieces, and how loud it is; 12 s of sound in a request."""
+    yield from served(
+        tmp_path_factory,
+        make_hearers,
+        default_models={"transcribe": "hearer"},
+        max_rows_per_request=8,
+        max_seconds=12,
+        body_timeout_s=2.0,
     )

@@ -16,7 +16,7 @@ from app.core.manifest.graph import ROWS, Graph, Spec, check_specs
 if TYPE_CHECKING:
     from app.core.manifest.manifest import Manifest
 
-Task = Literal["classify", "regress", "reconstruct", "generate", "denoise", "translate"]
+Task = Literal["classify", "regress", "reconstruct", "generate", "denoise", "translate", "transcribe"]
 
 
 def _only_this(manifest: Manifest) -> tuple[Task, ...]:
@@ -217,6 +217,19 @@ def _row_or_picture(manifest: Manifest, url: str) -> list[str]:
     return [] if manifest.picture is None else [f"curl -F image=@picture.png '{url}'"]
 
 
+def _row_picture_or_sound(manifest: Manifest, url: str) -> list[str]:
+    return _row_or_picture(manifest, url) if manifest.sound is None else [f"curl -F sound=@recording.wav '{url}'"]
+
+
+def _recording(manifest: Manifest, url: str) -> list[str]:
+    """Its words with their times, as subtitles, and while they are heard."""
+    words, subtitles = f"curl -F sound=@recording.wav '{url}'", "curl -H 'Accept: text/vtt' -F sound=@recording.wav"
+    found = [words, f"{subtitles} '{url}' -o recording.vtt"]
+    if "streamer" not in manifest.graphs:
+        return found
+    return [*found, f"curl -N -H 'Accept: text/event-stream' -F sound=@recording.wav '{url}'"]
+
+
 def _new_pictures(manifest: Manifest, url: str) -> list[str]:
     """Sixteen pictures as one; of a model that samples in steps also one of them step by step."""
     if not _has_prior(manifest):
@@ -246,7 +259,7 @@ def _has_prior(manifest: Manifest) -> bool:
 
 
 TASKS: Final[Mapping[Task, TaskFacts]] = {
-    "classify": TaskFacts(title="Classify", check=_check_classifier, commands=_row_or_picture),
+    "classify": TaskFacts(title="Classify", check=_check_classifier, commands=_row_picture_or_sound),
     "regress": TaskFacts(title="Predict numbers from", check=_check_regressor, commands=_row_or_picture),
     "reconstruct": TaskFacts(
         title="Encode and reconstruct",
@@ -264,5 +277,6 @@ TASKS: Final[Mapping[Task, TaskFacts]] = {
     ),
     "denoise": TaskFacts(title="Denoise", check=_check_plane_denoiser, commands=_noisy_picture),
     "translate": TaskFacts(title="Translate", check=_check_translator, commands=_each_direction),
+    "transcribe": TaskFacts(title="Transcribe", check=_check_transcriber, commands=_recording),
 }
 """In the order in which tasks are listed."""

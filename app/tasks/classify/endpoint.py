@@ -1,6 +1,6 @@
-"""POST /v1/classify: pictures or rows in, labels with probabilities out.
+"""POST /v1/classify: pictures, recordings or rows in, labels with probabilities out.
 
-One shape of response for one picture and for many: `results`, one entry per picture, in their order.
+One shape of response for one and for many: `results`, one entry for each, in their order.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _top_k(call: Call, model: Model) -> int:
 ENDPOINT: Final = Endpoint(
     path="/v1/classify",
     name="classify",
-    summary="Label pictures or rows of a table",
+    summary="Label pictures, sound or rows of a table",
     handler=classify,
     request=RequestForm(
         schema=ClassifyRequest,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from app.engine.model import Model
@@ -11,10 +11,11 @@ from app.engine.registry import Registry
 from app.tasks.classify.outcome import DEFAULT_TOP_K, to_json
 from app.tasks.classify.schema import ClassifyRequest
 from app.web.openapi.golden import as_base64, example_pictures, golden_rows, stroke
-from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
+from app.web.openapi.operation import FILE, Operation, Schema, model_options, models_for, shown_for
+from app.web.openapi.sounds import example_sounds, sound_bodies, sound_inputs
 from app.web.openapi.tables import example_records, row_bodies, row_inputs
 from app.web.request.limits import Limits
-from app.web.request.media_types import CSV, NPY
+from app.web.request.media_types import CSV, FORM, NPY
 
 SMALL_PIXELS: Final = 28 * 28
 """Pictures up to this size are also shown as nested pixels: more would be a wall of digits."""
@@ -32,9 +33,9 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     return Operation(
         options=options,
         body="ClassifyRequest",
-        inputs=row_inputs(models, limit),
-        one_of=("image", "images", "instances"),
-        takes=row_bodies(options, limit),
+        inputs={**row_inputs(models, limit), **sound_inputs(limit)},
+        one_of=("image", "images", "instances", "sound", "sounds"),
+        takes=_bodies(options, limit),
         gives={
             NPY: FILE | {"description": "float32 probabilities (rows, labels)"},
             CSV: FILE
@@ -48,6 +49,13 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     )
 
 
+def _bodies(options: Mapping[str, Schema], limit: int) -> dict[str, Schema]:
+    """Pictures, rows and sound; a form has either pictures or sound."""
+    rows, sounds = row_bodies(options, limit), sound_bodies(options, max_rows=limit)
+    npy = FILE | {"description": f"{rows[NPY]['description']}; of sound {sounds[NPY]['description']}"}
+    return {**rows, **sounds, FORM: {"oneOf": [rows[FORM], sounds[FORM]]}, NPY: npy}
+
+
 def _example_requests(models: Sequence[Model]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for model in models:
@@ -58,6 +66,8 @@ def _example_requests(models: Sequence[Model]) -> dict[str, Any]:
                 "model": model.name,
                 "top_k": 1,
             }
+        if sounds := example_sounds(model):
+            found[f"{model.name}: a recording as base64"] = {"sound": sounds[0], "model": model.name}
         pictures = example_pictures(model)
         if not pictures:
             continue

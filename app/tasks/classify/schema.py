@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.web.openapi.schemas import ModelAnswer, RowRequest
+from app.web.openapi.schemas import ModelAnswer, RowOrSoundRequest
 from app.web.request.tables import Noted
 
 
-class ClassifyRequest(RowRequest):
-    """The JSON form of a request: one of `image`, `images` and `instances`."""
+class ClassifyRequest(RowOrSoundRequest):
+    """The JSON form of a request: one of `image`, `images`, `instances`, `sound` and `sounds`."""
 
     top_k: Annotated[int | None, Field(description="how many of the most probable labels to list")] = None
 
@@ -25,13 +25,13 @@ class Score(BaseModel):
 
 
 class Result(Score, Noted):
-    """What one picture or row was taken for: the most probable label, then more of the same."""
+    """What one picture, recording or row was taken for: the most probable label, then more of the same."""
 
     top_k: Annotated[list[Score], Field(description="the most probable labels, best first")]
     probabilities: Annotated[dict[str, float], Field(description="every label's probability, in the model's order")]
 
 
 class ClassifyAnswer(ModelAnswer):
-    """Who answered, and one result per picture or row, in their order."""
+    """Who answered, and one result per picture, recording or row, in their order."""
 
     results: list[Result]

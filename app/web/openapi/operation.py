@@ -33,6 +33,7 @@ class Operation:
         headers: of answers, beside those of every task, and what they hold.
         requests: JSON bodies that answer 200 as they stand, by what they show.
         answers: what the models answer, by their names.
+        errors: statuses of errors beside those of every task.
     """
 
     options: Mapping[str, Schema]
@@ -46,6 +47,7 @@ class Operation:
     headers: Mapping[str, str] = field(default_factory=dict)
     requests: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
+    errors: tuple[int, ...] = ()
 
 
 def models_for(registry: Registry, task: Task) -> list[Model]:

@@ -7,10 +7,13 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.web.openapi.pictures import PICTURE_SCHEMA
+from app.web.openapi.sounds import SOUND_SCHEMA
 from app.web.request.media_types import PNG
 
 PictureField = Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]
 PicturesField = Annotated[list[PictureField], Field(min_length=1)]
+SoundField = Annotated[Any, Field(json_schema_extra=SOUND_SCHEMA)]
+SoundsField = Annotated[list[SoundField], Field(min_length=1)]
 ModelField = Annotated[str | None, Field(description="name of the model; the default where none is given")]
 VersionField = Annotated[str | None, Field(description="its version; the default one where none is given")]
 
@@ -44,6 +47,24 @@ class RowRequest(BaseModel):
     image: PictureField = None
     images: PicturesField = []
     instances: Annotated[list[Any], Field(min_length=1)] = []
+    model: ModelField = None
+    version: VersionField = None
+
+
+class RowOrSoundRequest(RowRequest):
+    """One of `image`, `images`, `instances`, `sound` and `sounds`."""
+
+    sound: SoundField = None
+    sounds: SoundsField = []
+
+
+class SoundRequest(BaseModel):
+    """Either `sound` or `sounds`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    sound: SoundField = None
+    sounds: SoundsField = []
     model: ModelField = None
     version: VersionField = None
 

@@ -47,10 +47,10 @@ def recordings(payload: Payload, sound: Sound, *, max_rows: int, max_s: float) -
     return found
 
 
-def as_row(clip: Clip) -> Tensors:
+def as_row(samples: NDArray[np.float32], rate: int) -> Tensors:
     """One row of a graph that takes whole recordings: `sound` (1, samples), `length` (1,)."""
-    samples, length = clip.samples, len(clip.samples)
-    if (missing := round(LEAST_S * clip.rate) - length) > 0:
+    length = len(samples)
+    if (missing := round(LEAST_S * rate) - length) > 0:
         samples = np.pad(samples, (0, missing))
     return {"sound": samples[None], "length": np.array([length], np.int64)}
 

@@ -1,0 +1,97 @@
+"""POST /v1/transcribe: recordings in, words with their times out.
+
+One shape of response for one recording and for many: `results`, one entry for each, in their order. As `text/plain`
+each recording is a line; subtitles and events are of one recording.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Final
+
+from starlette.responses import Response
+
+from app.codecs.audio import Clip
+from app.core.errors import ClientError, invalid
+from app.tasks.transcribe.openapi import describe
+from app.tasks.transcribe.outcome import written
+from app.tasks.transcribe.schema import DEFAULT_ALTERNATIVES, MOST_ALTERNATIVES, TranscribeAnswer, TranscribeRequest
+from app.web.call import Call, together
+from app.web.endpoint import Endpoint
+from app.web.prediction import choose_model
+from app.web.request.form import RequestForm
+from app.web.request.media_types import EVENT_STREAM, JSON, SRT, TEXT, VTT
+from app.web.request.model_choice import check_within
+from app.web.request.payload import taken
+from app.web.speech.recognize import check_streams, graph_of, transcribe
+from app.web.speech.transcript import Transcript
+
+
+async def answer(call: Call) -> Response:
+    """One request from its first byte to its response."""
+    payload = await call.read()
+    began = perf_counter()
+    n = _alternatives(call)
+    model = choose_model(call, payload, "transcribe")
+    graph, sound = graph_of(model), model.manifest.sound
+    assert sound is not None
+    with call.lease(model, graph):
+        if call.media_type == EVENT_STREAM:
+            check_streams(model)
+        clips = await call.decode_recordings(payload, sound)
+        if len(clips) > 1 and call.media_type not in (JSON, TEXT):
+            raise _one_at_a_time(call.media_type, len(clips))
+        call.decoded(len(clips))
+        factors = [0.0] * len(clips)
+
+        async def timed(i: int, clip: Clip) -> Transcript:
+            found = await transcribe(call, clip, n)
+            factors[i] = (perf_counter() - began) / clip.duration_s
+            return found
+
+        transcripts = await together([timed(i, clip) for i, clip in enumerate(clips)])
+    form = call.media_type
+    if form != JSON:
+        call.media_type = f"{form}; charset=utf-8"
+    return await call.respond(lambda: written(form, model, transcripts, factors), graph, inline=True)
+
+
+def _alternatives(call: Call) -> int:
+    """How many readings to list."""
+    n = call.options.get("alternatives")
+    if n is None:
+        return DEFAULT_ALTERNATIVES
+    check_within("alternatives", int(n), 0, MOST_ALTERNATIVES)
+    if call.media_type not in (JSON, EVENT_STREAM):
+        raise invalid(
+            "alternatives",
+            expected=f"no alternatives, or accept: {JSON}",
+            got=f"alternatives {n} with accept: {call.media_type}",
+            detail=f"alternatives are listed in {JSON}; {call.media_type} has the best reading alone",
+        )
+    return int(n)
+
+
+def _one_at_a_time(form: str, got: int) -> ClientError:
+    return invalid(
+        "sounds",
+        expected=f"one recording, or accept: {JSON} or {TEXT}",
+        got=f"{got} recordings with accept: {form}",
+        detail=f"the request has {got} recordings, {form} is given of one",
+    )
+
+
+ENDPOINT: Final = Endpoint(
+    path="/v1/transcribe",
+    name="transcribe",
+    summary="Write down what is said in recordings",
+    handler=answer,
+    request=RequestForm(
+        schema=TranscribeRequest,
+        options={"model": str, "version": str, "alternatives": int},
+        takes=taken(TranscribeRequest),
+        offers=(JSON, TEXT, SRT, VTT),
+    ),
+    response=TranscribeAnswer,
+    describe=describe,
+)
