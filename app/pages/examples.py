@@ -41,6 +41,12 @@ PROBLEMS: Final[dict[int, tuple[str, str, str, str]]] = {
         "'text/html'",
     ),
     408: ("body", "the body did not arrive within 30 s", "the whole body within 30 s", "a part of it"),
+    409: (
+        "model",
+        "model 'hearer' needs the whole recording and cannot stream: ask 'listener', which streams",
+        "'listener'",
+        "'hearer'",
+    ),
     413: ("images", "the request has 600 pictures, at most 512 are taken", "at most 512 pictures", "600"),
     415: ("body", "body: is a PDF document, expected a picture", "PNG, JPEG, WebP, BMP, GIF or TIFF", "a PDF document"),
     422: ("top_k", "top_k is 0, model 'digits' has 10 labels: it must be 1 to 10", "1 to 10", "0"),

@@ -50,8 +50,9 @@ REASONS: Final = {
     404: "There is no such model or version; the names that exist are listed.",
     406: "The answer is not given in the form that `Accept` asks for.",
     408: "The body did not arrive in time.",
-    413: "More bytes, rows or pixels than the limits.",
-    415: "A content type or an image format that is not taken.",
+    409: "This model cannot do it; another one, which is named, can.",
+    413: "More bytes, rows, pixels or seconds than the limits.",
+    415: "A content type or a file format that is not taken.",
     422: "Understood, and wrong: the subject, what was expected and what came.",
     429: "The queue is full; `Retry-After` says when to come back.",
     500: "The server failed; its log has the reason under the request id.",
@@ -90,9 +91,11 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form, which is not ours
         schemas.pop(name, None)
     schemas["Problem"] = errors.Problem.model_json_schema()
+    further: dict[str, tuple[int, ...]] = {}
     for task, endpoint in TASKS.items():
         assert endpoint.describe is not None
         operation = endpoint.describe(context.registry, context.limits)
+        further[endpoint.path] = operation.errors
         _complete_task(document, schemas, endpoint.path, operation, _requests(task, operation, context))
     _complete_cards(document, context)
     open_inference.complete(
@@ -100,8 +103,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     )
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            is_task = any(path == endpoint.path for endpoint in TASKS.values())
-            _complete_errors(operation, path, has_keys=has_keys, is_task=is_task)
+            _complete_errors(operation, path, has_keys=has_keys, further=further.get(path))
     if has_keys:
         document["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
@@ -110,7 +112,8 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     return document
 
 
-def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, is_task: bool) -> None:
+def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, further: tuple[int, ...] | None) -> None:
+    """`further`: statuses of errors that a task has beside those of every task; None for what is no task."""
     responses = operation["responses"]
     protected = has_keys and is_protected(path)
     if protected:
@@ -120,8 +123,8 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, is
             operation["responses"] = dict(sorted((responses | {"401": open_inference.unauthorised()}).items()))
         return
     responses.pop("422", None)
-    if is_task:
-        statuses = [404, 406, 408, 413, 415, 422, 429, 500, 503, 504]
+    if further is not None:
+        statuses = sorted([404, 406, 408, 413, 415, 422, 429, 500, 503, 504, *further])
     elif "{name}" in path:
         statuses = [404, 422]
     else:

@@ -6,15 +6,19 @@ each recording is a line; subtitles and events are of one recording.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
 
 from app.codecs.audio import Clip
 from app.core.errors import ClientError, invalid
+from app.core.manifest import Tensors
+from app.engine.queue import OnStep
 from app.tasks.transcribe.openapi import describe
-from app.tasks.transcribe.outcome import written
+from app.tasks.transcribe.outcome import to_values, written
 from app.tasks.transcribe.schema import DEFAULT_ALTERNATIVES, MOST_ALTERNATIVES, TranscribeAnswer, TranscribeRequest
 from app.web.call import Call, together
 from app.web.endpoint import Endpoint
@@ -23,7 +27,9 @@ from app.web.request.form import RequestForm
 from app.web.request.media_types import EVENT_STREAM, JSON, SRT, TEXT, VTT
 from app.web.request.model_choice import check_within
 from app.web.request.payload import taken
-from app.web.speech.recognize import check_streams, graph_of, transcribe
+from app.web.response.event_stream import Events, EventStream
+from app.web.speech.live import Live
+from app.web.speech.recognize import STREAMER, check_streams, graph_of, transcribe
 from app.web.speech.transcript import Transcript
 
 
@@ -35,13 +41,15 @@ async def answer(call: Call) -> Response:
     model = choose_model(call, payload, "transcribe")
     graph, sound = graph_of(model), model.manifest.sound
     assert sound is not None
+    if call.media_type == EVENT_STREAM:
+        check_streams(model)
     with call.lease(model, graph):
-        if call.media_type == EVENT_STREAM:
-            check_streams(model)
         clips = await call.decode_recordings(payload, sound)
         if len(clips) > 1 and call.media_type not in (JSON, TEXT):
             raise _one_at_a_time(call.media_type, len(clips))
         call.decoded(len(clips))
+        if call.media_type == EVENT_STREAM:
+            return _stream(call, clips[0], n, began)
         factors = [0.0] * len(clips)
 
         async def timed(i: int, clip: Clip) -> Transcript:
@@ -54,6 +62,22 @@ async def answer(call: Call) -> Response:
     if form != JSON:
         call.media_type = f"{form}; charset=utf-8"
     return await call.respond(lambda: written(form, model, transcripts, factors), graph, inline=True)
+
+
+def _stream(call: Call, clip: Clip, n: int, began: float) -> Response:
+    """An event for what is heard anew, then the JSON answer."""
+    model, live = call.model, Live(call, n)
+
+    async def work(on_step: OnStep) -> Mapping[str, Any]:
+        transcript = await live.transcribe(clip, on_step)
+        factor = (perf_counter() - began) / clip.duration_s
+        return await call.encode(partial(to_values, model, [transcript], [factor]), STREAMER, inline=True)
+
+    async def describe(step: int, outputs: Tensors) -> Events:
+        heard = await live.news()
+        return [] if heard is None else [("partial", {"text": heard.text, "stable": heard.stable})]
+
+    return EventStream(work, describe=describe, ending=lambda result: [("final", result)], held=model.lease())
 
 
 def _alternatives(call: Call) -> int:
@@ -90,7 +114,7 @@ ENDPOINT: Final = Endpoint(
         schema=TranscribeRequest,
         options={"model": str, "version": str, "alternatives": int},
         takes=taken(TranscribeRequest),
-        offers=(JSON, TEXT, SRT, VTT),
+        offers=(JSON, TEXT, SRT, VTT, EVENT_STREAM),
     ),
     response=TranscribeAnswer,
     describe=describe,

@@ -11,7 +11,7 @@ from app.tasks.transcribe.schema import MOST_ALTERNATIVES, TranscribeRequest
 from app.web.openapi.operation import Operation, Schema, model_options, models_for, shown_for
 from app.web.openapi.sounds import example_sounds, sound_bodies, sound_inputs, tone
 from app.web.request.limits import Limits
-from app.web.request.media_types import SRT, TEXT, VTT
+from app.web.request.media_types import EVENT_STREAM, SRT, TEXT, VTT
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
@@ -29,7 +29,14 @@ def describe(registry: Registry, limits: Limits) -> Operation:
             TEXT: {"type": "string", "description": "a line for each recording"},
             SRT: {"type": "string", "description": "subtitles of one recording, as SubRip"},
             VTT: {"type": "string", "description": "subtitles of one recording, as WebVTT"},
+            EVENT_STREAM: {
+                "type": "string",
+                "description": "of one recording, by a model that streams: an event `partial` whenever its words "
+                "change, with `text` and its beginning `stable`, which no longer changes; in the end `final`, the "
+                "answer as JSON, or `error`, a problem",
+            },
         },
+        errors=(409,),
         requests=_example_requests(shown_for(registry, "transcribe")),
     )
 

@@ -15,7 +15,7 @@ from app.web.speech.transcript import Transcript
 DIGITS: Final = 7  # of probabilities: what float32 holds near 1
 
 
-def answer(model: Model, transcripts: Sequence[Transcript], factors: Sequence[float]) -> dict[str, Any]:
+def to_values(model: Model, transcripts: Sequence[Transcript], factors: Sequence[float]) -> dict[str, Any]:
     """TranscribeAnswer, as JSON values.
 
     Args:
@@ -32,7 +32,7 @@ def answer(model: Model, transcripts: Sequence[Transcript], factors: Sequence[fl
 def written(form: str, model: Model, transcripts: Sequence[Transcript], factors: Sequence[float]) -> bytes:
     """In the form of a media type. As text a line for each recording; subtitles are of one."""
     if form == JSON:
-        content: bytes = pydantic_core.to_json(answer(model, transcripts, factors))
+        content: bytes = pydantic_core.to_json(to_values(model, transcripts, factors))
         return content
     if form == TEXT:
         return "".join([f"{one.text}\n" for one in transcripts]).encode()

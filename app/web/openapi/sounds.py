@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
-import wave
 from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.audio import encode_wav
 from app.engine.model import Model
 from app.web.openapi.golden import golden_rows
 from app.web.openapi.operation import FILE, Schema
@@ -63,15 +62,9 @@ def example_sounds(model: Model) -> list[str]:
 def tone(rate: int = 16_000) -> str:
     """Half a second of 440 Hz as JSON has it."""
     times = np.arange(round(TONE_S * rate)) / rate
-    return as_base64(0.5 * np.sin(2 * np.pi * TONE_HZ * times, dtype=np.float64).astype(np.float32), rate)
+    return as_base64(0.5 * np.sin(2 * np.pi * TONE_HZ * times), rate)
 
 
-def as_base64(samples: NDArray[np.float32], rate: int) -> str:
+def as_base64(samples: NDArray[np.floating], rate: int) -> str:
     """Samples from -1 to 1 as base64 of a WAV file of 16 bits."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as written:
-        written.setnchannels(1)
-        written.setsampwidth(2)
-        written.setframerate(rate)
-        written.writeframes(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    return base64.b64encode(encode_wav(samples, rate)).decode("ascii")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from app.codecs.audio.formats import MEDIA_TYPES
+
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
 CSV: Final = "text/csv"
@@ -14,8 +16,4 @@ SRT: Final = "application/x-subrip"
 VTT: Final = "text/vtt"
 EVENT_STREAM: Final = "text/event-stream"
 IMAGES: Final = (PNG, "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
-SOUNDS: Final = (
-    *("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave", "audio/flac", "audio/x-flac", "audio/ogg"),
-    *("audio/opus", "audio/mpeg", "audio/mp3", "audio/mp4", "audio/x-m4a", "audio/aac", "audio/webm"),
-)
-"""A browser's recording names its codec in a parameter; what a file really is is read from its bytes."""
+SOUNDS: Final = MEDIA_TYPES

@@ -28,6 +28,8 @@ FILE_FIELDS: Final[Mapping[str, Modality]] = {"image": "image", "images": "image
 """Fields of files in a form and in JSON, by what is in them; an endpoint takes those that its schema has."""
 FILES: Final[Mapping[Modality, tuple[str, str]]] = {"image": ("picture", "images"), "audio": ("recording", "sounds")}
 """What one of them is called, and the field of several."""
+RAW: Final[Mapping[Modality, tuple[str, ...]]] = {"image": IMAGES, "audio": SOUNDS}
+"""The media types of a body that is one of them."""
 INSTANCES: Final = "instances"
 
 SMALL_BODY: Final = 32 << 10
@@ -45,9 +47,8 @@ RawPicture = RawFile
 
 def taken(schema: type[BaseModel]) -> tuple[str, ...]:
     """The media types of the bodies that a task takes, by the fields of its JSON body."""
-    fields = schema.model_fields
-    images, sounds = IMAGES if "image" in fields else (), SOUNDS if "sound" in fields else ()
-    return (*images, *sounds, FORM, JSON, NPY, *((CSV,) if INSTANCES in fields else ()))
+    raw = dict.fromkeys(kind for name in file_fields(schema) for kind in RAW[FILE_FIELDS[name]])
+    return (*raw, FORM, JSON, NPY, *((CSV,) if INSTANCES in schema.model_fields else ()))
 
 
 def file_fields(schema: type[BaseModel]) -> list[str]:
@@ -131,10 +132,9 @@ def parse(
             detail=f"the request has no content type, send one of {expected}",
             error=UnsupportedMedia,
         )
-    if kind in IMAGES:
-        return Payload(query, [("body", body)])
-    if kind in SOUNDS:
-        return Payload(query, [("body", body)], of="audio")
+    for modality, kinds in RAW.items():
+        if kind in kinds and modality in [FILE_FIELDS[name] for name in file_fields(schema)]:
+            return Payload(query, [("body", body)], of=modality)
     if kind == NPY:
         return Payload(query, [], body)
     if kind == CSV:

@@ -5,6 +5,8 @@
     event: error     a problem, as it would have been answered
     : waiting        nothing has happened for a while, the line is alive
 
+Other work has events of its own: `describe` makes them of its steps, `ending` of its result.
+
 The answer begins with the first event. Work that fails before it is answered with the status that it would have had
 without a stream: 429 for a full queue, 504 for a deadline that is out of reach.
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any, Final
@@ -39,6 +41,8 @@ HEARTBEAT_S: Final = 5.0
 OnStep = Callable[[int, Tensors], None]
 Work = Callable[[OnStep], Awaitable[Mapping[str, Any]]]
 Preview = Callable[[Tensors], Awaitable[Any]]
+Events = Sequence[tuple[str, Any]]
+"""Names and JSON values of events that follow each other."""
 
 
 class EventStream(StreamingResponse):
@@ -47,8 +51,10 @@ class EventStream(StreamingResponse):
     Args:
         work: does it and gives the result, as JSON values. It is given what to call after each step, in this event
             loop: the step's number, from 1, and its outputs.
-        steps: how many there will be.
+        steps: how many there will be; not needed with `describe`.
         preview: makes JSON of a step's outputs; called for steps that are sent, never for those that are skipped.
+        describe: makes the events of a step in place of `step`; called for steps that are sent.
+        ending: makes the last events in place of `result`.
         heartbeat_s: silence after which a comment is sent.
         held: entered when the response is sent and left at its end: what must not go away meanwhile.
     """
@@ -59,8 +65,10 @@ class EventStream(StreamingResponse):
         self,
         work: Work,
         *,
-        steps: int,
+        steps: int = 0,
         preview: Preview | None = None,
+        describe: Callable[[int, Tensors], Awaitable[Events]] | None = None,
+        ending: Callable[[Mapping[str, Any]], Events] | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         held: AbstractContextManager[object, bool | None] | None = None,
     ) -> None:
@@ -70,6 +78,8 @@ class EventStream(StreamingResponse):
         self._work = work
         self._steps = steps
         self._preview = preview
+        self._describe = describe or self._as_step
+        self._ending = ending or _as_result
         self._heartbeat_s = heartbeat_s
         self._held = held or nullcontext()
         self._began = perf_counter()
@@ -123,21 +133,27 @@ class EventStream(StreamingResponse):
             self._news.clear()
             slot, self._slot = self._slot, None
             if slot is not None:
-                await self._write(send, _event("step", await self._step(*slot)))
+                for event in await self._describe(*slot):
+                    await self._write(send, _event(*event))
         if gone.done():
             raise ClientDisconnect
-        await self._write(send, _event("result", work.result()), more=False)
+        last = b"".join([_event(*event) for event in self._ending(work.result())])
+        await self._write(send, last, more=False)
 
-    async def _step(self, step: int, outputs: Tensors) -> Mapping[str, Any]:
+    async def _as_step(self, step: int, outputs: Tensors) -> Events:
         left_s = (perf_counter() - self._began) / step * (self._steps - step)
         event = {"step": step, "steps": self._steps, "left_s": round(left_s, 3)}
-        return event if self._preview is None else event | {"preview": await self._preview(outputs)}
+        return [("step", event if self._preview is None else event | {"preview": await self._preview(outputs)})]
 
     async def _write(self, send: Send, data: bytes, *, more: bool = True) -> None:
         if not self._started:
             self._started = True
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+def _as_result(result: Mapping[str, Any]) -> Events:
+    return [("result", result)]
 
 
 def _event(name: str, data: Any) -> bytes:
