@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457), built in one place; under /v2 in the form of that protocol.
+"""Errors as `application/problem+json` (RFC 9457), built in one place; under the paths of a protocol in its own form.
 
 Every error of the app names its subject, what was expected there and what came instead. What the framework raises (no
 such page, no such method) takes the same form. Unforeseen exceptions are logged with their trace under the request id,
@@ -20,7 +20,7 @@ from starlette.types import Scope
 
 from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, invalid, shown
 from app.core.text import described
-from app.protocols import open_inference
+from app.protocols import open_inference, openai_audio
 from app.web.request.options import in_words
 from app.web.request.trace import Trace
 from app.web.response.problem import problem_details
@@ -66,6 +66,8 @@ def refused(error: LecternError, scope: Scope) -> Response:
     """The response for an error, in the form that belongs to the path."""
     if open_inference.is_mine(scope["path"]):
         return open_inference.refusal(error)
+    if openai_audio.is_mine(scope["path"]):
+        return openai_audio.refusal(error)
     return problem(error, Trace.of(scope).request_id)
 
 
@@ -83,7 +85,7 @@ def json_problem(body: Mapping[str, Any], headers: Mapping[str, str] | None = No
 def internal_error(request_id: str, path: str = "") -> Response:
     """The answer to what nobody foresaw, in the form that belongs to the path."""
     body = problem_details(None, request_id)
-    return open_inference.error_response(body["detail"], 500) if open_inference.is_mine(path) else json_problem(body)
+    return _of_protocol(path, body["detail"], 500) or json_problem(body)
 
 
 def install(app: FastAPI) -> None:
@@ -134,9 +136,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         )
         answer.headers["Allow"] = allow
         return answer
-    if open_inference.is_mine(path):
-        return open_inference.error_response(str(error.detail), error.status_code, dict(error.headers or {}))
-    return json_problem(
+    headers = dict(error.headers or {})
+    return _of_protocol(path, str(error.detail), error.status_code, headers) or json_problem(
         {
             "type": "about:blank",
             "title": str(error.detail),
@@ -144,8 +145,17 @@ async def _http_exception(request: Request, error: Exception) -> Response:
             "detail": str(error.detail),
             "request_id": Trace.of(request.scope).request_id,
         },
-        error.headers,
+        headers,
     )
+
+
+def _of_protocol(path: str, sentence: str, status: int, headers: dict[str, str] | None = None) -> Response | None:
+    """The response in the form of the protocol that the path belongs to; None where it belongs to none."""
+    if open_inference.is_mine(path):
+        return open_inference.error_response(sentence, status, headers)
+    if openai_audio.is_mine(path):
+        return openai_audio.error_response(sentence, status, headers)
+    return None
 
 
 def allowed_methods(request: Request) -> list[str]:

@@ -12,9 +12,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.errors import Unavailable
-from app.middleware.errors import problem
-from app.protocols.open_inference.errors import is_mine, refusal
-from app.web.request.trace import Trace
+from app.middleware.errors import refused
 
 HEALTH: Final = ("/health/", "/v2/health/")
 DISCARDED_S: Final = 1.0
@@ -48,7 +46,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     Closing on a client that still sends would reset the connection and take the answer with it.
     """
     error = Unavailable("the server is shutting down and takes no new requests")
-    answer = refusal(error) if is_mine(scope["path"]) else problem(error, Trace.of(scope).request_id)
+    answer = refused(error, scope)
     answer.headers["Retry-After"] = "1"
 
     async def send_on(message: Message) -> None:

@@ -16,10 +16,10 @@ from app.core.manifest import Task
 from app.middleware import errors
 from app.middleware.api_keys import is_protected
 from app.pages import examples
-from app.protocols import open_inference
+from app.protocols import open_inference, openai_audio
 from app.tasks import TASKS
 from app.web.context import Context
-from app.web.openapi.operation import Operation, named
+from app.web.openapi.operation import Operation, models_for, named
 from app.web.request import head
 from app.web.request.media_types import JSON
 
@@ -84,6 +84,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
             {"name": "tasks", "description": "What the models do."},
             {"name": "models", "description": "What the models are."},
             {"name": open_inference.TAG, "description": open_inference.DESCRIPTION},
+            {"name": openai_audio.TAG, "description": openai_audio.DESCRIPTION},
             {"name": "operation", "description": "For those who run this server."},
         ],
     )  # fmt: skip
@@ -101,6 +102,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     open_inference.complete(
         document, context.registry.catalog.models, examples.inference(context.registry.catalog.defaults)
     )
+    openai_audio.complete(document, models_for(context.registry, "transcribe"), protected=has_keys)
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _complete_errors(operation, path, has_keys=has_keys, further=further.get(path))
@@ -121,6 +123,8 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, fu
     if open_inference.is_mine(path):
         if protected:
             operation["responses"] = dict(sorted((responses | {"401": open_inference.unauthorised()}).items()))
+        return
+    if openai_audio.is_mine(path):
         return
     responses.pop("422", None)
     if further is not None:

@@ -9,7 +9,7 @@ import pydantic_core
 
 from app.engine.model import Model
 from app.web.request.media_types import JSON, SRT, TEXT, VTT
-from app.web.speech.subtitles import SUBTITLES
+from app.web.speech.subtitles import subtitles
 from app.web.speech.transcript import Transcript
 
 DIGITS: Final = 7  # of probabilities: what float32 holds near 1
@@ -38,7 +38,7 @@ def written(form: str, model: Model, transcripts: Sequence[Transcript], factors:
         return "".join([f"{one.text}\n" for one in transcripts]).encode()
     assert form in (SRT, VTT)
     (transcript,) = transcripts
-    return SUBTITLES[form](transcript.words).encode()
+    return subtitles(form, transcript)
 
 
 def _result(transcript: Transcript, factor: float) -> dict[str, Any]:

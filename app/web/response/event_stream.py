@@ -55,6 +55,7 @@ class EventStream(StreamingResponse):
         preview: makes JSON of a step's outputs; called for steps that are sent, never for those that are skipped.
         describe: makes the events of a step in place of `step`; called for steps that are sent.
         ending: makes the last events in place of `result`.
+        failure: makes the data of an `error`, in place of a problem.
         heartbeat_s: silence after which a comment is sent.
         held: entered when the response is sent and left at its end: what must not go away meanwhile.
     """
@@ -69,6 +70,7 @@ class EventStream(StreamingResponse):
         preview: Preview | None = None,
         describe: Callable[[int, Tensors], Awaitable[Events]] | None = None,
         ending: Callable[[Mapping[str, Any]], Events] | None = None,
+        failure: Callable[[BaseException], Mapping[str, Any]] | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         held: AbstractContextManager[object, bool | None] | None = None,
     ) -> None:
@@ -80,6 +82,7 @@ class EventStream(StreamingResponse):
         self._preview = preview
         self._describe = describe or self._as_step
         self._ending = ending or _as_result
+        self._failure = failure
         self._heartbeat_s = heartbeat_s
         self._held = held or nullcontext()
         self._began = perf_counter()
@@ -111,7 +114,8 @@ class EventStream(StreamingResponse):
             request_id = Trace.of(scope).request_id
             if not isinstance(error, LecternError):
                 log.exception("unforeseen %s in the stream of request %s", type(error).__name__, request_id)
-            await self._write(send, _event("error", problem_details(error, request_id)), more=False)
+            problem = self._failure(error) if self._failure else problem_details(error, request_id)
+            await self._write(send, _event("error", problem), more=False)
         finally:
             work.cancel()
             gone.cancel()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codecs.audio import Clip
-from app.core.decoding.pauses import pieces
+from app.core.decoding.pauses import cut
 from app.core.decoding.streaming import Beam, outputs_of, stream
 from app.core.decoding.tokens import REACH, Hypothesis
 from app.core.errors import Conflict, InferenceFailed, invalid
@@ -67,7 +67,7 @@ async def transcribe(call: Call, clip: Clip, n: int, on_step: OnStep | None = No
         bounds = [(0, len(clip.samples))]
     else:
         assert manifest.sound is not None
-        bounds = pieces(clip.samples, clip.rate, manifest.sound.max_s)
+        bounds = cut(clip.samples, rate=clip.rate, max_s=manifest.sound.max_s)
         found = await call.run_each(WHOLE, [as_row(clip.samples[a:b], clip.rate) for a, b in bounds])
         heard = [checked(call.model, one[OUTPUT][0, : int(one["steps"][0])]) for one in found]
 

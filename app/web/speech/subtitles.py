@@ -1,23 +1,14 @@
-"""Words as subtitles."""
+"""Transcripts as subtitles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
-
-from app.codecs.captions import Cue, srt, vtt
-from app.web.request.media_types import SRT, VTT
-from app.web.speech.transcript import Word, segments
+from app.core.decoding.subtitles import Cue, cues, srt, vtt
+from app.web.request.media_types import SRT
+from app.web.speech.transcript import Transcript
 
 
-def cues(words: Sequence[Word], *, by_word: bool = False) -> list[Cue]:
-    """Words that are shown together; `by_word` each by itself."""
-    shown = [[word] for word in words] if by_word else segments(words)
-    return [Cue(some[0].start_s, some[-1].end_s, " ".join(word.text for word in some)) for some in shown]
-
-
-SUBTITLES: Final[Mapping[str, Callable[[Sequence[Word]], str]]] = {
-    SRT: lambda words: srt(cues(words)),
-    VTT: lambda words: vtt(cues(words)),
-}
-"""By media type."""
+def subtitles(form: str, transcript: Transcript, *, by_word: bool = False) -> bytes:
+    """Of a media type, SRT or VTT: words that are said together; `by_word` each by itself."""
+    words = [Cue(word.text, word.start_s, word.end_s) for word in transcript.words]
+    shown = words if by_word else cues(words, duration_s=transcript.duration_s)
+    return (srt(shown) if form == SRT else vtt(shown)).encode()

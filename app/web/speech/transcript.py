@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from math import exp
 from typing import Final
 
+from app.core.decoding.subtitles import GAP_S, MAX_CHARACTERS, MAX_S
 from app.core.decoding.tokens import Hypothesis, Token, calibrated
 from app.core.manifest import Manifest, Transcription
 
 DECIMALS: Final = 3  # of seconds
-GAP_S, LONGEST_S, MOST_CHARACTERS = 0.8, 6.0, 84
-"""A subtitle ends at a pause, and before it is too long to read: two lines of 42 characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +87,16 @@ def words_of(tokens: Sequence[Token], manifest: Manifest, piece: Piece) -> list[
 
 
 def segments(words: Sequence[Word]) -> list[list[Word]]:
-    """Words that are shown together: as subtitles have them."""
+    """Words that are said together, by the rule of subtitles: `app.core.decoding.subtitles.cues`."""
     found: list[list[Word]] = []
     for word in words:
         last = found[-1] if found else []
         characters = sum(len(one.text) + 1 for one in last) + len(word.text)
         if (
             last
-            and word.start_s - last[-1].end_s <= GAP_S
-            and word.end_s - last[0].start_s <= LONGEST_S
-            and characters <= MOST_CHARACTERS
+            and word.start_s - last[-1].end_s < GAP_S
+            and word.end_s - last[0].start_s <= MAX_S
+            and characters <= MAX_CHARACTERS
         ):
             last.append(word)
         else:
