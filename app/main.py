@@ -139,6 +139,7 @@ def create_app(
     app.state.readiness = readiness
     app.state.shared_counters = shared_counters
     app.state.siblings = siblings
+    app.state.web_sockets = frozenset(endpoint.path for endpoint in TASKS.values() if endpoint.socket)
     traced = traces.finished if traces else None
     app.state.shutdown = Shutdown(app, refused=Telemetry(refuse, finished=metrics.request, traced=traced))
     errors.install(app)

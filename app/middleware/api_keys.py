@@ -58,7 +58,11 @@ class ApiKeys:
         return known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_protected(scope["path"]) or self.knows(presented(scope["headers"])):
+        if (
+            scope["type"] not in ("http", "websocket")
+            or not is_protected(scope["path"])
+            or self.knows(presented(scope["headers"]))
+        ):
             await self.app(scope, receive, send)
             return
         error = Unauthorized(

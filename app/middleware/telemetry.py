@@ -24,6 +24,7 @@ from app.web.response.encoded import HEADERS
 log = logging.getLogger("lectern.access")
 
 CLIENT_GONE: Final = 499
+SWITCHED: Final = 101
 DISCARDED_BYTES: Final = 64 << 20
 DISCARDED_S: Final = 1.0
 
@@ -48,6 +49,9 @@ class Telemetry:
         self._traced = traced
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._web_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -87,14 +91,43 @@ class Telemetry:
                 raise  # the head is out: only a closed connection can show that the rest is missing
             await internal_error(trace.request_id, scope["path"])(scope, receive, send_on)
         finally:
-            status = status or trace.status
-            seconds = monotonic() - trace.started
-            route = trace.route or _template(scope)
-            self._finished(method, route, status or CLIENT_GONE, seconds)
-            if self._traced is not None:
-                self._traced(trace, method, scope["path"], route, status or CLIENT_GONE, seconds)
-            if log.isEnabledFor(logging.INFO):
-                log.info("request", extra={FIELDS: _fields(scope, trace, method, status or CLIENT_GONE, seconds)})
+            self._finish(scope, trace, method, status or trace.status or CLIENT_GONE)
+
+    async def _web_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A session is one request: 101 where it was accepted, else the status of the refusal."""
+        trace = begin_trace(scope)
+        request_id = (b"x-request-id", trace.request_id.encode("ascii"))
+        status = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "websocket.accept":
+                status = SWITCHED
+                message["headers"] = [*message.get("headers", ()), request_id]
+            elif message["type"] == "websocket.http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *HEADERS, request_id]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_on)
+        except Exception as error:
+            accepted, status = status == SWITCHED, 500
+            log.exception("unforeseen %s", type(error).__name__, extra={FIELDS: {"id": trace.request_id}})
+            if accepted:
+                raise  # the connection is closed
+            await internal_error(trace.request_id, scope["path"])(scope, receive, send_on)
+        finally:
+            self._finish(scope, trace, "GET", status or CLIENT_GONE)
+
+    def _finish(self, scope: Scope, trace: Trace, method: str, status: int) -> None:
+        seconds = monotonic() - trace.started
+        route = trace.route or _template(scope)
+        self._finished(method, route, status, seconds)
+        if self._traced is not None:
+            self._traced(trace, method, scope["path"], route, status, seconds)
+        if log.isEnabledFor(logging.INFO):
+            log.info("request", extra={FIELDS: _fields(scope, trace, method, status, seconds)})
 
 
 async def _discard(receive: Receive) -> None:

@@ -75,6 +75,7 @@ class Connection(HttpToolsProtocol):
     _keep_timer: asyncio.TimerHandle | None = None
     _idle_since = 0.0
     _head_again: bytes | None = None
+    _is_web_socket = False
     _answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -105,7 +106,7 @@ class Connection(HttpToolsProtocol):
                 self._expect_head()
 
     def _feed(self, data: bytes | memoryview) -> None:
-        """Parse, ignoring offers of another protocol (RFC 9110, 7.8).
+        """Parse, ignoring offers of another protocol (RFC 9110, 7.8), but for WebSockets where there are any.
 
         Clients offer HTTP/2 that way with ordinary requests. The parser then stops behind the head, where it expects
         the other protocol; the bytes there are still the body. Each offer is one pass of the loop: a packet may hold
@@ -116,6 +117,9 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except HttpParserUpgrade as stop:
                 head, self._head_again = self._head_again, None
+                if self._is_web_socket:
+                    self._become_web_socket(bytes(head or b"") + bytes(memoryview(data)[stop.args[0] :]))
+                    return
                 if not head:
                     raise HttpParserError("CONNECT") from None
                 self.parser = HttpRequestParser(self)
@@ -124,6 +128,32 @@ class Connection(HttpToolsProtocol):
                 data = memoryview(data)[stop.args[0] :]
             else:
                 return
+
+    def _offers_web_socket(self) -> bool:
+        """Whether the head asks for one of the app's WebSockets, and no answer is owed before."""
+        if self.parser.get_method() != b"GET" or not self.is_idle:
+            return False
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        offered = [value.strip().lower() for name, value in self.headers if name == b"upgrade"]
+        return offered == [b"websocket"] and path in self.config.app.state.web_sockets  # type: ignore[union-attr]  # ours
+
+    def _head(self) -> bytes:
+        lines = [b"%b: %b" % header for header in self.headers]
+        return b"\r\n".join((b"GET %b HTTP/1.1" % self.url, *lines, b"", b""))
+
+    def _become_web_socket(self, data: bytes) -> None:
+        """Hand the connection over, with what came of it."""
+        from app.server.web_socket import WebSocketConnection  # most servers never need it
+
+        for timer in (self._head_timer, self._reader_timer, self._keep_timer):
+            if timer is not None:
+                timer.cancel()
+        self._idle_bytes = 0
+        self.connections.discard(self)
+        successor = WebSocketConnection(self.config, self.server_state, self.app_state, self.loop)
+        successor.connection_made(self.transport)
+        self.transport.set_protocol(successor)
+        successor.data_received(data)
 
     def _without_upgrade(self) -> bytes:
         """The head as received, without the offer."""
@@ -139,6 +169,10 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._idle_bytes = 0
         if self.parser.should_upgrade():
+            self._is_web_socket = self._offers_web_socket()
+            if self._is_web_socket:
+                self._head_again = self._head()
+                return
             self._head_again = b"" if self.parser.get_method() == b"CONNECT" else self._without_upgrade()
             return
         self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]  # ASGI lets a server add keys of its own

@@ -27,7 +27,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -47,6 +47,9 @@ from app.server.listen_socket import (
 from app.settings import Settings
 from app.telemetry import logs
 
+if TYPE_CHECKING:
+    from app.server.web_socket import WebSocketConnection
+
 __all__ = ["FAILED", "OK", "Server", "bind", "open_app", "run", "serve", "titles", "uvicorn_config"]
 
 log = logging.getLogger("lectern")
@@ -56,6 +59,7 @@ FAILED: Final = 1
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 TICK_S: Final = 0.02
 LINGER_S: Final = 0.5
+MESSAGE_BYTES: Final = 1 << 20  # of a WebSocket's message
 
 
 class Server(uvicorn.Server):
@@ -92,8 +96,8 @@ class Server(uvicorn.Server):
         self.start_shutdown()
 
     @property
-    def connections(self) -> list[Connection]:
-        return list(self.server_state.connections)  # type: ignore[arg-type]  # ours are all of this class
+    def connections(self) -> list[Connection | WebSocketConnection]:
+        return list(self.server_state.connections)  # type: ignore[arg-type]  # ours are all of these classes
 
     def start_shutdown(self) -> None:
         """Take no new requests from here on; calling it again changes nothing."""
@@ -174,12 +178,14 @@ def titles(registry: Registry) -> tuple[list[str], list[str]]:
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """uvicorn with its own logging, its own access log, its server header and web sockets off."""
+    """uvicorn with its own logging, its own access log and its server header off. WebSockets are `Connection`'s."""
     return uvicorn.Config(
         app,
         interface="asgi3",
         http=Connection,
         ws="none",
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         lifespan="off",  # ours is around the server: its errors are exceptions, not log lines
         log_config=None,
         access_log=False,

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from app.engine.registry import Registry
 from app.web.call import Call
@@ -31,6 +32,7 @@ class Endpoint:
         response: of a JSON response.
         describe: what the OpenAPI document says beyond that, made from what is loaded.
         responses: further ones, for the document.
+        socket: answers a WebSocket of the same path, which it accepts or refuses, and closes.
     """
 
     path: str
@@ -41,6 +43,7 @@ class Endpoint:
     request: RequestForm | None = None
     describe: Callable[[Registry, Limits], Operation] | None = None
     responses: dict[int | str, dict[str, Any]] | None = None
+    socket: Callable[[Call, WebSocket], Awaitable[None]] | None = None
 
     def add_to(self, routes: APIRouter, context: Context) -> None:
         """Its route, which documents it and answers whatever the fast path leaves."""
@@ -58,6 +61,16 @@ class Endpoint:
             summary=self.summary,
             responses=self.responses,
         )
+
+        if self.socket is not None:
+            answer = self.socket
+
+            async def connect(socket: WebSocket) -> None:
+                call = Call(context, socket.scope, socket.receive)
+                call.trace.route = f"{self.path} (WebSocket)"  # sessions are long, and not to be counted as requests
+                await answer(call, socket)
+
+            routes.add_websocket_route(self.path.removeprefix(routes.prefix), connect)
 
     def pattern(self) -> re.Pattern[str]:
         """Matches the paths of this endpoint, as the router does."""

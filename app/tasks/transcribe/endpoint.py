@@ -19,17 +19,18 @@ from app.core.manifest import Tensors
 from app.engine.queue import OnStep
 from app.tasks.transcribe.openapi import describe
 from app.tasks.transcribe.outcome import to_values, written
-from app.tasks.transcribe.schema import DEFAULT_ALTERNATIVES, MOST_ALTERNATIVES, TranscribeAnswer, TranscribeRequest
+from app.tasks.transcribe.readings import readings
+from app.tasks.transcribe.schema import TranscribeAnswer, TranscribeRequest
+from app.tasks.transcribe.socket import listen
 from app.web.call import Call, together
 from app.web.endpoint import Endpoint
 from app.web.prediction import choose_model
 from app.web.request.form import RequestForm
 from app.web.request.media_types import EVENT_STREAM, JSON, SRT, TEXT, VTT
-from app.web.request.model_choice import check_within
 from app.web.request.payload import taken
 from app.web.response.event_stream import Events, EventStream
 from app.web.speech.live import Live
-from app.web.speech.recognize import STREAMER, check_streams, graph_of, transcribe
+from app.web.speech.recognize import STREAMER, graph_of, streaming_model, transcribe
 from app.web.speech.transcript import Transcript
 
 
@@ -37,12 +38,12 @@ async def answer(call: Call) -> Response:
     """One request from its first byte to its response."""
     payload = await call.read()
     began = perf_counter()
-    n = _alternatives(call)
+    n = readings(call.options, call.media_type)
     model = choose_model(call, payload, "transcribe")
+    if call.media_type == EVENT_STREAM:
+        model = streaming_model(call, model)
     graph, sound = graph_of(model), model.manifest.sound
     assert sound is not None
-    if call.media_type == EVENT_STREAM:
-        check_streams(model)
     with call.lease(model, graph):
         clips = await call.decode_recordings(payload, sound)
         if len(clips) > 1 and call.media_type not in (JSON, TEXT):
@@ -80,22 +81,6 @@ def _stream(call: Call, clip: Clip, n: int, began: float) -> Response:
     return EventStream(work, describe=describe, ending=lambda result: [("final", result)], held=model.lease())
 
 
-def _alternatives(call: Call) -> int:
-    """How many readings to list."""
-    n = call.options.get("alternatives")
-    if n is None:
-        return DEFAULT_ALTERNATIVES
-    check_within("alternatives", int(n), 0, MOST_ALTERNATIVES)
-    if call.media_type not in (JSON, EVENT_STREAM):
-        raise invalid(
-            "alternatives",
-            expected=f"no alternatives, or accept: {JSON}",
-            got=f"alternatives {n} with accept: {call.media_type}",
-            detail=f"alternatives are listed in {JSON}; {call.media_type} has the best reading alone",
-        )
-    return int(n)
-
-
 def _one_at_a_time(form: str, got: int) -> ClientError:
     return invalid(
         "sounds",
@@ -118,4 +103,5 @@ ENDPOINT: Final = Endpoint(
     ),
     response=TranscribeAnswer,
     describe=describe,
+    socket=listen,
 )

@@ -16,8 +16,9 @@ from app.core.errors import Unprocessable
 TRACE: Final = "lectern.trace"
 CONNECTION: Final = "lectern.connection"
 WHOLE: Final = "lectern.whole"
+CLOSING: Final = "lectern.closing"
 """Keys of a request's scope: what is known of it; the connection that it came on, if that is our own; there once the
-connection has all of its body."""
+connection has all of its body; of a WebSocket an event that is set when the server shuts down."""
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _PROCESS = secrets.token_hex(6)
 _COUNT = itertools.count(1)

@@ -49,6 +49,21 @@ def check_streams(model: Model) -> None:
     )
 
 
+def streaming_model(call: Call, model: Model) -> Model:
+    """The model that was chosen, where it streams; its twin, where it does not and the request named none.
+
+    Raises:
+        Conflict: as `check_streams`.
+    """
+    declared, catalog = model.manifest.transcription, call.context.registry.catalog
+    assert declared is not None
+    if not {"model", "version"} & set(call.options) and declared.twin in {one.name for one in catalog.models}:
+        twin = catalog.get(declared.twin, None)
+        model = twin if "transcribe" in twin.tasks else model
+    check_streams(model)
+    return model
+
+
 async def transcribe(call: Call, clip: Clip, n: int, on_step: OnStep | None = None) -> Transcript:
     """What the leased model hears in one recording.
 
