@@ -13,9 +13,9 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.core.manifest import MANIFEST_FILE, ROWS, Golden, Graph, Manifest, TensorSpec
+from training.parity import Axes, Compared, PublishError, compare, cut_to_longest, tolerance
 
-PARITY_ATOL = 1e-4
+__all__ = ["Axes", "Export", "PublishError", "Written", "tolerance", "write_golden", "write_graph", "write_manifest"]
+
 GOLDEN_ROWS = 10
+FRAMES = "frames"
 LEAST_FREE_BYTES = 64 * 2**20
 OPSET = 18
 _NUMBERS = re.compile(r"\[\s+[-+.\deE]+(?:,\s+[-+.\deE]+)*\s+\]")
-
-
-class PublishError(Exception):
-    """A model that cannot be published; one line that says why and where."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +49,9 @@ class Export:
     ]  # by name, in the module's order: (256 or so, ...) real rows, for parity and golden file
     outputs: tuple[str, ...]
     golden_rows: int = GOLDEN_ROWS
+    dynamic: Axes = field(default_factory=dict)
+    """Variable axes but the rows: of an input all; of an output those that are as long as none of an input and are not
+    to be called `frames`. Such rows are given filled up with zeros; an int64 input `length` says how long each is."""
 
     @property
     def rows(self) -> int:
@@ -123,58 +125,107 @@ def staged(models: Path, name: str, version: str) -> Iterator[Path]:
 def write_graph(folder: Path, export: Export) -> Written:
     """Write `<graph>.onnx` into `folder`.
 
-    Raises: PublishError where torch and ONNX Runtime differ by more than `tolerance` on `export.inputs`.
+    Raises: PublishError where torch and ONNX Runtime differ by more than `tolerance` on `export.inputs`, and for the
+        other reasons of `parity.compare`.
     """
     module = export.module.eval().to("cpu")
     file = f"{export.graph}.onnx"
     path = folder / file
     inputs = {name: rows.cpu() for name, rows in export.inputs.items()}
     outputs = list(export.outputs)
-    with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
-        warnings.simplefilter("ignore")  # the exporter warns of its own future
-        torch.onnx.export(
-            module,
-            tuple(rows[:2] for rows in inputs.values()),
-            path,
-            input_names=list(inputs),
-            output_names=outputs,
-            dynamic_shapes=tuple({0: torch.export.Dim(ROWS)} for _ in inputs),
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    _translate(export, module, inputs, path)
     _strip(path)
-    with torch.no_grad():
-        found = module(*inputs.values())
-    expected = [found] if isinstance(found, Tensor) else list(found)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feed = {name: rows.numpy() for name, rows in inputs.items()}
-    starts = range(0, export.rows, 64)
-    parts = [session.run(outputs, {name: rows[i : i + 64] for name, rows in feed.items()}) for i in starts]
-    got = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    difference = 0.0
-    for name, one, other in zip(outputs, got, expected, strict=True):
-        allowed = tolerance([other.numpy()])
-        if not (apart := float(np.abs(one - other.numpy()).max())) <= allowed:
-            raise PublishError(
-                f"{file}: '{name}' of ONNX Runtime differs from torch's by {apart:.2e} on {export.rows} rows, "
-                f"expected {allowed:.2g} at most"
-            )
-        difference = max(difference, apart)
-    few = {name: rows[: export.golden_rows] for name, rows in feed.items()}
+
+    def run(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return dict(zip(outputs, session.run(outputs, dict(feed)), strict=True))
+
+    compared = compare(module, run, inputs, export.dynamic, where=file)
+    shapes = _shapes(export, compared)
+    if export.dynamic:
+        _name_axes(path, shapes)
+    shown = cut_to_longest({name: rows[: export.golden_rows] for name, rows in inputs.items()}, export.dynamic)
+    few = {name: rows.numpy() for name, rows in shown.items()}
+    types = {name: str(array.dtype) for name, array in (few | compared.outputs).items()}
     return Written(
         graph=Graph(
             file=file,
             sha256=sha256(path),
-            inputs=tuple(_spec(name, rows) for name, rows in feed.items()),
-            outputs=tuple(_spec(name, array) for name, array in zip(outputs, got, strict=True)),
+            inputs=tuple(_spec(name, types[name], shapes[name]) for name in inputs),
+            outputs=tuple(_spec(name, types[name], shapes[name]) for name in outputs),
         ),
-        parity_max_abs=difference,
-        golden=few | dict(zip(outputs, session.run(outputs, few), strict=True)),
+        parity_max_abs=compared.difference,
+        golden=few | run(few),
     )
+
+
+def _translate(export: Export, module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None:
+    dims = {label: torch.export.Dim(label) for name in inputs for label in export.dynamic.get(name, {}).values()}
+    with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
+        warnings.simplefilter("ignore")  # the exporter warns of its own future
+        try:
+            torch.onnx.export(
+                module,
+                tuple(rows[:2].clone() for rows in inputs.values()),  # one tensor given twice would be one input
+                path,
+                input_names=list(inputs),
+                output_names=list(export.outputs),
+                dynamic_shapes=tuple(
+                    {0: torch.export.Dim(ROWS)} | {i: dims[label] for i, label in export.dynamic.get(name, {}).items()}
+                    for name in inputs
+                ),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            free = ", ".join(dict.fromkeys([ROWS, *dims]))
+            raise PublishError(
+                f"{path.name}: torch cannot export it with its axes {free} free: {_cause(error)}"
+            ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """The sentence in torch's long report that says which axis it would have to freeze, or its first one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "specialized" in line or "constraint" in line.lower()), "".join(lines[:1]))
+
+
+def _shapes(export: Export, compared: Compared) -> dict[str, tuple[str | int, ...]]:
+    """Of each tensor as the manifest has it: a name for each axis that varies, the same for those of equal lengths."""
+    found: dict[str, tuple[str | int, ...]] = {}
+    for name, rows in export.inputs.items():
+        axes = export.dynamic.get(name, {})
+        found[name] = (ROWS, *(axes.get(i, size) for i, size in enumerate(rows.shape[1:], 1)))
+    names = {tuple(sizes): axis for axis, sizes in compared.lengths.items()}
+    for name, all_sizes in compared.sizes.items():
+        axes = export.dynamic.get(name, {})
+        shape: list[str | int] = [ROWS]
+        for i, sizes in enumerate(all_sizes, 1):
+            if i not in axes and len(set(sizes)) == 1:
+                shape.append(sizes[0])
+                continue
+            default = FRAMES if FRAMES not in names.values() else f"{name}_{i}"
+            shape.append(axes.get(i) or names.setdefault(tuple(sizes), default))
+        found[name] = tuple(shape)
+    return found
+
+
+def _name_axes(path: Path, shapes: Mapping[str, tuple[str | int, ...]]) -> None:
+    """The exporter calls an output's axis by how it is computed: ((samples - 400)//160) + 1."""
+    model = onnx.load(path)
+    for value in model.graph.output:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+            if isinstance(size, str):
+                dim.dim_param = size
+            else:
+                dim.dim_value = size
+    onnx.save(model, path)
 
 
 def _strip(path: Path) -> None:
@@ -184,10 +235,10 @@ def _strip(path: Path) -> None:
     parts: list[Any] = [model]
     while parts:
         part = parts.pop()
-        for field, value in part.ListFields():
-            if field.name in ("metadata_props", "doc_string"):
-                part.ClearField(field.name)
-            elif field.message_type is not None:
+        for found, value in part.ListFields():
+            if found.name in ("metadata_props", "doc_string"):
+                part.ClearField(found.name)
+            elif found.message_type is not None:
                 parts += [value] if hasattr(value, "ListFields") else value
     onnx.save(model, path)
 
@@ -197,13 +248,9 @@ def write_golden(folder: Path, file: str, graph: str, written: Written) -> Golde
     path = folder / file
     np.savez(path, **written.golden)  # type: ignore[arg-type]  # NumPy's stub takes the arrays for its own options
     rows = len(next(iter(written.golden.values())))
-    atol = tolerance([array for name, array in written.golden.items() if name in _outputs(written)])
+    answers = [array for name, array in written.golden.items() if name in _outputs(written)]
+    atol = tolerance([array for array in answers if array.dtype.kind == "f"])  # counts are equal
     return Golden(file=path.name, sha256=sha256(path), graph=graph, rows=rows, atol=atol)
-
-
-def tolerance(answers: Sequence[NDArray[Any]]) -> float:
-    """How far two runtimes may be apart: 1e-4, and in proportion where answers are greater than one (euros, grams)."""
-    return PARITY_ATOL * max(1.0, *(float(np.abs(one).max()) for one in answers))
 
 
 def _outputs(written: Written) -> set[str]:
@@ -220,8 +267,8 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _spec(name: str, array: NDArray[Any]) -> TensorSpec:
-    return TensorSpec.model_validate({"name": name, "dtype": str(array.dtype), "shape": (ROWS, *array.shape[1:])})
+def _spec(name: str, dtype: str, shape: tuple[str | int, ...]) -> TensorSpec:
+    return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": shape})
 
 
 def _sync(path: Path) -> None:

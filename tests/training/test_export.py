@@ -14,8 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from app.engine.session import Session
 from training import export
 from training.export import Export, PublishError, check_can_publish, next_version, staged
+from training.networks.recurrent import GRU
 
 
 class Softmax(nn.Module):
@@ -85,6 +87,63 @@ def test_a_graph_that_differs_from_torch_is_refused_with_both_figures(tmp_path: 
         match=r"'probabilities' of ONNX Runtime differs from torch's by 2\.\d+e-01 on 40 rows",
     ):
         export.write_graph(tmp_path, made)
+
+
+class Recurrent(nn.Module):
+    """x (B, T, 3), length (B,) -> y (B, (T + 1) // 2, 2), steps (B,), and states (B, T, D * 5)."""
+
+    def __init__(self, directions: int) -> None:
+        super().__init__()
+        self.gru = GRU(3, 5, bidirectional=directions == 2)
+        self.head = GRU(5 * directions, 2)
+
+    def forward(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states, _ = self.gru(x, length)
+        steps = (length + 1) // 2
+        y, _ = self.head(states[:, ::2], steps)
+        return y, steps, states
+
+
+def sequences(module: nn.Module) -> Export:
+    """Rows of 8 to 12 steps."""
+    generator = torch.Generator().manual_seed(0)
+    length = torch.tensor([9, 12, 8, 11, 10, 12])
+    x = torch.randn(6, 12, 3, generator=generator) * (torch.arange(12) < length[:, None])[..., None]
+    return Export(
+        graph="recurrent",
+        module=module,
+        inputs={"x": x, "length": length},
+        outputs=("y", "steps", "states"),
+        dynamic={"x": {1: "time"}},
+        golden_rows=1,
+    )
+
+
+@pytest.mark.slow  # four exports
+def test_recurrent_graphs_are_right_at_every_length_however_many_were_exported_before(tmp_path: Path) -> None:
+    for number in range(4):
+        torch.manual_seed(number)
+        directions = 1 + number % 2
+        module = Recurrent(directions)
+        written = export.write_graph(tmp_path, sequences(module))
+        assert written.parity_max_abs < 1e-5
+        assert [spec.shape for spec in written.graph.inputs] == [("rows", "time", 3), ("rows",)]
+        shapes = [("rows", "frames", 2), ("rows",), ("rows", "time", 5 * directions)]
+        assert [spec.shape for spec in written.graph.outputs] == shapes
+        assert written.golden["x"].shape == (1, 9, 3)  # of the first row alone, without what filled it up
+        assert written.golden["y"].shape == (1, 5, 2)
+        # Loaded by the app, which compares the names of axes; 31 steps and a row of 1 were in no check.
+        data = (tmp_path / written.graph.file).read_bytes()
+        session = Session(data, written.graph, where="m/1", device="cpu", threads=1)
+        length = torch.tensor([31, 1, 16])
+        x = torch.randn(3, 31, 3)
+        got = session.run({"x": x.numpy(), "length": length.numpy()})
+        with torch.no_grad():
+            expected = module(x, length)
+        for one, other in zip(got.values(), expected, strict=True):
+            np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
+        too_long = session.run({"x": x.numpy(), "length": np.array([99, 0, -5])})  # fails no run
+        assert np.isfinite(too_long["y"]).all()
 
 
 def test_what_is_staged_appears_whole_and_leaves_no_trace_beside_it(tmp_path: Path) -> None:
