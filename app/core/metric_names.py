@@ -39,10 +39,20 @@ TITLES: Final = {
     "read_accuracy": "Classified correctly after denoising",
     "class_share": "Requested class generated",
     "cas_gap": "CAS gap",
+    "wer_grid": "Word errors, GRID",
+    "wer_fsdd": "Word errors, spoken digits",
+    "wer_commands": "Word errors, commands",
+    "accuracy_letters": "Letters recognised",
+    "accuracy_unseen_speakers": "Accuracy, unseen speakers",
+    "ece_words": "Calibration error of words",
+    "start_error_ms": "Start of words",
+    "doubt_share_noise": "Noise called noise",
+    "doubt_share_reversed": "Unknown speech called noise",
+    "doubted_speech": "Known words called noise",
 }
 HIGHER: Final = ("accuracy", "precision", "recall", "f1", "top5", "auc", "r2", "psnr", "elbo", "share", "memorisation")
-LOWER: Final = ("nll", "ece", "brier", "error", "loss", "mse", "rmse", "mae", "kl", "ratio", "gap")
-SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5", "coverage", "share")
+LOWER: Final = ("nll", "ece", "brier", "error", "loss", "mse", "rmse", "mae", "kl", "ratio", "gap", "wer", "doubted")
+SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5", "coverage", "share", "wer", "doubted")
 DECIMALS: Final = {"ratio": 2, "memorisation": 3, "gap": 2}
 
 

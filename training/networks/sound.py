@@ -79,9 +79,9 @@ def padded(sound: Tensor, before: int) -> Tensor:
     With `before` = `BEFORE` no output depends on samples after its own step; with half of it each is in the middle of
     what it depends on.
     """
-    rest = -sound.shape[1] % STEP
+    # Up to a whole step behind, which no output reaches: the exporter cannot keep an axis free that is rounded up.
     zeros = torch.zeros_like(sound[:, :1])
-    return torch.cat([zeros.expand(-1, before), sound, zeros.expand(-1, BEFORE - before + rest)], dim=1)
+    return torch.cat([zeros.expand(-1, before), sound, zeros.expand(-1, BEFORE - before + STEP - 1)], dim=1)
 
 
 def steps(length: Tensor) -> Tensor:

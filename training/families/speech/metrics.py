@@ -37,7 +37,7 @@ PROTOCOLS: Final = {
     "ece_words": "calibration error of words' probabilities on all test clips, 15 equal-mass bins",
     "doubt_share_noise": "share of Speech Commands' background noise and of made noise and chords answered as noise",
     "doubt_share_reversed": "share of test clips played backwards (speech outside of the vocabulary) answered as noise",
-    "doubt_share_speech": "share of test clips of words that are answered as noise; lower is better",
+    "doubted_speech": "share of test clips of words that are answered as noise; lower is better",
     "start_error_ms": "median distance of recognised words' starts from GRID's own alignment",
 }
 
@@ -164,7 +164,7 @@ def figures(model: PublishedSpeech, heard: Sequence[Heard]) -> dict[str, float]:
     backwards = [clip.samples[::-1].copy() for clip in spoken_clips[:: max(1, len(spoken_clips) // NOISES)]]
     found["doubt_share_noise"] = doubted(declared, model.hear(noises))
     found["doubt_share_reversed"] = doubted(declared, model.hear(backwards))
-    found["doubt_share_speech"] = doubted(
+    found["doubted_speech"] = doubted(
         declared, [t for one in heard for clip, t in zip(one.clips, one.tokens, strict=True) if clip.words]
     )
     return found

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from app.core.decoding.tokens import log_odds
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from app.core.decoding.tokens import log_odds
 from app.core.manifest import Confidence, DataSource, Manifest, Sound, Transcription
 from training.data.base import DataError
 from training.data.sound import CORPORA, RATE, Corpus
@@ -143,6 +143,11 @@ def _export(network: SpeechNet, corpora: Corpora) -> Export:
         },
         outputs=("log_probabilities", "next_past", "next_hidden"),
     )
+
+
+def held_error(history: Sequence[Mapping[str, float]]) -> float:
+    """The mean over corpora of the held-out word error rate after the last epoch, in percent."""
+    return float(np.mean([value for name, value in history[-1].items() if name.startswith("held_")]))
 
 
 @torch.no_grad()

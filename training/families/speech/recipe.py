@@ -44,7 +44,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     settings = {"recipe": "speech", **asdict(h)}
     trained = [
         publish.Trained(
-            seed=one.seed, network=one.recipe.best.cpu().eval(), error=one.recipe.best_error, history=one.history
+            seed=one.seed, network=one.recipe.served(), error=publish.held_error(one.history), history=one.history
         )
         for one in fit_seeds(make, rows, rows, h, settings, options, accelerator)
     ]

@@ -140,7 +140,7 @@ class SpeechReport:
             p = calibrated(tokens[j].probability, declared.confidence)
             wrong = i is None or said[i] != got[j]
             text = f'<b style="color:var(--two)">✗{THIN}{escape(got[j])}</b>' if wrong else escape(got[j])
-            words.append(f"{text}<small>{100 * p:.0f}</small>")
+            words.append(f"{text}<sub>{100 * p:.0f}</sub>")
         return [clip.text or "(nobody speaks)", Cell(" ".join(words) or "–", style="wide")]
 
     def _examples(self) -> str:
@@ -196,7 +196,7 @@ class SpeechReport:
             (
                 name,
                 Cell(
-                    " ".join(f"{escape(labels[t.label])}<small>{100 * t.probability:.0f}</small>" for t in tokens),
+                    " ".join(f"{escape(labels[t.label])}<sub>{100 * t.probability:.0f}</sub>" for t in tokens),
                     style="wide",
                 ),
             )
@@ -277,7 +277,7 @@ class SpeechReport:
             for name, key in (
                 ("Noise and music", "doubt_share_noise"),
                 ("Speech outside of the vocabulary (clips played backwards)", "doubt_share_reversed"),
-                ("Words that it knows", "doubt_share_speech"),
+                ("Words that it knows", "doubted_speech"),
             )
             if key in q
         ]
