@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.decoding import ctc
+from app.core.decoding.tokens import History
 from app.core.manifest import Confidence
 from tests.app.core.decoding.paths import cases, labelling, labellings, random
 
@@ -167,6 +168,18 @@ def test_a_neighbours_steps_say_nothing_of_a_word() -> None:
     first, second = ctc.greedy(logs((0.9, 0.1, 0), (0.9, 0.1, 0), (0.2, 0.7, 0.1)))
     assert second.probability == pytest.approx(0.7)
     assert first.probability > 0.9
+
+
+def test_a_token_begins_no_earlier_than_the_one_before_it_ends() -> None:
+    # Prefixes may differ in where a word that they share was; once it is stable, one place counts.
+    history = History()
+    for row in logs(*[(0.4, 0.3, 0.3)] * 6):
+        history.add(row)
+    token = history.token(0, 1, 4, after=3)
+    assert (token.start, token.end) == (3, 4)
+    token = history.token(0, 1, 2, after=3)
+    assert (token.start, token.end) == (3, 4)
+    assert 0 < token.probability < 1
 
 
 def test_calibration_is_platts_scaling_of_the_log_odds() -> None:

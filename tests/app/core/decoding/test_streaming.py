@@ -52,6 +52,7 @@ def test_a_beam_in_pieces_is_the_beam_of_the_whole_and_what_was_stable_is_in_it(
         for hypothesis in final:
             assert hypothesis.tokens[: each.stable] == each.tokens[: each.stable]
     assert [each.stable for each in partial] == sorted(each.stable for each in partial)
+    assert len({tuple(token.label for token in hypothesis.tokens) for hypothesis in final}) == len(final)
     for hypothesis in final:
         assert all(a.end <= b.start for a, b in pairwise(hypothesis.tokens))
 
