@@ -48,7 +48,12 @@ PROBLEMS: Final[dict[int, tuple[str, str, str, str]]] = {
         "'hearer'",
     ),
     413: ("images", "the request has 600 pictures, at most 512 are taken", "at most 512 pictures", "600"),
-    415: ("body", "body: is a PDF document, expected a picture", "PNG, JPEG, WebP, BMP, GIF or TIFF", "a PDF document"),
+    415: (
+        "body",
+        "body: is a PDF document, expected a picture",
+        "PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF",
+        "a PDF document",
+    ),
     422: ("top_k", "top_k is 0, model 'digits' has 10 labels: it must be 1 to 10", "1 to 10", "0"),
     429: ("model", "the queue of model 'digits' is full", "fewer rows at once", "a full queue"),
     500: ("", "The server failed on this request; its log has the reason under the request id.", "", ""),

@@ -9,39 +9,33 @@ from __future__ import annotations
 import binascii
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from app.codecs.images import containers, formats
 from app.codecs.images import handwriting as digits
 from app.codecs.images.nested import from_nested
-from app.codecs.images.pixels import NotANumber, to_8_bit
-from app.core.errors import ClientError, UnsupportedMedia, invalid, over_limit, shown
+from app.codecs.images.opening import opened, turn_of
+from app.codecs.images.pixels import to_8_bit
+from app.core.errors import ClientError, invalid, shown
 from app.core.manifest import PhotoPicture, Picture
 
-__all__ = ["decode", "decode_base64", "decode_pixels", "encode_png", "from_base64", "from_nested"]
+__all__ = ["decode", "decode_base64", "decode_pixels", "encode_png", "from_base64", "from_nested", "row_of"]
 
-MIN_SIDE: Final = 4  # px; below it there is nothing to read
-MAX_EXIF_CHARACTERS: Final = 4 * 65536
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]")
 _LENGTHS: Final = (1,) * 12 + (2, 2, 3, 4)  # bytes of a character of UTF-8, by the first four bits
 PIECE_BYTES: Final = 1 << 18  # of base64, a multiple of 4; a call on bytes holds the interpreter until it returns
-_TILE_SIDES: Final = (322, 323)  # TIFF 6.0, section 15: TileWidth, TileLength
-
-# The limit is an argument here and checked from the header; Pillow's own, global one would only warn beside it.
-Image.MAX_IMAGE_PIXELS = None
 
 
 def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> NDArray[np.uint8]:
     """The bytes of a picture file as one row for the graph.
 
     Args:
-        data: PNG, JPEG, WebP, BMP, GIF or TIFF with one frame; any bit depth and colour model.
+        data: PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF with one frame; any bit depth and colour model.
         picture: the size, layout and kind that the manifest declares.
         subject: what to call the picture in errors, e.g. "image[3]".
         max_pixels: greatest width x height, decided from the header.
@@ -55,7 +49,8 @@ def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> N
         Unprocessable: empty, cut off, damaged, smaller than 4x4, animated, in too many pieces; no ink where a digit
             is to be read.
     """
-    return _opened(data, lambda image: _read(image, picture, subject), subject, max_pixels)
+    with opened(data, subject=subject, max_pixels=max_pixels) as (image, _):
+        return _read(image, picture, subject)
 
 
 def decode_pixels(data: bytes, *, channels: Literal[1, 3] | None, subject: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -70,33 +65,8 @@ def decode_pixels(data: bytes, *, channels: Literal[1, 3] | None, subject: str, 
     Raises:
         as `decode`.
     """
-    return _opened(data, lambda image: _as_it_is(image, channels), subject, max_pixels)
-
-
-def _opened(
-    data: bytes, read: Callable[[Image.Image], NDArray[np.uint8]], subject: str, max_pixels: int
-) -> NDArray[np.uint8]:
-    """What `read` makes of a picture file, once its header has been found to be within the limits."""
-    name = _format_of(data, subject)
-    _check_pieces(data, name, subject)
-    try:
-        with Image.open(io.BytesIO(data), formats=[name]) as image:
-            _check_header(image, subject, max_pixels)
-            return read(image)
-    except ClientError:
-        raise
-    except NotANumber as error:
-        raise invalid(
-            subject, expected="finite pixels", got="NaN", detail=f"{subject}: {error}, a picture's pixels are finite"
-        ) from error
-    except Exception as error:  # decoders raise nearly every type on hostile bytes; all of them mean the same here
-        raise invalid(
-            subject,
-            expected=f"a whole {name} file",
-            got=f"{len(data)} bytes, cut off or damaged",
-            detail=f"{subject}: begins as {name} but cannot be decoded, it is cut off or damaged "
-            f"({len(data)} bytes came; {type(error).__name__}: {shown(str(error))})",
-        ) from error
+    with opened(data, subject=subject, max_pixels=max_pixels) as (image, _):
+        return _as_it_is(image, channels)
 
 
 def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -148,82 +118,26 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return out.getvalue()
 
 
-def _format_of(data: bytes, subject: str) -> str:
-    if not data:
-        raise invalid(
-            subject,
-            expected=formats.TAKEN,
-            got="0 bytes",
-            detail=f"{subject}: is empty, expected a picture ({formats.TAKEN})",
-        )
-    name = formats.picture_format(data)
-    if name is None:
-        got = formats.describe(data)
-        raise invalid(
-            subject,
-            expected=formats.TAKEN,
-            got=got,
-            where=f"{subject}:",
-            rule="expected a picture as",
-            error=UnsupportedMedia,
-        )
-    return name
-
-
-def _check_pieces(data: bytes, name: str, subject: str) -> None:
-    try:
-        frames = containers.check(data, name)
-    except containers.TooManyPieces as error:
-        raise invalid(
-            subject,
-            expected=error.expected,
-            got=error.got,
-            detail=f"{subject}: begins as {name} and {error}, no picture needs as many",
-        ) from None
-    if frames > 1:
-        many = str(frames) if frames <= containers.MAX_FRAMES else f"more than {containers.MAX_FRAMES}"
-        raise _animated(subject, many)
-
-
-def _animated(subject: str, frames: int | str) -> ClientError:
-    return invalid(
-        subject,
-        expected="one frame",
-        got=f"{frames} frames",
-        detail=f"{subject}: has {frames} frames, expected a still picture with one",
-    )
-
-
-def _check_header(image: Image.Image, subject: str, max_pixels: int) -> None:
-    width, height = image.size
-    across, down = (int(getattr(image, "tag_v2", {}).get(tag, 0)) for tag in _TILE_SIDES)
-    for w, h, what in ((width, height, ""), (across, down, " in a tile")):
-        if w * h > max_pixels:
-            got = f"{w}x{h} = {w * h} pixels{what}"
-            raise over_limit(subject, got=got, most=max_pixels, unit="pixels", verb="is")
-    if min(width, height) < MIN_SIDE:
-        raise invalid(
-            subject,
-            expected=f"at least {MIN_SIDE}x{MIN_SIDE} pixels",
-            got=f"{width}x{height}",
-            detail=f"{subject}: is {width}x{height} pixels, smaller than {MIN_SIDE}x{MIN_SIDE}: nothing to read",
-        )
-    # A phone's JPEG may carry a depth or gain map as a second frame (MPO): the first one is the photo. The frames of
-    # GIF and TIFF are counted already.
-    frames = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP") else 1
-    if frames != 1:
-        raise _animated(subject, frames)
-
-
 def _read(image: Image.Image, picture: Picture, subject: str) -> NDArray[np.uint8]:
     if isinstance(picture, PhotoPicture):
         # A JPEG much larger than needed is scaled while it is decoded (by the DCT), with detail to spare for resizing.
         side = 2 * max(picture.height, picture.width)
         image.draft(None, (max(side, _cover(image.size, side)[0]), max(side, _cover(image.size, side)[1])))
-        pixels = _photo(_upright(image), picture)
     else:
         image.draft("L", (2 * digits.WORK_SIDE, 2 * digits.WORK_SIDE))
-        pixels = digits.read(_upright(image), picture, subject=subject)[:, :, None]
+    return row_of(_upright(image), picture, subject=subject)
+
+
+def row_of(image: Image.Image, picture: Picture, *, subject: str) -> NDArray[np.uint8]:
+    """An upright picture of mode L, LA, RGB or RGBA as one row for the graph: `picture.shape`, uint8.
+
+    Raises:
+        Unprocessable: no ink where a digit is to be read.
+    """
+    if isinstance(picture, PhotoPicture):
+        pixels = _photo(image, picture)
+    else:
+        pixels = digits.read(image, picture, subject=subject)[:, :, None]
     return pixels if picture.layout == "hwc" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -235,14 +149,8 @@ def _cover(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    for block in ("exif", "Raw profile type exif"):  # elsewhere than in JPEG it may be as long as the file
-        if len(image.info.get(block, b"")) > MAX_EXIF_CHARACTERS:
-            del image.info[block]
-    try:
-        turned = ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block does not make the pixels unreadable
-        turned = image
-    return to_8_bit(turned)
+    turn = turn_of(image)
+    return to_8_bit(image if turn is None else image.transpose(turn))
 
 
 def _photo(image: Image.Image, picture: PhotoPicture) -> NDArray[np.uint8]:

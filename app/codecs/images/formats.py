@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-TAKEN: Final = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+TAKEN: Final = "PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF"
 
 _BMP_HEADER_BYTES: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
@@ -40,9 +40,8 @@ _OTHERS: Final = (
     (b"P6\n", "a Netpbm picture"),
 )
 
+_AVIF: Final = (b"avif", b"avis")  # AVIF specification 1.1, section 5: a picture, and a sequence of pictures
 _BRANDS: Final = {
-    b"avif": "an AVIF picture",
-    b"avis": "an AVIF picture",
     b"heic": "a HEIC picture",
     b"heix": "a HEIC picture",
     b"mif1": "a HEIF picture",
@@ -57,7 +56,17 @@ def picture_format(data: bytes) -> str | None:
     # Two letters are little to go by: a text may begin with them as well.
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADER_BYTES:
         return "BMP"
+    if data[4:8] == b"ftyp" and _is_avif(data):
+        return "AVIF"
     return next((name for magic, name in _PICTURES if data.startswith(magic)), None)
+
+
+def _is_avif(data: bytes) -> bool:
+    """By the major brand, or where that only says which family of containers it is, by one of the compatible brands."""
+    if data[8:12] not in (b"mif1", b"msf1"):
+        return data[8:12] in _AVIF
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    return any(data[at : at + 4] in _AVIF for at in range(16, end, 4))
 
 
 def describe(data: bytes) -> str:

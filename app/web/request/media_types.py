@@ -15,5 +15,5 @@ TEXT: Final = "text/plain"
 SRT: Final = "application/x-subrip"
 VTT: Final = "text/vtt"
 EVENT_STREAM: Final = "text/event-stream"
-IMAGES: Final = (PNG, "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
+IMAGES: Final = (PNG, "image/jpeg", "image/webp", "image/avif", "image/bmp", "image/gif", "image/tiff")
 SOUNDS: Final = MEDIA_TYPES

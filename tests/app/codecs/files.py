@@ -15,7 +15,7 @@ LIMIT = 1_000_000
 DIGIT = DigitPicture(kind="digit", height=28, width=28, box=20)
 PHOTO = PhotoPicture(kind="photo", height=32, width=32, channels=3)
 GREY = PhotoPicture(kind="photo", height=32, width=32, channels=1)
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
 
 
 def saved(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:

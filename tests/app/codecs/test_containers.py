@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.codecs.images import containers
 from app.codecs.images.files import decode
-from app.core.errors import Unprocessable
+from app.core.errors import TooLarge, Unprocessable
 from tests.app.codecs.files import FORMATS, PHOTO, example, saved, scene
 
 Entry = tuple[int, int, int, int]  # tag, type, count, value
@@ -63,6 +63,31 @@ def rle(width: int, height: int, codes: bytes) -> bytes:
     return b"BM" + struct.pack("<IHHI", 62 + len(codes), 0, 0, 62) + head + bytes(4) + b"\xff\xff\xff\0" + codes
 
 
+def box(kind: bytes, body: bytes) -> bytes:
+    """ISO/IEC 14496-12."""
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def avif(*inside: bytes) -> bytes:
+    """What is inside of the box of items, with nothing that they show."""
+    head = box(b"hdlr", bytes(8) + b"pict" + bytes(13)) + box(b"pitm", b"\0\0\0\0\0\1")
+    return box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + box(b"meta", bytes(4) + head + b"".join(inside))
+
+
+def places(items: int) -> bytes:
+    """Of so many items, each without any bytes (8.11.3, version 2)."""
+    listed = b"".join(struct.pack(">IHHH", i + 1, 0, 0, 0) for i in range(items))
+    return box(b"iloc", b"\2\0\0\0\x44\0" + struct.pack(">I", items) + listed)
+
+
+def track(kind: bytes, table: bytes) -> bytes:
+    """With one table of frames."""
+    inner = box(kind, bytes(4) + table)
+    for outer in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        inner = box(outer, inner)
+    return avif() + inner
+
+
 PNG, JPEG = example("PNG"), saved(scene(), "JPEG")
 HOSTILE = {
     "a PNG of empty chunks": (inside(PNG, 33, chunk(b"abCd") * 10_000), "10000 chunks"),
@@ -75,6 +100,10 @@ HOSTILE = {
     "a GIF of comments": (gif(b"!\xfe\x01a\0" * 100_000), "200000 blocks"),
     "a GIF of bytes that are no blocks": (gif(bytes(200_000)), "200000 blocks"),
     "a GIF of frames": (gif(frames=5_000), "more than 1000 frames"),
+    "an AVIF of items": (avif(places(20_000)), "32768 bytes of lists of items"),
+    "an AVIF of boxes": (avif(box(b"iprp", box(b"ipco", box(b"ispe", bytes(12)) * 5_000))), "4096 boxes"),
+    "an AVIF of frames": (track(b"stsz", struct.pack(">II", 1, 1 << 30)), "more than 1000 frames"),
+    "an AVIF of durations": (track(b"stts", struct.pack(">I", 1 << 20)), "more than 1000 frames"),
     "a TIFF of tags": (tiff([(t, 4, 1, 0) for t in range(1000, 2000)]), "1000 tags"),
     "a TIFF of tags, big-endian": (tiff([(t, 4, 1, 0) for t in range(1000, 2000)], order=">"), "1000 tags"),
     "a TIFF of strips": (tiff(strips=20_001), "20000 strips"),
@@ -91,6 +120,16 @@ def test_a_file_of_too_many_pieces_answers_422_with_the_limit(data: bytes, words
         decode(data, PHOTO, subject="image", max_pixels=50_000_000)
     assert told.value.subject == "image"
     assert told.value.expected
+
+
+@pytest.mark.parametrize("screen", [(8, 8), (40_000, 30_000)])
+def test_a_gif_is_as_large_as_its_largest_frame_before_anything_is_filled(screen: tuple[int, int]) -> None:
+    data = bytearray(gif(b"!\xf9\x04\x08\0\0\0\0"))  # what is behind the frame is restored, so Pillow makes it at once
+    data[6:10] = struct.pack("<HH", *screen)
+    at = data.rindex(b",") + 5
+    data[at : at + 4] = struct.pack("<HH", 40_000, 30_000)
+    with pytest.raises(TooLarge, match="40000x30000 = 1200000000 pixels"):
+        decode(bytes(data), PHOTO, subject="image", max_pixels=50_000_000)
 
 
 def test_an_exif_directory_of_too_many_tags_answers_422() -> None:

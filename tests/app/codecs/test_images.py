@@ -67,7 +67,7 @@ def test_the_layout_chw_puts_the_channels_first() -> None:
     assert np.array_equal(pixels.transpose(1, 2, 0), np.asarray(image))
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 @pytest.mark.parametrize(
     ("orientation", "stored"),
     [
@@ -176,7 +176,7 @@ def test_every_colour_model_shows_the_same_grey(mode: str, form: str) -> None:
 def test_what_is_no_picture_answers_415_and_says_what_it_was(data: bytes, what: str) -> None:
     with pytest.raises(UnsupportedMedia, match=what) as caught:
         read(data)
-    assert "PNG, JPEG, WebP, BMP, GIF or TIFF" in caught.value.detail
+    assert "PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF" in caught.value.detail
     assert caught.value.subject == "image"
 
 
@@ -202,7 +202,7 @@ def test_a_picture_of_one_pixel_answers_422(picture: Picture) -> None:
         read(saved(Image.new("L", (1, 1))), picture)
 
 
-@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "AVIF", "PNG", "TIFF"])
 def test_an_animation_answers_422_with_its_number_of_frames(form: str) -> None:
     frames = [Image.new("RGB", (20, 20), (i * 80, 0, 0)) for i in range(3)]
     data = saved(frames[0], form, save_all=True, append_images=frames[1:])
@@ -245,7 +245,16 @@ def test_a_damaged_picture_gives_pixels_or_an_error_of_the_tree(form: str, data:
 
 @given(
     start=st.sampled_from(
-        [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"II*\x00", b"RIFF\0\0\0\0WEBP", b"BM"]
+        [
+            b"",
+            b"\x89PNG\r\n\x1a\n",
+            b"\xff\xd8\xff",
+            b"GIF89a",
+            b"II*\x00",
+            b"RIFF\0\0\0\0WEBP",
+            b"\0\0\0\x20ftypavif",
+            b"BM",
+        ]
     ),
     rest=st.binary(max_size=200),
 )

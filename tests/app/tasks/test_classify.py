@@ -30,6 +30,7 @@ FORMS: dict[str, Callable[[LiveServer], Reply]] = {
     "raw tiff": lambda server: server.send("image/tiff", saved("TIFF")),
     "raw gif": lambda server: server.send("image/gif", saved("GIF")),
     "raw webp": lambda server: server.send("image/webp", saved("WEBP", lossless=True)),
+    "raw avif": lambda server: server.send("image/avif", saved("AVIF", quality=100)),
     "a file of a form": lambda server: server.send_form(("image", PNG, "a.png")),
     "a form's file with no known ending": lambda server: server.send_form(("images", PNG, "picture")),
     "base64": lambda server: server.send_json({"image": text(PNG)}),
