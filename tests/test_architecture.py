@@ -28,6 +28,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "app.engine.runtime": (frozenset({"app.core", "app.engine"}), frozenset({"numpy", "onnxruntime"})),
     "app.codecs": (frozenset({"app.core"}), frozenset({"numpy", "PIL", "pydantic_core", "python_multipart"})),
     "app.codecs.audio": (frozenset({"app.core", "app.codecs"}), frozenset({"numpy", "soundfile", "soxr", "av"})),
+    "app.codecs.video": (frozenset({"app.core", "app.codecs"}), frozenset({"numpy", "PIL", "av"})),
     # What the tasks and protocols share in reading requests and writing responses.
     "app.web": (BELOW_WEB, WEB | PYDANTIC | {"numpy"}),
     "app.tasks": (BELOW_WEB | {"app.web"}, WEB | PYDANTIC | {"numpy"}),

@@ -10,7 +10,7 @@ from pathlib import Path
 from training.data.base import DataError
 
 MAX_LABEL_CHARACTERS = 200  # as the manifest has it
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 PARTS = {"train": "train", "test": "test", "val": "held", "valid": "held", "validation": "held"}
 

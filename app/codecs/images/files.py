@@ -155,7 +155,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _photo(image: Image.Image, picture: PhotoPicture) -> NDArray[np.uint8]:
     image = _opaque(image, picture.background)
-    image = image.convert("L" if picture.channels == 1 else "RGB")
+    mode = "L" if picture.channels == 1 else "RGB"
+    if image.mode != mode:  # else it would be copied
+        image = image.convert(mode)
     size = (picture.width, picture.height)
     if image.size != size:
         box = _middle(image.size, size) if picture.resize == "cover" else None
