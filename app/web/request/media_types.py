@@ -16,4 +16,5 @@ SRT: Final = "application/x-subrip"
 VTT: Final = "text/vtt"
 EVENT_STREAM: Final = "text/event-stream"
 IMAGES: Final = (PNG, "image/jpeg", "image/webp", "image/avif", "image/bmp", "image/gif", "image/tiff")
+VIDEOS: Final = ("image/avif", "image/webp", "image/gif", PNG, "video/mp4", "video/webm")
 SOUNDS: Final = MEDIA_TYPES

@@ -1,5 +1,5 @@
-"""A request's body taken apart, in every form: pictures and sound raw, as files of a form or in JSON; rows of a table
-in JSON or as CSV; rows of numbers as `.npy`.
+"""A request's body taken apart, in every form: pictures, clips and sound raw, as files of a form or in JSON; rows of a
+table in JSON or as CSV; rows of numbers as `.npy`.
 
 Decoding comes after it, because the body itself may say which model is meant, and the model says what a row is.
 """
@@ -21,15 +21,25 @@ from app.core.text import unknown
 from app.web.request.form import RequestForm
 from app.web.request.json_body import is_repeated, refusal
 from app.web.request.json_size import MAX_FIELDS, MAX_VALUES, check_json, parsing
-from app.web.request.media_types import CSV, FORM, IMAGES, JSON, NPY, SOUNDS
+from app.web.request.media_types import CSV, FORM, IMAGES, JSON, NPY, SOUNDS, VIDEOS
 from app.web.request.options import Option, from_texts, merged, twice
 
-FILE_FIELDS: Final[Mapping[str, Modality]] = {"image": "image", "images": "image", "sound": "audio", "sounds": "audio"}
+FILE_FIELDS: Final[Mapping[str, Modality]] = {
+    "video": "video",
+    "image": "image",
+    "images": "image",
+    "sound": "audio",
+    "sounds": "audio",
+}
 """Fields of files in a form and in JSON, by what is in them; an endpoint takes those that its schema has."""
-FILES: Final[Mapping[Modality, tuple[str, str]]] = {"image": ("picture", "images"), "audio": ("recording", "sounds")}
+FILES: Final[Mapping[Modality, tuple[str, str]]] = {
+    "video": ("clip", "video"),
+    "image": ("picture", "images"),
+    "audio": ("recording", "sounds"),
+}
 """What one of them is called, and the field of several."""
-RAW: Final[Mapping[Modality, tuple[str, ...]]] = {"image": IMAGES, "audio": SOUNDS}
-"""The media types of a body that is one of them."""
+RAW: Final[Mapping[Modality, tuple[str, ...]]] = {"video": VIDEOS, "image": IMAGES, "audio": SOUNDS}
+"""The media types of a body that is one of them; who takes clips takes an animated picture as one."""
 INSTANCES: Final = "instances"
 
 SMALL_BODY: Final = 32 << 10
@@ -40,8 +50,8 @@ SMALL_ROWS_BYTES: Final = 1 << 20  # rows need no decoding, only a copy
 LONGEST_TEXT: Final = 200  # characters of a name or a category, in a manifest
 
 RawFile = object
-"""A picture or a recording as it came: bytes of a file, or from JSON its base64 or nested pixels (or anything else, to
-be refused)."""
+"""A picture, a clip or a recording as it came: bytes of a file, or from JSON its base64 or nested pixels (or anything
+else, to be refused)."""
 RawPicture = RawFile
 
 
@@ -106,7 +116,7 @@ def parse(
         kind: its media type, one of `form.takes`, or empty.
         parameters: of its media type.
         query: the options that stood in the query.
-        form: its schema has `image` and `images`, or `sound` and `sounds`, perhaps `instances`, and the options.
+        form: its schema has `image` and `images`, `video`, `sound` and `sounds`, or `instances`, and the options.
         max_rows: pictures, recordings or rows of a table in one request.
         max_values: in a JSON body.
         max_fields: of rows of a table in a JSON body.
@@ -173,7 +183,7 @@ def _from_form(body: bytes, parameters: str, form: RequestForm, query: dict[str,
         if part.name in fields:
             kind = FILE_FIELDS[part.name]
             if items and kind != of:
-                raise _mixed(f"form.{part.name}")
+                raise _mixed(f"form.{part.name}", of, kind)
             of = kind
             items.append((f"{part.name}[{len(items)}]", part.data))
         elif part.name in known:
@@ -189,8 +199,8 @@ def _from_form(body: bytes, parameters: str, form: RequestForm, query: dict[str,
     return Payload(options, items, of=of)
 
 
-def _mixed(subject: str) -> ClientError:
-    expected, got = "files of one kind in one request", "pictures and recordings"
+def _mixed(subject: str, first: Modality, second: Modality) -> ClientError:
+    expected, got = "files of one kind in one request", f"{FILES[first][0]}s and {FILES[second][0]}s"
     return invalid(subject, expected=expected, got=got, detail=f"the request has {got}, expected {expected}")
 
 
