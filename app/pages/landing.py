@@ -41,6 +41,7 @@ OBJECTS: Final[dict[Modality, str]] = {
     "table": "table rows",
     "text": "text",
     "audio": "sound",
+    "video": "clips",
     "tensor": "tensors",
 }
 SHOWN: Final[dict[Task, str]] = {

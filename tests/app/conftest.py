@@ -15,6 +15,7 @@ from tests.app.denoisers import make_denoisers
 from tests.app.drawers import make_drawers
 from tests.app.live import LiveServer, make_models, open_server
 from tests.app.translators import make_translators
+from tests.made_clips import make_watchers
 from tests.made_models import PHOTO, make_classifier_folder
 from tests.made_sounds import make_hearers
 from tests.made_tables import make_grey_folder, make_regressor_folder, make_table_classifier_folder
@@ -112,5 +113,18 @@ def hearers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         default_models={"transcribe": "hearer"},
         max_rows_per_request=8,
         max_seconds=12,
+        body_timeout_s=2.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def watchers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server of models that label frames: of whole clips, and frame by frame."""
+    yield from served(
+        tmp_path_factory,
+        make_watchers,
+        default_models={"label-frames": "watcher"},
+        max_rows_per_request=60,
+        max_pixels=1_000_000,
         body_timeout_s=2.0,
     )

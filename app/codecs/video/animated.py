@@ -6,8 +6,13 @@ and fails on an APNG that is read again.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from app.codecs.images.opening import opened, turn_of
 from app.codecs.images.pixels import to_8_bit
@@ -46,6 +51,14 @@ def frames(data: bytes, *, subject: str, max_frames: int, max_pixels: int) -> It
             ready = image.mode in ("L", "RGB") and not image.has_transparency_data
             frame = image if ready else to_8_bit(image)
             yield Shown(frame if turn is None else frame.transpose(turn), end_ms / 1e3)
+
+
+def encode_png(frames: NDArray[np.uint8], rate: float) -> bytes:
+    """An animated PNG of frames (T, H, W, 1 or 3); its times are thousandths of a second."""
+    pictures = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in frames]
+    out = io.BytesIO()
+    pictures[0].save(out, "PNG", save_all=True, append_images=pictures[1:], duration=1000 / rate)
+    return out.getvalue()
 
 
 def check_pixels(width: int, height: int, count: int, subject: str, max_pixels: int, size: int | None = None) -> None:

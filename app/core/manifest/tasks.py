@@ -16,7 +16,7 @@ from app.core.manifest.graph import ROWS, Graph, Spec, check_specs
 if TYPE_CHECKING:
     from app.core.manifest.manifest import Manifest
 
-Task = Literal["classify", "regress", "reconstruct", "generate", "denoise", "translate", "transcribe"]
+Task = Literal["classify", "regress", "reconstruct", "generate", "denoise", "translate", "transcribe", "label-frames"]
 
 
 def _only_this(manifest: Manifest) -> tuple[Task, ...]:
@@ -230,6 +230,17 @@ def _recording(manifest: Manifest, url: str) -> list[str]:
     return [*found, f"curl -N -H 'Accept: text/event-stream' -F sound=@recording.wav '{url}'"]
 
 
+def _clip(manifest: Manifest, url: str) -> list[str]:
+    """Its labels with their times, as subtitles, and frame by frame."""
+    found = [
+        f"curl -F video=@clip.avif '{url}'",
+        f"curl -H 'Accept: text/vtt' -F video=@clip.avif '{url}' -o clip.vtt",
+    ]
+    if "streamer" not in manifest.graphs:
+        return found
+    return [*found, f"curl -N -H 'Accept: text/event-stream' -F video=@clip.avif '{url}'"]
+
+
 def _new_pictures(manifest: Manifest, url: str) -> list[str]:
     """Sixteen pictures as one; of a model that samples in steps also one of them step by step."""
     if not _has_prior(manifest):
@@ -278,5 +289,6 @@ TASKS: Final[Mapping[Task, TaskFacts]] = {
     "denoise": TaskFacts(title="Denoise", check=_check_plane_denoiser, commands=_noisy_picture),
     "translate": TaskFacts(title="Translate", check=_check_translator, commands=_each_direction),
     "transcribe": TaskFacts(title="Transcribe", check=_check_transcriber, commands=_recording),
+    "label-frames": TaskFacts(title="Label the frames of", check=_check_frame_labeller, commands=_clip),
 }
 """In the order in which tasks are listed."""

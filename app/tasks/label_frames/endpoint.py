@@ -1,0 +1,92 @@
+"""POST /v1/label-frames: one clip in, a label for each of its frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from app.codecs.video import Clip
+from app.core.manifest import Tensors
+from app.engine.queue import OnStep
+from app.tasks.label_frames.clips import clip_of
+from app.tasks.label_frames.labels import OUTPUT, check_streams, checked, graph_of, label
+from app.tasks.label_frames.openapi import describe
+from app.tasks.label_frames.outcome import frame_values, to_values, written
+from app.tasks.label_frames.schema import LabelFramesAnswer, LabelFramesRequest
+from app.web.call import Call
+from app.web.endpoint import Endpoint
+from app.web.request.form import RequestForm
+from app.web.request.media_types import EVENT_STREAM, FORM, JSON, NPY, VIDEOS, VTT
+from app.web.response.event_stream import Events, EventStream
+
+
+async def label_frames(call: Call) -> Response:
+    """One request from its first byte to its response."""
+    payload = await call.read()
+    model = call.choose_model("label-frames", "video")
+    graph, video = graph_of(model), model.manifest.video
+    assert video is not None
+    if call.media_type == EVENT_STREAM:
+        check_streams(model)
+    with call.lease(model, graph):
+        clip = await call.offload(partial(clip_of, payload, video, call.limits), waits="frames were being read")
+        call.decoded(1)
+        if call.media_type == EVENT_STREAM:
+            return _stream(call, clip)
+        probabilities = await label(call, clip)
+    form = call.media_type
+    if form == VTT:
+        call.media_type = f"{VTT}; charset=utf-8"
+    # The search through a grammar takes some milliseconds.
+    inline = form == NPY or not (model.manifest.frame_labels and model.manifest.frame_labels.grammar)
+    return await call.respond(lambda: written(form, model, clip, probabilities), graph, inline=inline)
+
+
+def _stream(call: Call, clip: Clip) -> Response:
+    """An event for each frame, as soon as it is labelled, then the JSON answer."""
+    model, frames = call.model, len(clip.frames)
+    waiting: list[dict[str, Any]] = []
+    labelled = 0
+
+    async def work(on_step: OnStep) -> Mapping[str, Any]:
+        def add(step: int, outputs: Tensors) -> None:
+            nonlocal labelled
+            piece = checked(model, outputs[OUTPUT][0, : frames - labelled])
+            waiting.extend(frame_values(model.manifest, piece, labelled))
+            labelled += len(piece)
+            on_step(step, outputs)
+
+        probabilities = await label(call, clip, add)
+        return await call.encode(partial(to_values, model, clip, probabilities), graph_of(model), inline=False)
+
+    def news() -> Events:
+        events = [("frame", frame) for frame in waiting]
+        waiting.clear()
+        return events
+
+    async def describe(step: int, outputs: Tensors) -> Events:
+        return news()
+
+    def ending(result: Mapping[str, Any]) -> Events:
+        return [*news(), ("final", result)]
+
+    return EventStream(work, describe=describe, ending=ending, held=model.lease())
+
+
+ENDPOINT: Final = Endpoint(
+    path="/v1/label-frames",
+    name="label-frames",
+    summary="Label each frame of a clip",
+    handler=label_frames,
+    request=RequestForm(
+        schema=LabelFramesRequest,
+        options={"model": str, "version": str},
+        takes=(*VIDEOS, FORM, JSON, NPY),
+        offers=(JSON, NPY, VTT, EVENT_STREAM),
+    ),
+    response=LabelFramesAnswer,
+    describe=describe,
+)
