@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from app.core.decoding.ctc import beam
-from app.core.decoding.tokens import Token, calibrated
 from numpy.typing import NDArray
 
+from app.core.decoding.ctc import beam
+from app.core.decoding.tokens import Token, calibrated
 from app.core.manifest import Manifest, Transcription
 from training.data.sound import RATE, Clip, Corpus
 from training.metrics import onnx_model

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from app.core.decoding.tokens import Token, calibrated
 from numpy.typing import NDArray
 
+from app.core.decoding.tokens import Token, calibrated
 from app.core.manifest import Manifest
 from app.core.metric_names import THIN
 from training.data.sound import RATE, Clip
