@@ -87,6 +87,7 @@ class Settings(BaseSettings):
             "generate": "diffusion-mnist",
             "denoise": "photo-denoiser",
             "translate": "cyclegan-strokes",
+            "transcribe": "speech",
         },
         description="model of a request that names none, as task=name, or task.table=name for tables alone",
     )
