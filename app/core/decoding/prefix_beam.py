@@ -91,8 +91,7 @@ class Beam:
             self._step(row)
             if self._settle is not None:
                 self._decide(self._history.end - self._settle)
-                starts = (prefix.first[0] for prefix in self._prefixes if prefix.labels)
-                self._history.forget(min(starts, default=self._history.end) - REACH)
+                self._forget()
         return Partial(self._tokens(self._prefixes[0]), len(self._stable))
 
     def finish(self) -> list[Hypothesis]:
@@ -166,6 +165,12 @@ class Beam:
                     kept.append(rest)
                     places.append(i)
         self._prefixes, self._blank, self._label = kept, self._blank[places], self._label[places]
+
+    def _forget(self) -> None:
+        """Drop the steps before the first token that is not stable: on either path, for the other may lead later."""
+        paths = (path for prefix in self._prefixes if prefix.labels for path in (prefix.by_blank, prefix.by_label))
+        starts = (path.done[0][0] if path.done else path.start for path in paths if path.log_probability > -inf)
+        self._history.forget(min(starts, default=self._history.end) - REACH)
 
     def _tokens(self, prefix: _Prefix) -> list[Token]:
         """The stable tokens, and those of a prefix."""

@@ -84,6 +84,15 @@ def test_the_same_word_after_a_stable_one_needs_a_blank_between() -> None:
     assert [token.label for token in decoder.feed(np.concatenate([word] * 9)).tokens] == [0]
 
 
+def test_the_steps_of_a_path_that_leads_later_are_still_there() -> None:
+    # Found by a search: the second path of a prefix, behind until then, has its first token earlier.
+    whole = random(74, 60, 1, sharp=4.0)
+    decoder = Beam(width=4, settle=6)
+    for piece in np.split(whole, 15):
+        decoder.feed(piece)
+    assert decoder.finish() == ctc.beam(whole, width=4, settle=6)
+
+
 def test_hours_of_silence_are_not_kept() -> None:
     blank = np.repeat(np.log([[1e-4, 1e-4, 1 - 2e-4]]), 500, axis=0)
     for decoder in (Greedy(), Beam(width=4, settle=10)):
