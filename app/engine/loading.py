@@ -83,7 +83,15 @@ def load_model(
                 got=got,
             )
     data = {key: _read_hashed(folder, graph.file, graph.sha256, where) for key, graph in manifest.graphs.items()}
-    answers = [_read_hashed(folder, golden.file, golden.sha256, where) for golden in manifest.goldens]
+    goldens = {
+        golden: _golden_arrays(
+            _read_hashed(folder, golden.file, golden.sha256, where),
+            golden,
+            manifest.graphs[golden.graph],
+            f"{where}/{golden.file}",
+        )
+        for golden in manifest.goldens
+    }
     choose_device(device)  # loads the runtime, whose memory is no model's
     with _one_at_a_time:
         before = resident_bytes()
@@ -99,10 +107,12 @@ def load_model(
                 gpu_memory_mb=gpu_memory_mb,
                 shared=shared,
             )
-            sessions[key].warm(manifest.max_rows)
-        for golden, rows in zip(manifest.goldens, answers, strict=True):
-            graph = manifest.graphs[golden.graph]
-            _check_golden(rows, golden, graph, sessions[golden.graph], f"{where}/{golden.file}")
+            rows = next((arrays for golden, arrays in goldens.items() if golden.graph == key), None)
+            sessions[key].warm(manifest.max_rows, rows)
+        for golden, arrays in goldens.items():
+            _check_golden(
+                arrays, golden, manifest.graphs[golden.graph], sessions[golden.graph], f"{where}/{golden.file}"
+            )
         give_back_memory()
         memory_bytes = max(0, resident_bytes() - before)
     return Loaded(manifest, folder, sessions, time.perf_counter() - started, memory_bytes)
@@ -200,8 +210,8 @@ def _read_hashed(folder: Path, file: str, sha256: str, where: str) -> bytes:
     return data
 
 
-def _check_golden(data: bytes, golden: Golden, graph: Graph, session: Session, where: str) -> None:
-    """Run the folder's own rows and compare with the folder's own answers."""
+def _golden_arrays(data: bytes, golden: Golden, graph: Graph, where: str) -> dict[str, NDArray[Any]]:
+    """A golden file's arrays, of the types and shapes of the graph's tensors."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = dict(file)
@@ -214,7 +224,31 @@ def _check_golden(data: bytes, golden: Golden, graph: Graph, session: Session, w
         raise LoadRefused(f"{where}: has arrays {sorted(arrays)}, expected {sorted(specs)}", subject=where)
     for name, array in arrays.items():
         _check_array(array, specs[name], golden.rows, f"{where}: '{name}'")
-    answers = session.run({spec.name: arrays[spec.name] for spec in graph.inputs})
+    return arrays
+
+
+def _check_golden(arrays: dict[str, NDArray[Any]], golden: Golden, graph: Graph, session: Session, where: str) -> None:
+    """Run the folder's own rows and compare with the folder's own answers: all together, and then each alone, since a
+    row that depends on its neighbours would give callers answers that depend on who else is there."""
+    inputs = {spec.name: arrays[spec.name] for spec in graph.inputs}
+    _compare(session.run(inputs), arrays, golden, graph, where)
+    for i in range(golden.rows if golden.rows > 1 else 0):
+        row = {name: array[i : i + 1] for name, array in arrays.items()}
+        answer = session.run({name: row[name] for name in inputs})
+        _compare(answer, row, golden, graph, where, alone=i)
+
+
+def _compare(
+    answers: dict[str, NDArray[Any]],
+    arrays: dict[str, NDArray[Any]],
+    golden: Golden,
+    graph: Graph,
+    where: str,
+    alone: int | None = None,
+) -> None:
+    row, run = "", ""
+    if alone is not None:
+        row, run = f" of row {alone}", " when run alone, not among the others (no row may depend on another)"
     for spec in graph.outputs:
         want, got = arrays[spec.name], answers[spec.name]
         if got.shape != want.shape:
@@ -222,7 +256,7 @@ def _check_golden(data: bytes, golden: Golden, graph: Graph, session: Session, w
         difference = float(np.max(np.abs(got.astype(np.float64) - want.astype(np.float64)), initial=0))
         if not difference <= golden.atol:  # so that NaN is refused too
             raise LoadRefused(
-                f"{where}: '{spec.name}' differs by {difference:.3g} from the answer stored there, "
+                f"{where}: '{spec.name}'{row} differs by {difference:.3g} from the answer stored there{run}, "
                 f"the manifest allows {golden.atol:.3g}",
                 subject=f"{where}: '{spec.name}'",
                 expected=f"at most {golden.atol:.3g}",
