@@ -31,7 +31,7 @@ class Hyperparameters:
     features: int = described(256, "numbers that say what a frame shows")
     hidden: int = described(256, "numbers of a GRU's state")
     dropout: float = described(0.4, "before and between the GRUs and before the last layer")
-    epochs: int = described(32, "times that every clip is begun")
+    epochs: int = described(26, "times that every clip is begun")
     batch_size: int = described(16, "clips per optimisation step")
     frames: int = described(50, "frames of a training clip")
     lr: float = described(0.04, "learning rate of the filters (Muon)")
