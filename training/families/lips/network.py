@@ -26,7 +26,14 @@ HEIGHT, WIDTH = 32, 44  # of the cut
 
 def halved(video: Tensor) -> Tensor:
     """(B, T, H, W) of 0 to 255, uint8 or float -> (B, T, H / 2, W / 2) float32, means of 2 x 2 pixels."""
-    return F.avg_pool2d(video.float(), HALF)
+    rows, frames, height, width = video.shape
+    return video.float().reshape(rows, frames, height // HALF, HALF, width // HALF, HALF).mean((3, 5))
+
+
+def prepared(video: Tensor) -> Tensor:
+    """Whole frames (B, T, H, W) uint8 -> what the net takes, (B, T, HEIGHT, WIDTH)."""
+    top, left = HALF * TOP, HALF * LEFT
+    return standardised(halved(video[:, :, top : top + HALF * HEIGHT, left : left + HALF * WIDTH]))
 
 
 def standardised(x: Tensor) -> Tensor:
@@ -83,9 +90,12 @@ class LipReader(nn.Module):
         if length is not None:
             inside = torch.arange(x.shape[1], device=x.device) < length[:, None]
             x = x * inside[:, :, None, None]  # as before the first frame, so after the last
+        return self.recur(self.see(self.padded(x)), length)[0]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """The frames before the first and, unless it is causal, after the last that the first convolution sees."""
         after = 0 if self.causal else SPAN // 2
-        x = F.pad(x, (0, 0, 0, 0, SPAN - 1 - after, after))
-        return self.recur(self.see(x), length)[0]
+        return F.pad(x, (0, 0, 0, 0, SPAN - 1 - after, after))
 
     def see(self, x: Tensor) -> Tensor:
         """(B, SPAN - 1 + T, HEIGHT, WIDTH) -> (B, T, features)."""
@@ -93,7 +103,8 @@ class LipReader(nn.Module):
         windows = torch.stack([x[:, i : i + frames] for i in range(SPAN)], dim=2)
         windows = windows.reshape(rows * frames, SPAN, HEIGHT, WIDTH)
         seen = self.picture(windows.contiguous(memory_format=torch.channels_last))
-        return self.dense(seen.flatten(1)).reshape(rows, frames, -1)
+        found: Tensor = self.dense(seen.flatten(1))
+        return found.reshape(rows, frames, -1)
 
     def recur(
         self, x: Tensor, length: Tensor | None = None, state: tuple[Tensor, Tensor] | None = None
@@ -104,11 +115,17 @@ class LipReader(nn.Module):
         z, two = self.second(self.dropout(y), length, two)
         return self.head(self.dropout(z)), (one, two)
 
-    def hidden_states(self, x: Tensor) -> Tensor:
-        """Of the second layer, for pictures of them: (B, T, HEIGHT, WIDTH) -> (B, T, sides * hidden)."""
-        after = 0 if self.causal else SPAN // 2
-        seen = self.see(F.pad(x, (0, 0, 0, 0, SPAN - 1 - after, after)))
-        return self.second(self.first(seen)[0])[0]
+    @torch.no_grad()
+    def inside(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """To be shown, of the second layer forwards: the state after each frame, and the update gate, (B, T, hidden)
+        each."""
+        given = self.first(self.see(self.padded(x)))[0]
+        state = self.second(given)[0][..., : self.hidden]
+        before = torch.cat([torch.zeros_like(state[:, :1]), state[:, :-1]], dim=1)
+        weights = dict(self.second.forwards.named_parameters())
+        gates = given @ weights["weight_ih_l0"].T + weights["bias_ih_l0"]
+        gates = gates + before @ weights["weight_hh_l0"].T + weights["bias_hh_l0"]
+        return state, torch.sigmoid(gates[..., self.hidden : 2 * self.hidden])
 
 
 def _between(channels: int) -> list[nn.Module]:

@@ -129,8 +129,8 @@ class LipTrainer(Resumable):
     def logits(self, video: Tensor) -> Tensor:
         """The average's, of halved frames (N, T, H / 2, W / 2) -> (N, T, labels)."""
         self.average.eval()
-        parts = [standardised(middle(part.float())).to(self.accelerator.device) for part in video.split(HELD_ROWS)]
-        return torch.cat([self.average(part).float() for part in parts])
+        parts = [video[i : i + HELD_ROWS].to(self.accelerator.device) for i in range(0, len(video), HELD_ROWS)]
+        return torch.cat([self.average(standardised(middle(part.float()))).float() for part in parts])
 
     def parts(self) -> dict[str, Parts]:
         return {"network": self.bare, "average": self.average, "optimisers": self.optimisers}
