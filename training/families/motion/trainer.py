@@ -17,8 +17,8 @@ from training.optim.schedule import rate_factor, risen
 from training.options import described
 from training.recipe import Batch, Parts, Resumable
 
-WARM_UP: Final = 100  # steps
-CLIPS: Final = 6400  # of an epoch
+WARM_UP: Final = 25  # steps
+CLIPS: Final = 1600  # of an epoch
 HELD_ROWS: Final = 100  # clips at a time
 
 
@@ -27,10 +27,10 @@ class Hyperparameters:
     widths: tuple[int, ...] = described((16, 32, 64), "channels of the three convolutions")
     features: int = described(128, "numbers that say what a frame shows")
     hidden: int = described(128, "numbers of the GRU's state")
-    epochs: int = described(4, f"times that {CLIPS} new clips are seen")
+    epochs: int = described(5, f"times that {CLIPS} new clips are seen")
     batch_size: int = described(32, "clips per optimisation step")
     lr: float = described(4e-3, "learning rate (Adam)")
-    ema_steps: float = described(100.0, "steps over which the weights are averaged for serving")
+    ema_steps: float = described(30.0, "steps over which the weights are averaged for serving")
 
 
 class _Both(nn.Module):
