@@ -64,8 +64,8 @@ def _wav(data: bytes) -> None:
         if at + 8 > end:
             return
         size, have = int.from_bytes(data[at + 4 : at + 8], "little"), end - at - 8
-        if size >= UNKNOWN_SIZE:
-            return
+        if size >= UNKNOWN_SIZE or not data[at : at + 4].isascii() or 0 in data[at : at + 4]:
+            return  # no chunk: some recorders fill their last block with zeros
         if data[at : at + 4] == b"data" and size > have:
             raise CutOff("its data chunk", size, have)
         at += 8 + size + (size & 1)

@@ -93,7 +93,7 @@ def _decoded(data: bytes, name: str, sound: Sound, limits: Limits) -> Clip:
             limits.subject,
             expected="at least one sample",
             got=f"{at} samples",
-            detail=f"{limits.subject}: a {name} file without sound: {at} samples came, "
+            detail=f"{limits.subject}: is {name} without sound: {at} samples came, "
             f"none of them is left at {sound.rate} a second",
         )
     return Clip(samples, sound.rate, len(samples) / sound.rate, source_rate, channels)

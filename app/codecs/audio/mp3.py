@@ -40,7 +40,7 @@ class Header:
     kind: tuple[int, int, int]
 
 
-def header(data: bytes, at: int) -> Header | None:
+def header(data: bytes | bytearray, at: int) -> Header | None:
     """What the four bytes at `at` say of a frame of layer III; None where they are no header of one."""
     head = data[at : at + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -74,17 +75,32 @@ def wav(
     return b"RIFF" + struct.pack("<I", 4 + len(fmt) + len(data)) + b"WAVE" + fmt + data
 
 
+def rising(rate: int, seconds: float = 1.0) -> NDArray[np.float32]:
+    """From 100 to 7,000 Hz."""
+    t = np.arange(round(rate * seconds)) / rate
+    return (0.5 * np.sin(2 * np.pi * (100 * t + 6900 * t**2 / (2 * seconds)))).astype(np.float32)
+
+
 @lru_cache(maxsize=64)
 def by_pyav(
-    container: str, codec: str, rate: int = 48_000, seconds: float = 1.0, *, pure: bool = False, **options: str
+    container: str,
+    codec: str,
+    rate: int = 48_000,
+    seconds: float = 1.0,
+    *,
+    signal: Callable[[int, float], NDArray[np.float32]] = burst,
+    bit_rate: int | None = None,
+    **options: str,
 ) -> bytes:
-    """The burst (or the pure tone) as a file, by PyAV; `options` are the container's."""
+    """A signal as a file, by PyAV; `options` are the container's."""
     av = pytest.importorskip("av", reason="the extra media is not installed")
-    samples = tone(rate, seconds) if pure else burst(rate, seconds)
+    samples = signal(rate, seconds)
     out = io.BytesIO()
     with av.open(out, "w", format=container, options=options) as file:
         stream = file.add_stream(codec, rate=rate)
         stream.layout = "mono"
+        if bit_rate:
+            stream.bit_rate = bit_rate
         context = stream.codec_context
         whole = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         whole.sample_rate, whole.pts, whole.time_base = rate, 0, Fraction(1, rate)
