@@ -85,7 +85,7 @@ def describe(data: bytes) -> str:
     if data.startswith(b"OggS"):
         return "an Ogg file whose first stream is neither Opus, Vorbis nor FLAC"
     picture = pictures.picture_format(data)
-    return f"a {picture} picture" if picture else pictures.describe(data)
+    return f"{'an' if picture[0] == 'A' else 'a'} {picture} picture" if picture else pictures.describe(data)
 
 
 def after_id3(data: bytes) -> int:
