@@ -22,6 +22,7 @@ from app.engine.registry import Registry
 from app.engine.shared_weights import SharedWeights
 from app.middleware import errors
 from app.middleware.api_keys import ApiKeys
+from app.middleware.origins import Origins
 from app.middleware.shutdown import Shutdown, refuse
 from app.middleware.telemetry import Telemetry
 from app.pages import health, landing, model_cards, openapi_document
@@ -164,6 +165,7 @@ def create_app(
 
     # From the inside out.
     endpoints = (*TASKS.values(), *open_inference.ENDPOINTS, *openai_audio.ENDPOINTS)
+    app.front = Origins(app.front, allowed=settings.cors_origins)
     app.front = FastPath(app.front, endpoints, context, refused=errors.refused, direct=not settings.cors_origins)
     if settings.api_keys:
         app.front = ApiKeys(app.front, digests=settings.api_keys)

@@ -104,11 +104,15 @@ def test_tables_are_answered_as_the_document_says(tables: LiveServer, mode: Gene
         ("drawers", "/v1/generate", 60, set(), {200, 413, 415, 422}),
         ("translators", "/v1/translate", 100, set(), {200, 413, 415, 422}),
         ("denoisers", "/v1/denoise", 100, set(), {200, 413, 415, 422}),
+        ("hearers", "/v1/transcribe", 100, {422}, {200, 409, 413, 415, 422}),
+        ("hearers", "/v1/audio", 60, {400}, {200, 400, 413}),
     ],
 )
-def test_tasks_of_pictures_answer_as_the_document_says(
+def test_tasks_of_files_answer_as_the_document_says(
     request: pytest.FixtureRequest, fixture: str, path: str, examples: int, at_least: set[int], at_most: set[int]
 ) -> None:
     server: LiveServer = request.getfixturevalue(fixture)
-    assert at_least <= drive(server, GenerationMode.POSITIVE, examples, below=path)[path] <= at_most
-    assert 200 not in drive(server, GenerationMode.NEGATIVE, examples, below=path)[path]
+    (seen,) = drive(server, GenerationMode.POSITIVE, examples, below=path).values()
+    assert at_least <= seen <= at_most
+    (seen,) = drive(server, GenerationMode.NEGATIVE, examples, below=path).values()
+    assert 200 not in seen

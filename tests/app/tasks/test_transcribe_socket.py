@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +236,21 @@ def test_a_key_is_asked_of_a_session_as_of_a_request(tmp_path: Path) -> None:
             say(line, SAID)
             line.send(END)
             assert rest(line)[0][-1]["event"] == "final"
+
+
+@pytest.mark.parametrize(("allowed", "opens"), [((), False), (("https://a.example",), True), (("*",), True)])
+def test_a_page_of_another_origin_opens_a_session_where_it_may_send_requests(
+    tmp_path: Path, allowed: tuple[str, ...], opens: bool
+) -> None:
+    make_hearers(tmp_path)
+    with open_server(tmp_path, cors_origins=allowed) as server:
+        with session(server, origin=server.url):
+            pass  # a page of its own
+        with (
+            nullcontext() if opens else pytest.raises(InvalidStatus, match="403"),
+            session(server, origin="https://a.example"),
+        ):
+            pass
 
 
 def test_while_the_server_shuts_down_no_session_begins(hearers: LiveServer) -> None:
