@@ -15,10 +15,12 @@ import pytest
 
 from app.core.manifest.table import CategoryColumn
 from app.web.fast_path import FastPath
+from app.web.request.media_types import SRT, TEXT, VTT
 from tests.app import denoisers, translators
 from tests.app.coders import ERRORS
 from tests.app.drawers import LATENT, SMALL, make_denoiser_folder, make_generator_folder
 from tests.app.live import SHADES, LiveServer, open_server
+from tests.app.live import form as sound_form
 from tests.bench.differences import differences
 from tests.bench.recorded import (
     CSV,
@@ -42,6 +44,7 @@ from tests.bench.recorded_protocol import refused as refused_by_protocol
 from tests.bench.same import ask, is_named
 from tests.bench.shapes import HEADER_LENGTH, JSON, dense
 from tests.made_models import PHOTO, make_classifier_folder, make_coder_folder
+from tests.made_sounds import make_hearer_folder, sound_of, wav
 from tests.made_tables import TABLE, make_grey_folder, make_regressor_folder, make_table_classifier_folder
 
 ROWS: Final = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -55,8 +58,9 @@ JSON_TYPE: Final = "application/json"
 ROUTES: Final = {
     **{
         f"/v1/{task}": f"/v1/{task}"
-        for task in ("classify", "regress", "reconstruct", "generate", "denoise", "translate")
+        for task in ("classify", "regress", "reconstruct", "generate", "denoise", "translate", "transcribe")
     },
+    "/v1/audio/transcriptions": "/v1/audio/transcriptions",
     infer("shades"): "/v2/models/{name}/infer",
     infer("shades", "1"): "/v2/models/{name}/versions/{version}/infer",
 }
@@ -76,11 +80,12 @@ def make_one_of_each(root: Path) -> None:
     denoisers.make_plane_folder(root, "blur", denoisers.blur())
     domains = {"positive": translators.SMALL, "negative": translators.SMALL}
     translators.make_folder(root, "inverter", domains, translators.inverter())
+    make_hearer_folder(root)
 
 
 DEFAULTS: Final = {
     "classify": "shades", "classify.table": "pass", "regress": "grade", "reconstruct": "plain", "generate": "guided",
-    "denoise": "gauss", "translate": "inverter",
+    "denoise": "gauss", "translate": "inverter", "transcribe": "hearer",
 }  # fmt: skip
 
 
@@ -261,6 +266,32 @@ def translate() -> Iterator[Recorded]:
         yield Recorded(name, address(path, **options), npy(NOISY), typed(NPY, accept), status)
 
 
+def transcribe() -> Iterator[Recorded]:
+    """As text and as subtitles: JSON has how long it took."""
+    path, file = "/v1/transcribe", wav(sound_of("soft", None, "loud"))
+    yield from refused(path, file, typed("audio/wav", TEXT), other="shades")
+    for accept in (TEXT, SRT, VTT):
+        yield Recorded(f"sound, {accept}", path, file, typed("audio/wav", accept))
+    yield Recorded("a stream of a whole recording", path, file, typed("audio/wav", EVENTS), 409)
+    yield Recorded("alternatives of text", address(path, alternatives=1), file, typed("audio/wav", TEXT), 422)
+    yield Recorded("a picture for sound", path, picture(ROWS[0]), typed(PNG), 415)
+    yield Recorded("no sound", path, b"text", typed("audio/wav"), 415)
+
+
+def openai() -> Iterator[Recorded]:
+    path, file = "/v1/audio/transcriptions", ("file", wav(sound_of("soft", None, "loud")), "a.wav")
+    for name, fields, status in (
+        ("json", {"model": "hearer"}, 200),
+        ("verbose_json", {"model": "hearer", "response_format": "verbose_json"}, 200),
+        ("srt", {"model": "hearer", "response_format": "srt"}, 200),
+        ("no model", {}, 400),
+        ("another's model", {"model": "whisper-1"}, 404),
+    ):
+        kind, body = sound_form(file, *((name, text.encode()) for name, text in fields.items()))
+        yield Recorded(name, path, body, {"Content-Type": kind}, status)
+    yield Recorded("GET", path, None, {}, 405, "GET")
+
+
 def protocol() -> Iterator[Recorded]:
     image, zero = {"image": ROWS}, {**RAW, "Accept-Encoding": "deflate"}
     for path in (infer("shades"), infer("shades", "1")):
@@ -291,7 +322,7 @@ def protocol() -> Iterator[Recorded]:
 
 ASKED: Final = [
     request
-    for part in (classify, regress, reconstruct, generate, denoise, translate, protocol)
+    for part in (classify, regress, reconstruct, generate, denoise, translate, transcribe, openai, protocol)
     for request in part()
 ]  # fmt: skip
 
