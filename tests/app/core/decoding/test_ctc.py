@@ -48,6 +48,7 @@ def test_a_token_has_its_steps_and_how_sure_the_net_is() -> None:
 
 
 @given(cases)
+@settings(max_examples=30, deadline=None)
 def test_greedy_is_the_labelling_of_the_likeliest_path(log_probabilities: np.ndarray) -> None:
     path = tuple(log_probabilities.argmax(axis=1).tolist())
     tokens = ctc.greedy(log_probabilities)
@@ -62,7 +63,7 @@ def test_greedy_is_the_labelling_of_the_likeliest_path(log_probabilities: np.nda
 
 
 @given(cases)
-@settings(max_examples=60)
+@settings(max_examples=30, deadline=None)
 def test_a_wide_beam_finds_every_labelling_with_its_exact_probability(log_probabilities: np.ndarray) -> None:
     exact = labellings(np.exp(log_probabilities.astype(np.float64)))
     found = ctc.beam(log_probabilities, width=2000, n=2000, least=-math.inf)
@@ -93,7 +94,7 @@ def test_the_beam_tells_repeated_words_from_long_ones() -> None:
 
 
 @given(cases)
-@settings(max_examples=60)
+@settings(max_examples=30, deadline=None)
 def test_tokens_of_a_hypothesis_lie_where_its_likeliest_path_has_them(log_probabilities: np.ndarray) -> None:
     steps, outputs = log_probabilities.shape
     for hypothesis in ctc.beam(log_probabilities, width=2000, n=4, least=-math.inf):
@@ -111,7 +112,7 @@ def test_tokens_of_a_hypothesis_lie_where_its_likeliest_path_has_them(log_probab
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 def test_a_narrow_beam_has_different_labellings_whose_shares_sum_to_at_most_one(seed: int) -> None:
     found = ctc.beam(random(seed, 40, 5), width=8, n=8)
     assert len({words(h.tokens) for h in found}) == len(found) == 8
@@ -142,6 +143,7 @@ def test_a_beam_without_room_is_refused(options: dict[str, int]) -> None:
 
 
 @given(cases)
+@settings(max_examples=30, deadline=None)
 def test_a_words_probability_is_its_share_of_all_labellings_of_one_word_or_none(log_probabilities: np.ndarray) -> None:
     exact = labellings(np.exp(log_probabilities.astype(np.float64)))
     short = {words: p for words, p in exact.items() if len(words) <= 1}
