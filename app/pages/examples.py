@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.codecs.open_inference import DATATYPES
 from app.core.errors import LecternError
-from app.core.manifest import TensorSpec, numpy_dtype
+from app.core.manifest import Graph, TensorSpec, numpy_dtype
 from app.engine.registry import Model
 from app.middleware import errors
 from app.protocols import open_inference
@@ -77,19 +77,24 @@ def problem(status: int) -> dict[str, Any]:
 
 
 def inference(models: Iterable[Model]) -> open_inference.ExampleModel | None:
-    """Bodies for POST /v2/models/.../infer, all for one model: the one with the smallest rows.
+    """Bodies for POST /v2/models/.../infer, all for one model: the one with the smallest rows, of fixed size if any is.
 
-    They have its first golden row, or zeros where it has none; no bodies where a row would be a wall of numbers.
+    They have its first golden row, or zeros where it has none; no bodies where a row would be a wall of numbers, nor
+    where a graph with variable axes has no golden row, for it may refuse rows of one step.
     """
     graphs = [(model, name, graph) for model in models for name, graph in graph_names(model).items()]
     if not graphs:
         return None
-    model, name, graph = min(graphs, key=lambda one: sum(_values(t) for t in one[0].manifest.graphs[one[2]].inputs))
+    model, name, graph = min(graphs, key=lambda one: _size(one[0].manifest.graphs[one[2]]))
     spec = model.manifest.graphs[graph]
-    if sum(_values(t) for t in spec.inputs) > SMALL_VALUES:
-        return open_inference.ExampleModel(name, model.version)
+    varies, values = _size(spec)
     golden = model.manifest.golden
-    arrays = _first_whole(golden_rows(model)) if golden and golden.graph == graph else {}
+    arrays = {}
+    if golden and golden.graph == graph and values <= SMALL_VALUES:
+        arrays = _first_whole(golden_rows(model))
+        values = sum(arrays[t.name].size for t in spec.inputs if t.name in arrays)
+    if values > SMALL_VALUES or (varies and not arrays):
+        return open_inference.ExampleModel(name, model.version)
     body = {"inputs": [_tensor(t, arrays) for t in spec.inputs]}
     forms: dict[str, Any] = {"one row": body}
     urgent = {"priority": 1, "timeout": 30_000_000}
@@ -123,8 +128,10 @@ def _one_row(spec: TensorSpec) -> list[int]:
     return [1, *(axis if isinstance(axis, int) else 1 for axis in spec.shape[1:])]
 
 
-def _values(spec: TensorSpec) -> int:
-    return math.prod(_one_row(spec))
+def _size(graph: Graph) -> tuple[bool, int]:
+    """Whether its inputs vary in size, and the numbers in one row of them, of one step where they do."""
+    varies = any(not isinstance(axis, int) for spec in graph.inputs for axis in spec.shape[1:])
+    return varies, sum(math.prod(_one_row(spec)) for spec in graph.inputs)
 
 
 def _tensor(spec: TensorSpec, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
