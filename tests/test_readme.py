@@ -108,6 +108,7 @@ def test_the_readme_has_the_default_models_and_a_measured_figure_of_each() -> No
         "diffusion-mnist": ("fd_ratio_8", 2),
         "photo-denoiser": ("psnr_25", 2),
         "cyclegan-strokes": ("accuracy_thin_to_thick", 1),
+        "speech": ("wer_grid", 1),
     }
     for name, (measure, digits) in measures.items():
         found = next(m for m in MANIFESTS[name].quality if m.name == measure)

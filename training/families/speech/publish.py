@@ -215,7 +215,7 @@ def _data(corpora: Corpora) -> DataSource:
         name=", ".join(corpus.title for corpus in corpora),
         spec="speech",
         source="; ".join(corpus.source for corpus in corpora),
-        licence="; ".join(f"{corpus.title}: {corpus.licence}" for corpus in corpora),
+        licence="; ".join(sorted({corpus.licence for corpus in corpora})),
         rows_train=sum(len(corpus.of("train")) for corpus in corpora),
         rows_held_out=sum(len(corpus.of("held")) for corpus in corpora),
         rows_test=sum(len(corpus.of("test")) for corpus in corpora),
