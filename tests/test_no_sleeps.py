@@ -12,6 +12,7 @@ TESTS = Path(__file__).parent
 PACED = {
     "bench/openloop.py": "offers load at given times, whatever comes back",
     "bench/soak.py": "takes a sample of memory at given times",
+    "bench/streams.py": "sends sound at the pace of speech",
     "bench/processes.py": "starts servers that are not ours, too, and none of those says when it serves",
     "image/prove.py": "starts a container, which says only by an answer that it serves",
 }

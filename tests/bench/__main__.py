@@ -5,6 +5,7 @@
     python -m tests.bench --same FOLDER
     python -m tests.bench --overload 60
     python -m tests.bench --soak 30
+    python -m tests.bench --streams [-- --threads 1]
 
 What stands after `--` are the server's own settings. Every answer is compared with ONNX Runtime's before the load and
 after it. The load shares the machine's cores with the server.
@@ -25,7 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import compare, models, overload, same, soak
+from tests.bench import compare, models, overload, same, soak, streams
 from tests.bench.bare import bare_uvicorn
 from tests.bench.cells import DEFAULT, Place, Results, aligned, places, raw_table, table
 from tests.bench.checks import WrongAnswer, check
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     same.add_flags(made)
     overload.add_flags(made)
     soak.add_flags(made)
+    streams.add_flags(made)
     return made
 
 
@@ -85,6 +87,8 @@ def main(arguments: Sequence[str]) -> int:
             work = Path(folder)
             if options.soak is not None:
                 figures, good = soak.run(options, settings, work)
+            elif options.streams:
+                figures, good = streams.run(options, settings, work)
             elif options.overload is not None:
                 figures, good = overload.run(options, settings, work)
             elif options.same is not None:
