@@ -41,7 +41,7 @@ class Batcher:
         max_rows: rows in one run at most; a larger request takes several runs.
         max_queued_rows: rows waiting at most; beyond them requests are refused.
         inline_s: runs that are expected to be shorter are made on the event loop; 0 for none.
-        lengths: the graph's variable axes, if any. Its rows tell nothing of a run's time, so none is made on the loop.
+        lengths: the graph's variable axes, if any; how long its runs take is not expected, so none is made on the loop.
         counters: where to count.
     """
 
@@ -60,9 +60,9 @@ class Batcher:
         self.max_rows = max_rows
         self.max_queued_rows = max_queued_rows
         self.counters = counters or Counters(max_rows=max_rows)
-        self._inline_s = inline_s if lengths is None else 0.0
+        self._inline_s = inline_s
         self._queue = Queue(max_rows, lengths)
-        self.rate = Rate(max_rows)
+        self.rate = Rate(max_rows, varied=lengths is not None)
         self._runner = Runner(run, name=name, counters=self.counters, rate=self.rate, lengths=lengths)
         self._running: list[Slice] = []
         self._busy = False

@@ -19,9 +19,11 @@ class Rate:
 
     Args:
         max_rows: rows in one run at most.
+        varied: rows differ in length, so that their number tells what they take on average alone, never of one run.
     """
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, max_rows: int, *, varied: bool = False) -> None:
+        self._varied = varied
         self._rows = 0.0
         self._s = 0.0
         sizes = max_rows.bit_length() + 1  # runs by the power of two above their rows
@@ -34,6 +36,8 @@ class Rate:
         """A run of so many rows has ended, at that `time.monotonic()`."""
         self._rows = RATE_MEMORY * self._rows + rows
         self._s = RATE_MEMORY * self._s + run_s
+        if self._varied:
+            return
         size = rows.bit_length()
         self._measured_at = now
         self._measured[size] += 1

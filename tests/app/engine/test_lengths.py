@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from app.core.errors import TooLate
 from app.core.manifest import Tensors
 from app.engine.batcher import Batcher
 from app.engine.lengths import Lengths
@@ -176,3 +178,20 @@ async def test_no_run_of_a_graph_with_variable_axes_is_made_on_the_event_loop() 
         await batcher.submit({"x": np.ones((1, 4))})
     await batcher.close()
     assert batcher.counters.inline_runs == 0
+
+
+@in_loop
+async def test_the_time_of_long_rows_refuses_no_short_ones() -> None:
+    """Ten seconds for each run so far, of one row each: a row like them would be late, a shorter one may be in time."""
+    for lengths, refused in ((None, True), (LENGTHS, False)):
+        gate = Gate(is_open=True)
+        batcher = Batcher(gate, name="m/1/g", max_rows=8, max_queued_rows=100, lengths=lengths)
+        for _ in range(5):
+            batcher.rate.observe(1, 10.0, monotonic())
+        submitted = batcher.submit({"x": np.ones((1, 4))}, deadline=monotonic() + 5)
+        if refused:
+            with pytest.raises(TooLate):
+                await submitted
+        else:
+            await submitted
+        await batcher.close()

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from tritonclient import http as client
 
 from app.__main__ import main
+from app.engine.registry import Registry
+from app.pages.examples import inference
 from tests.app import recurrent
 from tests.app.live import LiveServer, open_server
+from tests.in_loop import in_loop
 
 URL = "/v2/models/steps/infer"
 JSON = {"content-type": "application/json"}
@@ -100,6 +103,15 @@ def test_its_examples_in_the_openapi_document_answer_200(sequences: LiveServer) 
     for example in examples.values():
         reply = sequences.ask("POST", URL, json.dumps(example["value"]).encode(), JSON)
         assert reply.status == 200, reply.body
+
+
+@in_loop
+async def test_without_golden_rows_it_has_no_examples_that_its_graph_might_refuse(tmp_path: Path) -> None:
+    recurrent.make_classifier(tmp_path, golden=False)
+    async with Registry(tmp_path, device="cpu") as registry:
+        shown = inference(registry.catalog.models)
+    assert shown is not None
+    assert (shown.name, shown.requests) == ("steps", {})
 
 
 @pytest.mark.parametrize("page", ["/", "/docs", "/v1/models", "/v1/models/steps", "/v2/models/steps/stats"])
