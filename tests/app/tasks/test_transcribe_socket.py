@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from app.middleware.api_keys import make_key
 from app.tasks.transcribe.socket import QUEUED
 from tests.app.hearing import END, PATIENCE_S, Gate, event, rest, say, session
 from tests.app.live import LiveServer, open_server
 from tests.app.tasks.test_transcribe import SAID, TEXT, as_wav
+from tests.app.test_main import process
 from tests.made_sounds import PIECE, RATE, make_hearers, pcm, sound_of
 
 
@@ -292,3 +296,19 @@ def test_an_offer_to_talk_otherwise_is_ignored_where_there_is_no_web_socket(hear
     assert hearers.ask("GET", "/v1/transcribe", headers={"Connection": "Upgrade", "Upgrade": "h2c"}).status == 405
     wrong = hearers.ask("GET", "/v1/transcribe", headers=offer)
     assert wrong.status == 400
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that asks a process to end")
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_process_that_is_asked_to_end_says_what_it_has_heard(tmp_path: Path, workers: int) -> None:
+    make_hearers(tmp_path)
+    flags = ("--models", str(tmp_path), "--device", "cpu", "--log-level", "warning", "--workers", str(workers))
+    with process(*flags) as (started, _, port), connect(f"ws://127.0.0.1:{port}/v1/transcribe") as line:
+        say(line, SAID)
+        while event(line)["text"] != TEXT:
+            pass
+        started.send_signal(signal.SIGTERM)
+        events, code = rest(line)
+        assert (events[-1]["event"], events[-1]["results"][0]["text"], code) == ("final", TEXT, 1012)
+        _, errors = started.communicate(timeout=PATIENCE_S)
+    assert (started.returncode, errors) == (0, "")
