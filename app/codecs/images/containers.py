@@ -20,8 +20,6 @@ MAX_STRIPS: Final = 20_000  # TIFF, strips or tiles
 MAX_RLE_BYTES: Final = 1 << 20  # BMP: its run-length codes are read by Python
 MAX_RLE_WIDTH: Final = 1 << 15
 MAX_FRAMES: Final = 1_000  # counted; more are not distinguished
-MAX_BOXES: Final = 4_096  # AVIF
-MAX_ITEM_BYTES: Final = 1 << 15  # AVIF, of the lists of items; one of 700 tiles has as many
 
 _AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _NO_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -29,14 +27,6 @@ _STRIPS: Final = (273, 279, 324, 325)  # TIFF 6.0: StripOffsets, StripByteCounts
 _COMPRESSION: Final = 259
 _JPEG: Final = (6, 7)
 _DIRECTORIES: Final = (34665, 34853, 40965)  # EXIF, GPS, interoperability
-
-# ISO/IEC 14496-12: boxes with boxes inside, and how many bytes stand before these.
-_INSIDE: Final = {
-    **dict.fromkeys((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"iprp", b"ipco"), 0),
-    **dict.fromkeys((b"meta", b"iref"), 4),
-    b"iinf": 6,
-}
-_TABLES: Final = (b"stts", b"stsc", b"stco", b"co64", b"stss", b"ctts")
 
 
 class TooManyPieces(Exception):
@@ -49,8 +39,7 @@ class TooManyPieces(Exception):
 
 
 def check(data: bytes, name: str) -> int:
-    """The number of frames of a GIF, TIFF or AVIF, up to MAX_FRAMES + 1; 1 for other formats, whose decoders count
-    fast.
+    """The number of frames of a GIF or TIFF, up to MAX_FRAMES + 1; 1 for other formats, whose decoders count fast.
 
     Args:
         data: the file; a damaged one is left to the decoder.
@@ -68,8 +57,6 @@ def check(data: bytes, name: str) -> int:
             return _gif(data)[0]
         case "TIFF":
             return _tiff(data)
-        case "AVIF":
-            return _avif(data)
         case "BMP":
             _bmp(data)
     return 1
@@ -213,37 +200,3 @@ def _bmp(data: bytes) -> None:
         raise TooManyPieces("bytes of run-length codes", MAX_RLE_BYTES)
     if abs(width) > MAX_RLE_WIDTH:  # one code may skip 255 rows at once, without a look at the height
         raise TooManyPieces("run-length coded pixels in a row", MAX_RLE_WIDTH)
-
-
-def _avif(data: bytes) -> int:
-    """libavif looks for each item among all items, and for each frame through all tables: 20,000 items in 100 kB take
-    it 0.6 s, 30 MB hours."""
-    frames, item_bytes, boxes = 1, 0, 0
-    left = [(0, len(data), b"")]
-    while left:
-        at, end, outer = left.pop()
-        while at + 8 <= end:
-            boxes += 1
-            if boxes > MAX_BOXES:
-                raise TooManyPieces("boxes", MAX_BOXES)
-            size, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
-            if size == 1:
-                size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-            stop = min(end, at + size) if size else end
-            if stop < at + head:  # it is damaged, as the decoder will say
-                break
-            start = at + head
-            if (outer == b"meta" and kind not in (b"idat", b"iprp")) or (outer == b"iprp" and kind != b"ipco"):
-                item_bytes += stop - at
-            if kind in _INSIDE:
-                left.append(
-                    (start + _INSIDE[kind] + 2 * (kind == b"iinf" and data[start : start + 1] > b"\0"), stop, kind)
-                )
-            elif kind in (b"stsz", b"stz2"):
-                frames = max(frames, int.from_bytes(data[start + 8 : start + 12], "big"))
-            elif kind in _TABLES and int.from_bytes(data[start + 4 : start + 8], "big") > MAX_FRAMES:
-                frames = MAX_FRAMES + 1
-            at = stop
-    if item_bytes > MAX_ITEM_BYTES:
-        raise TooManyPieces("bytes of lists of items", MAX_ITEM_BYTES)
-    return min(frames, MAX_FRAMES + 1)

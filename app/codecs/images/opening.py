@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from PIL import AvifImagePlugin, Image
 
-from app.codecs.images import containers, formats
+from app.codecs.images import avif, containers, formats
 from app.codecs.images.pixels import NotANumber
 from app.core.errors import ClientError, UnsupportedMedia, invalid, over_limit, shown
 
@@ -54,10 +54,10 @@ def opened(
         Unprocessable: empty, cut off, damaged, smaller than 4x4, in too many pieces; animated where it must be still.
     """
     name = _format_of(data, subject, taken)
-    frames = _check_pieces(data, name, subject)
+    frames, sizes = _look_inside(data, name, subject)
     _check_frames(frames, max_frames, subject)
-    if name == "GIF":  # Pillow fills a frame's rectangle while it opens the file
-        _check_pixels(*containers.gif_extent(data), "", subject, max_pixels)
+    for size in sizes:
+        _check_pixels(*size, "", subject, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as image:
             _check_header(image, subject, max_pixels)
@@ -113,9 +113,14 @@ def _format_of(data: bytes, subject: str, taken: str) -> str:
     return name
 
 
-def _check_pieces(data: bytes, name: str, subject: str) -> int:
+def _look_inside(data: bytes, name: str, subject: str) -> tuple[int, Iterable[tuple[int, int]]]:
+    """Frames, and sizes that its header need not tell, as far as they are known before a decoder opens it."""
     try:
-        return containers.check(data, name)
+        if name == "AVIF":
+            found = avif.contents(data)
+            return found.frames, found.sizes
+        # Pillow fills the rectangle of a GIF's frame while it opens the file.
+        return containers.check(data, name), [containers.gif_extent(data)] if name == "GIF" else []
     except containers.TooManyPieces as error:
         raise invalid(
             subject,

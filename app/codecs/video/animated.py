@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.codecs.images import avif
 from app.codecs.images.opening import opened, turn_of
 from app.codecs.images.pixels import to_8_bit
 from app.codecs.video.resampling import Shown
@@ -32,12 +33,14 @@ def frames(data: bytes, *, subject: str, max_frames: int, max_pixels: int) -> It
             raise _still(f"a {image.format} picture", subject)
         size = image.size
         check_pixels(*size, count, subject, max_pixels, len(data))
+        if image.format == "AVIF" and (others := avif.contents(data).frame_sizes - {size}):
+            raise differs(others.pop(), size, subject)  # libavif would stretch them
         end_ms, turn = 0.0, None
         first = 1 if count > 1 and getattr(image, "default_image", False) else 0  # of an APNG, for those who show none
         for k in range(first, count):
             image.seek(k)
             if image.size != size:
-                raise differs(image.size, size, k, subject)
+                raise differs(image.size, size, f"{subject}.frames[{k}]")
             image.load()
             if k == first:
                 turn = turn_of(image)
@@ -79,10 +82,9 @@ def check_pixels(width: int, height: int, count: int, subject: str, max_pixels: 
         raise over_limit(subject, got=got, most=MAX_PIXELS_PER_BYTE, unit="pixels per byte")
 
 
-def differs(got: tuple[int, int], want: tuple[int, int], frame: int, subject: str) -> ClientError:
-    """The error for a frame of another size than the first."""
-    subject = f"{subject}.frames[{frame}]"
-    expected, came = ("{}x{} pixels, as the first".format(*want)), "{}x{}".format(*got)
+def differs(got: tuple[int, int], want: tuple[int, int], subject: str) -> ClientError:
+    """The error for frames of another size than the first, or than the header says."""
+    expected, came = ("{}x{} pixels in each frame".format(*want)), "{}x{}".format(*got)
     return invalid(subject, expected=expected, got=came)
 
 

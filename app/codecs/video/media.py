@@ -61,7 +61,7 @@ def _of_track(container: Any, size: int, subject: str, max_frames: int, max_pixe
     for k, frame in enumerate(container.decode(track)):
         _check_count(k + 1, max_frames, subject)
         if (frame.width, frame.height) != first:
-            raise differs((frame.width, frame.height), first, k, subject)
+            raise differs((frame.width, frame.height), first, f"{subject}.frames[{k}]")
         check_pixels(*first, k + 1, subject, max_pixels, size)
         # The container's own duration counts frames that are shown out of order, or at a rate that varies, wrongly.
         at = begins + lasts * k if frame.time is None else float(frame.time)

@@ -6,13 +6,15 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.codecs.images import containers
+from app.codecs.images import avif, containers
 from app.codecs.images.files import decode
+from app.codecs.images.opening import opened
 from app.core.errors import TooLarge, Unprocessable
 from tests.app.codecs.files import FORMATS, PHOTO, example, saved, scene
 
@@ -68,7 +70,7 @@ def box(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", 8 + len(body)) + kind + body
 
 
-def avif(*inside: bytes) -> bytes:
+def picture(*inside: bytes) -> bytes:
     """What is inside of the box of items, with nothing that they show."""
     head = box(b"hdlr", bytes(8) + b"pict" + bytes(13)) + box(b"pitm", b"\0\0\0\0\0\1")
     return box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + box(b"meta", bytes(4) + head + b"".join(inside))
@@ -80,12 +82,18 @@ def places(items: int) -> bytes:
     return box(b"iloc", b"\2\0\0\0\x44\0" + struct.pack(">I", items) + listed)
 
 
+def extents(many: int) -> bytes:
+    """Of two items, in so many extents each, of no bytes behind the end of the file."""
+    item = struct.pack(">HHIH", 1, 0, 1 << 30, many)
+    return box(b"iloc", struct.pack(">IBBH", 0, 0, 0x40, 2) + item * 2)
+
+
 def track(kind: bytes, table: bytes) -> bytes:
     """With one table of frames."""
     inner = box(kind, bytes(4) + table)
     for outer in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
         inner = box(outer, inner)
-    return avif() + inner
+    return picture() + inner
 
 
 PNG, JPEG = example("PNG"), saved(scene(), "JPEG")
@@ -100,8 +108,9 @@ HOSTILE = {
     "a GIF of comments": (gif(b"!\xfe\x01a\0" * 100_000), "200000 blocks"),
     "a GIF of bytes that are no blocks": (gif(bytes(200_000)), "200000 blocks"),
     "a GIF of frames": (gif(frames=5_000), "more than 1000 frames"),
-    "an AVIF of items": (avif(places(20_000)), "32768 bytes of lists of items"),
-    "an AVIF of boxes": (avif(box(b"iprp", box(b"ipco", box(b"ispe", bytes(12)) * 5_000))), "4096 boxes"),
+    "an AVIF of items": (picture(places(20_000)), "32768 bytes of lists of items"),
+    "an AVIF of boxes": (picture(box(b"iprp", box(b"ipco", box(b"ispe", bytes(12)) * 5_000))), "4096 boxes"),
+    "an AVIF of extents": (picture(extents(60_000)), "65536 frames, extents and units"),
     "an AVIF of frames": (track(b"stsz", struct.pack(">II", 1, 1 << 30)), "more than 1000 frames"),
     "an AVIF of durations": (track(b"stts", struct.pack(">I", 1 << 20)), "more than 1000 frames"),
     "a TIFF of tags": (tiff([(t, 4, 1, 0) for t in range(1000, 2000)]), "1000 tags"),
@@ -130,6 +139,28 @@ def test_a_gif_is_as_large_as_its_largest_frame_before_anything_is_filled(screen
     data[at : at + 4] = struct.pack("<HH", 40_000, 30_000)
     with pytest.raises(TooLarge, match="40000x30000 = 1200000000 pixels"):
         decode(bytes(data), PHOTO, subject="image", max_pixels=50_000_000)
+
+
+@pytest.mark.parametrize("options", [{}, {"save_all": True, "append_images": [scene(64, 64).rotate(90)]}])
+def test_an_avif_is_as_large_as_its_pixels_whatever_its_boxes_say(options: dict[str, Any]) -> None:
+    data = saved(scene(64, 64), "AVIF", **options)
+    for said, small in (
+        (struct.pack(">II", 64, 64), (8, 8)),
+        (struct.pack(">II", 64 << 16, 64 << 16), (8 << 16, 8 << 16)),
+    ):
+        data = data.replace(said, struct.pack(">II", *small))
+    with (
+        pytest.raises(TooLarge, match="is 64x64 = 4096 pixels, the limit is 4000"),
+        opened(data, subject="image", max_pixels=4_000, max_frames=2),
+    ):
+        pass
+
+
+def test_an_avif_s_sizes_are_those_of_its_frames() -> None:
+    assert avif.contents(example("AVIF")) == avif.Contents(1, {(48, 40)})
+    assert avif.contents(saved(scene(33, 57), "AVIF", save_all=True, append_images=[scene(33, 57).rotate(90)])) == (
+        avif.Contents(2, {(33, 57)}, {(33, 57)})
+    )
 
 
 def test_an_exif_directory_of_too_many_tags_answers_422() -> None:

@@ -194,9 +194,16 @@ def test_frames_that_differ_in_size_answer_422_with_both_sizes() -> None:
     at = data.rindex(b"!\xf9") + 8  # the second frame's place behind its times
     assert data[at : at + 1] == b","
     data[at + 1 : at + 3] = struct.pack("<H", 8)  # from 8 to 24 of 16
-    with pytest.raises(Unprocessable, match="is 24x12, it must be 16x12 pixels, as the first") as caught:
+    with pytest.raises(Unprocessable, match="is 24x12, it must be 16x12 pixels in each frame") as caught:
         read(bytes(data))
     about(caught.value, "body.frames[1]")
+
+
+def test_an_avif_whose_frames_are_of_another_size_than_it_says_answers_422() -> None:
+    said, other = struct.pack(">II", 16 << 16, 12 << 16), struct.pack(">II", 32 << 16, 24 << 16)
+    assert said in CLIPS["AVIF"]  # in the header of its track
+    with pytest.raises(Unprocessable, match="body is 16x12, it must be 32x24 pixels in each frame"):
+        read(CLIPS["AVIF"].replace(said, other))
 
 
 def test_times_that_run_backwards_answer_422() -> None:
