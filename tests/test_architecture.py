@@ -193,9 +193,4 @@ def test_onnx_runtime_is_imported_where_graphs_are_run_and_nowhere_else() -> Non
     # Sampling asks a published graph as the server does, for metrics and report alike.
     assert {name for name in families if not name.endswith(".metrics")} == {"diffusion.generation"}
     others = {module for module in users if not within(module, "training.families")}
-    assert others == {
-        "app.engine.runtime",
-        "training.export",
-        "training.metrics.onnx_model",
-        "training.metrics.streaming",
-    }
+    assert others == {"app.engine.runtime", "training.export", "training.metrics.onnx_model"}

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.core.manifest import Graph, numpy_dtype
 
 STATE: Final = "next_"
+Run = Callable[[list[str], dict[str, NDArray[Any]]], Sequence[NDArray[Any]]]
+"""Names of outputs and the inputs -> these outputs: a session's `run`."""
 
 
-def run_in_pieces(
-    session: ort.InferenceSession, graph: Graph, rows: NDArray[Any]
-) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+def run_in_pieces(run: Run, graph: Graph, rows: NDArray[Any]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
     """Feed rows (N, T, ...) piece by piece along axis 1, T a multiple of the piece's length.
 
     Returns:
@@ -29,7 +29,7 @@ def run_in_pieces(
     outputs, seen = [], {name: [] for name in kept}  # type: ignore[var-annotated]
     for start in range(0, rows.shape[1], length):
         names = [graph.outputs[0].name, *(STATE + name for name in kept)]
-        found = session.run(names, {piece.name: rows[:, start : start + length], **kept})
+        found = run(names, {piece.name: rows[:, start : start + length], **kept})
         outputs.append(found[0])
         for name, state in zip(list(kept), found[1:], strict=True):
             kept[name] = state

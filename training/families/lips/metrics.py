@@ -52,7 +52,7 @@ class PublishedLips:
         """(N, T, H, W) -> probabilities (N, T, L)."""
         parts = [video[i : i + ROWS_PER_RUN, ..., None] for i in range(0, len(video), ROWS_PER_RUN)]
         if self.name == STREAMER:
-            return np.concatenate([run_in_pieces(self._session, self.graph, part)[0] for part in parts])
+            return np.concatenate([run_in_pieces(self._session.run, self.graph, part)[0] for part in parts])
         outputs = ["probabilities"]
         return np.concatenate(
             [

@@ -43,7 +43,7 @@ class PublishedMotion:
     def label(self, video: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Frame by frame: (N, T, H, W) -> probabilities (N, T, L) and the state after each frame (N, T, hidden)."""
         found = [
-            run_in_pieces(self._sessions[STREAMER], self.graphs[STREAMER], video[i : i + ROWS_PER_RUN, ..., None])
+            run_in_pieces(self._sessions[STREAMER].run, self.graphs[STREAMER], video[i : i + ROWS_PER_RUN, ..., None])
             for i in range(0, len(video), ROWS_PER_RUN)
         ]
         return np.concatenate([p for p, _ in found]), np.concatenate([s["state"] for _, s in found])
