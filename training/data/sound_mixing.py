@@ -55,12 +55,16 @@ class Mixer:
             by_word.setdefault(clip.words[0][0], []).append(clip)
         self.by_word = by_word
 
-    def row(self, rng: np.random.Generator, *, clean: float = 0.25) -> Row:
+    def row(self, rng: np.random.Generator, *, clean: float = 0.25, as_it_is: float = 0.0) -> Row:
         """One row of at most `LONGEST_S`: a sentence, a spliced one, single words joined, or nothing but noise.
 
         Args:
             clean: the share that gets no noise.
+            as_it_is: the share that is one single clip, not joined and no louder or softer than it was.
         """
+        if as_it_is and rng.random() < as_it_is:
+            clip = _one(self.single, rng)
+            return Row(clip.samples, clip.words)
         kind = rng.random()
         if kind < 0.05:
             row = Row(np.zeros(int(rng.uniform(0.5, 3.0) * RATE), np.float32), ())
@@ -191,16 +195,17 @@ def _join(parts: Sequence[Row]) -> Row:
 @dataclass(frozen=True)
 class Warp:
     """How log-mel frames are bent: time is stretched by `pace` (B,), so that a frame t comes to t * pace; bands are
-    shifted by `voice` (B,), 1 for none."""
+    shifted by `voice` (B,), 1 for none; `light`: the channel changes little and nothing is masked."""
 
     pace: Tensor
     voice: Tensor
+    light: bool = False
 
 
-def draw_warp(rows: int, generator: torch.Generator, *, pace: float = 0.15, voice: float = 0.12) -> Warp:
-    """Uniform in 1 +- pace and 1 +- voice."""
+def draw_warp(rows: int, generator: torch.Generator, *, light: bool = False) -> Warp:
+    """Uniform: the pace in 1 +- 0.15 and the voice in 1 +- 0.12, or both in 1 +- 0.05."""
     u = torch.rand(2, rows, generator=generator) * 2 - 1
-    return Warp(1 + pace * u[0], 1 + voice * u[1])
+    return Warp(1 + (0.05 if light else 0.15) * u[0], 1 + (0.05 if light else 0.12) * u[1], light)
 
 
 def bend(mel: Tensor, warp: Warp, generator: torch.Generator) -> Tensor:
@@ -220,19 +225,22 @@ def bend(mel: Tensor, warp: Warp, generator: torch.Generator) -> Tensor:
         dim=3,
     )
     bent = F.grid_sample((mel - SILENCE)[:, None], grid, align_corners=True, padding_mode="zeros")[:, 0]
-    heard = bent + _channel(rows, bands, generator)[:, None, :] * (bent > 0.05)
-    return (heard * _mask(rows, longest, bands, generator)).clamp(min=0) + SILENCE
+    channel = _channel(rows, bands, generator, light=warp.light)
+    heard = bent + channel[:, None, :] * (bent > 0.05)
+    if not warp.light:
+        heard = heard * _mask(rows, longest, bands, generator)
+    return heard.clamp(min=0) + SILENCE
 
 
-def _channel(rows: int, bands: int, generator: torch.Generator) -> Tensor:
-    """A smooth gain of each band, in log-mel units (B, M); a quarter of the rows lose what is above 4 kHz or so."""
+def _channel(rows: int, bands: int, generator: torch.Generator, *, light: bool) -> Tensor:
+    """A smooth gain of each band, in log-mel units (B, M); a quarter of the rows lose what is above 4 kHz or so, where
+    it is light a tenth."""
     x = torch.linspace(0, 1, bands)
-    weights = torch.randn(rows, 4, generator=generator) * 0.15
+    weights = torch.randn(rows, 4, generator=generator) * (0.06 if light else 0.15)
     waves = torch.stack([torch.cos(torch.pi * k * x) for k in range(1, 5)])  # (4, M)
     gain = weights @ waves
-    cut = torch.where(
-        torch.rand(rows, generator=generator) < 0.25, 44 + 8 * torch.rand(rows, generator=generator), 99.0
-    )
+    lost = torch.rand(rows, generator=generator) < (0.1 if light else 0.25)
+    cut = torch.where(lost, 44 + 8 * torch.rand(rows, generator=generator), 99.0)
     return gain - 9.0 * (torch.arange(bands) > cut[:, None])
 
 

@@ -45,15 +45,21 @@ class Hyperparameters:
     # paths finds words that nobody said (of 150 digits of FSDD 44 % were wrong, 13 % on the best path alone). CTC's own
     # loss does not allow that.
     align: float = described(0.7, "weight of the cross-entropy of steps beside CTC, at first")
-    align_share: float = described(0.5, "share of the run that is at first")
+    align_share: float = described(0.5, "share of `epochs` that is at first")
     align_later: float = described(0.05, "its weight later: it keeps the words' times")
-    epochs: int = described(36, "of 2,048 mixed recordings each")
+    heavy_epochs: int = described(36, "of 2,048 recordings each, mixed, bent and masked as much as words can bear")
+    light_epochs: int = described(18, "of recordings nearer to real ones, after these")
     batch_size: int = described(32, "recordings per optimisation step")
     lr: float = described(2e-3, "learning rate (AdamW)")
+    light_lr: float = described(8e-4, "of the light epochs")
     schedule: Schedule = described("cosine", "how the learning rate changes over the run, after its rise")
     rise_steps: int = described(200, "steps over which the learning rate rises")
     weight_decay: float = described(0.02, "of the weights, times the learning rate")
     ema_steps: float = described(300.0, "steps over which the weights are averaged for serving")
+
+    @property
+    def epochs(self) -> int:
+        return self.heavy_epochs + self.light_epochs
 
 
 def network_of(words: int, h: Hyperparameters) -> SpeechNet:
@@ -104,16 +110,22 @@ class Trainer(Resumable):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         h = self.h
+        done = batch.progress * h.epochs
+        light = done >= h.heavy_epochs
+        # Each part has a rise and a fall of its own.
+        progress = (done - h.heavy_epochs) / h.light_epochs if light else done / h.heavy_epochs
+        steps_of_part = batch.position - round(batch.position / done * h.heavy_epochs) if light else batch.position
         for group in self.optimiser.param_groups:
-            rise = risen(h.rise_steps, position=batch.position, progress=batch.progress)
-            group["lr"] = h.lr * rise * rate_factor(h.schedule, batch.progress)
+            rise = risen(h.rise_steps, position=steps_of_part, progress=progress)
+            group["lr"] = (h.light_lr if light else h.lr) * rise * rate_factor(h.schedule, progress)
         device = self.accelerator.device
         generator = torch.Generator().manual_seed(
             int(torch.randint(2**62, (1,), generator=batch.generator, device=device))
         )
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        rows = [self.mixer.row(rng) for _ in range(len(batch.x))][batch.share]
-        warp = draw_warp(len(rows), generator)
+        how = {"clean": 0.5, "as_it_is": 0.3} if light else {}
+        rows = [self.mixer.row(rng, **how) for _ in range(len(batch.x))][batch.share]
+        warp = draw_warp(len(rows), generator, light=light)
         sound, own, target, texts = self.tensors(rows, warp.pace)
         self.network.train()
         self.optimiser.zero_grad()
@@ -136,7 +148,7 @@ class Trainer(Resumable):
         aligned = F.nll_loss(
             logs[:, : target.shape[1]].transpose(1, 2), target.to(device), ignore_index=IGNORED, reduction="sum"
         ) / len(rows)
-        align = h.align if batch.progress < h.align_share else h.align_later
+        align = h.align if not light and progress < h.align_share else h.align_later
         self.accelerator.backward((ctc + align * aligned) / 8)
         self.accelerator.clip_grad_norm_(self.network.parameters(), 2.0)
         self.optimiser.step()

@@ -25,6 +25,7 @@ from training.recipe import Batch, Parts, Resumable
 
 ROWS_PER_PASS: Final = 50
 LONGEST_S: Final = 1.6
+LIGHT_FROM: Final = 0.7  # of the run: from there on clips are bent little and nothing is masked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ class Trainer(Resumable):
             waves.append(self._heard(clip, rng))
             y.append(label)
         sound, length = tensors(waves)
-        warp = draw_warp(len(waves), generator)
+        warp = draw_warp(len(waves), generator, light=batch.progress > LIGHT_FROM)
         self.network.train()
         self.optimiser.zero_grad()
         with torch.no_grad():

@@ -122,7 +122,7 @@ def test_a_recogniser_is_trained_published_measured_and_shown(
         monkeypatch.setattr(module, "CORPORA", loads)
     monkeypatch.setattr(recipe, "ROWS_PER_EPOCH", 64)
     flags = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs"), "--precision", "fp32"]
-    small = ["--epochs", "2", "--width", "16", "--hidden", "12"]
+    small = ["--heavy-epochs", "1", "--light-epochs", "1", "--width", "16", "--hidden", "12"]
     kind = ["--streaming"] if streaming else []
     assert command.main(["speech", *flags, *small, *kind]) == 0
     name = "speech-streaming" if streaming else "speech"
