@@ -13,13 +13,17 @@ from app.core.manifest import (
     Calibration,
     DataSource,
     Domain,
+    FrameLabels,
     Made,
     Manifest,
     Measure,
     Picture,
     Plane,
+    Sound,
     Task,
     TensorSpec,
+    Transcription,
+    Video,
 )
 from app.core.manifest.latent import Anomaly, Latent
 from app.core.manifest.sampling import Sampling
@@ -129,6 +133,12 @@ class ModelCard(BaseModel):
     plane: Plane | None = Field(description="the tiles that a picture of any size is cut into, pixels")
     domains: tuple[Domain, ...] = Field(description="the kinds of picture between which it translates")
     directions: tuple[Direction, ...] = Field(description="both directions between them")
+    sound: Sound | None = Field(description="how sound becomes the model's input: its rate, and its longest row")
+    transcription: Transcription | None = Field(
+        description="how its outputs become words: the time of one, how words are calibrated, and the twin that streams"
+    )
+    video: Video | None = Field(description="how a clip becomes the model's input: its rate, and what a frame is")
+    frame_labels: FrameLabels | None = Field(description="the sentence's grammar, and the twin that streams")
     graphs: dict[str, GraphCard]
     quality: tuple[Measure, ...]
     calibration: Calibration | None
@@ -165,7 +175,8 @@ def card(model: Model, context: Context) -> ModelCard:
             name: getattr(manifest, name)
             for name in (
                 *("name", "version", "task", "tasks", "modality", "title", "summary", "labels", "picture", "table"),
-                *("target", "latent", "sampling", "plane", "domains", "quality", "calibration", "data", "made"),
+                *("target", "latent", "sampling", "plane", "domains", "sound", "transcription", "video"),
+                *("frame_labels", "quality", "calibration", "data", "made"),
             )
         },
         max_rows=manifest.max_rows,

@@ -24,11 +24,11 @@ from app.web.request import head
 from app.web.request.media_types import JSON
 
 DESCRIPTION: Final = """\
-Pictures or rows of tables in; labels with calibrated probabilities, values with prediction intervals, reconstructions,
-new pictures, and pictures without noise or of another kind out.
+Pictures, sound, clips or rows of tables in; labels with calibrated probabilities, values with prediction intervals,
+reconstructions, new pictures, pictures without noise or of another kind, words with their times out.
 
-* **Ask by task**: `/v1/classify`, `/v1/regress`, `/v1/reconstruct`, `/v1/generate`, `/v1/denoise`, `/v1/translate`.
-  `model` chooses; without it the task's default for what you send answers.
+* **Ask by task**: `/v1/classify`, `/v1/regress`, `/v1/reconstruct`, `/v1/generate`, `/v1/denoise`, `/v1/translate`,
+  `/v1/transcribe`, `/v1/label-frames`. `model` chooses; without it the task's default for what you send answers.
 * **Send a row by its columns' names**: `{"instances": [{"hours": 5, ...}]}` or `text/csv`. The model's card lists the
   columns with their units and the range that training saw; a row outside of it is answered, and told so.
 * **Send a picture as what it is**: a raw body (`image/png`, `image/jpeg`, ...), a file of a form (several at once), or
@@ -36,7 +36,11 @@ new pictures, and pictures without noise or of another kind out.
   from its bytes: a PNG that says it is a JPEG is read as the PNG it is.
 * **Take pictures as what they are**: `Accept: image/png` gives one picture or a grid of many, `application/x-npy` the
   numbers.
-* **Watch what is drawn in steps**: `Accept: text/event-stream` of `/v1/generate`, and of `/v1/denoise` with `samples`.
+* **Send sound as what it is**: `audio/wav` and the like, files `sound` of a form, base64 in JSON, or samples as
+  `application/x-npy`. A microphone talks to `/v1/transcribe` by a WebSocket: little-endian samples of 16 bits and
+  `{"event": "end"}` in, the same events out.
+* **Watch what is drawn in steps**: `Accept: text/event-stream` of `/v1/generate`, and of `/v1/denoise` with `samples`;
+  and what is heard and seen: of `/v1/transcribe` and `/v1/label-frames`.
 * **Options** (`model`, `version`, ...) stand in the query, in the JSON object or in fields of the form, once.
 * **How urgent it is** is said by the headers `X-Request-Deadline-Ms` and `X-Request-Priority`.
 * **Errors** are `application/problem+json` (RFC 9457) and name the subject, what was expected and what came.

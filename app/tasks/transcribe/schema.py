@@ -37,7 +37,7 @@ class Alternative(BaseModel):
     probability: Annotated[float, Field(ge=0, le=1)]
 
 
-class Transcription(BaseModel):
+class Heard(BaseModel):
     """What was said in one recording."""
 
     text: str
@@ -56,4 +56,4 @@ class Transcription(BaseModel):
 class TranscribeAnswer(ModelAnswer):
     """Who answered, and one result per recording, in their order."""
 
-    results: list[Transcription]
+    results: list[Heard]

@@ -15,6 +15,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ from app.web.speech.transcript import Transcript
 log = logging.getLogger(__name__)
 
 OPTIONS: Final[Known] = {"model": str, "version": str, "rate": int, "alternatives": int}
+QUICK: Final = 1 << 14  # samples that are resampled on the event loop; more in a thread
 QUEUED: Final = 4  # messages that wait to be heard; with so many no more are read
 DONE, SHUT_DOWN, BROKEN = 1000, 1012, 1011
 CLOSE_CODES: Final = {408: 1008, 413: 1009, 429: 1013, 500: BROKEN, 503: SHUT_DOWN, 504: 1013}
@@ -179,7 +181,7 @@ class _Session:
         """Samples to words, a piece of the model's size at a time."""
         heard, left = 0, np.zeros(0, np.float32)
         while (samples := await self._came.get()) is not None:
-            more = self._resampler.take(samples)
+            more = await self._call.offload(partial(self._resampler.take, samples), inline=len(samples) <= QUICK)
             heard += len(more)
             left = np.concatenate([left, more])
             while len(left) >= self._chunk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from typing import Any, Final
 
@@ -82,7 +83,9 @@ async def transcribe(call: Call, clip: Clip, n: int, on_step: OnStep | None = No
         bounds = [(0, len(clip.samples))]
     else:
         assert manifest.sound is not None
-        bounds = cut(clip.samples, rate=clip.rate, max_s=manifest.sound.max_s)
+        most = manifest.sound.max_s
+        look = partial(cut, clip.samples, rate=clip.rate, max_s=most)
+        bounds = await call.offload(look, inline=clip.duration_s <= most)
         found = await call.run_each(WHOLE, [as_row(clip.samples[a:b], clip.rate) for a, b in bounds])
         heard = [checked(call.model, one[OUTPUT][0, : int(one["steps"][0])]) for one in found]
 

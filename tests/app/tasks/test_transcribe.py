@@ -227,10 +227,17 @@ def test_no_form_of_answer_is_no_answer(hearers: LiveServer) -> None:
     refused.assert_refused(422, "alternatives", ["text/plain", "application/json"])
 
 
-def test_a_model_without_a_recording_is_asked_by_its_example(hearers: LiveServer) -> None:
+def test_the_landing_page_shows_how_to_ask(hearers: LiveServer) -> None:
     page = hearers.get("/").body.decode()
     assert "Transcribe sound" in page
     assert "curl -F sound=@recording.wav" in page
+
+
+def test_a_model_s_card_says_how_sound_becomes_its_input_and_which_model_streams(hearers: LiveServer) -> None:
+    card = hearers.get("/v1/models/hearer").json()
+    assert card["sound"] == {"rate": RATE, "max_s": MAX_S}
+    assert (card["transcription"]["twin"], card["transcription"]["step_s"]) == ("listener", FRAME_S)
+    assert hearers.get("/v1/models/meter").json()["transcription"] is None
 
 
 @pytest.mark.parametrize("word", ["soft", "loud"])
