@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from app.core.manifest import Manifest
 from app.core.metric_names import THIN
 from training.data.grid import GRAMMAR, LABELS, RATE, SILENCE, Clip, first_frame
 from training.families.lips.metrics import LETTERS, PublishedLips, Read, read
+from training.reporting.ablations import tried
 from training.reporting.charts import Line, line_chart
 from training.reporting.classification import confusion
 from training.reporting.figures import figures
@@ -69,6 +71,7 @@ class LipReport:
                 Section("cut", "A sentence with words cut out", self._cut()),
                 Section("training", "Learning curves", self._training()),
                 Section("speed", "Speed", self._speed()),
+                tried(Path(__file__).parent, "grid-s1"),
                 made(m),
             ],
             headlines=("word_accuracy", "frame_accuracy", "word_error_rate"),

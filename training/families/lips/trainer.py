@@ -95,7 +95,7 @@ class LipTrainer(Resumable):
     def made(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's share of new clips: standardised frames (B, T, HEIGHT, WIDTH) and labels (B, T)."""
         h = self.h
-        rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=batch.generator, device="cpu")))
+        rng = np.random.default_rng(batch.generator.initial_seed())
         pixels, labels = [], []
         for number in batch.x.tolist():
             found = plan(number, self.cuts, h.frames, crossing=h.crossing, rng=rng)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from app.core.manifest import Manifest
 from app.core.metric_names import THIN
 from training.metrics import classification
 from training.metrics.onnx_model import Latency
+from training.reporting.ablations import tried
 from training.reporting.charts import Line, line_chart
 from training.reporting.classification import confusion
 from training.reporting.figures import figures
@@ -73,6 +75,7 @@ class MotionReport:
                 ),
                 Section("training", "Learning curves", self._training()),
                 latency(self.latency, before=note("A row is one frame with the state that the frame before it left.")),
+                tried(Path(__file__).parent, "moving digits"),
                 made(m),
             ],
             headlines=("accuracy", "accuracy_without_recurrence", "nll"),
