@@ -1,4 +1,4 @@
-"""Sessions of `/v1/transcribe` by hand, and runs of a streaming model that wait to be let through."""
+"""Sessions of `/v1/transcribe` by hand, and runs that wait to be let through."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ END = '{"event": "end"}'
 
 
 class Gate:
-    """Before the runs of a streamer: each waits to be let through, and its rows are written down."""
+    """Before the runs of a model's first graph: each waits to be let through, and its rows are written down."""
 
     def __init__(self, server: LiveServer, monkeypatch: pytest.MonkeyPatch, model: str = "listener") -> None:
         self.model = server.app.state.registry.catalog.get(model)
-        self.batcher = self.model._batchers["streamer"]
+        self.batcher = next(iter(self.model._batchers.values()))
         self.run = self.batcher._runner.run
         self.entered, self.go = threading.Semaphore(0), threading.Semaphore(0)
         self.rows: list[int] = []

@@ -11,7 +11,7 @@ import pytest
 
 from tests.app.gate import post, received
 from tests.app.hearing import PATIENCE_S, Gate
-from tests.app.live import LiveServer, open_server
+from tests.app.live import LiveServer, form, open_server
 from tests.app.tasks.test_transcribe import PATH, SAID, TEXT, as_wav
 from tests.app.tasks.test_transcribe_socket import without_times
 from tests.app.web.test_event_stream import parsed
@@ -102,3 +102,37 @@ def test_without_a_twin_that_is_loaded_there_is_no_stream(tmp_path: Path) -> Non
         as_wav(server, SAID, Accept=EVENTS).assert_refused(409, "model", ["'half'", "'listener'"])
         refused = as_wav(server, SAID, "?model=alone", Accept=EVENTS)
         refused.assert_refused(409, "model", ["a model that streams", "application/json"])
+
+
+def test_recordings_of_different_length_share_a_run_and_say_what_each_says_alone(
+    hearers: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(hearers, monkeypatch, "hearer")
+    first = post(hearers, PATH, wav(SAID), kind="audio/wav", accept="text/plain")
+    gate.wait()
+    sounds = [sound_of("loud", None, "soft"), SAID, sound_of(None, "soft", None, "loud")]
+    kind, body = form(*(("sound", wav(sound), "a.wav") for sound in sounds))
+    several = post(hearers, PATH, body, kind=kind, accept="text/plain")
+    hearers.until(lambda: gate.batcher._queue.rows == len(sounds))
+    gate.open()
+    assert received(first).endswith(f"{TEXT}\n".encode())
+    assert received(several).endswith(f"\r\n\r\nloud soft\n{TEXT}\nsoft loud\n".encode())
+    assert gate.rows == [1, 3]
+
+
+@pytest.mark.parametrize("model", ["hearer", "listener"])
+def test_of_a_client_that_hangs_up_no_recording_is_left_in_the_queue(
+    hearers: LiveServer, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    gate = Gate(hearers, monkeypatch, model)
+    first = post(hearers, f"{PATH}?model={model}", wav(SAID), kind="audio/wav", accept="text/plain")
+    gate.wait()
+    kind, body = form(*[("sound", wav(SAID), "a.wav")] * 3)
+    line = post(hearers, f"{PATH}?model={model}", body, kind=kind)
+    hearers.until(lambda: gate.batcher._queue.rows == 3)
+    line.close()
+    hearers.until(lambda: gate.batcher._queue.rows == 0)
+    gate.open()
+    assert received(first).endswith(f"{TEXT}\n".encode())
+    hearers.until(lambda: gate.model._lease.count == 0)
+    assert set(gate.rows) == {1}
