@@ -122,7 +122,7 @@ def test_a_command_trains_publishes_measures_and_reports_both_nets(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mnist, "load", digits)
-    flags = ["--widths", "4,4,8", "--features", "16", "--hidden", "24", "--epochs", "1", "--batch-size", "640"]
+    flags = ["--widths", "4,4,8", "--features", "16", "--hidden", "24", "--epochs", "1", "--batch-size", "400"]
     assert main(["motion", *flags]) == 0
     folder = tmp_path / "models" / "motion" / "1"
     manifest = onnx_model.load_manifest(folder)
