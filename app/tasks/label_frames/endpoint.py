@@ -12,7 +12,7 @@ from app.codecs.video import Clip
 from app.core.manifest import Tensors
 from app.engine.queue import OnStep
 from app.tasks.label_frames.clips import clip_of
-from app.tasks.label_frames.labels import OUTPUT, check_streams, checked, graph_of, label
+from app.tasks.label_frames.labels import OUTPUT, checked, graph_of, label, streaming_model
 from app.tasks.label_frames.openapi import describe
 from app.tasks.label_frames.outcome import frame_values, to_values, written
 from app.tasks.label_frames.schema import LabelFramesAnswer, LabelFramesRequest
@@ -27,10 +27,10 @@ async def label_frames(call: Call) -> Response:
     """One request from its first byte to its response."""
     payload = await call.read()
     model = call.choose_model("label-frames", "video")
+    if call.media_type == EVENT_STREAM:
+        model = streaming_model(call, model)
     graph, video = graph_of(model), model.manifest.video
     assert video is not None
-    if call.media_type == EVENT_STREAM:
-        check_streams(model)
     with call.lease(model, graph):
         clip = await call.offload(partial(clip_of, payload, video, call.limits), waits="frames were being read")
         call.decoded(1)

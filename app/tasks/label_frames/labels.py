@@ -24,12 +24,19 @@ def graph_of(model: Model) -> str:
     return WHOLE if WHOLE in model.manifest.graphs else STREAMER
 
 
-def check_streams(model: Model) -> None:
-    """Raises Conflict, which names the twin that streams, where the model needs the whole clip."""
-    if graph_of(model) == STREAMER:
-        return
-    declared = model.manifest.frame_labels
+def streaming_model(call: Call, model: Model) -> Model:
+    """The model that was chosen, where it streams; its twin, where it does not and the request named none.
+
+    Raises:
+        Conflict: the one that was named needs the whole clip; the twin that streams is named.
+    """
+    declared, catalog = model.manifest.frame_labels, call.context.registry.catalog
     assert declared is not None
+    if not {"model", "version"} & set(call.options) and declared.twin in {one.name for one in catalog.models}:
+        twin = catalog.get(declared.twin, None)
+        model = twin if "label-frames" in twin.tasks else model
+    if graph_of(model) == STREAMER:
+        return model
     instead = f"ask '{declared.twin}', which streams" if declared.twin else "take its answer as application/json"
     raise invalid(
         "model",

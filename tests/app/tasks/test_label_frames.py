@@ -170,8 +170,13 @@ def test_a_stream_has_an_event_for_each_frame_and_ends_with_the_plain_answer(wat
 
 
 def test_a_model_that_needs_the_whole_clip_names_its_twin_in_place_of_a_stream(watchers: LiveServer) -> None:
-    answer = send(watchers, "image/png", PNG, accept="text/event-stream")
+    answer = send(watchers, "image/png", PNG, "model=watcher", accept="text/event-stream")
     answer.assert_refused(409, "model", ["'watcher' needs the whole clip", "'follower'"])
+
+
+def test_a_stream_of_no_named_model_is_of_the_default_s_twin(watchers: LiveServer) -> None:
+    answer = send(watchers, "image/png", PNG, accept="text/event-stream")
+    assert parsed(answer.body)[-1][1]["model"] == "follower"
 
 
 def test_clips_of_different_length_at_once_are_answered_as_each_alone(watchers: LiveServer) -> None:
