@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import exp, log
 
 import numpy as np
@@ -22,7 +23,7 @@ def manifest(**transcription: object) -> Manifest:
     outputs = [("log_probabilities", "float32", ("rows", "frames", WIDTH)), ("steps", "int64", ("rows",))]
     declared = {"step_s": 0.04, **transcription}
     made = manifest_of("a", "transcribe", "recognizer", recognizer_onnx(), inputs, outputs, transcription=declared)
-    return Manifest.model_validate(made)
+    return Manifest.model_validate_json(json.dumps(made))
 
 
 def hypothesis(probability: float, *labels: int, sure: float = 0.9) -> Hypothesis:
@@ -78,7 +79,7 @@ def test_segments_end_at_a_pause_and_before_they_are_too_long_to_read() -> None:
     assert segments([]) == []
     assert [len(some) for some in segments([word(0), word(0.5), word(1.8)])] == [2, 1]
     assert [len(some) for some in segments([word(0.5 * i, "ten letter") for i in range(8)])] == [3, 3, 2]
-    assert max(some[-1].end_s - some[0].start_s for some in segments([word(0.9 * i) for i in range(30)])) <= 7
+    assert [len(some) for some in segments([word(0.9 * i, "a") for i in range(30)])] == [8, 8, 8, 6]
 
 
 @pytest.mark.parametrize("source", [8000, 44100, 48000])
