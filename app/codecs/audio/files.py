@@ -87,6 +87,8 @@ def _decoded(data: bytes, name: str, sound: Sound, limits: Limits) -> Clip:
             resampler, channels = Resampler(source_rate, sound.rate), block.shape[1]
         resampler.take(_one_channel(block, at, source_rate, limits.subject))
         at += len(block)
+    if resampler is not None:
+        limits.finish(at, rate=source_rate, channels=channels)
     samples = resampler.finish() if resampler else np.zeros(0, np.float32)
     if not len(samples):
         raise invalid(

@@ -25,12 +25,14 @@ class Limits:
         size: its bytes.
         max_s: greatest length in seconds.
         samples: decoded so far, of each channel.
+        slack: samples that may be cut off again, so that they do not count yet.
     """
 
     subject: str
     size: int
     max_s: float
     samples: int = 0
+    slack: int = 0
 
     def check_header(self, *, rate: int, channels: int, samples: int | None) -> None:
         """Refuse what a header announces; `samples` of each channel are None where it does not say.
@@ -63,8 +65,17 @@ class Limits:
         self.samples += samples
         self._check(self.samples, rate, channels, "holds more than")
 
+    def finish(self, samples: int, *, rate: int, channels: int) -> None:
+        """Check what is left of it.
+
+        Raises:
+            TooLarge: as `count`.
+        """
+        self.slack = 0
+        self._check(samples, rate, channels, "holds")
+
     def _check(self, samples: int, rate: int, channels: int, verb: str) -> None:
-        if samples > self.max_s * rate:
+        if samples > self.max_s * rate + self.slack:
             # A longer file is not decoded to its end, so that only the limit is known then.
             got = f"{samples / rate:.1f} s" if verb == "holds" else f"{self.max_s:g} s"
             raise invalid(

@@ -16,9 +16,8 @@ from app.codecs.audio.limits import Limits
 from app.codecs.audio.mp3 import DECODER_DELAY, ENCODER_DELAY
 from app.core.errors import ClientError, UnsupportedMedia, invalid
 
-BLOCK_SAMPLES: Final = 1 << 15
+BLOCK_SAMPLES: Final = 1 << 14
 MOST_PACKETS_A_SECOND: Final = 400  # Opus' shortest are of 2.5 ms
-_DTYPES: Final = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64}
 _MP3_DELAY: Final = DECODER_DELAY + ENCODER_DELAY
 MAX_PADDING: Final = 4096  # samples of the longest frame; a header that cuts more does not mean padding
 
@@ -62,7 +61,7 @@ def blocks(data: bytes, name: str, limits: Limits) -> Iterator[tuple[int, NDArra
                 channels=found.channels,
                 samples=None if long is None else max(0, int(long * found.sample_rate) - MAX_PADDING),
             )
-        yield from _gathered(_Packets(av, file, stream, limits), limits, end_s=long if name == "MP4" else None)
+        yield from _gathered(av, _Packets(av, file, stream, limits), limits, end_s=long if name == "MP4" else None)
 
 
 class _Packets:
@@ -78,6 +77,7 @@ class _Packets:
         if found.name == "opus":
             self._decoder = av.CodecContext.create(_DECODERS["opus"], "r")
             self._decoder.extradata = found.extradata
+            self._decoder.options = {"request_sample_fmt": "flt"}  # else it rounds to 16 bits
             self.priming_s = Fraction(int.from_bytes((found.extradata or b"")[10:12], "little"), 48_000)
         self.first_s = Fraction(0)
 
@@ -107,59 +107,49 @@ class _Packets:
 
 
 def _gathered(
-    packets: _Packets, limits: Limits, *, end_s: Fraction | None
+    av: ModuleType, packets: _Packets, limits: Limits, *, end_s: Fraction | None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Frames as blocks of some size; the last one without what lies after `end_s`."""
-    rate = waiting = skip = primed = 0
-    held: list[NDArray[Any]] = []
+    """Frames as blocks of some size; the last one without what lies after `end_s`.
+
+    The frames wait in FFmpeg's own queue: as arrays, those of Opus took a third as long as decoding them.
+    """
+    rate = channels = skip = declared = 0
+    limits.slack = MAX_PADDING
+    queue = av.AudioFifo()
     for frame in packets.frames():
-        samples = _rows(frame)
         if not rate:
-            rate, channels = frame.sample_rate, samples.shape[1]
+            rate, channels = frame.sample_rate, frame.layout.nb_channels
             limits.check_header(rate=rate, channels=channels, samples=None)
             skip = packets.undeclared(frame)
-            primed = skip or round(packets.priming_s * rate)
-        if (frame.sample_rate, samples.shape[1]) != (rate, channels):
+            declared = round(packets.priming_s * rate)
+        limits.count(frame.samples, rate=rate, channels=channels)
+        frame.pts = None  # else the queue demands that there be no gaps
+        try:
+            queue.write(frame)
+        except ValueError:
             raise invalid(
                 limits.subject,
-                expected=f"{rate} samples a second in {channels} channels throughout",
-                got=f"{frame.sample_rate} in {samples.shape[1]} after {limits.samples} samples",
-                detail=f"{limits.subject}: changes from {rate} samples a second in {channels} channels to "
-                f"{frame.sample_rate} in {samples.shape[1]}",
-            )
-        cut = min(skip, len(samples))
-        skip -= cut
-        limits.count(len(samples) - cut, rate=rate, channels=channels)
-        if waiting >= BLOCK_SAMPLES:
-            yield rate, _scaled(held)
-            held, waiting = [], 0
-        held.append(samples[cut:])
-        waiting += len(samples) - cut
-    if held:
-        last = _scaled(held)
+                expected="one rate, one number of channels and one sample format throughout",
+                got=f"others after {limits.samples / rate:.3f} s",
+                detail=f"{limits.subject}: changes its rate, its channels or its sample format after "
+                f"{limits.samples / rate:.3f} s",
+            ) from None
+        if queue.samples >= 2 * BLOCK_SAMPLES:  # what stays is longer than any padding
+            yield rate, _block(queue.read(BLOCK_SAMPLES))[skip:]
+            skip = 0
+    if rate and (rest := queue.read()) is not None:
+        last, end = _block(rest), rest.samples
         if end_s is not None:
-            sound = round((end_s - min(packets.first_s, Fraction(0))) * rate) - primed
-            padding = limits.samples - sound
-            if 0 < padding <= min(MAX_PADDING, len(last)):
-                last = last[: len(last) - padding]
-        yield rate, last
+            padding = limits.samples + declared - round((end_s - min(packets.first_s, Fraction(0))) * rate)
+            if 0 < padding <= min(MAX_PADDING, end):
+                end -= padding
+        yield rate, last[skip:end]
 
 
-def _rows(frame: Any) -> NDArray[Any]:
-    """(n, channels) of a frame, in FFmpeg's own sample format; the memory is the frame's.
-
-    `frame.to_ndarray()` copies each by itself, which takes a third as long as decoding Opus.
-    """
-    dtype, channels = _DTYPES[frame.format.name.removesuffix("p")], frame.layout.nb_channels
-    if not frame.format.is_planar:
-        return np.frombuffer(frame.planes[0], dtype, frame.samples * channels).reshape(-1, channels)
-    planes = [np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes]
-    return planes[0][:, None] if channels == 1 else np.stack(planes, axis=1)
-
-
-def _scaled(frames: list[NDArray[Any]]) -> NDArray[np.float32]:
-    """One block of float32 in [-1, 1] from frames of integers or floats."""
-    rows = np.concatenate(frames)
+def _block(frame: Any) -> NDArray[np.float32]:
+    """(n, channels) in [-1, 1] of a frame in any of FFmpeg's sample formats."""
+    values: NDArray[Any] = frame.to_ndarray()  # (channels, n), or (1, n * channels) where the format is packed
+    rows = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
     if rows.dtype.kind == "f":
         return rows.astype(np.float32, copy=False)
     half = 1 << 8 * rows.dtype.itemsize - 1

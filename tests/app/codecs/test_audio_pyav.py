@@ -115,6 +115,28 @@ def test_a_recording_that_is_too_long_is_refused() -> None:
             decoded(by_pyav(container, codec), max_s=0.5)
 
 
+@pytest.mark.parametrize("container", ["mp4", "ipod", "webm", "ogg"])
+def test_a_recording_of_exactly_the_longest_length_is_read_whatever_its_padding(container: str) -> None:
+    codec = {"ipod": "aac", "ogg": "flac"}.get(container, "libopus")
+    assert len(decoded(by_pyav(container, codec), max_s=1.0).samples) == RATE
+    with pytest.raises(TooLarge, match=r"holds 1\.0 s of sound, the limit is 0\.999 s"):
+        decoded(by_pyav(container, codec), max_s=0.999)
+
+
+def test_a_recording_that_changes_its_rate_is_refused() -> None:
+    """As a radio station's stream of AAC may."""
+    data = by_pyav("adts", "aac", 48_000) + by_pyav("adts", "aac", 44_100)
+    with pytest.raises(Unprocessable, match=r"changes its rate, its channels or its sample format after 1\.0"):
+        decoded(data)
+
+
+def test_a_long_recording_is_read_in_blocks_and_its_ends_are_cut_all_the_same() -> None:
+    for options in ({}, FRAGMENTED):
+        clip = decoded(by_pyav("mp4", "aac", 48_000, 5.0, **options))
+        assert len(clip.samples) == 5 * RATE
+        assert sounds.onset_s(clip.samples, RATE) == pytest.approx(sounds.BURST_S, abs=0.001)
+
+
 def test_a_video_without_sound_is_named() -> None:
     import av
 
