@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 SENTENCE = ROOT / "docs" / "examples" / "sentence.opus"
-SPOKEN = "SENTENCE-TEXT"
+SPOKEN = "bin blue at f two now"
 RATE = 48_000
 
 # The recorder's pieces are joined as a page would do it.
