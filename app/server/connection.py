@@ -21,6 +21,8 @@ from app.middleware.errors import MEDIA_TYPE
 from app.web.request.trace import CONNECTION, WHOLE, new_request_id
 
 MAX_HEAD_BYTES: Final = 64 << 10
+LONGEST_HANDSHAKE_LINE: Final = 8_000  # of a WebSocket's head; the library takes 8,192 bytes with the ends
+MOST_HANDSHAKE_HEADERS: Final = 120  # it takes 128
 HEAD_TIMEOUT_S: Final = 30.0
 MOST_PIPELINED: Final = 16
 READER_TIMEOUT_S: Final = 60.0  # without the client reading a byte of a response that waits
@@ -130,8 +132,14 @@ class Connection(HttpToolsProtocol):
                 return
 
     def _offers_web_socket(self) -> bool:
-        """Whether the head asks for one of the app's WebSockets, and no answer is owed before."""
+        """Whether the head asks for one of the app's WebSockets, and no answer is owed before. An offer with a body, or
+        with a head that the library of WebSockets refuses in silence, is answered as if it were none."""
         if self.parser.get_method() != b"GET" or not self.is_idle:
+            return False
+        longest = max(len(name) + len(value) for name, value in [(b"GET HTTP/1.1", self.url), *self.headers])
+        if longest > LONGEST_HANDSHAKE_LINE or len(self.headers) > MOST_HANDSHAKE_HEADERS:
+            return False
+        if any(n == b"transfer-encoding" or (n == b"content-length" and v != b"0") for n, v in self.headers):
             return False
         path = self.url.partition(b"?")[0].decode("latin-1")
         offered = [value.strip().lower() for name, value in self.headers if name == b"upgrade"]

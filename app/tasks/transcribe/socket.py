@@ -121,7 +121,7 @@ class _Session:
         self._live = Live(call, self._n)
         closing: asyncio.Event = self._socket.scope.get(CLOSING) or asyncio.Event()
         hear, read = asyncio.ensure_future(self._hear()), asyncio.ensure_future(self._read())
-        close = asyncio.ensure_future(closing.wait())
+        close: asyncio.Future[Any] = asyncio.ensure_future(closing.wait())
         waiting: set[asyncio.Future[Any]] = {hear, read, close}
         until = monotonic() + self._limits.max_seconds + self._limits.request_timeout_s
         try:
@@ -136,7 +136,8 @@ class _Session:
                     self.shut_down = True
                     waiting -= {read, close}
                     await self._stop(read)
-                    await self._came.put(None)
+                    # A task: where hearing fails meanwhile, nobody takes from a full queue.
+                    close = asyncio.ensure_future(self._came.put(None))
             return hear.result()
         finally:
             await self._stop(hear, read, close)

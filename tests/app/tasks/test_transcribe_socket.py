@@ -298,6 +298,24 @@ def test_an_offer_to_talk_otherwise_is_ignored_where_there_is_no_web_socket(hear
     assert wrong.status == 400
 
 
+@pytest.mark.parametrize(
+    ("query", "headers", "body"),
+    [
+        ("?model=" + "a" * 50_000, {}, None),
+        ("", {"Cookie": "a" * 9_000}, None),
+        ("", {f"X-{i}": "a" for i in range(150)}, None),
+        ("", {}, b"hello"),
+    ],
+    ids=["a long query", "a long header", "many headers", "a body"],
+)
+def test_an_offer_that_the_library_would_not_answer_is_answered_as_if_it_were_none(
+    hearers: LiveServer, query: str, headers: dict[str, str], body: bytes | None
+) -> None:
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    offer = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key}
+    assert hearers.ask("GET", f"/v1/transcribe{query}", body, {**offer, **headers}).status == 405
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that asks a process to end")
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_process_that_is_asked_to_end_says_what_it_has_heard(tmp_path: Path, workers: int) -> None:
