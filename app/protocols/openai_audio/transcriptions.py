@@ -47,7 +47,7 @@ async def create(call: Call) -> Response:
     call.options = {"model": wanted.model}
     model = call.choose_model("transcribe", "audio")
     if wanted.stream:
-        check_streams(model)
+        check_streams(call, model)
     graph, sound = graph_of(model), model.manifest.sound
     assert sound is not None
     with call.lease(model, graph):

@@ -13,6 +13,7 @@ from app.core.errors import Conflict, InferenceFailed, invalid
 from app.engine.model import Model
 from app.engine.queue import OnStep
 from app.web.call import Call
+from app.web.request.model_choice import instead_of_streaming
 from app.web.speech.recognize import STREAMER, chunk_of, first_states
 
 WHOLE: Final = "labeller"
@@ -37,7 +38,7 @@ def streaming_model(call: Call, model: Model) -> Model:
         model = twin if "label-frames" in twin.tasks else model
     if graph_of(model) == STREAMER:
         return model
-    instead = f"ask '{declared.twin}', which streams" if declared.twin else "take its answer as application/json"
+    instead = instead_of_streaming(catalog, declared.twin)
     raise invalid(
         "model",
         expected=f"'{declared.twin}'" if declared.twin else "a model that streams",

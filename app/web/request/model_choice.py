@@ -8,6 +8,7 @@ from typing import Any, Final
 from app.core.errors import TooLarge, invalid
 from app.core.manifest import Modality, Picture, Task
 from app.core.manifest.latent import Latent
+from app.engine.catalog import Catalog
 from app.engine.model import Model
 from app.engine.registry import Registry
 from app.web.request.limits import Limits
@@ -87,3 +88,16 @@ def check_output_size(
                 detail=f"{subject} asks for {counted} {unit}, at most {most} are made in one request",
                 error=TooLarge,
             )
+
+
+def instead_of_streaming(catalog: Catalog, twin: str | None) -> str:
+    """What a client can do whose model does not stream.
+
+    Args:
+        twin: the model that the manifest names; it may not be loaded.
+    """
+    if twin is None:
+        return "take its answer as application/json"
+    if twin not in {model.name for model in catalog.models}:
+        return f"'{twin}', which streams, is not loaded here; take its answer as application/json"
+    return f"ask '{twin}', which streams"

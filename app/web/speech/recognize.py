@@ -19,6 +19,7 @@ from app.core.manifest import Manifest, numpy_dtype
 from app.engine.model import Model
 from app.engine.queue import OnStep
 from app.web.call import Call
+from app.web.request.model_choice import instead_of_streaming
 from app.web.request.sounds import as_row
 from app.web.speech.transcript import Piece, Transcript, transcript
 
@@ -34,13 +35,13 @@ def graph_of(model: Model) -> str:
     return WHOLE if WHOLE in model.manifest.graphs else STREAMER
 
 
-def check_streams(model: Model) -> None:
+def check_streams(call: Call, model: Model) -> None:
     """Raises Conflict, which names the twin that streams, where the model needs the whole recording."""
     if graph_of(model) == STREAMER:
         return
     declared = model.manifest.transcription
     assert declared is not None
-    instead = f"ask '{declared.twin}', which streams" if declared.twin else "take its answer as application/json"
+    instead = instead_of_streaming(call.context.registry.catalog, declared.twin)
     raise invalid(
         "model",
         expected=f"'{declared.twin}'" if declared.twin else "a model that streams",
@@ -61,7 +62,7 @@ def streaming_model(call: Call, model: Model) -> Model:
     if not {"model", "version"} & set(call.options) and declared.twin in {one.name for one in catalog.models}:
         twin = catalog.get(declared.twin, None)
         model = twin if "transcribe" in twin.tasks else model
-    check_streams(model)
+    check_streams(call, model)
     return model
 
 
