@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 Pair = tuple[int | None, int | None]
 """Indices of a word that was said and of the word recognised for it; None where there is none."""
-
-
-def greedy(log_probabilities: NDArray[np.float32]) -> list[int]:
-    """(T, V + 1), the blank last -> the tokens of the best path, neighbours that are equal being one."""
-    best = log_probabilities.argmax(axis=1)
-    changed = np.flatnonzero(np.diff(best, prepend=-1))
-    return [int(k) for k in best[changed] if k != log_probabilities.shape[1] - 1]
 
 
 def alignment(said: Sequence[str], heard: Sequence[str]) -> list[Pair]:

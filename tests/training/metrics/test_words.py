@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.metrics.words import alignment, error_rate, errors, greedy
+from training.metrics.words import alignment, error_rate, errors
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=6)
 
@@ -40,10 +39,3 @@ def test_the_rate_counts_errors_over_words_that_were_said() -> None:
     said = [["bin", "blue", "at", "f", "two", "now"], ["lay", "red"]]
     heard = [["bin", "blue", "at", "s", "two"], ["lay", "red", "red"]]
     assert error_rate(said, heard) == 3 / 8  # one word wrong, one missed, one too many
-
-
-def test_the_best_path_merges_equal_neighbours_and_leaves_blanks_out() -> None:
-    best = [2, 0, 0, 2, 0, 1, 1, 2]
-    logs = np.full((len(best), 3), -5.0, np.float32)
-    logs[np.arange(len(best)), best] = -0.1
-    assert greedy(logs) == [0, 0, 1]
