@@ -43,7 +43,9 @@ def drive(server: LiveServer, mode: GenerationMode, examples: int, *, below: str
     def ask(case: Case) -> None:
         response = case.call(base_url=server.url)
         case.validate_response(response, checks=CHECKS)
-        seen.setdefault(case.path, set()).add(response.status_code)
+        # An empty body is wrong by its own schema, and right beside ?n=1: no document can say that of two places.
+        if not (case.body == {} and "n" in (case.query or {})):
+            seen.setdefault(case.path, set()).add(response.status_code)
 
     for found in schema.get_all_operations():
         operation = found.ok()
