@@ -7,7 +7,7 @@
 # computes the number of samples from it, and stops there, without an error. Variable rates of bits are the default of
 # libsndfile's own encoder, so that a file which begins louder than it goes on loses most of its sound.
 # Versions: soundfile 0.14.0 (libsndfile 1.2.2 in its wheel for Linux on x86-64), NumPy 2.4.6, Python 3.11.
-# Source: https://pypi.org/project/soundfile/, https://github.com/libsndfile/libsndfile (src/mpeg_decode.c)
+# Source: the packages soundfile and numpy; libsndfile on GitHub (src/mpeg_decode.c)
 # Ends with 0 while this is so, and with 1 when it changes.
 set -euo pipefail
 folder=$(mktemp -d)
