@@ -5,16 +5,21 @@ Sounds and models are of `tests/made_sounds.py`: what is said in a sound is know
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import io
 import json
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from app.codecs.npy import encode_npy
 from app.tasks.transcribe.schema import TranscribeAnswer
+from app.web.request import sounds
+from app.web.request.payload import SMALL_BODY
 from tests.app.live import LiveServer, Reply, form
 from tests.made_sounds import (
     FRAME_S,
@@ -71,6 +76,26 @@ def test_words_have_the_times_at_which_they_were_said(hearers: LiveServer, model
 @pytest.mark.parametrize("kind", ["audio/wav", "audio/x-wav", "audio/flac", "audio/webm;codecs=opus"])
 def test_a_raw_file_is_read_as_what_it_is_whatever_it_is_called(hearers: LiveServer, kind: str) -> None:
     assert texts(ask(hearers, kind, wav(SAID))) == [TEXT]
+
+
+def test_no_file_of_sound_is_read_on_the_event_loop(hearers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_loop = []
+    read = sounds.recordings
+
+    def recordings(*args: Any, **options: Any) -> Any:
+        try:
+            on_loop.append(asyncio.get_running_loop())
+        except RuntimeError:
+            on_loop.append(None)
+        return read(*args, **options)
+
+    monkeypatch.setattr(sounds, "recordings", recordings)
+    silence = io.BytesIO()  # fewer bytes than of a picture that is read there
+    soundfile.write(silence, np.zeros(8000 * 10), 8000, format="FLAC")
+    assert len(silence.getvalue()) < SMALL_BODY
+    head = {"Content-Type": "audio/flac"}
+    assert hearers.ask("POST", "/v1/transcribe", silence.getvalue(), head).status == 200
+    assert on_loop == [None]
 
 
 def test_several_files_of_a_form_are_answered_in_their_order(hearers: LiveServer) -> None:
