@@ -33,7 +33,8 @@ def test_a_graph_with_a_least_length_is_warmed_with_its_golden_rows(
 
     monkeypatch.setattr(Session, "run", run)
     loaded = load(tmp_path, "steps")
-    assert shapes[:2] == [(1, 9, 3), (loaded.manifest.max_rows, 9, 3)]
+    assert shapes[0] == (loaded.manifest.max_rows, 9, 3)
+    assert set(shapes[1:]) == {(1, 9, 3)}
     rows = recurrent.rows_of(5, 7)
     answers = loaded.sessions["classifier"].run(rows)
     np.testing.assert_allclose(answers["probabilities"], recurrent.probabilities(rows), atol=1e-5)
