@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,25 @@ def test_the_label_of_a_step_is_the_word_that_is_spoken_there(streaming: bool, l
     _, own, target, _ = one.tensors([row, Row(np.zeros(STEP, np.float32), ())], torch.tensor([1.5, 1.0]))
     assert target[0].tolist()[6 + late : 12 + late] == [go] * 6  # half as slow again
     assert target[1, int(own[1]) :].unique().tolist() == [IGNORED]
+
+
+def test_the_blank_is_made_as_likely_as_gives_the_fewest_errors_on_held_out_clips(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    corpus = corpora()[1]
+    words = ["go", "no"]
+    (said,) = (clip for clip in corpus.of("held")[:1])
+    said = replace(said, words=(("go", 0.0, 0.2),))
+    # "no" was not said, and is as likely as exp(0.4) blanks; "go" was, and is as likely as exp(2.2) of them.
+    odds = np.array([[2.2, -9, 0], [-9, -9, 0], [-9, 0.4, 0]], np.float32)
+    logs = odds - np.logaddexp.reduce(odds, axis=1, keepdims=True)
+    monkeypatch.setattr(publish, "_heard", lambda *_: [(said, logs)])
+    net = SpeechNet(2, width=16, hidden=12, layers=2, bidirectional=True, dropout=0.1)
+    before = net.words.bias.detach().clone()
+    bias, tried = publish.quieten(net, words, [corpus], late=0)
+    assert bias == 0.5
+    assert [row[corpus.name] for row in tried] == [1.0] * 2 + [0.0] * 7 + [1.0] * 4
+    assert (net.words.bias - before).tolist() == pytest.approx([0, 0, 0.5])
 
 
 @pytest.mark.slow
