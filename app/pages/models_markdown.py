@@ -19,7 +19,9 @@ INTRODUCTION: Final = """\
 <!-- Written by `python -m app models --markdown`; change the manifests, not this file. -->
 
 The models follow a first course on neural networks: from the perceptron over dense and convolutional networks,
-autoencoders and GANs to diffusion.
+autoencoders and GANs to diffusion, and the shapes of recurrent networks. A plain network like `mlp-mnist` is one to
+one. Many to one are the models of spoken words, many to many is `speech`, and synced many to many, with an output for
+every input, are those that label frames.
 
 Every figure stands in the model's `manifest.json`, with the protocol that measured it. A goal was set before training.
 A figure with ± is a mean over seeds or repetitions, with its standard deviation. The number of rows that a figure was

@@ -14,6 +14,7 @@ from training.reporting.ablations import FILE, tried
 from training.reporting.history import Curves, history_charts
 from training.reporting.latency import LATENCY_FILE, latency, measured_once
 from training.reporting.mosaics import in_turn
+from training.reporting.shapes import shapes
 from training.reporting.table import Cell, label, table, wide
 
 
@@ -98,3 +99,10 @@ def test_the_latency_of_a_graph_is_a_table_by_batch_size() -> None:
 
 def test_rows_in_turn_are_the_first_of_each_class_then_the_second() -> None:
     assert in_turn(np.array([1, 1, 0, 2, 0, 1])).tolist() == [2, 0, 3, 4, 1, 5]
+
+
+def test_the_table_of_shapes_marks_the_models_own_and_links_the_plain_net() -> None:
+    drawing = ET.fromstring(f"<div>{shapes('many to one').body}</div>")
+    assert [strong.text for strong in drawing.iter("strong")] == ["many to one"]
+    first = next(row for row in drawing.iter("tr") if "".join(row.itertext()).startswith("one to one"))
+    assert [link.attrib["href"] for link in first.iter("a")] == ["../../../mlp-mnist/1/report/index.html"]

@@ -26,6 +26,7 @@ from training.reporting.html import Section, charts, figure, note
 from training.reporting.made import made
 from training.reporting.mosaics import mosaic
 from training.reporting.page import Page
+from training.reporting.shapes import shapes
 from training.reporting.table import table
 
 PLACES: Final = ("command", "colour", "preposition", "letter", "digit", "adverb")
@@ -72,6 +73,7 @@ class LipReport:
                 Section("training", "Learning curves", self._training()),
                 Section("speed", "Speed", self._speed()),
                 tried(Path(__file__).parent, "grid-s1"),
+                shapes("synced many to many"),
                 made(m),
             ],
             headlines=("word_accuracy", "frame_accuracy", "word_error_rate"),

@@ -25,6 +25,7 @@ from training.reporting.latency import latency
 from training.reporting.made import made
 from training.reporting.mosaics import mosaic
 from training.reporting.page import Page
+from training.reporting.shapes import shapes
 
 ARROWS: Final = {
     "still": "·",
@@ -76,6 +77,7 @@ class MotionReport:
                 Section("training", "Learning curves", self._training()),
                 latency(self.latency, before=note("A row is one frame with the state that the frame before it left.")),
                 tried(Path(__file__).parent, "moving digits"),
+                shapes("synced many to many"),
                 made(m),
             ],
             headlines=("accuracy", "accuracy_without_recurrence", "nll"),

@@ -32,6 +32,7 @@ from training.reporting.html import Section, charts, figure, note, stack
 from training.reporting.made import made
 from training.reporting.mosaics import mosaic
 from training.reporting.page import Page
+from training.reporting.shapes import shapes
 from training.reporting.table import Cell, table
 
 Wave = NDArray[np.float32]
@@ -108,6 +109,7 @@ class SpeechReport:
                 Section("training", "Learning curves", self._training()),
                 tried(Path(__file__).parent, m.data.spec),
                 Section("speed", "Speed", self._speed()),
+                shapes("many to many"),
                 made(m),
             ],
             headlines=("wer_grid", "wer_fsdd", "wer_commands", "accuracy_letters"),

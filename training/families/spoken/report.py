@@ -30,6 +30,7 @@ from training.reporting.html import Section, charts, figure, note
 from training.reporting.made import made
 from training.reporting.mosaics import mosaic
 from training.reporting.page import Page
+from training.reporting.shapes import shapes
 from training.reporting.table import Cell, table
 
 UNITS: Final = 40
@@ -104,6 +105,7 @@ class SpokenReport:
                 Section("training", "Learning curves", self._training()),
                 tried(Path(__file__).parent, m.data.spec),
                 Section("speed", "Speed", self._speed()),
+                shapes("many to one"),
                 made(m),
             ],
             headlines=("accuracy", "accuracy_unseen_speakers", "nll", "ece"),
