@@ -41,7 +41,7 @@ GOLDEN_ROWS: Final = 3
 # Of held-out clips of words in which words were heard: so many may be taken for noise. With half as many a tenth of the
 # clips that are played backwards is doubted, with these a third.
 DOUBTED_SPEECH: Final = 0.02
-BLANK_BIASES: Final = tuple(i / 4 for i in range(13))
+BLANK_BIASES: Final = tuple(i / 2 for i in range(-4, 7))
 GOALS: Final = {
     False: {"wer_grid": 0.03, "accuracy_letters": 0.92},
     True: {"wer_grid": 0.05, "accuracy_letters": 0.92},
@@ -135,19 +135,20 @@ def _export(network: SpeechNet, corpora: Corpora) -> Export:
             golden_rows=GOLDEN_ROWS,
         )
     generator = torch.Generator().manual_seed(0)
-    layers = len(network.layers)
+    assert network.surroundings is not None
+    steps = 2 * network.surroundings.delay * network.surroundings.around.in_channels
     hidden = sum(layer.hidden for layer in network.layers)  # type: ignore[misc]  # each is a GRU
     pieces = torch.stack([torch.from_numpy(clip.samples[6400 : 6400 + PIECE]) for clip in clips[GOLDEN_ROWS:]])
-    assert layers
     return Export(
         graph="streamer",
         module=Streamer(network),
         inputs={
             "sound": pieces,
             "past": torch.randn(len(pieces), BEFORE, generator=generator) * 0.05,
+            "steps": torch.randn(len(pieces), steps, generator=generator),
             "hidden": torch.tanh(torch.randn(len(pieces), int(hidden), generator=generator)),
         },
-        outputs=("log_probabilities", "next_past", "next_hidden"),
+        outputs=("log_probabilities", "next_past", "next_steps", "next_hidden"),
     )
 
 
@@ -159,10 +160,11 @@ def held_error(history: Sequence[Mapping[str, float]]) -> float:
 def quieten(
     network: SpeechNet, words: Sequence[str], corpora: Corpora, *, late: int
 ) -> tuple[float, list[dict[str, float]]]:
-    """Make the blank likelier by what gives the fewest errors on held-out clips, each corpus's relative change alike.
+    """Make the blank as likely as gives the fewest errors on held-out clips, each corpus's relative change alike.
 
-    The net was trained on mixtures where something is said all the time, and hears words where there are none. The
-    bias of the blank is one number of the last layer, and nothing else has to know of it.
+    A net that was trained on mixtures where something is said all the time hears words where there are none; one that
+    is not sure at which step to say a short word says none. The bias of the blank is one number of the last layer, and
+    nothing else has to know of it.
 
     Args:
         late: steps by which the network answers later than it heard.

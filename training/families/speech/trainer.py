@@ -68,7 +68,7 @@ def network_of(words: int, h: Hyperparameters) -> SpeechNet:
         width=h.width,
         hidden=h.hidden,
         layers=h.layers,
-        bidirectional=not h.streaming,
+        delay=h.delay if h.streaming else None,
         dropout=h.dropout,
     )
 
