@@ -141,7 +141,6 @@ def figures(model: PublishedSpeech, heard: Sequence[Heard]) -> dict[str, float]:
     """By the names in `PROTOCOLS`."""
     labels, declared = model.labels, model.declared
     found: dict[str, float] = {}
-    letters: list[bool] = []
     starts: list[float] = []
     for one in heard:
         said = [[word for word, _, _ in clip.words] for clip in one.clips]
@@ -149,14 +148,11 @@ def figures(model: PublishedSpeech, heard: Sequence[Heard]) -> dict[str, float]:
         found[f"wer_{SHORT[one.corpus]}"] = error_rate(said, words)
         if one.corpus != "grid":
             continue
+        found["accuracy_letters"] = letters_right(said, words)
         for clip, spoken, got, tokens in zip(one.clips, said, words, one.tokens, strict=True):
             for i, j in alignment(spoken, got):
-                right = i is not None and j is not None and spoken[i] == got[j]
-                if i == LETTER:
-                    letters.append(right)
-                if i is not None and j is not None and right:
+                if i is not None and j is not None and spoken[i] == got[j]:
                     starts.append(abs(tokens[j].start * declared.step_s - declared.delay_s - clip.words[i][1]))
-    found["accuracy_letters"] = float(np.mean(letters))
     found["ece_words"] = word_calibration(judged(labels, heard), declared)
     found["start_error_ms"] = 1000 * float(np.median(starts))
     noises = [clip.samples for one in heard for clip in one.clips if not clip.words] + made_noise(NOISES)
@@ -168,6 +164,20 @@ def figures(model: PublishedSpeech, heard: Sequence[Heard]) -> dict[str, float]:
         declared, [t for one in heard for clip, t in zip(one.clips, one.tokens, strict=True) if clip.words]
     )
     return found
+
+
+def letters_right(said: Sequence[Sequence[str]], heard: Sequence[Sequence[str]]) -> float:
+    """The share of the letters of GRID's sentences that were heard as themselves."""
+    return float(
+        np.mean(
+            [
+                j is not None and spoken[i] == got[j]
+                for spoken, got in zip(said, heard, strict=True)
+                for i, j in alignment(spoken, got)
+                if i == LETTER
+            ]
+        )
+    )
 
 
 def judged(labels: Sequence[str], heard: Sequence[Heard]) -> list[tuple[float, bool]]:

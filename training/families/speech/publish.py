@@ -38,8 +38,8 @@ MAX_ROWS: Final = 16
 MAX_S: Final = 15.0
 PARITY_CLIPS: Final = 24
 GOLDEN_ROWS: Final = 3
-# Of held-out clips of words in which words were heard: so many may be taken for noise. With half as many a tenth of the
-# clips that are played backwards is doubted, with these a third.
+# Of held-out clips of words in which words were heard: so many may be taken for noise. With half as many hardly one in
+# ten of the clips that are played backwards is doubted.
 DOUBTED_SPEECH: Final = 0.02
 BLANK_BIASES: Final = tuple(i / 2 for i in range(-4, 7))
 GOALS: Final = {
@@ -160,7 +160,7 @@ def held_error(history: Sequence[Mapping[str, float]]) -> float:
 def quieten(
     network: SpeechNet, words: Sequence[str], corpora: Corpora, *, late: int
 ) -> tuple[float, list[dict[str, float]]]:
-    """Make the blank as likely as gives the fewest errors on held-out clips, each corpus's relative change alike.
+    """Make the blank as likely as gives the fewest errors on held-out clips: each corpus, and GRID's letters, alike.
 
     A net that was trained on mixtures where something is said all the time hears words where there are none; one that
     is not sure at which step to say a short word says none. The bias of the blank is one number of the last layer, and
@@ -169,7 +169,7 @@ def quieten(
     Args:
         late: steps by which the network answers later than it heard.
 
-    Returns: what was added, and each bias tried with the word error rate of each corpus.
+    Returns: what was added, and each bias tried with its error rates.
     """
     blank, tried = network.words.bias.detach(), []
     heard = {corpus.name: _heard(network, corpus.of("held"), late) for corpus in corpora}
@@ -178,11 +178,16 @@ def quieten(
         for name, answers in heard.items():
             said = [[word for word, _, _ in clip.words] for clip, _ in answers]
             logs = [_with_bias(logs, bias) for _, logs in answers]
-            row[name] = error_rate(said, [[words[t.label] for t in beam(z, n=1)[0].tokens] for z in logs])
+            got = [[words[t.label] for t in beam(z, n=1)[0].tokens] for z in logs]
+            row[name] = error_rate(said, got)
+            if name == "grid":
+                row["letters"] = 1 - metrics.letters_right(said, got)
         tried.append(row)
-    # A rate of 0 is no better than half an error in all its words, or one corpus would decide alone.
-    least = {name: 0.5 / max(1, sum(len(clip.words) for clip, _ in answers)) for name, answers in heard.items()}
-    best = min(tried, key=lambda row: float(np.prod([max(row[name], least[name]) for name in heard])))
+    # By the product of the rates, so that the relative change of each counts alike. None is taken for less than half a
+    # percent, or one that is 0 would decide alone.
+    best = min(
+        tried, key=lambda row: float(np.prod([max(rate, 0.005) for name, rate in row.items() if name != "bias"]))
+    )
     blank[-1] += best["bias"]
     return best["bias"], tried
 
