@@ -181,7 +181,8 @@ def _complete_task(
         for name, schema in task.options.items()
     ]
     operation["parameters"].append(head.PARAMETER)
-    operation["description"] = head.DOCUMENTED.format(late=504)
+    about = head.DOCUMENTED.format(late=504)
+    operation["description"] = f"{task.rule}\n\n{about}" if task.rule else about
     schemas[task.body] = {
         "title": task.body,
         "type": "object",
@@ -192,8 +193,8 @@ def _complete_task(
         listed = ", ".join(f"`{name}`" for name in task.one_of)
         schemas[task.body]["description"] = f"Exactly one of {listed}, and options."
         schemas[task.body]["oneOf"] = [{"required": [name]} for name in task.one_of]
-    if task.any_of:
-        schemas[task.body]["anyOf"] = [{"required": [name]} for name in task.any_of]
+    if task.rule:
+        schemas[task.body]["description"] = task.rule
     sent = {name: {"summary": name, "value": value} for name, value in requests.items()}
     json_body = {"schema": {"$ref": f"#/components/schemas/{task.body}"}} | ({"examples": sent} if sent else {})
     operation["requestBody"] = {

@@ -24,7 +24,7 @@ from app.tasks.generate.schema import DEFAULT_FRAMES, MOST_FRAMES, Code, Grid
 from app.web.call import Call
 from app.web.request.json_body import read_value
 from app.web.request.limits import Limits
-from app.web.request.model_choice import check_dimension, check_output_size, check_within, latent_of
+from app.web.request.model_choice import check_dimension, check_output_size, check_within, latent_of, most_pictures
 from app.web.request.payload import Payload
 from app.web.response.images import codes_of, images_of
 
@@ -144,7 +144,7 @@ def _sampled(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
 
 
 def _between(options: Mapping[str, Any], model: Model, limits: Limits) -> Plan:
-    frames: int = options.get("frames", DEFAULT_FRAMES)
+    frames: int = options.get("frames", min(DEFAULT_FRAMES, most_pictures(model, limits)))
     check_within("frames", frames, 2, MOST_FRAMES)
     check_output_size(frames, model, limits, subject="frames")
     chosen = labels.required(options, frames, model, "between")

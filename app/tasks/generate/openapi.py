@@ -12,51 +12,65 @@ from app.core.sampling.latents import sample_prior
 from app.engine.model import Model
 from app.engine.registry import Registry
 from app.tasks.generate import plans
-from app.tasks.generate.schema import IMPLY_N, MAX_SEED, MODES, MOST_FRAMES, MOST_LEVELS, MOST_VISITS, GenerateRequest
+from app.tasks.generate.schema import (
+    IMPLY_N,
+    MAX_SEED,
+    MODES,
+    MOST_FRAMES,
+    MOST_LEVELS,
+    MOST_VISITS,
+    GenerateRequest,
+    Grid,
+)
 from app.web.openapi.golden import as_base64, stroke
 from app.web.openapi.operation import FILE, Operation, Schema, model_options, models_for, shown_for
 from app.web.openapi.pictures import PICTURE_SCHEMA
 from app.web.request.limits import Limits
 from app.web.request.media_types import EVENT_STREAM, NPY, PNG
-from app.web.request.model_choice import latent_of
+from app.web.request.model_choice import latent_of, most_pictures
 
 FRAMES: Final = 5
 SIDE: Final = 8
 SEED: Final = 7
 DECIMALS: Final = 2  # of latents that are shown
 LEVELS: Final = 8
+RULE: Final = (
+    f"The query or the body has one of {', '.join(f'`{name}`' for name in MODES)}, and options; "
+    f"{' or '.join(f'`{name}`' for name in IMPLY_N)} alone asks for `n` as well."
+)
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
     """From the models that are loaded."""
-    limit = limits.max_rows
     models = models_for(registry, "generate")
+    # Of the model that makes most: what it answers, the document may not forbid.
+    most = max((most_pictures(model, limits) for model in models), default=limits.max_rows)
     schemas = GenerateRequest.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
     label, sampling = _label(models), _sampling(models)
     return Operation(
         options=model_options(
             models,
             GenerateRequest,
-            n={"type": "integer", "minimum": 1, "maximum": limit},
+            n={"type": "integer", "minimum": 1, "maximum": most},
             seed={"type": "integer", "minimum": 0, "maximum": MAX_SEED},
-            columns={"type": "integer", "minimum": 1, "maximum": limit},
+            columns={"type": "integer", "minimum": 1, "maximum": limits.max_rows},
             label=label,
             **sampling,
             strength={"type": "number", "minimum": 0, "maximum": 1},
             visits={"type": "integer", "minimum": 1, "maximum": MOST_VISITS},
-            forward={"type": "integer", "minimum": 1, "maximum": min(MOST_LEVELS, limit)},
+            forward={"type": "integer", "minimum": 1, "maximum": min(MOST_LEVELS, most - 1)},
         ),
         body="GenerateRequest",
         inputs={
-            "latents": schemas["latents"]["anyOf"][0] | {"maxItems": limit},
+            "latents": schemas["latents"]["anyOf"][0] | {"maxItems": most},
             "between": schemas["between"]["anyOf"][0],
-            "frames": {"type": "integer", "minimum": 2, "maximum": min(MOST_FRAMES, limit)},
-            "grid": {"$ref": "#/components/schemas/Grid"},
-            "labels": {"type": "array", "minItems": 1, "maxItems": limit, "items": label}
+            "frames": {"type": "integer", "minimum": 2, "maximum": min(MOST_FRAMES, most)},
+            "grid": _grid(most),
+            "labels": {"type": "array", "minItems": 1, "maxItems": most, "items": label}
             | {"description": schemas["labels"]["description"]},
             **{name: PICTURE_SCHEMA | {"description": schemas[name]["description"]} for name in ("init_image", "mask")},
         },
-        any_of=(*MODES, *IMPLY_N),
+        rule=RULE,
         optional_body=True,
         gives={
             PNG: FILE | {"description": "the picture, or a grid of several; X-Seed is the seed"},
@@ -71,6 +85,13 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         headers={"X-Seed": "of samples: the same again gives the same pictures"},
         requests=_requests(shown_for(registry, "generate"), limits),
     )
+
+
+def _grid(most: int) -> Schema:
+    schema = Grid.model_json_schema()
+    side = schema["properties"]["side"]
+    side["maximum"] = min(side["maximum"], math.isqrt(most))
+    return schema
 
 
 def _label(models: Sequence[Model]) -> Schema:
@@ -97,32 +118,30 @@ def _sampling(models: Sequence[Model]) -> dict[str, Schema]:
 def _requests(models: Sequence[Model], limits: Limits) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for model in models:
-        bodies = _of_codes(model, limits) if model.manifest.sampling is None else _of_steps(model, limits)
+        make = _of_codes if model.manifest.sampling is None else _of_steps
+        bodies = make(model, most_pictures(model, limits))
         found |= {f"{model.name}: {what}": {**body, "model": model.name} for what, body in bodies.items()}
     return found or {"draws from the prior": {"n": 1, "seed": SEED}}
 
 
-def _of_codes(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
+def _of_codes(model: Model, most: int) -> dict[str, dict[str, Any]]:
     there = plans.fields(model)
     label = {"label": model.manifest.drawn_labels[0]} if model.manifest.drawn_labels else {}
     first, second = _ends(model)
     bodies: dict[str, dict[str, Any]] = {}
     if "n" in there:
-        bodies["three draws from the prior"] = {"n": min(3, limits.max_rows), "seed": SEED}
+        bodies["three draws from the prior"] = {"n": min(3, most), "seed": SEED}
     bodies["a latent to decode"] = {"latents": [_middle(model)], **label}
     if label:
-        bodies["one of each label"] = {"labels": list(model.manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
-    bodies["from one latent to another"] = {
-        "between": [first, second],
-        "frames": min(FRAMES, limits.max_rows),
-        **label,
-    }
-    if "grid" in there:
-        bodies["a plane of latents"] = {"grid": {"side": min(SIDE, math.isqrt(limits.max_rows))}, **label}
+        bodies["one of each label"] = {"labels": list(model.manifest.drawn_labels[:most]), "seed": SEED}
+    if most >= 2:
+        bodies["from one latent to another"] = {"between": [first, second], "frames": min(FRAMES, most), **label}
+    if "grid" in there and most >= 4:
+        bodies["a plane of latents"] = {"grid": {"side": min(SIDE, math.isqrt(most))}, **label}
     return bodies
 
 
-def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
+def _of_steps(model: Model, most: int) -> dict[str, dict[str, Any]]:
     manifest = model.manifest
     picture, sampling = manifest.picture, manifest.sampling
     assert picture is not None
@@ -132,19 +151,17 @@ def _of_steps(model: Model, limits: Limits) -> dict[str, dict[str, Any]]:
     below = np.zeros((picture.height, picture.width), np.uint8)
     below[picture.height // 2 :] = 255
     make_sampler = {"init_image": as_base64(pixels), "seed": SEED}
-    bodies: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, limits.max_rows), "seed": SEED}}
+    bodies: dict[str, dict[str, Any]] = {"three draws": {"n": min(3, most), "seed": SEED}}
     if label:
-        bodies["one of each label"] = {"labels": list(manifest.drawn_labels[: limits.max_rows]), "seed": SEED}
+        bodies["one of each label"] = {"labels": list(manifest.drawn_labels[:most]), "seed": SEED}
     last = sampling.samplers[-1]
     guided = {"guidance": sampling.guidance.weight} if sampling.guidance else {}
     chosen = {"sampler": last.name, "steps": last.steps, **label, **guided}
     bodies["sampler, steps and label chosen"] = {"n": 1, "seed": SEED, **chosen}
     bodies["another picture like this one"] = {**make_sampler, "strength": 0.5, **label}
     bodies["the lower half drawn anew"] = {**make_sampler, "mask": as_base64(below), **label}
-    bodies["the picture under more and more noise"] = {
-        **make_sampler,
-        "forward": max(1, min(LEVELS, limits.max_rows - 1)),
-    }
+    if most >= 2:
+        bodies["the picture under more and more noise"] = {**make_sampler, "forward": min(LEVELS, most - 1)}
     return bodies
 
 

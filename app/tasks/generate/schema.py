@@ -57,13 +57,17 @@ class Grid(BaseModel):
     side: Annotated[int, Field(ge=2, le=MOST_SIDE, description="pictures across and down")]
     dimensions: Annotated[
         list[Annotated[int, Field(ge=0)]],
-        Field(min_length=2, max_length=2, description="which number rises to the right, and which upwards"),
+        Field(
+            min_length=2,
+            max_length=2,
+            description="which number rises to the right, and which upwards",
+            json_schema_extra={"uniqueItems": True},
+        ),
     ] = [0, 1]
 
 
 class GenerateRequest(BaseModel):
-    """One of `latents`, `n`, `between`, `grid` and `forward`, and options; `label`, `labels` or `init_image` alone
-    ask for `n` as well."""
+    """The JSON form of a request; the query may have a part of it. One of `MODES`, or of `IMPLY_N`, and options."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -74,9 +78,13 @@ class GenerateRequest(BaseModel):
         list[Annotated[Any, Field(json_schema_extra=END_SCHEMA)]] | None,
         Field(min_length=2, max_length=2, description="two latents, or two pictures: the path from one to the other"),
     ] = None
-    frames: Annotated[int | None, Field(description=f"pictures on that path, both ends included; {DEFAULT_FRAMES}")] = (
-        None
-    )
+    frames: Annotated[
+        int | None,
+        Field(
+            description=f"pictures on that path, both ends included; without it {DEFAULT_FRAMES}, or as many as one "
+            "response may have"
+        ),
+    ] = None
     grid: Annotated[Grid | None, Field(description=Grid.__doc__)] = None
     forward: Annotated[
         int | None,

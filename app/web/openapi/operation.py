@@ -26,7 +26,8 @@ class Operation:
         body: name of the JSON body's schema.
         inputs: schemas of the JSON body's other fields.
         one_of: the inputs of which exactly one is required; none: the body's fields are all optional.
-        any_of: the inputs of which one at least is required, where some of them go together.
+        rule: what a request must have, in words, where that may stand in the query or in the body: a schema of the one
+            cannot say it of both.
         optional_body: whether a request without a body is answered.
         takes: schemas of other bodies, by media type.
         gives: schemas of other answers, by media type.
@@ -40,7 +41,7 @@ class Operation:
     body: str
     inputs: Mapping[str, Schema]
     one_of: tuple[str, ...] = ()
-    any_of: tuple[str, ...] = ()
+    rule: str = ""
     optional_body: bool = False
     takes: Mapping[str, Schema] = field(default_factory=dict)
     gives: Mapping[str, Schema] = field(default_factory=dict)

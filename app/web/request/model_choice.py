@@ -60,6 +60,13 @@ def latent_of(model: Model) -> Latent:
     return model.manifest.latent
 
 
+def most_pictures(model: Model, limits: Limits) -> int:
+    """How many pictures of the model's own size one response may have."""
+    picture = model.manifest.picture
+    assert picture is not None
+    return min(limits.max_rows, _most_pixels(limits) // (picture.height * picture.width))
+
+
 def check_output_size(
     n: int, model: Model, limits: Limits, *, subject: str, of: str = "", picture: Picture | None = None
 ) -> None:
@@ -71,13 +78,13 @@ def check_output_size(
         of: how they come to be so many, for the message, e.g. "16 x 16".
 
     Raises:
-        TooLarge: more pictures than the limits, or more pixels of them all than these or MADE_PIXELS.
+        TooLarge: more pictures than the limits, or more pixels of them all than these or MAX_OUTPUT_PIXELS.
     """
     picture = picture or model.manifest.picture
     assert picture is not None
     for got, most, unit in (
         (n, limits.max_rows, "pictures"),
-        (n * picture.height * picture.width, min(limits.max_pixels, MAX_OUTPUT_PIXELS), "pixels"),
+        (n * picture.height * picture.width, _most_pixels(limits), "pixels"),
     ):
         if got > most:
             counted = f"{of} = {got}" if of and unit == "pictures" else str(got)
@@ -88,6 +95,11 @@ def check_output_size(
                 detail=f"{subject} asks for {counted} {unit}, at most {most} are made in one request",
                 error=TooLarge,
             )
+
+
+def _most_pixels(limits: Limits) -> int:
+    """Of all pictures of one response."""
+    return min(limits.max_pixels, MAX_OUTPUT_PIXELS)
 
 
 def instead_of_streaming(catalog: Catalog, twin: str | None) -> str:
