@@ -25,14 +25,18 @@ SHOWN_FRAMES: Final = 8  # of a longer clip only the beginning: the document hol
 
 def describe(registry: Registry, limits: Limits) -> Operation:
     """From the models that are loaded."""
-    options = model_options(models_for(registry, "label-frames"), LabelFramesRequest)
+    models = models_for(registry, "label-frames")
+    videos = [model.manifest.video for model in models if model.manifest.video is not None]
+    # Of the model that takes most: what it answers, the document may not forbid.
+    most = min(limits.max_rows, max((video.max_frames for video in videos), default=limits.max_rows))
+    options = model_options(models, LabelFramesRequest)
     return Operation(
         options=options,
         body="LabelFramesRequest",
-        inputs={"video": CLIP_SCHEMA, **picture_inputs(limits.max_rows)},
+        inputs={"video": CLIP_SCHEMA, **picture_inputs(most)},
         one_of=("video", "image", "images"),
         takes={
-            FORM: _form(options, limits.max_rows),
+            FORM: _form(options, most),
             **dict.fromkeys(VIDEOS, FILE),
             NPY: FILE | {"description": "uint8 frames (T, height, width) or (T, height, width, channels)"},
         },

@@ -299,6 +299,16 @@ def test_its_examples_in_the_document_answer_200(watchers: LiveServer) -> None:
         assert send_json(watchers, example["value"]).status == 200
 
 
+def test_the_document_allows_as_many_frames_as_the_model_takes(watchers: LiveServer) -> None:
+    document = watchers.get("/openapi.json").json()
+    form = document["paths"][PATH]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    body = document["components"]["schemas"]["LabelFramesRequest"]
+    assert (body["properties"]["images"]["maxItems"], form["properties"]["image"]["maxItems"]) == (50, 50)
+    frames = [[[0] * 8] * 8] * 51
+    assert send_json(watchers, {"images": frames[:50]}).status == 200
+    assert send_json(watchers, {"images": frames}).status == 413
+
+
 def test_the_landing_page_has_its_commands(watchers: LiveServer) -> None:
     page = watchers.get("/").body.decode()
     assert "Label the frames of clips" in page
