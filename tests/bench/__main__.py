@@ -68,7 +68,8 @@ def main(arguments: Sequence[str]) -> int:
         at = ours.index("--")
         ours, settings = ours[:at], ours[at + 1 :]
     options = parser().parse_args(ours)
-    if options.soak is None and options.same is None and wrk_path() is None:
+    needs_wrk = options.soak is None and options.same is None and not options.streams
+    if needs_wrk and wrk_path() is None:
         print("wrk is missing: install it (Debian and Ubuntu: apt-get install wrk)", file=sys.stderr)
         return WRONG_USAGE
     compares = options.against is not None

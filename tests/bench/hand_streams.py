@@ -1,5 +1,6 @@
-"""python -m tests.bench.hand_streams GRAPH PORT: what one writes by hand around a streaming graph, a WebSocket of
-FastAPI that runs each piece in a thread and sends the words of the best path whenever they change."""
+"""python -m tests.bench.hand_streams GRAPH PORT THREADS: what one writes by hand around a streaming
+graph, a WebSocket of FastAPI that runs each piece in a thread and sends the words of the best path whenever they
+change."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 
-def make(graph: Path) -> FastAPI:
+def make(graph: Path, threads: int) -> FastAPI:
     app = FastAPI()
     labels = json.loads((graph.parent / "manifest.json").read_text(encoding="utf-8"))["labels"]
-    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads  # 0: the default, one for each core
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     first, *states = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
 
@@ -31,7 +34,8 @@ def make(graph: Path) -> FastAPI:
         await socket.accept()
         loop = asyncio.get_running_loop()
         kept: dict[str, Any] = {s.name: np.zeros((1, *s.shape[1:]), np.float32) for s in states}
-        left, last, words, told = np.zeros(0, np.float32), -1, [], 0
+        words: list[str] = []
+        left, last, told = np.zeros(0, np.float32), -1, 0
         try:
             while True:
                 message = await socket.receive()
@@ -62,4 +66,4 @@ def make(graph: Path) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(make(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+    uvicorn.run(make(Path(sys.argv[1]), int(sys.argv[3])), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
