@@ -11,7 +11,7 @@ Beside the sums goes each prefix's likeliest single path, which says when its to
 
 from __future__ import annotations
 
-from math import inf, log
+from math import exp, inf, log, log1p
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,9 +36,13 @@ _NO_PATH: Final = _Path(-inf)
 
 
 class _Prefix(NamedTuple):
-    """Labels behind the stable ones, and the likeliest paths that end in a blank and in the last label."""
+    """Labels behind the stable ones; the logs of the sums over their paths that end in a blank, over those that end in
+    the last label, and over both; and the likeliest path of either kind."""
 
     labels: tuple[int, ...]
+    blank: float
+    label: float
+    total: float
     by_blank: _Path
     by_label: _Path
 
@@ -53,13 +57,16 @@ class _Prefix(NamedTuple):
 
     @property
     def first(self) -> tuple[int, int]:
-        path = self.path
-        return path.done[0] if path.done else (path.start, path.end)
+        return _first(self.path)
 
     def without(self, first: int) -> _Prefix:
         """Without its first labels."""
         paths = (path._replace(done=path.done[first:]) for path in (self.by_blank, self.by_label))
-        return _Prefix(self.labels[first:], *paths)
+        return _Prefix(self.labels[first:], self.blank, self.label, self.total, *paths)
+
+
+def _first(path: _Path) -> tuple[int, int]:
+    return path[1][0] if path[1] else (path[2], path[3])
 
 
 class Beam:
@@ -81,9 +88,8 @@ class Beam:
         self._width, self._n, self._least, self._settle = width, n, least, settle
         self._stable: list[Token] = []
         self._history = History()
-        # The prefixes, likeliest first; beside them the logs of the sums over their paths.
-        self._prefixes = [_Prefix((), _Path(0.0), _NO_PATH)]
-        self._blank, self._label = np.zeros(1), np.full(1, -inf)
+        self._prefixes = [_Prefix((), 0.0, -inf, 0.0, _Path(0.0), _NO_PATH)]  # likeliest first
+        self._earliest = 0  # no token of any path that is not stable ends before this step
 
     def feed(self, log_probabilities: NDArray[Any]) -> Partial:
         """Steps (K, V + 1), the blank last; K may be 0."""
@@ -91,80 +97,91 @@ class Beam:
             self._step(row)
             if self._settle is not None:
                 self._decide(self._history.end - self._settle)
-                self._forget()
+        if self._settle is not None:
+            self._forget()
         return Partial(self._tokens(self._prefixes[0]), len(self._stable))
 
     def finish(self) -> list[Hypothesis]:
         """The likeliest hypotheses, best first: at least one. `feed` may not be called again."""
-        shares = np.logaddexp(self._blank, self._label)
+        shares = np.array([prefix.total for prefix in self._prefixes])
         shares -= np.logaddexp.reduce(shares)
         best = zip(self._prefixes[: self._n], shares.tolist(), strict=False)
         return [Hypothesis(self._tokens(prefix), share) for prefix, share in best]
 
     def _step(self, row: NDArray[np.float64]) -> None:
-        t, prefixes = self._history.end, self._prefixes
+        """In plain Python: of 16 prefixes and some tens of labels, arrays cost more than they save."""
+        t, prefixes, p = self._history.end, self._prefixes, row.tolist()
         self._history.add(row)
-        tried = np.flatnonzero(row[:-1] >= self._least)
-        labels, p = tried.tolist(), row.tolist()
-        column = {label: at for at, label in enumerate(labels)}
+        by_blank_only = p[-1]
+        tried = np.flatnonzero(row[:-1] >= self._least).tolist()
+        is_tried = set(tried)
         before = self._stable[-1].label if self._stable else -1
-        last = [prefix.labels[-1] if prefix.labels else before for prefix in prefixes]
-
-        # The same prefix again; and longer by one label, which is the last one only after a blank.
-        total = np.logaddexp(self._blank, self._label)
-        by_blank = total + p[-1]
-        by_label = self._label + row[last]  # of none -1, the blank; then it is impossible before and after
-        longer = total[:, None] + row[tried]  # (prefixes, tried)
-        if again := [i for i, label in enumerate(last) if label in column]:
-            longer[again, [column[last[i]] for i in again]] = self._blank[again] + row[[last[i] for i in again]]
-
-        # Of what is longer, some is in the beam already: those paths belong to the prefix there.
         place = {prefix.labels: i for i, prefix in enumerate(prefixes)}
-        shorter = {
-            i: place[prefix.labels[:-1]]
-            for i, prefix in enumerate(prefixes)
-            if prefix.labels and prefix.labels[-1] in column and prefix.labels[:-1] in place
-        }
-        if shorter:
-            grown, of = list(shorter), (list(shorter.values()), [column[last[i]] for i in shorter])
-            by_label[grown] = np.logaddexp(by_label[grown], longer[of])
-            longer[of] = -inf
 
-        scores = np.concatenate([np.logaddexp(by_blank, by_label), longer.ravel()])
-        kept = _largest(scores, self._width)
+        # The same prefix again. Where the one that is shorter by a label is in the beam, what it would grow to is here.
+        grown: set[tuple[int, int]] = set()
+        shorter: dict[int, _Prefix] = {}
+        scores, sums = [], []
+        for i, (labels, _, label, total, _, _) in enumerate(prefixes):
+            by_blank, by_label = total + by_blank_only, -inf
+            last = labels[-1] if labels else before
+            if label > -inf:
+                by_label = label + p[last]
+            if labels and last in is_tried and (j := place.get(labels[:-1])) is not None:
+                via = shorter[i] = prefixes[j]
+                grown.add((j, last))
+                repeats = (via.labels[-1] if via.labels else before) == last
+                by_label = _sum(by_label, (via.blank if repeats else via.total) + p[last])
+            sums.append((by_blank, by_label))
+            scores.append(_sum(by_blank, by_label))
+
+        # Longer by one label, which is the last one only after a blank; none that has no room beside those above.
+        kept = [(-score, i, -1) for i, score in enumerate(scores) if score > -inf]
+        least = min(scores) if len(prefixes) == self._width else -inf
+        likeliest = sorted(((p[k], at, k) for at, k in enumerate(tried)), reverse=True)
+        for i, (labels, blank, _, total, _, _) in enumerate(prefixes):
+            last = labels[-1] if labels else before
+            begin = len(prefixes) + i * len(tried)
+            for q, at, k in likeliest:
+                if (score := total + q) < least:
+                    break
+                if k == last:
+                    score = blank + q
+                if score > -inf and (i, k) not in grown:
+                    kept.append((-score, begin + at, k))
         if not kept:  # a step in which nothing is possible says nothing
             return
-        self._prefixes, blanks, last_labels = [], [], []
-        for i in kept:
-            if i < len(prefixes):
-                prefix = prefixes[i]
-                via = prefixes[shorter[i]] if i in shorter else None
-                self._prefixes.append(_same(prefix, via, last[i], before, p, t))
-                blanks.append(by_blank[i])
-                last_labels.append(by_label[i])
+        kept.sort()
+        self._prefixes = []
+        for negative, i, k in kept[: self._width]:
+            if k < 0:
+                prefix, (by_blank, by_label) = prefixes[i], sums[i]
+                paths = _same(prefix, shorter.get(i), before, p, t)
+                self._prefixes.append(_Prefix(prefix.labels, by_blank, by_label, -negative, *paths))
             else:
-                j, at = divmod(i - len(prefixes), len(labels))
-                path = _longer(prefixes[j], labels[at], last[j], p[labels[at]], t)
-                self._prefixes.append(_Prefix((*prefixes[j].labels, labels[at]), _NO_PATH, path))
-                blanks.append(-inf)
-                last_labels.append(longer[j, at])
-        self._blank, self._label = np.array(blanks), np.array(last_labels)
+                prefix = prefixes[(i - len(prefixes)) // len(tried)]
+                path = _longer(prefix, k, before, p[k], t)
+                self._prefixes.append(_Prefix((*prefix.labels, k), -inf, -negative, -negative, _NO_PATH, path))
 
     def _decide(self, horizon: int) -> None:
         """Make stable what the likeliest prefix has before step `horizon`, and drop prefixes that differ there."""
+        if horizon < self._earliest:
+            return
+        paths = (path for prefix in self._prefixes if prefix.labels for path in (prefix.by_blank, prefix.by_label))
+        ends = (_first(path)[1] for path in paths if path.log_probability > -inf)
+        self._earliest = min(ends, default=self._history.end)
         if all(not prefix.labels or prefix.first[1] > horizon for prefix in self._prefixes):
             return
         best = self._prefixes[0]
         count = sum(end <= horizon for _, end in best.times)
         self._stable = self._tokens(best)[: len(self._stable) + count]
-        kept, places = [], []
-        for i, prefix in enumerate(self._prefixes):
+        kept = []
+        for prefix in self._prefixes:
             if prefix.labels[:count] == best.labels[:count]:
                 rest = prefix.without(count)
                 if not rest.labels or rest.first[1] > horizon:
                     kept.append(rest)
-                    places.append(i)
-        self._prefixes, self._blank, self._label = kept, self._blank[places], self._label[places]
+        self._prefixes = kept
 
     def _forget(self) -> None:
         """Drop the steps before the first token that is not stable: on either path, for the other may lead later."""
@@ -182,31 +199,30 @@ class Beam:
         return tokens
 
 
-def _largest(scores: NDArray[np.float64], count: int) -> list[int]:
-    """The indices of the largest scores above -inf, largest first; of equal ones the first."""
-    if count < len(scores):
-        some = np.argpartition(scores, len(scores) - count)[-count:]
-    else:
-        some = np.arange(len(scores))
-    some = some[np.lexsort((some, -scores[some]))]
-    kept: list[int] = some[scores[some] > -inf].tolist()
-    return kept
+def _sum(a: float, b: float) -> float:
+    """log(exp(a) + exp(b))."""
+    if a < b:
+        a, b = b, a
+    return a + log1p(exp(b - a)) if b > -inf else a
 
 
-def _same(prefix: _Prefix, shorter: _Prefix | None, last: int, before: int, p: list[float], t: int) -> _Prefix:
-    """The prefix after step t, at which it did not grow, or grew from the shorter one that is in the beam as well."""
+def _same(prefix: _Prefix, shorter: _Prefix | None, before: int, p: list[float], t: int) -> tuple[_Path, _Path]:
+    """The paths of the prefix after step t, at which it did not grow, or grew from the shorter one that is in the beam
+    as well."""
     best, by_label = prefix.path, prefix.by_label
-    by_blank = _Path(best.log_probability + p[-1], best.done, best.start, best.end)
-    if last >= 0:
-        by_label = _Path(by_label.log_probability + p[last], by_label.done, by_label.start, t + 1)
+    last = prefix.labels[-1] if prefix.labels else before
+    by_blank = _Path(best[0] + p[-1], best[1], best[2], best[3])
+    if by_label[0] > -inf:
+        by_label = _Path(by_label[0] + p[last], by_label[1], by_label[2], t + 1)
     if shorter is not None:
-        grown = _longer(shorter, last, shorter.labels[-1] if shorter.labels else before, p[last], t)
-        by_label = grown if grown.log_probability > by_label.log_probability else by_label
-    return _Prefix(prefix.labels, by_blank, by_label)
+        grown = _longer(shorter, last, before, p[last], t)
+        by_label = grown if grown[0] > by_label[0] else by_label
+    return by_blank, by_label
 
 
-def _longer(prefix: _Prefix, label: int, last: int, p: float, t: int) -> _Path:
+def _longer(prefix: _Prefix, label: int, before: int, p: float, t: int) -> _Path:
     """The likeliest path that adds a label to the prefix at step t."""
-    path = prefix.by_blank if label == last else prefix.path
-    done = (*path.done, (path.start, path.end)) if prefix.labels else ()
-    return _Path(path.log_probability + p, done, t, t + 1)
+    labels = prefix.labels
+    path = prefix.by_blank if label == (labels[-1] if labels else before) else prefix.path
+    done = (*path[1], (path[2], path[3])) if labels else ()
+    return _Path(path[0] + p, done, t, t + 1)
