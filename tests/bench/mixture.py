@@ -6,7 +6,7 @@ import base64
 import csv
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +25,17 @@ PAGES: Final = ("/health/ready", "/metrics", "/v1/models", "/v2", "/openapi.json
 FREE_AXIS: Final = 4  # rows aside, what an axis of no fixed size gets
 
 
+@dataclass(slots=True)
+class Truth:
+    """What is right to answer; None until the first answer has said it."""
+
+    value: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One request, what it is called in the report, and the first digit of the status that is right."""
+    """One request, what it is called in the report, and the first digit of the status that is right; where there is a
+    truth, what is to be read of the answer and must equal it."""
 
     kind: str
     method: str
@@ -35,6 +43,16 @@ class Send:
     headers: Headers
     body: bytes
     good: int = 2
+    truth: Truth | None = None
+    reads: Callable[[bytes], Any] | None = None
+
+    def is_right(self, status: int, body: bytes) -> bool:
+        if status // 100 != self.good or self.reads is None or self.truth is None:
+            return status // 100 == self.good
+        read = self.reads(body)
+        if self.truth.value is None:
+            self.truth.value = read
+        return bool(read == self.truth.value)
 
     def raw(self, host: str) -> bytes:
         headers = {"Host": host, "Content-Length": str(len(self.body)), **self.headers}
@@ -44,9 +62,17 @@ class Send:
 
 def mixture(folder: Path, *, times: int = 4) -> list[Send]:
     """Every form for every model of the folder so many times, and as many of the others again."""
-    manifests = [Manifest.model_validate_json(p.read_bytes()) for p in sorted(folder.glob(f"*/*/{MANIFEST_FILE}"))]
+    from tests.bench import sound_forms  # here: it makes these requests too
+
+    files = sorted(folder.glob(f"*/*/{MANIFEST_FILE}"))
+    manifests = [Manifest.model_validate_json(p.read_bytes()) for p in files]
     rng = np.random.default_rng(0)
     made = [send for manifest in manifests for _ in range(times) for send in of_model(manifest, rng)]
+    for file, manifest in zip(files, manifests, strict=True):
+        if manifest.modality == "audio":
+            made += [*sound_forms.of_sound(file.parent, manifest)] * times
+        elif manifest.modality == "video":
+            made += [*sound_forms.of_clips(manifest)] * times
     made += [Send(f"GET {path}", "GET", path, {}, b"") for path in PAGES]
     return made + list(bad(manifests[0].name)) * 2
 
@@ -56,6 +82,8 @@ def of_model(manifest: Manifest, rng: np.random.Generator) -> Iterator[Send]:
         address = manifest.name if len(manifest.graphs) == 1 else f"{manifest.name}.{name}"
         for rows in (1, 5):
             yield from protocol(f"/v2/models/{address}/infer", graph, rows, rng)
+    if manifest.modality in ("audio", "video"):
+        return
     source = [domain.name for domain in manifest.domains[:1]]
     path = f"/v1/{manifest.task}" + "".join(f"?from={name}" for name in source)
     query = f"{path}{'&' if source else '?'}model={manifest.name}"

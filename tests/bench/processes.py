@@ -66,6 +66,14 @@ class Tree:
             pss += _kilobytes(Path(f"/proc/{pid}/smaps_rollup")).get("Pss", 0)
         return Memory(rss=rss, pss=pss, peak_rss=peak, processes=len(pids))
 
+    def files(self) -> int:
+        """Open file descriptors of all."""
+        total = 0
+        for pid in self.pids():
+            with suppress(OSError):
+                total += len([*Path(f"/proc/{pid}/fd").iterdir()])
+        return total
+
     def rss(self) -> int:
         pages = (_bytes(Path(f"/proc/{pid}/statm")).split() for pid in self.pids())
         return sum(int(fields[1]) for fields in pages if fields) * PAGE_BYTES

@@ -1,5 +1,5 @@
 """Every form of request to every shipped model for half an hour, with bad requests and clients that hang up: does the
-memory stay where it was, and does anything but the right status come?"""
+memory stay where it was, are files left open, and does anything but the right answer come?"""
 
 from __future__ import annotations
 
@@ -11,13 +11,24 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from app.codecs.audio import pcm16
+from app.core.manifest import MANIFEST_FILE, Manifest
+from app.web.speech.recognize import STREAMER
+from tests.bench.microphones import Microphone
 from tests.bench.mixture import Send, mixture
 from tests.bench.processes import HOST, ROOT, Running, lectern
+from tests.bench.sound_forms import heard
+from tests.bench.streams import END, RATE, Stream, pcm_of, pieces_of
 
 CLIENTS: Final = 16
+MICROPHONES: Final = 2  # for each model that streams, beside the clients
+MICROPHONES_HANG_UP: Final = 0.2  # share of their sessions
+SENTENCE_S: Final = 3.2
+MOST_FILES: Final = CLIENTS  # more files open at the end than in the beginning: clients come and go
 HANG_UPS: Final = 0.02  # share of the requests after which the client is gone
 SAMPLE_S: Final = 10.0
 SETTLED_S: Final = 120.0  # caches and arenas have filled by then
@@ -35,7 +46,7 @@ class SharedCounters:
     right: Counter[str] = field(default_factory=Counter)  # kind of request -> answers of the right status
     wrong: Counter[str] = field(default_factory=Counter)  # "kind: what came" -> how often
     hung_up: int = 0
-    samples: list[tuple[float, int, int]] = field(default_factory=list)  # seconds, RSS, PSS
+    samples: list[tuple[float, int, int, int]] = field(default_factory=list)  # seconds, RSS, PSS, open files
 
 
 def run(options: argparse.Namespace, settings: Sequence[str], work: Path) -> tuple[dict[str, Any], bool]:
@@ -47,7 +58,9 @@ def run(options: argparse.Namespace, settings: Sequence[str], work: Path) -> tup
     print(f"{len(sends)} requests in turn, {CLIENTS} clients, {seconds / 60:g} minutes", flush=True)
     tally = SharedCounters()
     with lectern(options.models, work / "server.log", settings) as server:
-        uvloop.run(soak(server, sends, seconds, tally))
+        before = server.tree.files()
+        uvloop.run(soak(server, sends, seconds, tally, what_streams(options.models)))
+        more_files = server.tree.files() - before
         last = server.tree.memory()
         log_bytes = server.log.stat().st_size
     rss, pss = growth(tally.samples, seconds, 1), growth(tally.samples, seconds, 2)
@@ -58,21 +71,23 @@ def run(options: argparse.Namespace, settings: Sequence[str], work: Path) -> tup
         + f"\n{sum(tally.wrong.values())} wrong: {dict(tally.wrong) or 'none'}; {tally.hung_up:,} clients hung up\n"
         f"memory at the end: RSS {last.rss / 1e6:,.1f} MB, PSS {last.pss / 1e6:,.1f} MB, most RSS "
         f"{last.peak_rss / 1e6:,.1f} MB, {last.processes} processes; the server's log has {log_bytes:,} bytes\n"
-        f"growth from {settled(seconds) / 60:.1f} minutes to the end: RSS {rss:+.2%}, PSS {pss:+.2%}",
+        f"growth from {settled(seconds) / 60:.1f} minutes to the end: RSS {rss:+.2%}, PSS {pss:+.2%}; "
+        f"{more_files:+} files open after the last client than before the first",
         flush=True,
     )
     figures = {
         "seconds": seconds, "right": tally.right, "wrong": tally.wrong, "hung_up": tally.hung_up,
         "samples": tally.samples, "rss_growth": rss, "pss_growth": pss, "peak_rss": last.peak_rss,
+        "more_files": more_files,
     }  # fmt: skip
-    return figures, not tally.wrong and rss <= MOST_GROWTH
+    return figures, not tally.wrong and rss <= MOST_GROWTH and more_files <= MOST_FILES
 
 
 def settled(seconds: float) -> float:
     return min(SETTLED_S, seconds / 5)
 
 
-def growth(samples: Sequence[tuple[float, int, int]], seconds: float, column: int) -> float:
+def growth(samples: Sequence[tuple[float, ...]], seconds: float, column: int) -> float:
     """From the median of the minute after `settled` to that of the last minute, as a share."""
     begin = settled(seconds)
     minute = min(60.0, seconds / 5)
@@ -81,9 +96,31 @@ def growth(samples: Sequence[tuple[float, int, int]], seconds: float, column: in
     return statistics.median(last) / statistics.median(first) - 1 if first and last else 0.0
 
 
-async def soak(server: Running, sends: Sequence[Send], seconds: float, tally: SharedCounters) -> None:
+async def soak(
+    server: Running,
+    sends: Sequence[Send],
+    seconds: float,
+    tally: SharedCounters,
+    spoken: Sequence[tuple[str, str]] = (),
+) -> None:
+    """`spoken`: models that stream, and what they hear in the example sentence."""
     clients = [client(server, sends, seconds, tally, random.Random(i)) for i in range(CLIENTS)]
+    clients += [
+        microphone(server, model, said, seconds, tally, random.Random(i))
+        for model, said in spoken
+        for i in range(MICROPHONES)
+    ]
     await asyncio.gather(watch(server, seconds, tally), *clients)
+
+
+def what_streams(folder: Path) -> list[tuple[str, str]]:
+    """Models that hear while one speaks, and what ONNX Runtime alone hears in the pieces that are sent."""
+    found = []
+    for file in sorted(folder.glob(f"*/*/{MANIFEST_FILE}")):
+        manifest = Manifest.model_validate_json(file.read_bytes())
+        if manifest.task == "transcribe" and STREAMER in manifest.graphs and manifest.sound.rate == RATE:  # type: ignore[union-attr]  # such a model has one
+            found.append((manifest.name, heard(file.parent, manifest, pcm16(pcm_of(SENTENCE_S)))))
+    return found
 
 
 async def watch(server: Running, seconds: float, tally: SharedCounters) -> None:
@@ -93,7 +130,7 @@ async def watch(server: Running, seconds: float, tally: SharedCounters) -> None:
     for number in range(1, int(seconds / every) + 1):
         await asyncio.sleep(max(0.0, began + number * every - time.monotonic()))
         memory = server.tree.memory()
-        tally.samples.append((number * every, memory.rss, memory.pss))
+        tally.samples.append((number * every, memory.rss, memory.pss, server.tree.files()))
         if number % 6 == 0:
             total = sum(tally.right.values())
             rate, before = (total - before) / (6 * every), total
@@ -125,8 +162,8 @@ async def client(
                 streams = None
                 continue
             writer.write(wire)
-            status, stays = await within(read_answer(reader))
-            if status // 100 == send.good:
+            status, stays, body = await within(read_answer(reader))
+            if send.is_right(status, body):
                 tally.right[send.kind] += 1
             else:
                 tally.wrong[f"{send.kind}: {status}"] += 1
@@ -142,19 +179,51 @@ async def client(
         streams[1].close()
 
 
-async def within(answer: Coroutine[Any, Any, tuple[int, bool]]) -> tuple[int, bool]:
+async def within(answer: Coroutine[Any, Any, tuple[int, bool, bytes]]) -> tuple[int, bool, bytes]:
     async with asyncio.timeout(ANSWER_S):
         return await answer
 
 
-async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    """Status, and whether the connection stays open; the body is read and forgotten."""
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bool, bytes]:
+    """Status, whether the connection stays open, and the body."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
     if lines.get(b"transfer-encoding") == b"chunked":
+        body = b""
         while size := int((await reader.readline()).split(b";")[0], 16):
-            await reader.readexactly(size + 2)
+            body += (await reader.readexactly(size + 2))[:size]
         await reader.readline()
     else:
-        await reader.readexactly(int(lines.get(b"content-length", b"0")))
-    return int(head[9:12]), lines.get(b"connection") != b"close"
+        body = await reader.readexactly(int(lines.get(b"content-length", b"0")))
+    return int(head[9:12]), lines.get(b"connection") != b"close", body
+
+
+async def microphone(
+    server: Running, model: str, said: str, seconds: float, tally: SharedCounters, chance: random.Random
+) -> None:
+    """One session of `WS /v1/transcribe` after the other: the example sentence as fast as it is heard."""
+    loop, end = asyncio.get_running_loop(), time.monotonic() + seconds
+    frames = pieces_of(SENTENCE_S)
+    while time.monotonic() < end:
+        stream = Stream()
+        make = partial(Microphone, f"/v1/transcribe?model={model}", stream.hear)
+        line = (await loop.create_connection(make, HOST, server.port))[1]
+        hangs_up = chance.random() < MICROPHONES_HANG_UP
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await line.opened
+                for framed in frames[: chance.randrange(len(frames)) if hangs_up else None]:
+                    line.send(framed)
+                if hangs_up:
+                    tally.hung_up += 1
+                    continue
+                line.send(END)
+                await line.ended
+            if stream.text == said:
+                tally.right["WebSocket"] += 1
+            else:
+                tally.wrong[f"WebSocket: {stream.text}"] += 1
+        except (OSError, TimeoutError, KeyError) as error:
+            tally.wrong[f"WebSocket: {type(error).__name__}"] += 1
+        finally:
+            line.abort()

@@ -249,14 +249,19 @@ class Bench:
             line.abort()
 
 
-def pieces_of(seconds: float) -> list[bytes]:
-    """The example sentence over and over, in frames that a client sends."""
+def pcm_of(seconds: float) -> bytes:
+    """The example sentence over and over, whole pieces of it: little-endian samples of 16 bits."""
     sound, rate = soundfile.read(SENTENCE, dtype="float32")
     assert rate == RATE
-    size = int(PIECE_S * RATE)
-    samples = np.resize(sound, int(seconds / PIECE_S) * size)
-    pcm = np.rint(samples * 32767).astype("<i2")
-    return [frame(BINARY, pcm[i : i + size].tobytes()) for i in range(0, len(pcm), size)]
+    samples = np.resize(sound, int(seconds / PIECE_S) * int(PIECE_S * RATE))
+    pcm: bytes = np.rint(samples * 32767).astype("<i2").tobytes()
+    return pcm
+
+
+def pieces_of(seconds: float) -> list[bytes]:
+    """The same in frames that a client sends."""
+    pcm, size = pcm_of(seconds), int(PIECE_S * RATE) * 2
+    return [frame(BINARY, pcm[i : i + size]) for i in range(0, len(pcm), size)]
 
 
 def _models(models: Path, folder: Path, max_rows: int | None) -> Path:
