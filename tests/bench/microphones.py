@@ -56,7 +56,8 @@ class Microphone(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.opened.done():
             self.opened.set_exception(ConnectionError("closed before the WebSocket was open"))
-        self.ended.set_result(None)
+        if not self.ended.done():  # who waited may have been cancelled
+            self.ended.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         now, self._left = perf_counter(), self._left + data

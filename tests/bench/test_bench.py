@@ -25,7 +25,9 @@ from tests.bench.openloop import Load, Log
 from tests.bench.overload import window
 from tests.bench.processes import Running, Tree
 from tests.bench.shapes import SHAPES
+from tests.made_clips import make_watchers
 from tests.made_models import make_classifier_folder
+from tests.made_sounds import make_hearers
 
 
 def flops_of_a_row(data: bytes) -> int:
@@ -78,8 +80,8 @@ def test_every_form_gets_the_right_answer_and_another_models_answer_is_seen(tmp_
                 check(server, "mlp", other.SerializeToString(), [shape])
 
 
-@pytest.mark.parametrize("make", [make_drawers, make_denoisers, make_translators])
-def test_every_request_of_the_mixture_gets_the_status_that_it_expects(
+@pytest.mark.parametrize("make", [make_drawers, make_denoisers, make_translators, make_hearers, make_watchers])
+def test_every_request_of_the_mixture_gets_the_answer_that_it_expects(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     make_classifier_folder(tmp_path, "digits")
@@ -87,7 +89,7 @@ def test_every_request_of_the_mixture_gets_the_status_that_it_expects(
     with open_server(tmp_path) as live:
         for send in mixture(tmp_path, times=1):
             reply = live.ask(send.method, send.path, send.body, send.headers)
-            assert reply.status // 100 == send.good, (send.kind, send.path, reply.body[:300])
+            assert send.is_right(reply.status, reply.body), (send.kind, send.path, reply.body[:300])
 
 
 async def offered_to(serve: bytes | None, per_s: float, seconds: float) -> Log:
