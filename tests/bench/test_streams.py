@@ -44,8 +44,8 @@ def test_the_most_that_are_held_are_found_by_doubling_and_halving() -> None:
 
     found = searched(measure, (60.0, 100.0))
     assert measured[:5] == [1, 32, 64, 128, 256]
-    assert 200 / 1.15 <= held(found, 100.0) <= 200
-    assert 120 / 1.15 <= held(found, 60.0) <= 120
+    assert 200 / 1.2 <= held(found, 100.0) <= 200
+    assert 120 / 1.2 <= held(found, 60.0) <= 120
     assert len(measured) <= 10
 
 
