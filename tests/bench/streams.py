@@ -278,4 +278,4 @@ def _models(models: Path, folder: Path, max_rows: int | None) -> Path:
 def _by_hand(models: Path, log: Path, threads: int) -> AbstractContextManager[Running]:
     graph = max(models.glob("*/*/streamer.onnx"))
     command = [sys.executable, "-m", "tests.bench.hand_streams", str(graph), "{port}", str(threads)]
-    return running(command, ready="/", log=log)
+    return running(command, ready="/", log=log, ends=(0, -15))
