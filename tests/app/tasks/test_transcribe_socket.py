@@ -175,6 +175,22 @@ def test_a_message_that_is_larger_than_any_piece_is_not_taken(hearers: LiveServe
         assert rest(line)[1] == 1009
 
 
+def test_a_client_that_is_still_sending_what_is_too_large_reads_why_it_is_not_taken(hearers: LiveServer) -> None:
+    with session(hearers, compression=None) as line:
+        line.send(bytes(32 << 20))  # more than lies in the buffers between them
+        assert rest(line) == ([], 1009)
+        assert line.close_reason == f"frame with {32 << 20} bytes exceeds limit of {1 << 20} bytes"
+    hearers.until(lambda: hearers.app.state.registry.catalog.get("listener")._lease.count == 0)
+
+
+def test_text_that_is_no_utf_8_is_the_clients_fault(hearers: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
+    with session(hearers) as line:
+        line.send(b"ab\xff", text=True)
+        assert rest(line) == ([], 1007)
+        assert line.close_reason == "invalid start byte at position 2"
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == []
+
+
 def test_sound_after_the_end_is_refused(hearers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(hearers, monkeypatch)
     with session(hearers) as line:
