@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from app.codecs import open_inference
 from app.core.errors import NotFound, TooLarge, UnsupportedMedia, shown
-from app.core.manifest import Graph, Manifest, Tensors
+from app.core.manifest import ROWS, Graph, Manifest, Tensors
 from app.engine.model import Model
 from app.engine.queue import LAST
 from app.engine.registry import Registry
@@ -31,6 +31,7 @@ VERSION_PATH: Final = "/v2/models/{name}/versions/{version}/infer"
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 QUICK_BYTES: Final = 64 << 10  # parsed where they arrived; more goes to a thread
 WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
+LENGTH: Final = "length"  # the input that says how much of each row is real
 COMPRESS_LEVEL: Final = 1  # tensors hardly shrink further, and the time is the server's
 
 
@@ -78,6 +79,8 @@ async def infer(call: Call) -> Response:
         rows = check_rows(request, spec, limits)
         if model.manifest.drawn_labels:
             check_labels(request.inputs, model.manifest)
+        if LENGTH in request.inputs:
+            check_lengths(request.inputs, spec)
         if request.parameters:
             limit_s = within(request.parameters.get("timeout"), limits.request_timeout_s)
             call.deadline = min(call.deadline, monotonic() + limit_s)
@@ -157,6 +160,26 @@ def check_labels(inputs: Tensors, manifest: Manifest) -> None:
     if len(wrong):
         at = int(wrong[0])
         raise open_inference.wrong(f"input 'label'[{at}]", f"a whole number from 0 to {most}", str(places[at]))
+
+
+def check_lengths(inputs: Tensors, spec: Graph) -> None:
+    """Rows of different length are as long as they came, or shorter: of what lies behind them a graph must not know,
+    for it is another row's in a shared run.
+
+    Raises:
+        Unprocessable: naming the first that is not.
+    """
+    axes = ((one.name, axis, size) for one in spec.inputs for axis, size in enumerate(one.shape))
+    free = [(name, axis) for name, axis, size in axes if isinstance(size, str) and size != ROWS]
+    if not free:
+        return
+    name, axis = free[0]
+    lengths, most = inputs[LENGTH], inputs[name].shape[axis]
+    wrong = np.argwhere((lengths < 1) | (lengths > most))
+    if len(wrong):
+        at = tuple(map(int, wrong[0]))
+        subject = f"input '{LENGTH}'[{', '.join(map(str, at))}]"
+        raise open_inference.wrong(subject, f"a whole number from 1 to {most}", str(lengths[at]))
 
 
 def header_length(trace: Trace) -> int | None:

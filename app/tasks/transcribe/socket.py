@@ -28,7 +28,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from app.codecs.audio import pcm16
 from app.codecs.audio.limits import MAX_RATE, MIN_RATE
 from app.codecs.audio.live import LiveResampler
-from app.core.errors import LecternError, Stalled, TooLarge, TooLate, invalid, shown
+from app.core.errors import LecternError, Stalled, TooLarge, TooLate, Unavailable, invalid, shown
 from app.core.manifest import Tensors
 from app.tasks.transcribe.outcome import to_values
 from app.tasks.transcribe.readings import readings
@@ -190,6 +190,8 @@ class _Session:
                 left = left[self._chunk :]
         rest = self._resampler.take(np.zeros(0, np.float32), last=True)
         heard, left = heard + len(rest), np.concatenate([left, rest])
+        if not heard and self.shut_down:
+            raise Unavailable("the server is shutting down, and has heard nothing yet")
         if not heard:
             raise invalid("message", expected="sound before the end", got="none", where="the sound")
         wanted = steps_of(self.model.manifest, heard)

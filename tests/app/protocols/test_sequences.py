@@ -95,6 +95,14 @@ def test_another_shape_is_refused_with_what_is_taken(sequences: LiveServer, shap
     assert "[-1, -1, 3], -1 for any size" in json.loads(reply.body)["error"]
 
 
+@pytest.mark.parametrize("length", [0, -1, 7, 2**62, -(2**63)])
+def test_a_row_is_no_longer_than_it_came_and_no_shorter_than_one_step(sequences: LiveServer, length: int) -> None:
+    rows = recurrent.rows_of(6, 5) | {"length": np.array([6, length])}
+    reply = sequences.ask("POST", URL, body(rows), JSON)
+    assert reply.status == 400
+    assert json.loads(reply.body)["error"] == f"input 'length'[1] is {length}, expected a whole number from 1 to 6"
+
+
 def test_its_examples_in_the_openapi_document_answer_200(sequences: LiveServer) -> None:
     document = json.loads(sequences.get("/openapi.json").body)
     content = document["paths"]["/v2/models/{name}/infer"]["post"]["requestBody"]["content"]

@@ -244,6 +244,18 @@ def test_a_server_that_shuts_down_says_what_it_has_heard(tmp_path: Path) -> None
     assert (events[-1]["event"], events[-1]["results"][0]["text"], code) == ("final", TEXT, 1012)
 
 
+def test_a_session_in_which_nothing_was_said_yet_ends_by_the_servers_fault_when_it_shuts_down(tmp_path: Path) -> None:
+    make_hearers(tmp_path)
+    with open_server(tmp_path) as server:
+        line = session(server)
+        opened = line.__enter__()
+        server.until(lambda: server.app.state.registry.catalog.get("listener")._lease.count == 1)
+    events, code = rest(opened)
+    line.__exit__(None, None, None)
+    assert (events[-1]["status"], code) == (503, 1012)
+    assert "shutting down" in events[-1]["detail"]
+
+
 def test_a_key_is_asked_of_a_session_as_of_a_request(tmp_path: Path) -> None:
     make_hearers(tmp_path)
     key, digest = make_key()
