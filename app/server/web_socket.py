@@ -3,8 +3,8 @@
 It is loaded with the first of them. The next message is read only when the last one was taken: whoever sends faster
 than the app receives is held up by TCP.
 
-A client that sends what is no message, or too large a one, is told so by a close frame. uvicorn closes the connection at
-once: while bytes of the message are still under way that resets it, and the client never sees the frame.
+A client that sends what is no message, or too large a one, is told so by a close frame. uvicorn closes the connection
+at once: while bytes of the message are still under way that resets it, and the client never sees the frame.
 """
 
 from __future__ import annotations

@@ -32,6 +32,10 @@ _OTHERS: Final = (
     (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (b"RIFF", "a RIFF file, not WebP"),
+    (b"\x1aE\xdf\xa3", "a WebM or Matroska file"),
+    (b"OggS", "an Ogg file: sound, or a video"),
+    (b"fLaC", "a FLAC recording"),
+    (b"ID3", "an MP3 recording"),
     (b"P1\n", "a Netpbm picture"),
     (b"P2\n", "a Netpbm picture"),
     (b"P3\n", "a Netpbm picture"),
@@ -71,6 +75,8 @@ def _is_avif(data: bytes) -> bool:
 
 def describe(data: bytes) -> str:
     """What a file that is no picture of ours seems to be, in words for its sender."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        return "a WAV recording"
     for magic, what in _OTHERS:
         if data.startswith(magic):
             return what

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -16,6 +17,7 @@ from app.core.errors import ClientError, UnsupportedMedia, invalid, over_limit, 
 MIN_SIDE: Final = 4  # px; below it there is nothing to read
 MAX_EXIF_CHARACTERS: Final = 4 * 65536
 
+_ADDRESS: Final = re.compile(r" <[^<>]* at 0x[0-9a-f]+>")  # an object as Python writes it: where it is in memory
 _TILE_SIDES: Final = (322, 323)  # TIFF 6.0, section 15: TileWidth, TileLength
 _ORIENTATION: Final = 0x0112
 _TURNS: Final = {  # EXIF 2.32, 4.6.4: what makes a picture of each orientation upright
@@ -84,7 +86,7 @@ def damaged(data: bytes, name: str, subject: str, error: Exception) -> ClientErr
         expected=f"a whole {name} file",
         got=f"{len(data)} bytes, cut off or damaged",
         detail=f"{subject}: begins as {name} but cannot be decoded, it is cut off or damaged "
-        f"({len(data)} bytes came; {type(error).__name__}: {shown(str(error))})",
+        f"({len(data)} bytes came; {type(error).__name__}: {shown(_ADDRESS.sub('', str(error)))})",
     )
 
 

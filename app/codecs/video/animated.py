@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.codecs.images import avif
-from app.codecs.images.opening import opened, turn_of
+from app.codecs.images.opening import MIN_SIDE, opened, turn_of
 from app.codecs.images.pixels import to_8_bit
 from app.codecs.video.resampling import Shown
 from app.core.errors import ClientError, UnsupportedMedia, invalid, over_limit
@@ -65,7 +65,11 @@ def encode_png(frames: NDArray[np.uint8], rate: float) -> bytes:
 
 
 def check_pixels(width: int, height: int, count: int, subject: str, max_pixels: int, size: int | None = None) -> None:
-    """Raises TooLarge for too many pixels in a frame, in all of them, or for the file's size in bytes, if given."""
+    """Raises TooLarge for too many pixels in a frame, in all of them, or for the file's size in bytes, if given;
+    Unprocessable for frames in which there is nothing to see."""
+    if min(width, height) < MIN_SIDE:
+        expected = f"frames of at least {MIN_SIDE}x{MIN_SIDE} pixels"
+        raise invalid(subject, expected=expected, got=f"{width}x{height}", verb="has")
     for pixels, got, most, unit in (
         (width * height, f"frames of {width}x{height} = {width * height} pixels", max_pixels, "pixels in a frame"),
         (

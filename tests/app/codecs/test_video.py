@@ -225,6 +225,9 @@ def test_times_that_run_backwards_answer_422() -> None:
         (saved(scene(), "TIFF"), UnsupportedMedia, "is a TIFF picture"),
         (b"%PDF-1.7 ...", UnsupportedMedia, "is a PDF document"),
         (b"RIFF\0\0\0\0AVI LIST", UnsupportedMedia, "is a RIFF file"),
+        (b"RIFF\0\0\0\0WAVEfmt ", UnsupportedMedia, "is a WAV recording"),
+        (b"OggS\0\2" + bytes(40), UnsupportedMedia, "is an Ogg file: sound, or a video"),
+        (b"ID3\4\0\0\0\0\0\0", UnsupportedMedia, "is an MP3 recording"),
     ],
 )
 def test_what_is_no_clip_is_refused_with_what_is_taken(data: bytes, error: type[ClientError], words: str) -> None:
@@ -269,6 +272,16 @@ def test_a_damaged_clip_gives_frames_or_an_error_of_the_tree(form: str, data: st
             assert len(clip.frames) == len(clip.times_s) <= 100
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_error_says_where_in_memory_the_server_has_a_clip(form: str) -> None:
+    whole = CLIPS[form]
+    for end in range(1, min(len(whole), 400)):
+        try:
+            read(whole[:end])
+        except ClientError as error:
+            assert "0x" not in error.detail  # noqa: PT017 - it may be long enough to be read
+
+
 # Arrays.
 
 
@@ -291,6 +304,8 @@ def test_an_array_is_frames_at_the_declared_rate(shape: tuple[int, ...]) -> None
         (np.zeros((0, 8, 8), np.uint8), Unprocessable, "has no rows"),
         (np.zeros((5, 9, 9, 4), np.uint8), Unprocessable, r"has shape \(5, 9, 9, 4\), expected \(frames, height"),
         (np.zeros(5, np.uint8), Unprocessable, r"has shape \(5,\)"),
+        (np.zeros((5, 0, 9), np.uint8), Unprocessable, "has 9x0, it must be frames of at least 4x4 pixels"),
+        (np.zeros((5, 9, 3), np.uint8), Unprocessable, "has 3x9, it must be frames of at least 4x4 pixels"),
         (np.zeros((5, 9, 9), np.float32), Unprocessable, "has dtype float32, expected uint8"),
     ],
 )
