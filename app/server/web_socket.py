@@ -10,15 +10,16 @@ at once: while bytes of the message are still under way that resets it, and the 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode
 
 from app.server.connection import State
 from app.web.request.trace import CLOSING
+
+NOT_UTF_8: Final = 1007  # RFC 6455, 7.4.1
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
@@ -49,7 +50,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             try:
                 b"".join(self.frames).decode()
             except UnicodeDecodeError as error:  # uvicorn would log it as an error of its own
-                self.conn.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
+                self.conn.fail(NOT_UTF_8, f"{error.reason} at position {error.start}")
                 self.handle_parser_exception()
                 return
         super().send_receive_event_to_app()

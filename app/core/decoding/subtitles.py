@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 MAX_CHARACTERS: Final = 42
 """A line's usual length; Netflix's and the BBC's guides say 42 and 37."""
@@ -20,54 +20,67 @@ LEAST_S: Final = 0.8
 """Time to read a short cue; Netflix's guide has five sixths of a second."""
 
 
+class Timed(Protocol):
+    """A text, and from when to when: a word, or what is shown."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def start_s(self) -> float: ...
+    @property
+    def end_s(self) -> float: ...
+
+
+TimedWord = TypeVar("TimedWord", bound=Timed)
+
+
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A text, and from when to when it is shown; a word is a cue, too."""
+    """A text, and from when to when it is shown."""
 
     text: str
     start_s: float
     end_s: float
 
 
-def cues(
-    words: Iterable[Cue],
-    *,
-    max_characters: int = MAX_CHARACTERS,
-    max_s: float = MAX_S,
-    gap_s: float = GAP_S,
-    least_s: float = LEAST_S,
-    duration_s: float = inf,
-) -> list[Cue]:
-    """Words, in the order of time, put together to lines.
+def lines(words: Iterable[TimedWord]) -> list[list[TimedWord]]:
+    """Words, in the order of time, that are said together.
 
-    A line ends where the next word would make it longer than `max_characters` or than `max_s`, or follows after
-    silence of `gap_s`; a word that is longer alone stays whole. A line is shown for `least_s` at least, but never into
-    the next line, and not beyond `duration_s`, the recording's.
+    A line ends where the next word would make it longer than `MAX_CHARACTERS` or than `MAX_S`, or follows after
+    silence of `GAP_S`; a word that is longer alone stays whole.
     """
-    lines: list[list[Cue]] = []
+    found: list[list[TimedWord]] = []
     for word in words:
-        line = lines[-1] if lines else []
+        line = found[-1] if found else []
         characters = sum(len(each.text) + 1 for each in line) + len(word.text)
-        late = line and (word.end_s - line[0].start_s > max_s or word.start_s - line[-1].end_s >= gap_s)
-        if not line or late or characters > max_characters:
-            lines.append([word])
+        late = line and (word.end_s - line[0].start_s > MAX_S or word.start_s - line[-1].end_s >= GAP_S)
+        if not line or late or characters > MAX_CHARACTERS:
+            found.append([word])
         else:
             line.append(word)
-    shown = []
-    for number, line in enumerate(lines, 1):
+    return found
+
+
+def cues(words: Iterable[Timed], *, duration_s: float = inf) -> list[Cue]:
+    """A cue for each line of words.
+
+    It is shown for `LEAST_S` at least, but never into the next line, and not beyond `duration_s`, the recording's.
+    """
+    shown, there = [], lines(words)
+    for number, line in enumerate(there, 1):
         start = line[0].start_s
-        end = max(line[-1].end_s, min(start + least_s, duration_s))
-        following = lines[number][0].start_s if number < len(lines) else inf
+        end = max(line[-1].end_s, min(start + LEAST_S, duration_s))
+        following = there[number][0].start_s if number < len(there) else inf
         shown.append(Cue(text(line), start, min(end, following)))
     return shown
 
 
-def text(words: Sequence[Cue]) -> str:
+def text(words: Sequence[Timed]) -> str:
     """The words with one space between."""
     return " ".join(_one_line(word.text) for word in words)
 
 
-def srt(cues: Sequence[Cue]) -> str:
+def srt(cues: Sequence[Timed]) -> str:
     """SubRip. It has no escapes, so an arrow in a text is broken in two."""
     return "".join(
         f"{number}\n{_time(start, ',')} --> {_time(end, ',')}\n{_one_line(cue.text).replace('-->', '-- >')}\n\n"
@@ -75,7 +88,7 @@ def srt(cues: Sequence[Cue]) -> str:
     )
 
 
-def vtt(cues: Sequence[Cue]) -> str:
+def vtt(cues: Sequence[Timed]) -> str:
     """WebVTT. What would begin a tag or an escape is escaped, and so is every arrow."""
     return "WEBVTT\n\n" + "".join(
         f"{_time(start, '.')} --> {_time(end, '.')}\n{_escaped(_one_line(cue.text))}\n\n"
@@ -83,7 +96,7 @@ def vtt(cues: Sequence[Cue]) -> str:
     )
 
 
-def _milliseconds(cues: Sequence[Cue]) -> list[tuple[int, int]]:
+def _milliseconds(cues: Sequence[Timed]) -> list[tuple[int, int]]:
     """Start and end of each cue: none before 0 or before the last one's start, each of 1 ms at least."""
     times: list[tuple[int, int]] = []
     for cue in cues:

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from app.core.decoding.subtitles import lines
 from app.core.manifest import Manifest
 from app.protocols.openai_audio.form import Wanted
 from app.web.request.media_types import JSON, SRT, TEXT, VTT
-from app.web.speech.transcript import Transcript, Word, segments
+from app.web.speech.transcript import Transcript, Word
 
 MEDIA_TYPES: Final = {"json": JSON, "verbose_json": JSON, "text": TEXT, "srt": SRT, "vtt": VTT}
 UNKNOWN: Final = "unknown"  # language: a model here is of one, which it does not tell
@@ -79,7 +80,7 @@ def usage(transcript: Transcript) -> dict[str, Any]:
 def _segments(words: Sequence[Word], manifest: Manifest) -> list[dict[str, Any]]:
     index = {label: i for i, label in enumerate(manifest.labels)}
     found = []
-    for number, some in enumerate(segments(words)):
+    for number, some in enumerate(lines(words)):
         text = " ".join(word.text for word in some)
         sure = [word.probability for word in some]
         data = text.encode()

@@ -47,7 +47,7 @@ async def create(call: Call) -> Response:
     call.options = {"model": wanted.model}
     model = call.choose_model("transcribe", "audio")
     if wanted.stream:
-        check_streams(call, model)
+        check_streams(call, model, instead="ask it without stream")
     graph, sound = graph_of(model), model.manifest.sound
     assert sound is not None
     with call.lease(model, graph):

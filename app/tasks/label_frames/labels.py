@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from app.codecs.video import Clip
 from app.core.decoding.streaming import stream
-from app.core.errors import Conflict, InferenceFailed, invalid
+from app.core.errors import InferenceFailed
 from app.engine.model import Model
 from app.engine.queue import OnStep
 from app.web.call import Call
-from app.web.request.model_choice import instead_of_streaming
+from app.web.request.model_choice import AS_JSON, no_stream, streaming_twin
 from app.web.speech.recognize import STREAMER, chunk_of, first_states
 
 WHOLE: Final = "labeller"
@@ -33,19 +33,10 @@ def streaming_model(call: Call, model: Model) -> Model:
     """
     declared, catalog = model.manifest.frame_labels, call.context.registry.catalog
     assert declared is not None
-    if not {"model", "version"} & set(call.options) and declared.twin in {one.name for one in catalog.models}:
-        twin = catalog.get(declared.twin, None)
-        model = twin if "label-frames" in twin.tasks else model
+    model = streaming_twin(call.options, catalog, model, declared.twin, "label-frames")
     if graph_of(model) == STREAMER:
         return model
-    instead = instead_of_streaming(catalog, declared.twin)
-    raise invalid(
-        "model",
-        expected=f"'{declared.twin}'" if declared.twin else "a model that streams",
-        got=f"'{model.name}'",
-        detail=f"model '{model.name}' needs the whole clip and cannot stream: {instead}",
-        error=Conflict,
-    )
+    raise no_stream(catalog, model, declared.twin, whole="the whole clip", instead=AS_JSON)
 
 
 async def label(call: Call, clip: Clip, on_step: OnStep | None = None) -> NDArray[np.float32]:

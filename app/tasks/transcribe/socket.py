@@ -50,6 +50,7 @@ QUEUED: Final = 4  # messages that wait to be heard; with so many no more are re
 DONE, SHUT_DOWN, BROKEN = 1000, 1012, 1011
 CLOSE_CODES: Final = {408: 1008, 413: 1009, 429: 1013, 500: BROKEN, 503: SHUT_DOWN, 504: 1013}
 """By status, RFC 6455 and its registry: 1008 is a fault of the client, 1009 too much, 1013 "try again later"."""
+AS_FILE: Final = "post it a whole recording"
 REASON_BYTES: Final = 120  # of a close frame, with its code less than 126
 
 
@@ -98,7 +99,7 @@ class _Session:
     def __init__(self, call: Call, socket: WebSocket) -> None:
         call.options = from_query(socket.scope["query_string"], OPTIONS)
         _, call.priority = deadline_and_priority(call.trace, call.limits)
-        self.model = streaming_model(call, call.choose_model("transcribe", "audio"))
+        self.model = streaming_model(call, call.choose_model("transcribe", "audio"), instead=AS_FILE)
         manifest, sound = self.model.manifest, self.model.manifest.sound
         assert sound is not None
         rate = int(call.options.get("rate", sound.rate))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from app.core.errors import TooLarge, invalid
+from app.core.errors import ClientError, Conflict, TooLarge, invalid
 from app.core.manifest import Modality, Picture, Task
 from app.core.manifest.latent import Latent
 from app.engine.catalog import Catalog
@@ -13,6 +13,7 @@ from app.engine.model import Model
 from app.engine.registry import Registry
 from app.web.request.limits import Limits
 
+AS_JSON: Final = "take its answer as application/json"
 MAX_OUTPUT_PIXELS: Final = 4 << 20
 """Of all pictures in one response: in colour, and as numbers, they are 48 MiB."""
 
@@ -102,14 +103,34 @@ def _most_pixels(limits: Limits) -> int:
     return min(limits.max_pixels, MAX_OUTPUT_PIXELS)
 
 
-def instead_of_streaming(catalog: Catalog, twin: str | None) -> str:
-    """What a client can do whose model does not stream.
+def streaming_twin(options: Mapping[str, Any], catalog: Catalog, model: Model, twin: str | None, task: Task) -> Model:
+    """The model's twin that streams, if it is loaded and the request named no model; else the model."""
+    if {"model", "version"} & set(options) or twin is None or not _is_loaded(catalog, twin):
+        return model
+    found = catalog.get(twin, None)
+    return found if task in found.tasks else model
+
+
+def no_stream(catalog: Catalog, model: Model, twin: str | None, *, whole: str, instead: str) -> ClientError:
+    """The error for a model that does not stream.
 
     Args:
-        twin: the model that the manifest names; it may not be loaded.
+        twin: the model that the manifest names as the one that does; it may not be loaded.
+        whole: what the model needs, e.g. "the whole recording".
+        instead: what the client can do with it.
     """
-    if twin is None:
-        return "take its answer as application/json"
-    if twin not in {model.name for model in catalog.models}:
-        return f"'{twin}', which streams, is not loaded here; take its answer as application/json"
-    return f"ask '{twin}', which streams"
+    if twin is not None and _is_loaded(catalog, twin):
+        instead = f"ask '{twin}', which streams"
+    elif twin is not None:
+        instead = f"'{twin}', which streams, is not loaded here; {instead}"
+    return invalid(
+        "model",
+        expected=f"'{twin}'" if twin else "a model that streams",
+        got=f"'{model.name}'",
+        detail=f"model '{model.name}' needs {whole} and cannot stream: {instead}",
+        error=Conflict,
+    )
+
+
+def _is_loaded(catalog: Catalog, name: str) -> bool:
+    return name in {model.name for model in catalog.models}

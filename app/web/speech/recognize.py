@@ -14,12 +14,12 @@ from app.codecs.audio import Clip
 from app.core.decoding.pauses import cut
 from app.core.decoding.streaming import Beam, outputs_of, stream
 from app.core.decoding.tokens import REACH, Hypothesis
-from app.core.errors import Conflict, InferenceFailed, invalid
+from app.core.errors import InferenceFailed
 from app.core.manifest import Manifest, numpy_dtype
 from app.engine.model import Model
 from app.engine.queue import OnStep
 from app.web.call import Call
-from app.web.request.model_choice import instead_of_streaming
+from app.web.request.model_choice import AS_JSON, no_stream, streaming_twin
 from app.web.request.sounds import as_row
 from app.web.speech.transcript import Piece, Transcript, transcript
 
@@ -35,34 +35,30 @@ def graph_of(model: Model) -> str:
     return WHOLE if WHOLE in model.manifest.graphs else STREAMER
 
 
-def check_streams(call: Call, model: Model) -> None:
-    """Raises Conflict, which names the twin that streams, where the model needs the whole recording."""
+def check_streams(call: Call, model: Model, *, instead: str = AS_JSON) -> None:
+    """Raises Conflict, which names the twin that streams, where the model needs the whole recording.
+
+    Args:
+        instead: what the client can do with such a model.
+    """
     if graph_of(model) == STREAMER:
         return
     declared = model.manifest.transcription
     assert declared is not None
-    instead = instead_of_streaming(call.context.registry.catalog, declared.twin)
-    raise invalid(
-        "model",
-        expected=f"'{declared.twin}'" if declared.twin else "a model that streams",
-        got=f"'{model.name}'",
-        detail=f"model '{model.name}' needs the whole recording and cannot stream: {instead}",
-        error=Conflict,
-    )
+    catalog = call.context.registry.catalog
+    raise no_stream(catalog, model, declared.twin, whole="the whole recording", instead=instead)
 
 
-def streaming_model(call: Call, model: Model) -> Model:
+def streaming_model(call: Call, model: Model, *, instead: str = AS_JSON) -> Model:
     """The model that was chosen, where it streams; its twin, where it does not and the request named none.
 
     Raises:
         Conflict: as `check_streams`.
     """
-    declared, catalog = model.manifest.transcription, call.context.registry.catalog
+    declared = model.manifest.transcription
     assert declared is not None
-    if not {"model", "version"} & set(call.options) and declared.twin in {one.name for one in catalog.models}:
-        twin = catalog.get(declared.twin, None)
-        model = twin if "transcribe" in twin.tasks else model
-    check_streams(call, model)
+    model = streaming_twin(call.options, call.context.registry.catalog, model, declared.twin, "transcribe")
+    check_streams(call, model, instead=instead)
     return model
 
 

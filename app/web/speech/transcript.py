@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from math import exp
 from typing import Final
 
-from app.core.decoding.subtitles import GAP_S, MAX_CHARACTERS, MAX_S
 from app.core.decoding.tokens import Hypothesis, Token, calibrated
 from app.core.manifest import Manifest, Transcription
 
@@ -84,24 +83,6 @@ def words_of(tokens: Sequence[Token], manifest: Manifest, piece: Piece) -> list[
         Word(labels[t.label], seconds(t.start), seconds(t.end), calibrated(t.probability, declared.confidence))
         for t in tokens
     ]
-
-
-def segments(words: Sequence[Word]) -> list[list[Word]]:
-    """Words that are said together, by the rule of subtitles: `app.core.decoding.subtitles.cues`."""
-    found: list[list[Word]] = []
-    for word in words:
-        last = found[-1] if found else []
-        characters = sum(len(one.text) + 1 for one in last) + len(word.text)
-        if (
-            last
-            and word.start_s - last[-1].end_s < GAP_S
-            and word.end_s - last[0].start_s <= MAX_S
-            and characters <= MAX_CHARACTERS
-        ):
-            last.append(word)
-        else:
-            found.append([word])
-    return found
 
 
 def _readings(pieces: Sequence[Piece], labels: Sequence[str], n: int) -> list[Reading]:

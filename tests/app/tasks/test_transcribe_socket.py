@@ -21,7 +21,7 @@ from tests.app.hearing import END, PATIENCE_S, Gate, event, rest, say, session
 from tests.app.live import LiveServer, open_server
 from tests.app.tasks.test_transcribe import SAID, TEXT, as_wav
 from tests.app.test_main import process
-from tests.made_sounds import PIECE, RATE, make_hearers, pcm, sound_of
+from tests.made_sounds import PIECE, RATE, make_hearer_folder, make_hearers, pcm, sound_of
 
 
 def without_times(answer: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +173,14 @@ def test_a_message_that_is_larger_than_any_piece_is_not_taken(hearers: LiveServe
     with session(hearers) as line:
         line.send(bytes((1 << 20) + 1))
         assert rest(line)[1] == 1009
+
+
+def test_a_model_that_does_not_stream_and_has_no_twin_is_to_be_posted_to(tmp_path: Path) -> None:
+    make_hearer_folder(tmp_path)
+    with open_server(tmp_path) as server, session(server) as line:
+        events, code = rest(line)
+    assert (events[-1]["status"], code) == (409, 1008)
+    assert events[-1]["detail"].endswith("'listener', which streams, is not loaded here; post it a whole recording")
 
 
 def test_a_client_that_is_still_sending_what_is_too_large_reads_why_it_is_not_taken(hearers: LiveServer) -> None:

@@ -12,7 +12,7 @@ from app.codecs.audio.live import LiveResampler
 from app.codecs.audio.resampling import Resampler
 from app.core.decoding.tokens import Hypothesis, Token
 from app.core.manifest import Manifest
-from app.web.speech.transcript import Piece, Word, segments, transcript
+from app.web.speech.transcript import Piece, transcript
 from tests.made_sounds import manifest_of, recognizer_onnx
 
 WIDTH = 3
@@ -70,16 +70,6 @@ def test_words_that_are_doubted_on_average_are_noise_and_so_is_none(sure: float,
     piece = Piece([hypothesis(1, 0, 1, sure=sure)], 0, 1)
     assert transcript([piece], manifest(doubt=0.5), duration_s=1, n=1).noise is noise
     assert transcript([Piece([hypothesis(1)], 0, 1)], manifest(), duration_s=1, n=1).noise
-
-
-def test_segments_end_at_a_pause_and_before_they_are_too_long_to_read() -> None:
-    def word(start_s: float, text: str = "word") -> Word:
-        return Word(text, start_s, start_s + 0.2, 1.0)
-
-    assert segments([]) == []
-    assert [len(some) for some in segments([word(0), word(0.5), word(1.8)])] == [2, 1]
-    assert [len(some) for some in segments([word(0.5 * i, "ten letter") for i in range(8)])] == [3, 3, 2]
-    assert [len(some) for some in segments([word(0.9 * i, "a") for i in range(30)])] == [8, 8, 8, 6]
 
 
 @pytest.mark.parametrize("source", [8000, 44100, 48000])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.decoding.subtitles import Cue, cues, srt, text, vtt
+from app.core.decoding.subtitles import Cue, cues, lines, srt, text, vtt
 
 SENTENCE = [Cue("bin", 0.4, 0.6), Cue("blue", 0.72, 0.9), Cue("now", 3600.5, 3601.25)]
 
@@ -138,3 +138,13 @@ def test_every_file_is_read_back(items: list[Cue]) -> None:
     assert all(start < end for start, end, _ in found)
     assert all(a[0] <= b[0] for a, b in pairwise(found))
     assert len(re.findall(r"^\d\d:\d\d:\d\d,\d{3} --> \d\d:\d\d:\d\d,\d{3}$", srt(grouped), re.M)) == len(grouped)
+
+
+def test_lines_end_at_a_pause_and_before_they_are_too_long_to_read() -> None:
+    def word(start_s: float, text: str = "word") -> Cue:
+        return Cue(text, start_s, start_s + 0.2)
+
+    assert lines([]) == []
+    assert [len(some) for some in lines([word(0), word(0.5), word(1.8)])] == [2, 1]
+    assert [len(some) for some in lines([word(0.5 * i, "ten letter") for i in range(8)])] == [3, 3, 2]
+    assert [len(some) for some in lines([word(0.9 * i, "a") for i in range(30)])] == [8, 8, 8, 6]
