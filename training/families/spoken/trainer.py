@@ -18,6 +18,7 @@ from training.data.sound import RATE, Clip
 from training.data.sound_mixing import Mixer, Wave, bend, draw_warp
 from training.families.spoken.network import SpokenNet
 from training.networks.sound import BEFORE, outputs, padded, steps
+from training.optim.decay import adamw
 from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor, risen
 from training.options import described
@@ -74,14 +75,7 @@ class Trainer(Resumable):
         torch.manual_seed(seed)
         network = SpokenNet(len(labels), width=h.width, hidden=h.hidden, dropout=h.dropout)
         self.average = average_of(network, accelerator.device)
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": h.weight_decay},
-                {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0.0},
-            ],
-            lr=h.lr,
-            betas=(0.9, 0.98),
-        )
+        self.optimiser = adamw(network.parameters(), lr=h.lr, weight_decay=h.weight_decay, betas=(0.9, 0.98))
         self.bare = network
         self.network = accelerator.prepare(network)
 

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from training.data.base import ImageDataset
 from training.image_classification import held_figures, logits_of
+from training.optim.decay import adamw
 from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor
 from training.options import described
@@ -119,13 +120,7 @@ class FlatClassifier(Resumable):
         torch.manual_seed(seed)
         network = FlatNet(pixels=dataset.train_x[0].numel(), classes=dataset.classes, widths=h.widths)
         self.average = average_of(network, accelerator.device)
-        matrices = [p for p in network.parameters() if p.ndim == 2]
-        others = [p for p in network.parameters() if p.ndim == 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": h.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=h.lr,
-            betas=(0.9, 0.99),
-        )
+        self.optimiser = adamw(network.parameters(), lr=h.lr, weight_decay=h.weight_decay, betas=(0.9, 0.99))
         self.bare = network
         self.network = accelerator.prepare(torch.compile(network) if compiled else network)
 

@@ -16,6 +16,7 @@ from training.data.base import ImageDataset
 from training.families.vae import likelihood
 from training.families.vae.network import GaussianEncoder, PictureDecoder
 from training.networks.pictures import pixels
+from training.optim.decay import adamw
 from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor, risen
 from training.options import described
@@ -91,14 +92,7 @@ class Trainer(Resumable):
         self.average = average_of(network, accelerator.device)
         # The average of the epoch with the highest held-out ELBO so far: what is served.
         self.best, self.best_loss = copy.deepcopy(self.average), math.inf
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": h.weight_decay},
-                {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0.0},
-            ],
-            lr=h.lr,
-            betas=(0.9, 0.99),
-        )
+        self.optimiser = adamw(network.parameters(), lr=h.lr, weight_decay=h.weight_decay, betas=(0.9, 0.99))
         self.bare = network
         self.network = accelerator.prepare(torch.compile(network) if compiled else network)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.lessons.regularisation import report
+from training.optim.decay import adamw
 
 COLUMNS: Final = 10  # of which the first three decide
 ROWS: Final = 300  # to train on, and as many held out
@@ -83,10 +84,7 @@ def fit(
         nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Dropout(dropout),
         nn.Linear(WIDTH, 1),
     )  # fmt: skip
-    matrices = [p for p in net.parameters() if p.ndim == 2]
-    others = [p for p in net.parameters() if p.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=RATE)
+    optimiser = adamw(net.parameters(), lr=RATE, weight_decay=decay)
     found = Training()
     for epoch in range(epochs + 1):
         if epoch % EVERY == 0:
