@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Final, Literal, cast, get_args
 
 from app.codecs.multipart import FormPart, parse_form
@@ -62,6 +63,7 @@ def read(body: bytes, parameters: str) -> Wanted:
             raise invalid(name, expected=f"the field '{name}'", got="none", detail=f"the form has no field '{name}'")
     form = _one_of("response_format", _text(fields.get("response_format"), "json"), FORMATS)
     stream = _one_of("stream", _text(fields.get("stream"), "false").lower(), ("true", "false")) == "true"
+    _check_temperature(_text(fields.get("temperature"), "0"))
     _check_together(form, times, stream)
     return Wanted(
         fields["file"].data,
@@ -71,6 +73,16 @@ def read(body: bytes, parameters: str) -> Wanted:
         stream,
         _text(fields.get("language")),
     )
+
+
+def _check_temperature(text: str) -> None:
+    """It changes nothing, but what OpenAI refuses is a mistake here too."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not 0 <= value <= 1:
+        raise invalid("temperature", expected="a number from 0 to 1", got=shown(text))
 
 
 def _check_together(form: str, times: set[Granularity], stream: bool) -> None:

@@ -59,6 +59,7 @@ def _form(models: Sequence[Model]) -> dict[str, Any]:
             TIMES: {"type": "array", "items": granularity, "description": "of every format but text"},
             "stream": {"type": "boolean", "description": "of json and text, by a model that streams"},
             **dict.fromkeys(IGNORED, ignored),
+            "temperature": ignored | {"type": "number", "minimum": 0, "maximum": 1},
         },
     }
 

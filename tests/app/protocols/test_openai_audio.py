@@ -118,6 +118,8 @@ WRONG: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], str, str]] =
         "timestamp_granularities[]",
         "word, segment",
     ),
+    "too warm": ({"temperature": 1.5}, openai.BadRequestError, "temperature", "a number from 0 to 1"),
+    "no temperature": ({"temperature": "warm"}, openai.BadRequestError, "temperature", "'warm'"),
     "what is not done": ({"include": ["logprobs"]}, openai.BadRequestError, "include[]", "response_format"),
     "too long": ({"file": ("a.wav", wav(SAID.repeat(13)))}, openai.APIStatusError, "file", "12 s"),
 }
