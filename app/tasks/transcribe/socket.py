@@ -199,6 +199,7 @@ class _Session:
         while self._live.steps < wanted:
             piece, left = left[: self._chunk], left[self._chunk :]
             await self._run(np.pad(piece, (0, self._chunk - len(piece))), wanted - self._live.steps)
+        self._call.deadline = monotonic() + self._limits.request_timeout_s
         return await self._live.finish(heard / self._model_rate)
 
     async def _run(self, piece: NDArray[np.float32], most: int | None = None) -> None:

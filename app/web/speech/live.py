@@ -15,7 +15,7 @@ from app.core.decoding.tokens import Partial, Token
 from app.core.manifest import Tensors
 from app.engine.queue import OnStep
 from app.web.call import Call
-from app.web.speech.recognize import OUTPUT, STREAMER, beam, checked, chunk_of, first_states, late, steps_of
+from app.web.speech.recognize import OUTPUT, SEARCHING, STREAMER, beam, checked, chunk_of, first_states, late, steps_of
 from app.web.speech.transcript import Piece, Transcript, transcript
 
 
@@ -51,12 +51,16 @@ class Live:
         self._waiting.append(log_probabilities)
 
     async def news(self) -> Heard | None:
-        """The words so far; None where they are those that were told last."""
+        """The words so far; None where they are those that were told last.
+
+        Raises:
+            TooLate: the call's deadline passed first.
+        """
         async with self._searching:
             waiting, self._waiting = self._waiting, []
             if not waiting:
                 return None
-            found = await self._call.offload(lambda: self._feed(waiting))
+            found = await self._call.offload(lambda: self._feed(waiting), waits=SEARCHING)
             assert found is not None
             heard = Heard(self._text(found.tokens), self._text(found.tokens[: found.stable]))
             if heard == self._told:
@@ -65,7 +69,7 @@ class Live:
             return heard
 
     async def finish(self, duration_s: float) -> Transcript:
-        """The transcript, once all outputs came."""
+        """The transcript, once all outputs came; raises as `news`."""
         async with self._searching:
             waiting, self._waiting = self._waiting, []
 
@@ -74,7 +78,7 @@ class Live:
                 piece = Piece(self._beam.finish(), 0.0, duration_s)
                 return transcript([piece], self._manifest, duration_s=duration_s, n=self._n)
 
-            return await self._call.offload(work)
+            return await self._call.offload(work, waits=SEARCHING)
 
     async def transcribe(self, clip: Clip, on_step: OnStep) -> Transcript:
         """A whole recording; `on_step` is called after each piece of it, when there may be news.

@@ -26,6 +26,7 @@ from app.web.speech.transcript import Piece, Transcript, transcript
 WHOLE: Final = "recognizer"
 STREAMER: Final = "streamer"
 OUTPUT: Final = "log_probabilities"
+SEARCHING: Final = "words were being searched"
 SETTLE_S: Final = 1.0
 """Of a streaming model: a word that ended so long ago no longer changes."""
 
@@ -82,7 +83,7 @@ async def transcribe(call: Call, clip: Clip, n: int, on_step: OnStep | None = No
         assert manifest.sound is not None
         most = manifest.sound.max_s
         look = partial(cut, clip.samples, rate=clip.rate, max_s=most)
-        bounds = await call.offload(look, inline=clip.duration_s <= most)
+        bounds = await call.offload(look, inline=clip.duration_s <= most, waits="pauses were being looked for")
         found = await call.run_each(WHOLE, [as_row(clip.samples[a:b], clip.rate) for a, b in bounds])
         heard = [checked(call.model, one[OUTPUT][0, : int(one["steps"][0])]) for one in found]
 
@@ -93,7 +94,7 @@ async def transcribe(call: Call, clip: Clip, n: int, on_step: OnStep | None = No
         ]
         return transcript(parts, manifest, duration_s=clip.duration_s, n=n)
 
-    return await call.offload(decode, waits="words were being searched")
+    return await call.offload(decode, waits=SEARCHING)
 
 
 def chunk_of(manifest: Manifest) -> int:

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import io
 import json
+import threading
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ SAID = sound_of(None, "soft", None, "soft", "loud")
 TEXT = "soft soft loud"
 WORD_S = WORD_FRAMES * FRAME_S
 JSON = "application/json"
+LATE_MS = "600"
 MODELS = ("hearer", "listener")
 
 
@@ -290,3 +292,30 @@ def test_what_a_classifier_of_sound_does_not_take_is_refused_by_name(hearers: Li
     picture.assert_refused(415, "body", ["sound", "pictures"])
     kind, body = form(("sound", wav(SAID), "a.wav"), ("image", b"x", "b.png"))
     hearers.send(kind, body).assert_refused(422, "form.image", ["one kind"])
+
+
+@pytest.mark.parametrize(
+    ("model", "accept", "slow", "words"),
+    [
+        ("hearer", JSON, "recognize.cut", "pauses were being looked for until the deadline"),
+        ("hearer", JSON, "recognize.transcript", "words were being searched until the deadline"),
+        ("listener", "text/event-stream", "live.transcript", "words were being searched until the deadline"),
+    ],
+)
+def test_whatever_takes_long_is_not_waited_for_beyond_the_deadline(
+    hearers: LiveServer, monkeypatch: pytest.MonkeyPatch, model: str, accept: str, slow: str, words: str
+) -> None:
+    go = threading.Event()
+
+    def wait(*values: Any, **named: Any) -> Any:
+        assert go.wait(20)
+        raise AssertionError("nobody needs it any more")
+
+    monkeypatch.setattr(f"app.web.speech.{slow}", wait)
+    long = np.tile(SAID, 6)  # longer than the model takes at once
+    try:
+        late = as_wav(hearers, long, f"?model={model}", Accept=accept, **{"X-Request-Deadline-Ms": LATE_MS})
+    finally:
+        go.set()
+    assert words in late.body.decode()
+    assert '"status":504' in late.body.decode()
