@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 MAX_CHUNKS: Final = 1_000  # WAV
+MAX_LINKS: Final = 1_000  # Ogg; internet radio begins a new one with each title
+MAX_PAGES: Final = 250_000  # Ogg; ten minutes of Opus with a page for each of its shortest packets
 MAX_BOXES: Final = 50_000  # MP4; a fragment a second for an hour takes 20,000
 MAX_TABLE: Final = 1_000_000  # MP4, samples in all tables: six hours of AAC
 MAX_EDITS: Final = 4  # MP4; each may repeat the whole table, recorders write one or two
@@ -56,6 +58,29 @@ def check(data: bytes, name: str) -> None:
             _ogg(data)
         case "MP4":
             _mp4(data)
+
+
+def ogg_links(data: bytes) -> list[bytes]:
+    """The links of a chained Ogg file (RFC 3533, section 4: whole streams, one after the other); mostly one.
+
+    Raises:
+        TooManyPieces: more than `MAX_LINKS`, or `MAX_PAGES`.
+    """
+    starts, begun, at = [0], False, 0
+    for _ in range(MAX_PAGES):
+        at = data.find(b"OggS", at)
+        if at < 0 or at + 27 > len(data):
+            return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+        if not data[at + 5] & 2:
+            begun = True
+        elif begun:  # before that, it is a stream beside the first one
+            starts.append(at)
+            begun = False
+            if len(starts) > MAX_LINKS:
+                raise TooManyPieces("links", MAX_LINKS)
+        segments = data[at + 26]
+        at += 27 + segments + sum(data[at + 27 : at + 27 + segments])
+    raise TooManyPieces("pages", MAX_PAGES)
 
 
 def _wav(data: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.audio import formats, mp3
+from app.codecs.audio import containers, formats, mp3
 from app.codecs.audio.limits import Limits
 from app.core.errors import UnsupportedMedia, invalid
 
@@ -33,12 +33,32 @@ def blocks(data: bytes, name: str, limits: Limits) -> Iterator[tuple[int, NDArra
     Raises:
         TooLarge, Unprocessable: by `limits`.
         UnsupportedMedia: a WAV file with a coding other than PCM, float, mu-law and A-law.
+        Unprocessable: links of an Ogg file at different rates or with different numbers of channels.
+        containers.TooManyPieces: too many links of an Ogg file.
         RuntimeError: what libsndfile says of a damaged file.
     """
-    import soundfile  # here: what a server without sound need not load
-
     if name == "MP3":
         data = mp3.tidied(data, formats.after_id3(data))
+    # libsndfile reads the first link of a chained Ogg file and stops, without an error.
+    links = containers.ogg_links(data) if name in ("Ogg Opus", "Ogg Vorbis") else [data]
+    first: tuple[int, int] | None = None
+    for link in links:
+        for rate, block in _whole(link, name, limits):
+            first = first or (rate, block.shape[1])
+            if first != (rate, block.shape[1]):
+                raise invalid(
+                    limits.subject,
+                    expected=f"{first[0]} samples a second and {first[1]} channel(s) throughout",
+                    got=f"a part with {rate} and {block.shape[1]}",
+                    where=f"{limits.subject}:",
+                )
+            yield rate, block
+
+
+def _whole(data: bytes, name: str, limits: Limits) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The blocks of what libsndfile takes for one file."""
+    import soundfile  # here: what a server without sound need not load
+
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         if file.subtype not in _TAKEN or file.format not in _NAMES:
             raise invalid(

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from app.codecs import audio
-from app.codecs.audio import mp3
+from app.codecs.audio import containers, mp3
 from app.codecs.audio.formats import TAKEN
-from app.core.errors import UnsupportedMedia
+from app.core.errors import Unprocessable, UnsupportedMedia
 from tests.app.codecs import sounds
 from tests.app.codecs.sounds import FORMS, RATE, decoded, wav, written
 
@@ -206,3 +206,26 @@ def test_a_server_without_sound_loads_no_library_of_sound() -> None:
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["Ogg Opus", "Ogg Vorbis"])
+def test_every_link_of_a_chained_ogg_file_is_heard(name: str) -> None:
+    form, coding, tolerance, _ = FORMS[name]
+    whole = decoded(b"".join(written(sounds.tone(48_000, s), 48_000, form, coding) for s in (1.0, 0.5, 2.0)))
+    assert whole.duration_s == 3.5
+    for start_s, end_s in ((0.0, 1.0), (1.0, 1.5), (1.5, 3.5)):
+        link = whole.samples[round(start_s * RATE) : round(end_s * RATE)]
+        assert sounds.frequency(link, RATE) == pytest.approx(sounds.TONE_HZ, abs=0.5)
+        assert abs(sounds.decibels(link)) < tolerance
+
+
+def test_links_of_an_ogg_file_at_different_rates_are_refused() -> None:
+    links = [written(sounds.tone(rate), rate, "OGG", "OPUS") for rate in (16_000, 48_000)]
+    with pytest.raises(Unprocessable, match="16000 samples a second and 1 channel"):
+        decoded(b"".join(links))
+
+
+def test_more_links_than_any_radio_sends_are_refused_before_they_are_decoded() -> None:
+    link = written(sounds.tone(16_000, 0.001), 16_000, "OGG", "OPUS")
+    with pytest.raises(Unprocessable, match=f"more than {containers.MAX_LINKS} links"):
+        decoded(link * (containers.MAX_LINKS + 1))
