@@ -18,43 +18,25 @@ from training.networks.recurrent import GRU
 from training.networks.sound import BEFORE, STEP, LogMel, Subsampling, padded, steps
 
 PIECE: Final = 8 * STEP  # samples of a streamed piece, 320 ms
+GROUPS: Final = 4
 
 
 class Surroundings(nn.Module):
     """(B, 2 * delay + T, W) -> (B, T, W): each step `delay` before the newest, and what is around it on both sides.
 
     A net that shall answer later than it hears would have to queue up in its state what it has heard, and leaves out
-    short words. Convolutions hand it what lies around the step that it has to answer for (as the row convolution of
-    Amodei et al. 2016 does behind the recurrent layers). Each block is one of ConvNeXt's (Liu et al. 2022): it looks
-    two steps to both sides.
+    short words. This convolution hands it what lies around the step that it has to answer for (the idea of the row
+    convolution of Amodei et al. 2016, here before the recurrent layers).
     """
 
     def __init__(self, width: int, delay: int) -> None:
         super().__init__()
-        if delay % 2:
-            raise ValueError(f"delay {delay}: expected an even number, each block looks two steps ahead")
         self.delay = delay
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(delay // 2))
+        self.around = nn.Conv1d(width, width, 2 * delay + 1, groups=GROUPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-
-class _Block(nn.Module):
-    """(B, T, W) -> (B, T - 4, W)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.along = nn.Conv1d(width, width, 5, groups=width)
-        self.across = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x[:, 2:-2] + self.across(self.along(x.transpose(1, 2)).transpose(1, 2))
-        return out
+        around = self.around(x.transpose(1, 2)).transpose(1, 2)
+        return x[:, self.delay : x.shape[1] - self.delay] + nn.functional.silu(around)
 
 
 class SpeechNet(nn.Module):
@@ -66,7 +48,6 @@ class SpeechNet(nn.Module):
 
     def __init__(self, words: int, *, width: int, hidden: int, layers: int, delay: int | None, dropout: float) -> None:
         super().__init__()
-        self.width = width
         self.mel = LogMel()
         self.subsampling = Subsampling(width, dropout=dropout / 2)
         self.surroundings = None if delay is None else Surroundings(width, delay)

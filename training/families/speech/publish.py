@@ -136,7 +136,7 @@ def _export(network: SpeechNet, corpora: Corpora) -> Export:
         )
     generator = torch.Generator().manual_seed(0)
     assert network.surroundings is not None
-    steps = 2 * network.surroundings.delay * network.width
+    steps = 2 * network.surroundings.delay * network.surroundings.around.in_channels
     hidden = sum(layer.hidden for layer in network.layers)  # type: ignore[misc]  # each is a GRU
     pieces = torch.stack([torch.from_numpy(clip.samples[6400 : 6400 + PIECE]) for clip in clips[GOLDEN_ROWS:]])
     return Export(

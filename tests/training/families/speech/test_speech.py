@@ -27,7 +27,7 @@ WORDS = 7
 
 def network(*, bidirectional: bool) -> SpeechNet:
     torch.manual_seed(0)
-    made = SpeechNet(WORDS, width=16, hidden=12, layers=2, delay=None if bidirectional else 4, dropout=0.1)
+    made = SpeechNet(WORDS, width=16, hidden=12, layers=2, delay=None if bidirectional else 3, dropout=0.1)
     return made.eval()
 
 
@@ -40,7 +40,7 @@ def test_pieces_with_their_states_give_what_the_whole_recording_gives() -> None:
     net = network(bidirectional=False)
     sound = noise(4 * PIECE)
     whole, _ = Recognizer(net)(sound, torch.tensor([sound.shape[1]]))
-    past, last_steps, hidden, parts = torch.zeros(1, BEFORE), torch.zeros(1, 8 * 16), torch.zeros(1, 24), []
+    past, last_steps, hidden, parts = torch.zeros(1, BEFORE), torch.zeros(1, 6 * 16), torch.zeros(1, 24), []
     for piece in sound.split(PIECE, dim=1):
         logs, past, last_steps, hidden = Streamer(net)(piece, past, last_steps, hidden)
         parts.append(logs)
@@ -93,12 +93,12 @@ def test_padding_makes_one_output_for_each_step_begun() -> None:
 def trainer(*, streaming: bool) -> Trainer:
     sentences, *single = corpora()
     mixer = Mixer(sentences.of("train"), [clip for corpus in single for clip in corpus.of("train")])
-    h = Hyperparameters(streaming=streaming, width=16, hidden=12, delay=4)
+    h = Hyperparameters(streaming=streaming, width=16, hidden=12, delay=3)
     words = words_of(corpora())
     return Trainer(mixer, words, {"grid": sentences.of("held")}, h, seed=0, accelerator=Accelerator(cpu=True))
 
 
-@pytest.mark.parametrize(("streaming", "late"), [(False, 0), (True, 4)])
+@pytest.mark.parametrize(("streaming", "late"), [(False, 0), (True, 3)])
 def test_the_label_of_a_step_is_the_word_that_is_spoken_there(streaming: bool, late: int) -> None:
     one = trainer(streaming=streaming)
     blank, go = len(one.words), one.index["go"]
@@ -142,7 +142,7 @@ def test_a_recogniser_is_trained_published_measured_and_shown(
         monkeypatch.setattr(module, "CORPORA", loads)
     monkeypatch.setattr(recipe, "ROWS_PER_EPOCH", 64)
     flags = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs"), "--precision", "fp32"]
-    small = ["--heavy-epochs", "1", "--light-epochs", "1", "--width", "16", "--hidden", "12", "--delay", "4"]
+    small = ["--heavy-epochs", "1", "--light-epochs", "1", "--width", "16", "--hidden", "12"]
     kind = ["--streaming"] if streaming else []
     assert command.main(["speech", *flags, *small, *kind]) == 0
     name = "speech-streaming" if streaming else "speech"
