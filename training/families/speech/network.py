@@ -2,9 +2,8 @@
 
     samples -> log-mel, 10 ms -> [conv 3x3, stride 2] x 2, 40 ms -> GRU x layers -> log-probabilities of words and blank
 
-One output every 40 ms. `Recognizer` hears the whole recording, in both directions. `Streamer` hears it piece by piece,
-says of each step what it was some steps later, and keeps what it needs of the past in its states: the last samples, the
-last steps, and the hidden state of each layer.
+One output every 40 ms. `Recognizer` hears the whole recording, in both directions. `Streamer` hears it piece by piece
+and keeps what it needs of the past in its states: the last samples, and the hidden state of each layer.
 """
 
 from __future__ import annotations
@@ -18,40 +17,18 @@ from training.networks.recurrent import GRU
 from training.networks.sound import BEFORE, STEP, LogMel, Subsampling, padded, steps
 
 PIECE: Final = 8 * STEP  # samples of a streamed piece, 320 ms
-GROUPS: Final = 4
-
-
-class Surroundings(nn.Module):
-    """(B, 2 * delay + T, W) -> (B, T, W): each step `delay` before the newest, and what is around it on both sides.
-
-    A net that shall answer later than it hears would have to queue up in its state what it has heard, and leaves out
-    short words. This convolution hands it what lies around the step that it has to answer for (the idea of the row
-    convolution of Amodei et al. 2016, here before the recurrent layers).
-    """
-
-    def __init__(self, width: int, delay: int) -> None:
-        super().__init__()
-        self.delay = delay
-        self.around = nn.Conv1d(width, width, 2 * delay + 1, groups=GROUPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        around = self.around(x.transpose(1, 2)).transpose(1, 2)
-        return x[:, self.delay : x.shape[1] - self.delay] + nn.functional.silu(around)
 
 
 class SpeechNet(nn.Module):
-    """What both have: (B, T, 64) log-mel -> (B, T', words + 1) log-probabilities, the blank last.
+    """What both have: (B, T, 64) log-mel -> (B, T', words + 1) log-probabilities, the blank last."""
 
-    Args:
-        delay: steps by which it answers later than it hears; None for one that hears the whole recording.
-    """
-
-    def __init__(self, words: int, *, width: int, hidden: int, layers: int, delay: int | None, dropout: float) -> None:
+    def __init__(
+        self, words: int, *, width: int, hidden: int, layers: int, bidirectional: bool, dropout: float
+    ) -> None:
         super().__init__()
         self.mel = LogMel()
         self.subsampling = Subsampling(width, dropout=dropout / 2)
-        self.surroundings = None if delay is None else Surroundings(width, delay)
-        bidirectional = self.bidirectional = delay is None
+        self.bidirectional = bidirectional
         size = hidden * (2 if bidirectional else 1)
         self.layers = nn.ModuleList(
             GRU(width if i == 0 else size, hidden, bidirectional=bidirectional) for i in range(layers)
@@ -61,18 +38,10 @@ class SpeechNet(nn.Module):
 
     def of_mel(self, mel: Tensor, length: Tensor | None) -> Tensor:
         """length (B,): outputs of each row."""
-        x = self.heard(mel)
+        x = self.subsampling(mel)
         for layer in self.layers:
             x = self.dropout(layer(x, length)[0])
         out: Tensor = self.words(x).log_softmax(2)
-        return out
-
-    def heard(self, mel: Tensor) -> Tensor:
-        """What the recurrent layers hear, (B, T', width)."""
-        x: Tensor = self.subsampling(mel)
-        if self.surroundings is None:
-            return x
-        out: Tensor = self.surroundings(nn.functional.pad(x, (0, 0, 2 * self.surroundings.delay, 0)))
         return out
 
     @property
@@ -96,23 +65,19 @@ class Recognizer(nn.Module):
 
 
 class Streamer(nn.Module):
-    """The graph of pieces: sound (B, PIECE), past (B, BEFORE), steps (B, 2 * delay * W), hidden (B, layers * H) ->
-    log_probabilities (B, 8, words + 1), next_past, next_steps, next_hidden."""
+    """The graph of pieces: sound (B, PIECE), past (B, BEFORE), hidden (B, layers * H) -> log_probabilities
+    (B, 8, words + 1), next_past, next_hidden."""
 
     def __init__(self, network: SpeechNet) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, sound: Tensor, past: Tensor, steps: Tensor, hidden: Tensor) -> tuple[Tensor, ...]:
-        network, surroundings = self.network, self.network.surroundings
-        assert surroundings is not None
+    def forward(self, sound: Tensor, past: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        network = self.network
         heard = torch.cat([past, sound], dim=1)
         x = network.subsampling(network.mel(heard))
-        x = torch.cat([steps.reshape(len(steps), 2 * surroundings.delay, x.shape[2]), x], dim=1)
-        last_steps = x[:, -2 * surroundings.delay :].flatten(1)
-        x = surroundings(x)
         states = []
         for layer, state in zip(network.layers, hidden.chunk(len(network.layers), dim=1), strict=True):
             x, last = layer(x, None, state)
             states.append(last)
-        return network.words(x).log_softmax(2), heard[:, -BEFORE:], last_steps, torch.cat(states, dim=1)
+        return network.words(x).log_softmax(2), heard[:, -BEFORE:], torch.cat(states, dim=1)

@@ -135,8 +135,6 @@ def _export(network: SpeechNet, corpora: Corpora) -> Export:
             golden_rows=GOLDEN_ROWS,
         )
     generator = torch.Generator().manual_seed(0)
-    assert network.surroundings is not None
-    steps = 2 * network.surroundings.delay * network.surroundings.around.in_channels
     hidden = sum(layer.hidden for layer in network.layers)  # type: ignore[misc]  # each is a GRU
     pieces = torch.stack([torch.from_numpy(clip.samples[6400 : 6400 + PIECE]) for clip in clips[GOLDEN_ROWS:]])
     return Export(
@@ -145,10 +143,9 @@ def _export(network: SpeechNet, corpora: Corpora) -> Export:
         inputs={
             "sound": pieces,
             "past": torch.randn(len(pieces), BEFORE, generator=generator) * 0.05,
-            "steps": torch.randn(len(pieces), steps, generator=generator),
             "hidden": torch.tanh(torch.randn(len(pieces), int(hidden), generator=generator)),
         },
-        outputs=("log_probabilities", "next_past", "next_steps", "next_hidden"),
+        outputs=("log_probabilities", "next_past", "next_hidden"),
     )
 
 

@@ -48,7 +48,7 @@ def inside(network: SpeechNet, wave: Wave) -> dict[str, Any]:
     layer, and its two gates, each (steps, numbers) from 0 to 1."""
     network.eval()
     mel = network.mel(padded(torch.from_numpy(wave)[None], network.before))
-    x = network.heard(mel)
+    x = network.subsampling(mel)
     for layer in network.layers:
         before = x
         x = layer(x)[0]

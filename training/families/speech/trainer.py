@@ -69,7 +69,7 @@ def network_of(words: int, h: Hyperparameters) -> SpeechNet:
         width=h.width,
         hidden=h.hidden,
         layers=h.layers,
-        delay=h.delay if h.streaming else None,
+        bidirectional=not h.streaming,
         dropout=h.dropout,
     )
 

@@ -27,7 +27,7 @@ WORDS = 7
 
 def network(*, bidirectional: bool) -> SpeechNet:
     torch.manual_seed(0)
-    made = SpeechNet(WORDS, width=16, hidden=12, layers=2, delay=None if bidirectional else 3, dropout=0.1)
+    made = SpeechNet(WORDS, width=16, hidden=12, layers=2, bidirectional=bidirectional, dropout=0.1)
     return made.eval()
 
 
@@ -40,9 +40,9 @@ def test_pieces_with_their_states_give_what_the_whole_recording_gives() -> None:
     net = network(bidirectional=False)
     sound = noise(4 * PIECE)
     whole, _ = Recognizer(net)(sound, torch.tensor([sound.shape[1]]))
-    past, last_steps, hidden, parts = torch.zeros(1, BEFORE), torch.zeros(1, 6 * 16), torch.zeros(1, 24), []
+    past, hidden, parts = torch.zeros(1, BEFORE), torch.zeros(1, 24), []
     for piece in sound.split(PIECE, dim=1):
-        logs, past, last_steps, hidden = Streamer(net)(piece, past, last_steps, hidden)
+        logs, past, hidden = Streamer(net)(piece, past, hidden)
         parts.append(logs)
     assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-5)
 
@@ -123,7 +123,7 @@ def test_the_blank_is_made_as_likely_as_gives_the_fewest_errors_on_held_out_clip
     odds = np.array([[2.2, -9, 0], [-9, -9, 0], [-9, 0.4, 0]], np.float32)
     logs = odds - np.logaddexp.reduce(odds, axis=1, keepdims=True)
     monkeypatch.setattr(publish, "_heard", lambda *_: [(said, logs)])
-    net = SpeechNet(2, width=16, hidden=12, layers=2, delay=None, dropout=0.1)
+    net = SpeechNet(2, width=16, hidden=12, layers=2, bidirectional=True, dropout=0.1)
     before = net.words.bias.detach().clone()
     bias, tried = publish.quieten(net, words, [corpus], late=0)
     assert bias == 0.5
