@@ -28,6 +28,7 @@ from training.recipe import Batch, Parts, Resumable
 ROWS_PER_EPOCH: Final = 2048
 ROWS_PER_PASS: Final = 25
 IGNORED: Final = -100
+SOFT: Final = 0.7  # weight of the teacher's words
 STEP_S: Final = STEP / RATE
 
 
@@ -80,6 +81,9 @@ class Trainer(Resumable):
     Args:
         words: in the order of the outputs.
         held: clips by corpus.
+        teacher: hears whole recordings. The net begins with its convolutions, and learns of every step what it says, as
+            much later as it answers (Kurata and Audhkhasi 2018, "Improved knowledge distillation from bi-directional
+            to uni-directional LSTM CTC for end-to-end speech recognition").
     """
 
     def __init__(
@@ -91,12 +95,16 @@ class Trainer(Resumable):
         *,
         seed: int,
         accelerator: Accelerator,
+        teacher: SpeechNet | None = None,
     ) -> None:
         self.mixer, self.words, self.held, self.h = mixer, list(words), held, h
         self.index = {word: i for i, word in enumerate(words)}
         self.accelerator = accelerator
         torch.manual_seed(seed)
         network = network_of(len(words), h)
+        self.teacher = None if teacher is None else teacher.to(accelerator.device)
+        if teacher is not None:
+            network.subsampling.load_state_dict(teacher.subsampling.state_dict())
         self.average = average_of(network, accelerator.device)
         self.optimiser = adamw(network.parameters(), lr=h.lr, weight_decay=h.weight_decay, betas=(0.9, 0.98))
         self.bare = network
@@ -142,12 +150,26 @@ class Trainer(Resumable):
         aligned = F.nll_loss(
             logs[:, : target.shape[1]].transpose(1, 2), target.to(device), ignore_index=IGNORED, reduction="sum"
         ) / len(rows)
-        align = h.align if not light and progress < h.align_share else h.align_later
-        self.accelerator.backward((ctc + align * aligned) / 8)
+        # A teacher says what each step is, and where it is not sure.
+        align = h.align if self.teacher is None and not light and progress < h.align_share else h.align_later
+        loss = ctc + align * aligned
+        if self.teacher is not None:
+            loss = loss + SOFT * self.unlike(self.teacher, mel.to(device), logs, own.to(device))
+        self.accelerator.backward(loss / 8)
         self.accelerator.clip_grad_norm_(self.network.parameters(), 2.0)
         self.optimiser.step()
         follow(self.average, self.bare, constant_length(h.ema_steps, position=batch.position))
         return {"ctc": ctc.detach(), "aligned": aligned.detach()}
+
+    def unlike(self, teacher: SpeechNet, mel: Tensor, logs: Tensor, own: Tensor) -> Tensor:
+        """The cross-entropy of `logs` (B, T, words + 1), of which `own` (B,) steps are a row's, with what the teacher
+        says of the same steps; summed over steps, the mean over rows."""
+        later = self.h.delay
+        its = (own - later).clamp(min=1)
+        with torch.no_grad():
+            told = teacher.of_mel(mel, its).exp()[:, : logs.shape[1] - later]
+        at = torch.arange(told.shape[1], device=own.device) < its[:, None]
+        return -((told * logs[:, later : later + told.shape[1]]).sum(2) * at).sum() / len(logs)
 
     def tensors(self, rows: Sequence[Row], pace: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Padded samples (B, N), outputs of each row after the warp (B,), the label of each output (B, T), words."""

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from app.core.manifest import Manifest
 from tests.training.sounds import corpora
 from training import __main__ as command
+from training.data.base import DataError
 from training.data.sound import RATE, words_of
 from training.data.sound_mixing import Mixer, Row
 from training.families.speech import publish, recipe
@@ -112,6 +113,44 @@ def test_the_label_of_a_step_is_the_word_that_is_spoken_there(streaming: bool, l
     assert target[1, int(own[1]) :].unique().tolist() == [IGNORED]
 
 
+def test_a_streaming_net_begins_with_its_teachers_convolutions_and_learns_its_words_later() -> None:
+    sentences = corpora()[0]
+    h = Hyperparameters(streaming=True, width=16, hidden=12, delay=3)
+    words = words_of(corpora())
+    torch.manual_seed(1)
+    teacher = SpeechNet(len(words), width=16, hidden=12, layers=2, bidirectional=True, dropout=0.0).eval()
+    mixer = Mixer(sentences.of("train"), [])
+    one = Trainer(mixer, words, {}, h, seed=0, accelerator=Accelerator(cpu=True), teacher=teacher)
+    for name, value in teacher.subsampling.state_dict().items():
+        assert torch.equal(one.bare.subsampling.state_dict()[name], value)
+    mel = teacher.mel(noise(20 * STEP))
+    told = teacher.of_mel(mel, torch.tensor([10]))[0, :10].detach()
+    # What the teacher says of step i is compared with step i + 3, of the row's 13 steps.
+    later = torch.full((1, mel.shape[1] // 4, len(words) + 1), -50.0)
+    later[0, 3:13] = told
+    entropy = -(told.exp() * told).sum()
+    assert one.unlike(teacher, mel, later, torch.tensor([13])).item() == pytest.approx(entropy.item(), rel=1e-4)
+    at_once = torch.full_like(later, -50.0)
+    at_once[0, :10] = told
+    assert one.unlike(teacher, mel, at_once, torch.tensor([13])).item() > entropy.item() + 1
+
+
+def test_what_is_no_teacher_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.pt: no such file; expected the checkpoint\.pt of a run of"):
+        recipe.load_teacher(tmp_path / "none.pt", WORDS, 16)
+    streaming = {f"module.{name}": value for name, value in network(bidirectional=False).state_dict().items()}
+    torch.save({"recipe": {"average": streaming}}, tmp_path / "past.pt")
+    with pytest.raises(DataError, match=r"past\.pt: is no net of 7 words and --width 16 that hears whole recordings"):
+        recipe.load_teacher(tmp_path / "past.pt", WORDS, 16)
+    whole = network(bidirectional=True)
+    average = {f"module.{name}": value for name, value in whole.state_dict().items()} | {"n_averaged": torch.tensor(1)}
+    torch.save({"recipe": {"average": average}}, tmp_path / "whole.pt")
+    teacher, digest = recipe.load_teacher(tmp_path / "whole.pt", WORDS, 16)
+    assert teacher.bidirectional
+    assert len(digest) == 12
+    assert all(torch.equal(a, b) for a, b in zip(teacher.parameters(), whole.parameters(), strict=True))
+
+
 def test_the_blank_is_made_as_likely_as_gives_the_fewest_errors_on_held_out_clips(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -153,6 +192,11 @@ def test_a_recogniser_is_trained_published_measured_and_shown(
     assert {q.name for q in manifest.quality} == set(publish.PROTOCOLS)
     text = (folder / "report/index.html").read_text()
     assert "The hidden state over time" in text
+    if not streaming:
+        (run,) = (tmp_path / "runs").iterdir()
+        teacher = ["--teacher", str(run / "checkpoint.pt")]
+        assert command.main(["speech", *flags, *small, "--streaming", *teacher]) == 0
+        assert (tmp_path / "models/speech-streaming/1").is_dir()
     capsys.readouterr()
     assert command.main(["evaluate", name, "--models", str(tmp_path / "models")]) == 0
     assert "says the same" in capsys.readouterr().out
