@@ -82,12 +82,14 @@ class Settings(BaseSettings):
         {
             "classify": "cnn-mnist",
             "classify.table": "mlp-pass",
+            "classify.audio": "spoken-commands",
             "regress": "mlp-grade",
             "reconstruct": "autoencoder-5d",
             "generate": "diffusion-mnist",
             "denoise": "photo-denoiser",
             "translate": "cyclegan-strokes",
             "transcribe": "speech",
+            "label-frames": "motion",
         },
         description="model of a request that names none, as task=name, or task.table=name for tables alone",
     )

@@ -98,7 +98,7 @@ def test_every_model_that_is_named_is_shipped() -> None:
 
 
 def test_the_readme_has_the_default_models_and_a_measured_figure_of_each() -> None:
-    rows = dict(re.findall(r"^\| `/v1/\w+`.*? \| `([\w-]+)` \| (.+) \|$", TEXTS["README.md"], re.MULTILINE))
+    rows = dict(re.findall(r"^\| `/v1/[\w-]+`.*? \| `([\w-]+)` \| (.+) \|$", TEXTS["README.md"], re.MULTILINE))
     assert sorted(rows) == sorted(Settings().default_models.values())
     measures = {
         "cnn-mnist": ("accuracy_mean", 2),
@@ -109,6 +109,8 @@ def test_the_readme_has_the_default_models_and_a_measured_figure_of_each() -> No
         "photo-denoiser": ("psnr_25", 2),
         "cyclegan-strokes": ("accuracy_thin_to_thick", 1),
         "speech": ("wer_grid", 1),
+        "spoken-commands": ("accuracy", 1),
+        "motion": ("accuracy", 2),
     }
     for name, (measure, digits) in measures.items():
         found = next(m for m in MANIFESTS[name].quality if m.name == measure)
