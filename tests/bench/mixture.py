@@ -181,6 +181,8 @@ def random(spec: TensorSpec, rows: int, rng: np.random.Generator) -> NDArray[Any
     """Rows that the graph takes: small numbers of its type."""
     shape = (rows, *(axis if isinstance(axis, int) else FREE_AXIS for axis in spec.shape[1:]))
     dtype = numpy_dtype(spec.dtype)
+    if spec.name == "length":  # of a row: at least 1, and no more than there is of it
+        return rng.integers(1, FREE_AXIS + 1, shape).astype(dtype)
     if dtype.kind == "f":
         return rng.standard_normal(shape).astype(dtype)
     return rng.integers(0, 256 if dtype.kind == "u" else 2, shape).astype(dtype)  # a label of any model
