@@ -103,7 +103,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where models run; auto takes CUDA if there is one, cuda fails at start if there is none"
     )
-    threads: int = Field(0, ge=0, le=1024, description="threads of one run on the CPU; 0 shares the cores out")
+    threads: int = Field(
+        0, ge=0, le=1024, description="threads of one run on the CPU; 0 shares the cores out, a model with a GRU has 1"
+    )
     gpu_memory_mb: int = Field(
         0, ge=0, le=1 << 20, description="MiB of the GPU's memory that each graph of a model may take; 0 sets no limit"
     )

@@ -255,3 +255,24 @@ def test_importing_the_engine_does_not_import_the_runtime() -> None:
     command = "import sys, app.engine.registry; print('onnxruntime' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def gru() -> bytes:
+    """y = the states of a GRU over 5 steps of 4 numbers."""
+    weights = {"w": np.ones((1, 12, 4), np.float32), "r": np.ones((1, 12, 4), np.float32)}
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        helper.make_node("GRU", ["t", "w", "r"], ["", "last"], hidden_size=4),
+        helper.make_node("Squeeze", ["last", "first"], ["y"]),
+    ]
+    weights["first"] = np.zeros(1, np.int64)
+    return onnx_bytes(nodes, [info("x", ["rows", 5, 4])], [info("y", ["rows", 4])], weights)
+
+
+@pytest.mark.parametrize(("asked", "got"), [(0, 1), (2, 2)])
+def test_a_gru_has_one_thread_unless_more_are_asked_for(asked: int, got: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "cores", lambda: 3)
+    recurrent, _ = module.create(gru(), where="m/1/g.onnx", cuda=None, threads=asked)
+    assert recurrent.get_session_options().intra_op_num_threads == got
+    plain, _ = module.create(square(), where="m/1/g.onnx", cuda=None, threads=asked)
+    assert plain.get_session_options().intra_op_num_threads == (asked or 3)
