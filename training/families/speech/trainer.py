@@ -28,7 +28,7 @@ from training.recipe import Batch, Parts, Resumable
 ROWS_PER_EPOCH: Final = 2048
 ROWS_PER_PASS: Final = 25
 IGNORED: Final = -100
-SOFT: Final = 0.7  # weight of the teacher's words
+SOFT, SOFT_LATER = 0.7, 0.05  # weight of the teacher's words, as long as that of labels at first, and then
 STEP_S: Final = STEP / RATE
 
 
@@ -150,11 +150,12 @@ class Trainer(Resumable):
         aligned = F.nll_loss(
             logs[:, : target.shape[1]].transpose(1, 2), target.to(device), ignore_index=IGNORED, reduction="sum"
         ) / len(rows)
-        # A teacher says what each step is, and where it is not sure.
-        align = h.align if self.teacher is None and not light and progress < h.align_share else h.align_later
+        at_first = not light and progress < h.align_share
+        align = h.align if at_first and self.teacher is None else h.align_later
         loss = ctc + align * aligned
         if self.teacher is not None:
-            loss = loss + SOFT * self.unlike(self.teacher, mel.to(device), logs, own.to(device))
+            soft = SOFT if at_first else SOFT_LATER
+            loss = loss + soft * self.unlike(self.teacher, mel.to(device), logs, own.to(device))
         self.accelerator.backward(loss / 8)
         self.accelerator.clip_grad_norm_(self.network.parameters(), 2.0)
         self.optimiser.step()
