@@ -26,8 +26,11 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "app.core": (frozenset(), frozenset({"numpy", "pydantic"})),
     "app.engine": (frozenset({"app.core"}), frozenset({"numpy", "pydantic"})),
     "app.engine.runtime": (frozenset({"app.core", "app.engine"}), frozenset({"numpy", "onnxruntime"})),
+    # A tokenizer is a file of a model's folder, and is proved at load like its graphs.
+    "app.engine.text_files": (frozenset({"app.core", "app.engine", "app.codecs.text"}), frozenset({"numpy"})),
     "app.codecs": (frozenset({"app.core"}), frozenset({"numpy", "PIL", "pydantic_core", "python_multipart"})),
     "app.codecs.audio": (frozenset({"app.core", "app.codecs"}), frozenset({"numpy", "soundfile", "soxr", "av"})),
+    "app.codecs.text": (frozenset({"app.core", "app.codecs"}), frozenset({"numpy", "tokenizers"})),
     "app.codecs.video": (frozenset({"app.core", "app.codecs"}), frozenset({"numpy", "PIL", "av"})),
     # What the tasks and protocols share in reading requests and writing responses.
     "app.web": (BELOW_WEB, WEB | PYDANTIC | {"numpy"}),

@@ -26,6 +26,7 @@ from app.core.manifest import MANIFEST_FILE, SCHEMA_VERSION, Golden, Graph, Mani
 from app.engine.process import give_back_memory, resident_bytes
 from app.engine.session import Device, Session, choose_device
 from app.engine.shared_weights import SharedWeights
+from app.engine.text_files import TextFiles
 
 MANIFEST_BYTES = 2**20
 FILE_BYTES = 2**31
@@ -39,6 +40,7 @@ class Loaded:
     """A model folder that is what its manifest says, ready to run.
 
     Attributes:
+        text_files: tokenizers and lists of words, by their names.
         memory_bytes: growth of the process while the graphs were loaded and warmed: weights, their copy in the order of
             the CPU's kernels, and what a full batch needs beyond the batches of the models before it. Whatever else the
             process did meanwhile is in it too; 0 where the system does not report it.
@@ -47,6 +49,7 @@ class Loaded:
     manifest: Manifest
     folder: Path
     sessions: dict[str, Session]
+    text_files: TextFiles
     load_s: float
     memory_bytes: int
 
@@ -92,6 +95,9 @@ def load_model(
         )
         for golden in manifest.goldens
     }
+    text_files = TextFiles.of(
+        manifest, {file: _read_hashed(folder, file.file, file.sha256, where) for file in manifest.text_files}, where
+    )
     choose_device(device)  # loads the runtime, whose memory is no model's
     with _one_at_a_time:
         before = resident_bytes()
@@ -120,9 +126,10 @@ def load_model(
                 f"{where}/{golden.file}",
                 max_rows=manifest.max_rows,
             )
+        text_files.check_ids(manifest, sessions, where)
         give_back_memory()
         memory_bytes = max(0, resident_bytes() - before)
-    return Loaded(manifest, folder, sessions, time.perf_counter() - started, memory_bytes)
+    return Loaded(manifest, folder, sessions, text_files, time.perf_counter() - started, memory_bytes)
 
 
 def read_manifest(folder: Path, where: str) -> Manifest:

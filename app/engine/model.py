@@ -78,6 +78,7 @@ class Model:
         memory_bytes: what it took, see `Loaded`.
         nodes, weight_bytes: by graph, as in `Session`.
         counters: live, by graph.
+        text_files: its tokenizers and lists of words.
         prepared: what others compute once from the manifest, under names of their own.
     """
 
@@ -99,6 +100,7 @@ class Model:
             graph: Counters(shared_counters, (self.name, self.version, graph), max_rows=self.manifest.max_rows)
             for graph in loaded.sessions
         }
+        self.text_files = loaded.text_files
         self.prepared: dict[str, object] = {}
         self._max_queued_rows = max_queued_rows
         self._inline_s = inline_s if self.device == "cpu" else INLINE_S

@@ -15,6 +15,7 @@ from app.core.manifest.manifest import (
 )
 from app.core.manifest.sound import Confidence, Sound, Transcription
 from app.core.manifest.tasks import TASKS, Task
+from app.core.manifest.text import Languages, Text, TextFile, Writing
 from app.core.manifest.video import FrameLabels, Video
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "FrameLabels",
     "Golden",
     "Graph",
+    "Languages",
     "Made",
     "Manifest",
     "Measure",
@@ -43,9 +45,12 @@ __all__ = [
     "Task",
     "TensorSpec",
     "Tensors",
+    "Text",
+    "TextFile",
     "Transcription",
     "Translation",
     "Version",
     "Video",
+    "Writing",
     "numpy_dtype",
 ]

@@ -20,6 +20,8 @@ from app.core.manifest.sampling import Sampling
 from app.core.manifest.sound import Sound, Transcription
 from app.core.manifest.table import Conformal, Table, Target
 from app.core.manifest.tasks import TASKS, Task
+from app.core.manifest.text import Languages, TextFile, Writing
+from app.core.manifest.text import Text as ReadText
 from app.core.manifest.video import FrameLabels, Video
 
 SCHEMA_VERSION: Final = 1
@@ -110,6 +112,9 @@ class Manifest(ManifestPart):
     transcription: Transcription | None = None
     video: Video | None = None
     frame_labels: FrameLabels | None = None
+    text: ReadText | None = None
+    writing: Writing | None = None
+    languages: Languages | None = None
     max_rows: Annotated[int, Field(ge=1, le=4096)]  # rows in one run of a graph
     calibration: Calibration | None = None
     golden: Golden | None = None
@@ -134,6 +139,13 @@ class Manifest(ManifestPart):
         """All of them, the first graph's first."""
         return (() if self.golden is None else (self.golden,)) + self.golden_others
 
+    @property
+    def text_files(self) -> tuple[TextFile, ...]:
+        """Tokenizers and lists of words, each once."""
+        read = () if self.text is None else (self.text.tokenizer, self.text.words)
+        files = (*read, *(() if self.writing is None else (self.writing.tokenizer,)))
+        return tuple(dict.fromkeys(file for file in files if file is not None))
+
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
@@ -150,6 +162,10 @@ class Manifest(ManifestPart):
             raise ValueError("sound: audio models declare how sound becomes their input, and only they")
         if (self.modality == "video") != (self.video is not None):
             raise ValueError("video: video models declare how frames become their input, and only they")
+        if (self.modality == "text") != (self.text is not None):
+            raise ValueError("text: text models declare how text becomes their input, and only they")
+        if (self.writing is not None) != ("step" in self.graphs):
+            raise ValueError("writing: models with a graph 'step' declare how they write, and only they")
         for golden in self.goldens:
             if golden.graph not in self.graphs:
                 raise ValueError(f"golden.graph: '{golden.graph}' is none of the graphs {sorted(self.graphs)}")

@@ -120,6 +120,12 @@ def _check_denoiser(manifest: Manifest, shape: tuple[str | int, ...], label: lis
 
 
 def _check_translator(manifest: Manifest) -> None:
+    """Of text, or of pictures: then one graph a direction."""
+    if manifest.text is not None:
+        if manifest.writing is None or manifest.languages is None:
+            raise ValueError("writing, languages: a translate model of text declares both")
+        _check_writer(manifest, "tokens")
+        return
     pictures = {domain.name: domain.picture for domain in manifest.domains}
     directions = [(one.source, one.target) for one in manifest.translations]
     if len(pictures) != 2:
@@ -178,6 +184,37 @@ def _check_streamer(graph: Graph, piece: tuple[str, str, int], output: str, widt
         raise ValueError("graphs.streamer: all axes but the rows have fixed sizes")
 
 
+def _check_captioner(manifest: Manifest) -> None:
+    if manifest.picture is None or manifest.writing is None or manifest.writing.grid is None:
+        raise ValueError("picture, writing.grid: a caption model declares both")
+    _check_writer(manifest, manifest.writing.grid[0] * manifest.writing.grid[1])
+
+
+def _check_writer(manifest: Manifest, cells: str | int) -> None:
+    """An encoder, run once, that answers with a memory of `cells` places and the decoder's first states; and one step
+    of the decoder, which takes a token and those states, and answers with the best tokens and the next states."""
+    encoder, step, writing = _graph(manifest, "encoder"), _graph(manifest, "step"), manifest.writing
+    assert writing is not None
+    _check_input(manifest, "encoder", encoder)
+    memory, *states = encoder.outputs
+    shape = memory.shape
+    if (memory.name, memory.dtype, shape[:2], len(shape)) != ("memory", "float32", (ROWS, cells), 3) or not states:
+        raise ValueError(
+            f"graphs.encoder.outputs: expected 'memory' float32 ({ROWS}, {cells}, size) and one state or more"
+        )
+    if not all(isinstance(size, int) for size in (*shape[2:], *(s for state in states for s in state.shape[1:]))):
+        raise ValueError("graphs.encoder.outputs: the sizes of memory and states are fixed")
+    remembered: list[Spec] = [("memory", "float32", shape)]
+    remembered += [("length", "int64", (ROWS,))] if manifest.text is not None else []
+    passed: list[Spec] = [(state.name, state.dtype, state.shape) for state in states]
+    check_specs("step.inputs", step.inputs, [("token", "int64", (ROWS,)), *remembered, *passed])
+    best = (ROWS, writing.best)
+    outputs: list[Spec] = [("best", "int64", best), ("log_probabilities", "float32", best)]
+    outputs += [("attention", "float32", (ROWS, cells))]
+    outputs += [(f"next_{name}", dtype, size) for name, dtype, size in passed]
+    check_specs("step.outputs", step.outputs, outputs)
+
+
 def _graph(manifest: Manifest, key: str) -> Graph:
     graph = manifest.graphs.get(key)
     if graph is None:
@@ -187,8 +224,8 @@ def _graph(manifest: Manifest, key: str) -> Graph:
 
 
 def _check_input(manifest: Manifest, key: str, graph: Graph) -> None:
-    """A picture makes one uint8 input, a table one float32 input, sound and video one of any length, and the length
-    of each row; of other models nothing is known."""
+    """A picture makes one uint8 input, a table one float32 input, sound, video and text one of any length, and the
+    length of each row; of other models nothing is known."""
     length: Spec = ("length", "int64", (ROWS,))
     if manifest.picture is not None:
         want: list[Spec] = [(graph.inputs[0].name, "uint8", (ROWS, *manifest.picture.shape))]
@@ -196,6 +233,8 @@ def _check_input(manifest: Manifest, key: str, graph: Graph) -> None:
         want = [(graph.inputs[0].name, "float32", (ROWS, len(manifest.table.columns)))]
     elif manifest.sound is not None:
         want = [("sound", "float32", (ROWS, "samples")), length]
+    elif manifest.text is not None:
+        want = [("tokens", "int64", (ROWS, "tokens")), length]
     elif manifest.video is not None:
         want = [("video", "uint8", (ROWS, "frames", *manifest.video.picture.shape)), length]
     else:
@@ -217,8 +256,17 @@ def _row_or_picture(manifest: Manifest, url: str) -> list[str]:
     return [] if manifest.picture is None else [f"curl -F image=@picture.png '{url}'"]
 
 
-def _row_picture_or_sound(manifest: Manifest, url: str) -> list[str]:
-    return _row_or_picture(manifest, url) if manifest.sound is None else [f"curl -F sound=@recording.wav '{url}'"]
+def _whatever_it_reads(manifest: Manifest, url: str) -> list[str]:
+    if manifest.sound is not None:
+        return [f"curl -F sound=@recording.wav '{url}'"]
+    return _row_or_picture(manifest, url) if manifest.text is None else [_said(manifest, url)]
+
+
+def _said(manifest: Manifest, url: str, options: str = "") -> str:
+    """The manifest's own example as JSON."""
+    assert manifest.text is not None
+    body = json.dumps({"text": manifest.text.example}, ensure_ascii=False).replace("'", "'\\''")
+    return f"curl {options}-H 'Content-Type: application/json' -d '{body}' '{url}'"
 
 
 def _recording(manifest: Manifest, url: str) -> list[str]:
@@ -258,9 +306,19 @@ def _noisy_picture(manifest: Manifest, url: str) -> list[str]:
 
 
 def _each_direction(manifest: Manifest, url: str) -> list[str]:
+    if manifest.text is not None:
+        return [_said(manifest, url), _said(manifest, url, "-N -H 'Accept: text/event-stream' ")]
     return [
         f"curl -H 'Accept: image/png' -F image=@picture.png '{url}&to={one.target}&layout=cycle' -o {one.target}.png"
         for one in manifest.translations
+    ]
+
+
+def _described_picture(manifest: Manifest, url: str) -> list[str]:
+    """Its words, and where the model looked for each."""
+    return [
+        f"curl -F image=@picture.png '{url}'",
+        f"curl -H 'Accept: image/png' -F image=@picture.png '{url}' -o attention.png",
     ]
 
 
@@ -270,7 +328,7 @@ def _has_prior(manifest: Manifest) -> bool:
 
 
 TASKS: Final[Mapping[Task, TaskFacts]] = {
-    "classify": TaskFacts(title="Classify", check=_check_classifier, commands=_row_picture_or_sound),
+    "classify": TaskFacts(title="Classify", check=_check_classifier, commands=_whatever_it_reads),
     "regress": TaskFacts(title="Predict numbers from", check=_check_regressor, commands=_row_or_picture),
     "reconstruct": TaskFacts(
         title="Encode and reconstruct",
