@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 INLINE_S: Final = 0.0005
 INLINE_ALONE_S: Final = 0.012
 
+STEP: Final = "step"
+"""The graph of a decoder that writes a token a run. Its memories come in a few sizes (`app/core/decoding/writing.py`), and
+rows of one size share runs: no others, so that a row's sums are the same in any company."""
+
 
 class Lease:
     """Counts who still uses a model. One object for all users, entered on the event loop: it costs an addition."""
@@ -117,7 +121,7 @@ class Model:
                 max_rows=self.manifest.max_rows,
                 max_queued_rows=self._max_queued_rows,
                 inline_s=self._inline_s,
-                lengths=Lengths.of(self.manifest.graphs[graph]),
+                lengths=Lengths.of(self.manifest.graphs[graph]) if graph != STEP else None,
                 counters=self.counters[graph],
             )
 
