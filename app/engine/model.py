@@ -36,8 +36,8 @@ INLINE_S: Final = 0.0005
 INLINE_ALONE_S: Final = 0.012
 
 STEP: Final = "step"
-"""The graph of a decoder that writes a token a run. Its memories come in a few sizes (`app/core/decoding/writing.py`), and
-rows of one size share runs: no others, so that a row's sums are the same in any company."""
+"""The graph of a decoder that writes a token a run. Its memories come in a few sizes (`app/core/decoding/writing.py`),
+and only rows of one size share runs, so that a row's sums are the same in any company."""
 
 
 class Lease:

@@ -13,20 +13,22 @@ from starlette.responses import Response
 
 from app.codecs.tables.rows import Rows
 from app.core.errors import InferenceFailed, LecternError, Unprocessable, UnsupportedMedia, invalid
-from app.core.manifest import Sound, Task, Tensors
+from app.core.manifest import Modality, Sound, Task, Tensors
 from app.core.manifest.table import Table
 from app.engine.model import Model
 from app.web.call import Call
 from app.web.request import tables
-from app.web.request.media_types import NPY
+from app.web.request.media_types import CSV, NPY, TEXT
 from app.web.request.payload import FILES, INSTANCES, Payload
 from app.web.request.sounds import as_row
+from app.web.request.texts import as_row as as_text_row
+from app.web.text import explain, read_texts
 
 MOST_WRITTEN: Final = 10_000  # values and notes that are written on the event loop
 MOST_READ: Final = 10_000  # cells of a table that are read there
 
-Notes = dict[int, dict[str, list[Any]]]
-"""What is reported of a row of a table beside its result, by row."""
+Notes = dict[int, dict[str, Any]]
+"""What is reported of a row of a table, or of a text, beside its result, by row."""
 
 
 def choose_model(call: Call, payload: Payload, task: Task) -> Model:
@@ -35,11 +37,22 @@ def choose_model(call: Call, payload: Payload, task: Task) -> Model:
     Raises:
         NotFound, Unprocessable, UnsupportedMedia: there is none, or it takes something else.
     """
-    modality = payload.modality
+    modality = _modality(call, payload, task)
     model = call.choose_model(task, modality)
     if modality is not None and modality != model.manifest.modality:
-        raise _of_another_kind(payload, model)
+        raise of_another_kind(payload, model)
     return model
+
+
+def _modality(call: Call, payload: Payload, task: Task) -> Modality | None:
+    """Of CSV, rows of a table or texts: as the model that is named takes it, else as its header says."""
+    if payload.csv is not None:
+        if "model" in call.options:
+            named = call.choose_model(task, None).manifest.modality
+            payload.of = named if named in ("table", "text") else payload.of
+        elif payload.of == "text" and not any(m.manifest.text for m in call.context.registry.catalog.models):
+            payload.of = "table"  # that has a column of this name
+    return payload.modality
 
 
 async def predict(call: Call, payload: Payload, model: Model, graph: str) -> tuple[Tensors, Notes]:
@@ -54,6 +67,9 @@ async def predict(call: Call, payload: Payload, model: Model, graph: str) -> tup
     with call.lease(model, graph):
         if sound is not None:
             outputs = await _run_recordings(call, payload, sound, graph)
+            return _finite(model, payload, outputs, notes), notes
+        if model.manifest.text is not None:
+            outputs, notes = await _run_texts(call, payload, graph)
             return _finite(model, payload, outputs, notes), notes
         if table is None:
             rows = await call.decode_rows(payload, graph)
@@ -75,7 +91,7 @@ async def respond(call: Call, write: Callable[[], bytes], graph: str, outputs: T
     """The response that `write` makes of the outputs."""
     written = sum([values.size for values in outputs.values()])
     if notes:
-        written += sum(len(listed) for note in notes.values() for listed in note.values())
+        written += sum(len(listed) for note in notes.values() for listed in note.values() if isinstance(listed, list))
     return await call.respond(write, graph, inline=written <= MOST_WRITTEN)
 
 
@@ -89,6 +105,20 @@ async def _run_recordings(call: Call, payload: Payload, sound: Sound, graph: str
     call.decoded(len(clips))
     found = await call.run_each(graph, [as_row(clip.samples, clip.rate) for clip in clips])
     return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}
+
+
+async def _run_texts(call: Call, payload: Payload, graph: str) -> tuple[Tensors, Notes]:
+    texts = await read_texts(call, payload, truncate=True)
+    call.decoded(len(texts))
+    notes: Notes = {i: {"unknown": text.unknown_words, "truncated": text.truncated} for i, text in enumerate(texts)}
+    if call.options.get("explain"):
+        shares = [await explain(call, text, graph) for text in texts]
+        for i, (_, weights) in enumerate(shares):
+            notes[i]["words"] = weights
+        found = [outputs for outputs, _ in shares]
+    else:
+        found = await call.run_each(graph, [as_text_row(text.encoded) for text in texts])
+    return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}, notes
 
 
 async def _table_rows(call: Call, payload: Payload, table: Table) -> tuple[NDArray[Any], Notes]:
@@ -110,12 +140,17 @@ async def _table_rows(call: Call, payload: Payload, table: Table) -> tuple[NDArr
 
 
 def csv_of(header: Sequence[str], rows: Iterable[Sequence[float | str]], notes: Notes) -> bytes:
-    """An answer as CSV: a line per row, at its end the names of features that were outside or imputed."""
+    """An answer as CSV: a line per row, at its end the names of features that were outside or imputed; of a text its
+    unknown words, and whether it was truncated."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([*header, "outside", "imputed"])
+    texts = any("unknown" in note for note in notes.values())
+    writer.writerow([*header, *(("unknown", "truncated") if texts else ("outside", "imputed"))])
     for i, row in enumerate(rows):
         note = notes.get(i, {})
+        if texts:
+            writer.writerow([*row, "; ".join(note["unknown"]), str(note["truncated"]).lower()])
+            continue
         outside = "; ".join(number["feature"] for number in note.get("outside", ()))
         writer.writerow([*row, outside, "; ".join(note.get("imputed", ()))])
     return out.getvalue().encode()
@@ -140,15 +175,16 @@ def _not_finite(model: Model, payload: Payload, output: str, values: NDArray[Any
     )
 
 
-def _of_another_kind(payload: Payload, model: Model) -> LecternError:
+def of_another_kind(payload: Payload, model: Model) -> LecternError:
     """The error for pictures where a table belongs, and the like."""
     subject = payload.items[0][0] if payload.items else f"body.{INSTANCES}" if payload.csv is None else "body"
     expected = {
         "image": f"pictures, or rows as {NPY}",
         "audio": f"sound, or samples as {NPY}",
+        "text": f"texts, as JSON under 'text', as {TEXT} or as {CSV}",
         "table": f"rows of a table, as JSON under '{INSTANCES}', as text/csv or as {NPY}",
     }.get(model.manifest.modality, f"rows as {NPY}")
-    got = f"{FILES[payload.of][0]}s" if payload.items else "rows of a table"
+    got = f"{FILES[payload.of][0]}s" if payload.items or payload.of == "text" else "rows of a table"
     detail = f"model '{model.name}' takes {expected}, not {got}"
     error = Unprocessable if payload.json_bytes else UnsupportedMedia
     return invalid(subject, expected=expected, got=got, detail=detail, error=error)

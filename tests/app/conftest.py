@@ -14,6 +14,7 @@ from tests.app.coders import MOST, SIDE, make_coders
 from tests.app.denoisers import make_denoisers
 from tests.app.drawers import make_drawers
 from tests.app.live import LiveServer, make_models, open_server
+from tests.app.texts import make_writers
 from tests.app.translators import make_translators
 from tests.made_clips import make_watchers
 from tests.made_models import PHOTO, make_classifier_folder
@@ -126,5 +127,17 @@ def watchers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         default_models={"label-frames": "watcher"},
         max_rows_per_request=60,
         max_pixels=1_000_000,
+        body_timeout_s=2.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def writers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server of models that read and write text, beside those of pictures."""
+    yield from served(
+        tmp_path_factory,
+        make_writers,
+        default_models={"translate": "inverter", "translate.text": "turner", "classify.text": "teller"},
+        max_rows_per_request=20,
         body_timeout_s=2.0,
     )

@@ -267,7 +267,7 @@ def test_loading_is_in_the_document_where_it_is_allowed(document: dict[str, Any]
 
 def test_every_form_that_is_documented_is_taken_and_no_other(server: LiveServer, document: dict[str, Any]) -> None:
     kinds = set(document["paths"]["/v1/classify"]["post"]["requestBody"]["content"])
-    details = server.send("text/plain", b"x").problem(415)
+    details = server.send("application/pdf", b"x").problem(415)
     assert set(details["expected"].split(", ")) == kinds
 
 

@@ -21,7 +21,9 @@ from onnx import TensorProto, helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from app.core.manifest import PhotoPicture
-from tests.made_models import classifier_manifest, onnx_bytes, sha256, write_folder
+from tests.app.translators import SMALL, inverter
+from tests.app.translators import make_folder as inverter_folder
+from tests.made_models import classifier_manifest, make_classifier_folder, onnx_bytes, sha256, write_folder
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<s>", "</s>"
 SPECIAL = (PAD, UNKNOWN, START, END)
@@ -236,3 +238,13 @@ def make_turner(
 def read_manifest(folder: Path) -> dict[str, Any]:
     read: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return read
+
+
+def make_writers(root: Path) -> None:
+    """A classifier of texts and one of pictures, three translators of texts (one with a list of words), and one of
+    pictures."""
+    make_teller(root)
+    make_classifier_folder(root, "shades")
+    make_turner(root)
+    make_turner(root, "wide", languages=("de", "en"), beam=2, seed=1)
+    inverter_folder(root, "inverter", {"positive": SMALL, "negative": SMALL}, inverter())

@@ -29,6 +29,11 @@ class Reading:
     unknown: list[Word]
 
     @property
+    def unknown_words(self) -> list[str]:
+        """Each once, in the order of the text."""
+        return list(dict.fromkeys(word.text for word in self.unknown))
+
+    @property
     def truncated(self) -> bool:
         """Whether the model does not see its end."""
         return self.encoded.count > len(self.encoded.ids)

@@ -51,7 +51,10 @@ class Writing(ManifestPart):
         start, end: the id before the first token, and the one after the last.
         max_tokens: of the longest text that is written, the end left out.
         best: how many tokens a step of the graph answers with, the likeliest first; of equal ones the lower id.
+        beam: hypotheses that the search keeps where a request does not say; 1 is greedy.
+        penalty: they are ranked by log p / length ** penalty.
         grid: rows and columns of the cells into which a picture's memory is divided; None where text is read.
+        blank: grey level of a picture that shows nothing, against which the evidence for a caption is measured.
     """
 
     tokenizer: TextFile
@@ -59,7 +62,10 @@ class Writing(ManifestPart):
     end: Annotated[int, Field(ge=0)]
     max_tokens: Annotated[int, Field(ge=1, le=1024)]
     best: Annotated[int, Field(ge=1, le=1024)]
+    beam: Annotated[int, Field(ge=1, le=8)] = 1
+    penalty: Annotated[float, Field(ge=0, le=2)] = 0.0
     grid: tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]] | None = None
+    blank: Annotated[int, Field(ge=0, le=255)] = 0
 
     @model_validator(mode="after")
     def _tokens_differ(self) -> Self:

@@ -1,4 +1,4 @@
-"""POST /v1/classify: pictures, recordings or rows in, labels with probabilities out.
+"""POST /v1/classify: pictures, recordings, rows or texts in, labels with probabilities out.
 
 One shape of response for one and for many: `results`, one entry for each, in their order.
 """
@@ -31,6 +31,11 @@ async def classify(call: Call) -> Response:
     payload = await call.read()
     model = choose_model(call, payload, "classify")
     top_k = _top_k(call, model)
+    if call.options.get("explain") and model.manifest.text is None:
+        expected, got = "a model of texts", f"'{model.name}', a model of {model.manifest.modality}s"
+        raise invalid(
+            "explain", expected=expected, got=got, detail=f"explain weighs words, model '{model.name}' has none"
+        )
     outputs, notes = await predict(call, payload, model, GRAPH)
     probabilities = outputs["probabilities"]
 
@@ -69,11 +74,11 @@ def _top_k(call: Call, model: Model) -> int:
 ENDPOINT: Final = Endpoint(
     path="/v1/classify",
     name="classify",
-    summary="Label pictures, sound or rows of a table",
+    summary="Label pictures, sound, texts or rows of a table",
     handler=classify,
     request=RequestForm(
         schema=ClassifyRequest,
-        options={"model": str, "version": str, "top_k": int},
+        options={"model": str, "version": str, "top_k": int, "explain": bool},
         takes=taken(ClassifyRequest),
         offers=(JSON, NPY, CSV),
     ),

@@ -14,6 +14,7 @@ from app.web.openapi.golden import as_base64, example_pictures, golden_rows, str
 from app.web.openapi.operation import FILE, Operation, Schema, model_options, models_for, shown_for
 from app.web.openapi.sounds import example_sounds, sound_bodies, sound_inputs
 from app.web.openapi.tables import example_records, row_bodies, row_inputs
+from app.web.openapi.texts import CSV_TEXTS, example_text, text_bodies, text_inputs
 from app.web.request.limits import Limits
 from app.web.request.media_types import CSV, FORM, NPY
 
@@ -26,22 +27,26 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     models = models_for(registry, "classify")
     most = max((len(m.manifest.labels) for m in models), default=0)
     options = model_options(
-        models, ClassifyRequest, top_k={"type": "integer", "minimum": 1} | ({"maximum": most} if most else {})
+        models,
+        ClassifyRequest,
+        top_k={"type": "integer", "minimum": 1} | ({"maximum": most} if most else {}),
+        explain={"type": "boolean", "default": False},
     )
     limit = limits.max_rows
     shown = shown_for(registry, "classify")
     return Operation(
         options=options,
         body="ClassifyRequest",
-        inputs={**row_inputs(models, limit), **sound_inputs(limit)},
-        one_of=("image", "images", "instances", "sound", "sounds"),
+        inputs={**row_inputs(models, limit), **sound_inputs(limit), **text_inputs(limit)},
+        one_of=("image", "images", "instances", "sound", "sounds", "text"),
         takes=_bodies(options, limit),
         gives={
             NPY: FILE | {"description": "float32 probabilities (rows, labels)"},
             CSV: FILE
             | {
                 "contentMediaType": CSV,
-                "description": "label, each label's probability, outside, imputed; a line per row",
+                "description": "label, each label's probability, outside, imputed (of texts: unknown, truncated); "
+                "a line per row",
             },
         },
         requests=_example_requests(shown),
@@ -50,10 +55,11 @@ def describe(registry: Registry, limits: Limits) -> Operation:
 
 
 def _bodies(options: Mapping[str, Schema], limit: int) -> dict[str, Schema]:
-    """Pictures, rows and sound; a form has either pictures or sound."""
-    rows, sounds = row_bodies(options, limit), sound_bodies(options, max_rows=limit)
+    """Pictures, rows, sound and texts; a form has either pictures or sound."""
+    rows, sounds, texts = row_bodies(options, limit), sound_bodies(options, max_rows=limit), text_bodies()
     npy = FILE | {"description": f"{rows[NPY]['description']}; of sound {sounds[NPY]['description']}"}
-    return {**rows, **sounds, FORM: {"oneOf": [rows[FORM], sounds[FORM]]}, NPY: npy}
+    columns = FILE | {"contentMediaType": CSV, "description": f"{rows[CSV]['description']}; or {CSV_TEXTS}"}
+    return {**rows, **sounds, **texts, CSV: columns, FORM: {"oneOf": [rows[FORM], sounds[FORM]]}, NPY: npy}
 
 
 def _example_requests(models: Sequence[Model]) -> dict[str, Any]:
@@ -68,6 +74,13 @@ def _example_requests(models: Sequence[Model]) -> dict[str, Any]:
             }
         if sounds := example_sounds(model):
             found[f"{model.name}: a recording as base64"] = {"sound": sounds[0], "model": model.name}
+        if text := example_text(model):
+            found[f"{model.name}: a text"] = {"text": text, "model": model.name}
+            found[f"{model.name}: two texts, word by word"] = {
+                "text": [text, text],
+                "model": model.name,
+                "explain": True,
+            }
         pictures = example_pictures(model)
         if not pictures:
             continue

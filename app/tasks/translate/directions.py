@@ -12,7 +12,9 @@ from app.core.text import did_you_mean
 from app.engine.model import Model
 from app.web.call import Call
 from app.web.openapi.operation import shown_for
+from app.web.prediction import of_another_kind
 from app.web.request.options import Option
+from app.web.request.payload import Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def directions_of(model: Model) -> list[Direction]:
     ]
 
 
-def choose_direction(call: Call) -> tuple[Model, Direction]:
+def choose_direction(call: Call, payload: Payload) -> tuple[Model, Direction]:
     """The model and the direction that `model`, `version`, `from` and `to` mean.
 
     Where no model is named it is the task's default if that has these domains, else the first by name that has them.
@@ -59,9 +61,13 @@ def choose_direction(call: Call) -> tuple[Model, Direction]:
     """
     options = call.options
     source, target = _name(options.get("from")), _name(options.get("to"))
-    models = [call.choose_model("translate", "image")]
+    model = call.choose_model("translate", "image")
+    if not model.manifest.domains:
+        raise of_another_kind(payload, model)
+    models = [model]
     if "model" not in options and "version" not in options:
-        models += [model for model in shown_for(call.context.registry, "translate") if model is not models[0]]
+        others = shown_for(call.context.registry, "translate")
+        models += [one for one in others if one is not model and one.manifest.domains]
     if source is None and target is None:
         raise invalid(
             "to",

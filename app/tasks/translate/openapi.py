@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from app.engine.model import Model
 from app.engine.registry import Registry
@@ -12,19 +12,30 @@ from app.tasks.translate.schema import LAYOUTS, TranslateRequest
 from app.web.openapi.golden import as_base64, example_pictures, stroke
 from app.web.openapi.operation import FILE, Operation, model_options, models_for, named, shown_for
 from app.web.openapi.pictures import picture_bodies, picture_inputs
+from app.web.openapi.texts import example_text, text_bodies, text_inputs
 from app.web.request.limits import Limits
-from app.web.request.media_types import NPY, PNG
+from app.web.request.media_types import CSV, EVENT_STREAM, NPY, PNG, TEXT
+from app.web.writing import MOST_BEAM
+
+EVENTS: Final = (
+    "of one text, greedy: `token {index, text, probability, attention}` as each is written, then `final` with the JSON "
+    "answer"
+)
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
     """From the models that are loaded."""
     limit = limits.max_rows
     models = models_for(registry, "translate")
-    domains = named(sorted({domain.name for model in models for domain in model.manifest.domains}))
+    codes = [model.manifest.languages for model in models if model.manifest.languages is not None]
+    domains = {domain.name for model in models for domain in model.manifest.domains}
+    sources, targets = (domains | {getattr(code, end) for code in codes} for end in ("source", "target"))
     options = model_options(
         models,
         TranslateRequest,
-        **{"from": domains, "to": domains},
+        **{"from": named(sorted(sources)), "to": named(sorted(targets))},
+        beam={"type": "integer", "minimum": 1, "maximum": MOST_BEAM},
+        n_best={"type": "integer", "minimum": 1, "maximum": MOST_BEAM},
         cycle={"type": "boolean", "default": True},
         layout={"type": "string", "enum": list(LAYOUTS)},
         columns={"type": "integer", "minimum": 1, "maximum": limit},
@@ -32,12 +43,16 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     return Operation(
         options=options,
         body="TranslateRequest",
-        inputs=picture_inputs(limit),
-        one_of=("image", "images"),
+        inputs={**picture_inputs(limit), **text_inputs(limit)},
+        one_of=("image", "images", "text"),
         takes=picture_bodies(
             options, max_rows=limit, npy="uint8 rows of the shape of the domain's pictures, as numpy.save writes them"
-        ),
+        )
+        | text_bodies(),
         gives={
+            TEXT: {"type": "string", "description": "the translated texts, a line each"},
+            CSV: FILE | {"contentMediaType": CSV, "description": "text, translation, log_probability, unknown"},
+            EVENT_STREAM: {"type": "string", "description": EVENTS},
             PNG: FILE | {"description": "the translation, or a grid of several"},
             NPY: FILE | {"description": "float32 translations (rows, height, width, channels), 0 to 1"},
         },
@@ -52,6 +67,9 @@ def describe(registry: Registry, limits: Limits) -> Operation:
 def _requests(models: Sequence[Model], limit: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for model in models:
+        if text := example_text(model):
+            found[f"{model.name}: a text"] = {"text": text, "model": model.name}
+            found[f"{model.name}: two texts"] = {"text": [text, text], "model": model.name}
         several: dict[str, Any] = {}
         for direction in directions_of(model):
             texts = [as_base64(pixels) for pixels in example_pictures(model, direction.there, direction.source.picture)]

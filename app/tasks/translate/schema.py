@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, RootModel, create_model
 
 from app.web.openapi.pictures import PNG_SCHEMA
-from app.web.openapi.schemas import ColumnsField, ModelAnswer, PictureRequest
+from app.web.openapi.schemas import BEAM, N_BEST, ColumnsField, ModelAnswer, PictureRequest, TextField, WrittenText
 from app.web.request.media_types import PNG
 
 LAYOUTS: Final = ("pictures", "pairs", "cycle")
 
 _FIELDS: Final[dict[str, Any]] = {
-    "from": (Annotated[str | None, Field(description="domain of the pictures that are sent")], None),
-    "to": (
-        Annotated[str | None, Field(description="domain to translate to; of `from` and `to` one is enough")],
+    "text": (TextField, None),
+    "from": (
+        Annotated[str | None, Field(description="language of the texts, or domain of the pictures, that are sent")],
         None,
     ),
+    "to": (
+        Annotated[
+            str | None,
+            Field(description="language or domain to translate to; of pictures one of `from` and `to` is enough"),
+        ],
+        None,
+    ),
+    "beam": (Annotated[int | None, Field(description=BEAM)], None),
+    "n_best": (Annotated[int | None, Field(description=N_BEST)], None),
     "cycle": (
         Annotated[
             bool | None,
@@ -42,7 +51,10 @@ _FIELDS: Final[dict[str, Any]] = {
 
 # `from` is a word of Python's own, so that no class body can declare it.
 TranslateRequest: Final[type[BaseModel]] = create_model(
-    "TranslateRequest", __base__=PictureRequest, __doc__="The JSON form of a request.", **_FIELDS
+    "TranslateRequest",
+    __base__=PictureRequest,
+    __doc__="The JSON form of a request: one of `image`, `images` and `text`.",
+    **_FIELDS,
 )
 
 
@@ -65,8 +77,38 @@ class Translated(BaseModel):
 
 
 class TranslateAnswer(ModelAnswer):
-    """Who answered, from where to where, and one result per picture, in their order."""
+    """Of pictures: who answered, from where to where, and one result per picture, in their order."""
 
     source: Annotated[str, Field(alias="from", description="domain of the pictures that were sent")]
     to: Annotated[str, Field(description="domain of the pictures in the answer")]
     results: list[Translated]
+
+
+class Token(BaseModel):
+    """A token of a text that was written."""
+
+    text: Annotated[str, Field(description="what it adds to the text")]
+    probability: Annotated[float, Field(ge=0, le=1, description="given the source and the tokens before it")]
+
+
+class TranslatedText(WrittenText):
+    """One text in the other language."""
+
+    tokens: list[Token]
+    source_tokens: Annotated[list[str], Field(description="parts of the text that was sent, as the model reads it")]
+    alignment: Annotated[
+        list[list[float]], Field(description="of each token how much the model looked at each of the source's")
+    ]
+    unknown: Annotated[list[str], Field(description="words of the text that the model has never seen")]
+
+
+class TranslateTextAnswer(ModelAnswer):
+    """Of texts: who answered, from which language to which, and one result per text, in their order."""
+
+    source: Annotated[str, Field(alias="from", description="language of the texts that were sent")]
+    to: Annotated[str, Field(description="language of the texts in the answer")]
+    results: list[TranslatedText]
+
+
+class AnyTranslateAnswer(RootModel[TranslateAnswer | TranslateTextAnswer]):
+    """Of pictures or of texts."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.web.openapi.pictures import PICTURE_SCHEMA
 from app.web.openapi.sounds import SOUND_SCHEMA
+from app.web.openapi.texts import TEXT_SCHEMA
 from app.web.request.media_types import PNG
 
 PictureField = Annotated[Any, Field(json_schema_extra=PICTURE_SCHEMA)]
 PicturesField = Annotated[list[PictureField], Field(min_length=1)]
+TextField = Annotated[Any, Field(json_schema_extra=TEXT_SCHEMA)]
 SoundField = Annotated[Any, Field(json_schema_extra=SOUND_SCHEMA)]
 SoundsField = Annotated[list[SoundField], Field(min_length=1)]
 ModelField = Annotated[str | None, Field(description="name of the model; the default where none is given")]
@@ -75,3 +77,21 @@ class ModelAnswer(BaseModel):
     model: str
     version: str
     device: Annotated[str, Field(description="where the model ran, e.g. cpu or cuda:0")]
+
+
+BEAM: Final = "hypotheses that the search of a text keeps, at most 8; 1 is greedy; the model's own without"
+N_BEST: Final = "texts that are answered with, the best first; 1"
+
+
+class OtherText(BaseModel):
+    """A text that was found beside the best."""
+
+    text: str
+    log_probability: Annotated[float, Field(le=0, description="of the whole text, given what was sent")]
+    finish: Annotated[Literal["end", "length"], Field(description="`length`: cut off at the model's most tokens")]
+
+
+class WrittenText(OtherText):
+    """A text that a model wrote, and what else it found."""
+
+    alternatives: Annotated[list[OtherText], Field(description="with `n_best`, best first")]

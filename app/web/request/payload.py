@@ -7,6 +7,7 @@ Decoding comes after it, because the body itself may say which model is meant, a
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from app.core.text import unknown
 from app.web.request.form import RequestForm
 from app.web.request.json_body import is_repeated, refusal
 from app.web.request.json_size import MAX_FIELDS, MAX_VALUES, check_json, parsing
-from app.web.request.media_types import CSV, FORM, IMAGES, JSON, NPY, SOUNDS, VIDEOS
+from app.web.request.media_types import CSV, FORM, IMAGES, JSON, NPY, SOUNDS, TEXT, VIDEOS
 from app.web.request.options import Option, from_texts, merged, twice
 
 FILE_FIELDS: Final[Mapping[str, Modality]] = {
@@ -30,21 +31,27 @@ FILE_FIELDS: Final[Mapping[str, Modality]] = {
     "images": "image",
     "sound": "audio",
     "sounds": "audio",
+    "text": "text",
 }
-"""Fields of files in a form and in JSON, by what is in them; an endpoint takes those that its schema has."""
+"""Fields of files in a form and in JSON, by what is in them; an endpoint takes those that its schema has. A text, or a
+list of them, stands in JSON alone."""
 FILES: Final[Mapping[Modality, tuple[str, str]]] = {
     "video": ("clip", "video"),
     "image": ("picture", "images"),
     "audio": ("recording", "sounds"),
+    "text": ("text", "text"),
 }
 """What one of them is called, and the field of several."""
-RAW: Final[Mapping[Modality, tuple[str, ...]]] = {"video": VIDEOS, "image": IMAGES, "audio": SOUNDS}
+RAW: Final[Mapping[Modality, tuple[str, ...]]] = {"video": VIDEOS, "image": IMAGES, "audio": SOUNDS, "text": (TEXT,)}
 """The media types of a body that is one of them; who takes clips takes an animated picture as one."""
 INSTANCES: Final = "instances"
+COLUMN: Final = "text"
+"""The column of texts in a CSV file."""
 
 SMALL_BODY: Final = 32 << 10
 SMALL_ITEMS: Final = 8
 SMALL_ROWS_BYTES: Final = 1 << 20  # rows need no decoding, only a copy
+SMALL_TEXT: Final = 500  # characters; a tokenizer takes 4 us for one
 """What is decoded where it arrived, on the event loop; anything larger goes to a thread."""
 
 LONGEST_TEXT: Final = 200  # characters of a name or a category, in a manifest
@@ -58,7 +65,8 @@ RawPicture = RawFile
 def taken(schema: type[BaseModel]) -> tuple[str, ...]:
     """The media types of the bodies that a task takes, by the fields of its JSON body."""
     raw = dict.fromkeys(kind for name in file_fields(schema) for kind in RAW[FILE_FIELDS[name]])
-    return (*raw, FORM, JSON, NPY, *((CSV,) if INSTANCES in schema.model_fields else ()))
+    rows = INSTANCES in schema.model_fields or TEXT in raw
+    return (*raw, FORM, JSON, NPY, *((CSV,) if rows else ()))
 
 
 def file_fields(schema: type[BaseModel]) -> list[str]:
@@ -82,13 +90,15 @@ class Payload:
     @property
     def modality(self) -> Modality | None:
         """The kind of model that it is for; None for rows of numbers, which may be of any."""
-        if self.items:
+        if self.items or self.of == "text":
             return self.of
         return "table" if self.rows is None else None
 
     @property
     def small(self) -> bool:
         """Whether decoding takes less than a thread's hand-over would. Few bytes of sound may be minutes of it."""
+        if self.of == "text":
+            return self._characters() <= SMALL_TEXT
         if self.items:
             if self.of != "image":
                 return False
@@ -97,6 +107,12 @@ class Payload:
         if self.rows is not None:
             return len(self.rows) <= SMALL_ROWS_BYTES
         return (self.json_bytes if self.csv is None else len(self.csv)) <= SMALL_BODY
+
+    def _characters(self) -> int:
+        """Of its texts, or bytes."""
+        if self.csv is not None:
+            return len(self.csv)
+        return sum(len(item) for _, item in self.items if isinstance(item, str | bytes))
 
 
 def parse(
@@ -144,11 +160,12 @@ def parse(
         )
     for modality, kinds in RAW.items():
         if kind in kinds and modality in [FILE_FIELDS[name] for name in file_fields(schema)]:
-            return Payload(query, [("body", body)], of=modality)
+            return Payload(query, [("body", body)], parameters=parameters, of=modality)
     if kind == NPY:
         return Payload(query, [], body)
     if kind == CSV:
-        return Payload(query, [], csv=body, parameters=parameters)
+        of = FILE_FIELDS[COLUMN] if INSTANCES not in schema.model_fields or _has_texts(body, schema) else "table"
+        return Payload(query, [], csv=body, parameters=parameters, of=of)
     if kind == JSON:
         hint = "; send pictures as base64" if "image" in schema.model_fields else ""
         hint += f", rows as {CSV}" if INSTANCES in schema.model_fields else ""
@@ -160,6 +177,13 @@ def parse(
         unit, subject = FILES[payload.of]
         _check_count(len(payload.items), max_rows, subject, f"{unit}s")
     return payload
+
+
+def _has_texts(body: bytes, schema: type[BaseModel]) -> bool:
+    """Whether the first line names a column of texts, for a task that takes them."""
+    first = body[:LONGEST_TEXT].lstrip(b"\xef\xbb\xbf \r\n").splitlines()[:1]
+    names = {name.strip(b' "').lower() for line in first for name in re.split(rb"[,;\t]", line)}
+    return COLUMN in schema.model_fields and COLUMN.encode() in names
 
 
 def _check_count(got: int, most: int, subject: str, unit: str) -> None:
@@ -174,7 +198,7 @@ def _check_count(got: int, most: int, subject: str, unit: str) -> None:
 
 
 def _from_form(body: bytes, parameters: str, form: RequestForm, query: dict[str, Option], max_rows: int) -> Payload:
-    known, fields = form.options, file_fields(form.schema)
+    known, fields = form.options, [name for name in file_fields(form.schema) if name != COLUMN]
     parts = parse_form(body, parameters, max_parts=max_rows + 64)
     items: list[tuple[str, RawFile]] = []
     texts: list[tuple[str, str]] = []
@@ -238,8 +262,12 @@ def _from_json(body: bytes, form: RequestForm, query: dict[str, Option]) -> Payl
     (name,) = content
     if name == INSTANCES:
         return Payload(options, [], json_bytes=len(body), instances=values[INSTANCES])
-    files = enumerate(values[name]) if name.endswith("s") else None
+    files = (
+        enumerate(values[name]) if name.endswith("s") or (isinstance(values[name], list) and name == COLUMN) else None
+    )
     items = [(f"body.{name}", values[name])] if files is None else [(f"body.{name}[{i}]", file) for i, file in files]
+    if not items:
+        raise invalid(f"body.{name}", expected="one text or more", got="none", detail=f"body.{name} is empty")
     return Payload(options, items, json_bytes=len(body), of=FILE_FIELDS[name])
 
 
