@@ -223,7 +223,7 @@ CASES: dict[str, tuple[str, bytes, int, tuple[str, ...], str | None]] = {
     "no body": ("image/png", b"", 422, ("no body",), "body"),
     "no body and no type": ("", b"", 422, ("no body",), "body"),
     "a body of no type": ("", PNG, 415, ("image/png",), "header.content-type"),
-    "a wrong content type": ("text/plain", PNG, 415, ("image/png", "text/plain"), "header.content-type"),
+    "a wrong content type": ("application/pdf", PNG, 415, ("image/png", "application/pdf"), "header.content-type"),
     "what curl sends by itself": (
         "application/x-www-form-urlencoded",
         PNG,

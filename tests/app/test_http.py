@@ -162,7 +162,7 @@ def test_the_metrics_count_what_was_asked(models: Path) -> None:
     with open_server(models, only=("shades",)) as server:
         server.send("image/png", PNG)
         server.send_form(("image", PNG, "a"), ("image", PNG, "b"))
-        server.send("text/plain", PNG)
+        server.send("application/pdf", PNG)
         for i in range(3):
             server.get(f"/nowhere/{i}")
         server.get("/v1/models/shades")

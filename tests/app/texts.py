@@ -32,6 +32,7 @@ TARGET = ("o", "homem", "cão", "vê", "vermelho", "trem")
 WEIGHTS = {"good": 2.0, "bad": -2.0, "fine": 1.0, "not": -0.5, "film": 0.25, "a": 0.0}
 GRID = (2, 2)
 SHADES = ("black", "dark", "light", "white")
+LEVELS, SHARP = (0.0, 85.0, 170.0, 255.0), 1e-3  # of the shades; sharpness of the namer's opinion
 SCENE = PhotoPicture(kind="photo", height=4, width=4, channels=1)
 
 
@@ -240,11 +241,111 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return read
 
 
+def namer_onnx(best: int) -> tuple[bytes, bytes]:
+    """Encoder and step of the namer: memory (rows, cells, shades) is -SHARP (mean - shade)^2 of each cell, the log
+    probabilities of shades are proportional to it."""
+    cells, shades = GRID[0] * GRID[1], len(SHADES)
+    fits = np.full((shades, len(SPECIAL) + shades), 0.0, np.float32)
+    fits[:, len(SPECIAL) :] = np.eye(shades)
+    bias = np.float32([[-1000.0] * len(SPECIAL) + [0.0] * shades])
+    stop = np.full_like(bias, -1000.0)
+    stop[0, 3] = 0.0
+    encoder = onnx_bytes(
+        [
+            helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+            helper.make_node("Reshape", ["pooled", "shape"], ["levels"]),
+            helper.make_node("Sub", ["levels", "shades"], ["off"]),
+            helper.make_node("Mul", ["off", "off"], ["squared"]),
+            helper.make_node("Mul", ["squared", "sharp"], ["memory"]),
+            helper.make_node("ReduceSum", ["memory", "axes"], ["sum"], keepdims=0),
+            helper.make_node("Unsqueeze", ["sum", "last"], ["column"]),
+            helper.make_node("Mul", ["column", "zero"], ["place"]),
+        ],
+        [value("image", TensorProto.UINT8, *SCENE.shape)],
+        [value("memory", TensorProto.FLOAT, cells, shades), value("place", TensorProto.FLOAT, 1)],
+        {
+            "shape": np.array([-1, cells, 1]), "shades": np.float32(LEVELS), "sharp": np.array(-SHARP, np.float32),
+            "axes": np.array([1, 2]), "last": np.array([1]), "zero": np.array(0, np.float32),
+        },
+    )  # fmt: skip
+    step = onnx_bytes(
+        [
+            helper.make_node("Equal", ["places", "place"], ["here"]),
+            helper.make_node("Cast", ["here"], ["attention"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["attention", "last"], ["looking"]),
+            helper.make_node("MatMul", ["looking", "memory"], ["looked"]),
+            helper.make_node("Squeeze", ["looked", "last"], ["shade"]),
+            helper.make_node("MatMul", ["shade", "fits"], ["fitting"]),
+            helper.make_node("Add", ["fitting", "bias"], ["wanted"]),
+            helper.make_node("Gather", ["nothing", "token"], ["none"]),
+            helper.make_node("Add", ["wanted", "none"], ["named"]),
+            helper.make_node("GreaterOrEqual", ["place", "cells"], ["over"]),
+            helper.make_node("Where", ["over", "stop", "named"], ["logits"]),
+            helper.make_node("LogSoftmax", ["logits"], ["all"], axis=1),
+            helper.make_node("TopK", ["all", "k"], ["log_probabilities", "best"], axis=1),
+            helper.make_node("Add", ["place", "one"], ["next_place"]),
+        ],
+        [
+            value("token", TensorProto.INT64), value("memory", TensorProto.FLOAT, cells, shades),
+            value("place", TensorProto.FLOAT, 1),
+        ],
+        [
+            value("best", TensorProto.INT64, best), value("log_probabilities", TensorProto.FLOAT, best),
+            value("attention", TensorProto.FLOAT, cells), value("next_place", TensorProto.FLOAT, 1),
+        ],
+        {
+            "places": np.arange(cells, dtype=np.float32), "last": np.array([1]), "fits": fits, "bias": bias,
+            "nothing": np.zeros((fits.shape[1], 1), np.float32), "cells": np.array(cells, np.float32), "stop": stop,
+            "k": np.array([best]), "one": np.array(1, np.float32),
+        },
+    )  # fmt: skip
+    return encoder, step
+
+
+def make_namer(root: Path, name: str = "namer", *, version: str = "1", best: int = 5, **writing: Any) -> Path:
+    """Publish the captioner of pictures; `writing` is of its manifest."""
+    encoder, step = namer_onnx(best)
+    tokenizer, cells = word_tokenizer(SHADES), GRID[0] * GRID[1]
+    memory, place = spec("memory", "float32", cells, len(SHADES)), spec("place", "float32", 1)
+    manifest = classifier_manifest(encoder, name=name, version=version, picture=SCENE) | {
+        "task": "caption",
+        "labels": [],
+        "title": "Shades",
+        "graphs": {
+            "encoder": described("encoder.onnx", encoder, [spec("image", "uint8", *SCENE.shape)], [memory, place]),
+            "step": described(
+                "step.onnx",
+                step,
+                [spec("token", "int64"), memory, place],
+                [
+                    spec("best", "int64", best),
+                    spec("log_probabilities", "float32", best),
+                    spec("attention", "float32", cells),
+                    spec("next_place", "float32", 1),
+                ],
+            ),
+        },
+        "writing": {
+            "tokenizer": {"file": "tokenizer.json", "sha256": sha256(tokenizer)},
+            "start": 2,
+            "end": 3,
+            "max_tokens": 6,
+            "best": best,
+            "grid": list(GRID),
+        }
+        | writing,
+    }
+    return write_folder(root, manifest, {"encoder.onnx": encoder, "step.onnx": step, "tokenizer.json": tokenizer})
+
+
 def make_writers(root: Path) -> None:
     """A classifier of texts and one of pictures, three translators of texts (one with a list of words), and one of
     pictures."""
     make_teller(root)
     make_classifier_folder(root, "shades")
+    make_namer(root)
     make_turner(root)
     make_turner(root, "wide", languages=("de", "en"), beam=2, seed=1)
     inverter_folder(root, "inverter", {"positive": SMALL, "negative": SMALL}, inverter())

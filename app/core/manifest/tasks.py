@@ -16,7 +16,9 @@ from app.core.manifest.graph import ROWS, Graph, Spec, check_specs
 if TYPE_CHECKING:
     from app.core.manifest.manifest import Manifest
 
-Task = Literal["classify", "regress", "reconstruct", "generate", "denoise", "translate", "transcribe", "label-frames"]
+Task = Literal[
+    "classify", "regress", "reconstruct", "generate", "denoise", "translate", "transcribe", "label-frames", "caption"
+]
 
 
 def _only_this(manifest: Manifest) -> tuple[Task, ...]:
@@ -348,5 +350,6 @@ TASKS: Final[Mapping[Task, TaskFacts]] = {
     "translate": TaskFacts(title="Translate", check=_check_translator, commands=_each_direction),
     "transcribe": TaskFacts(title="Transcribe", check=_check_transcriber, commands=_recording),
     "label-frames": TaskFacts(title="Label the frames of", check=_check_frame_labeller, commands=_clip),
+    "caption": TaskFacts(title="Caption", check=_check_captioner, commands=_described_picture),
 }
 """In the order in which tasks are listed."""

@@ -126,7 +126,7 @@ def add_task(root: Path) -> None:
     table = root / TABLE
     text = table.read_text(encoding="utf-8")
     for before, after in (
-        ('"label-frames"]\n', '"label-frames", "weigh"]\n'),
+        ('"caption"\n]\n', '"caption", "weigh"\n]\n'),
         ('}\n"""In the order', f'{ROW}}}\n"""In the order'),
     ):
         assert text.count(before) == 1
