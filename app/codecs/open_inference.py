@@ -10,14 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pydantic_core
 from numpy.typing import NDArray
 
 from app.core.errors import ClientError, invalid, shown
-from app.core.manifest import DType, TensorSpec, numpy_dtype
+from app.core.manifest import ROWS, DType, TensorSpec, numpy_dtype
 
 DATATYPES: Final[dict[DType, str]] = {
     "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
@@ -26,6 +26,23 @@ DATATYPES: Final[dict[DType, str]] = {
 }  # fmt: skip
 _OF_DTYPE: Final = {numpy_dtype(dtype): name for dtype, name in DATATYPES.items()}  # dtype.name is slow
 MAX_ITEMS: Final = 1 << 28  # of one tensor, whatever shape is claimed
+
+
+@dataclass(frozen=True, slots=True)
+class TextTensor:
+    """An input or output of texts, one a row: BYTES there, an array of `str` here."""
+
+    name: str
+    shape: tuple[str | int, ...] = (ROWS,)
+    dtype: Literal["bytes"] = "bytes"
+
+
+Tensor = TensorSpec | TextTensor
+
+
+def datatype(spec: Tensor) -> str:
+    """What the protocol calls its type."""
+    return "BYTES" if isinstance(spec, TextTensor) else DATATYPES[spec.dtype]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +67,7 @@ def wrong(subject: str, expected: str, got: object) -> ClientError:
     return invalid(subject, expected=expected, got=text, rule="expected")
 
 
-def parse(
-    body: bytes, header_length: int | None, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> InferRequest:
+def parse(body: bytes, header_length: int | None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> InferRequest:
     """A request's tensors, checked against the graph that they are for.
 
     Args:
@@ -92,10 +107,12 @@ def parse(
     )
 
 
-def _raw(body: bytes, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> InferRequest:
+def _raw(body: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> InferRequest:
     if len(inputs) != 1:
         raise wrong("a request without JSON", "a model of one input", f"one of {len(inputs)}")
     spec = inputs[0]
+    if isinstance(spec, TextTensor):
+        raise wrong("a request without JSON", "a model of numbers", "one of texts")
     free = [axis for axis in spec.shape[1:] if not isinstance(axis, int)]
     if len(free) > 1:
         raise wrong("a request without JSON", "a model with at most one free axis", f"one of shape {spec.shape}")
@@ -118,12 +135,13 @@ class RawForm:
         inputs, outputs: the graph's, as the manifest has them.
     """
 
-    def __init__(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         spec = inputs[0]
         self._shape = (1, *(axis for axis in spec.shape[1:] if isinstance(axis, int)))
-        self._dtype = numpy_dtype(spec.dtype)
+        self._dtype = np.dtype(object) if isinstance(spec, TextTensor) else numpy_dtype(spec.dtype)
         sizes = [axis for tensor in (*inputs, *outputs) for axis in tensor.shape[1:]]
-        fixed = len(inputs) == 1 and all(isinstance(axis, int) for axis in sizes)
+        texts = any(isinstance(tensor, TextTensor) for tensor in (*inputs, *outputs))
+        fixed = len(inputs) == 1 and not texts and all(isinstance(axis, int) for axis in sizes)
         self._bytes = math.prod(self._shape) * self._dtype.itemsize if fixed else -1
         self._name = spec.name
         self._outputs = tuple(RequestedOutput(name=o.name, binary=True) for o in outputs)
@@ -159,7 +177,7 @@ def _parameters(holder: Mapping[str, Any], subject: str) -> dict[str, Any]:
 
 
 def _inputs(
-    given: object, specs: Mapping[str, TensorSpec], buffer: memoryview, pure: bool
+    given: object, specs: Mapping[str, Tensor], buffer: memoryview, pure: bool
 ) -> tuple[dict[str, NDArray[Any]], int]:
     if not isinstance(given, list) or not given:
         raise wrong("inputs", f"a list with {', '.join(specs)}", given)
@@ -175,18 +193,24 @@ def _inputs(
             raise wrong(f"inputs[{i}].name", "each input once", f"'{name}' again")
         subject = f"input '{name}'"
         shape = _shape(entry, specs[name], subject)
-        size = _parameters(entry, f"{subject}.parameters").get("binary_data_size")
+        size, spec = _parameters(entry, f"{subject}.parameters").get("binary_data_size"), specs[name]
         if size is None:
-            found[name] = _from_json(entry.get("data"), specs[name], shape, subject, pure)
+            data = entry.get("data")
+            if isinstance(spec, TextTensor):
+                found[name] = _texts(data, shape, subject)
+            else:
+                found[name] = _from_json(data, spec, shape, subject, pure)
             continue
         if "data" in entry:
             raise wrong(subject, "either data or binary_data_size", "both")
-        dtype = numpy_dtype(specs[name].dtype)
+        if isinstance(spec, TextTensor):
+            found[name] = _texts_behind(buffer[at:], size, shape, subject)
+            at += size
+            continue
+        dtype = numpy_dtype(spec.dtype)
         want = math.prod(shape) * dtype.itemsize
         if size is True or not isinstance(size, int) or size != want:
-            raise wrong(
-                f"{subject}.parameters.binary_data_size", f"{want}, for {specs[name].dtype} {list(shape)}", size
-            )
+            raise wrong(f"{subject}.parameters.binary_data_size", f"{want}, for {spec.dtype} {list(shape)}", size)
         if at + size > len(buffer):
             raise wrong(subject, f"{size} bytes behind the JSON", f"{len(buffer) - at} bytes")
         found[name] = np.frombuffer(buffer[at : at + size], dtype).reshape(shape)
@@ -196,10 +220,9 @@ def _inputs(
     return found, at
 
 
-def _shape(entry: Mapping[str, Any], spec: TensorSpec, subject: str) -> tuple[int, ...]:
-    datatype = DATATYPES[spec.dtype]
-    if entry.get("datatype") != datatype:
-        raise wrong(f"{subject}.datatype", datatype, entry.get("datatype"))
+def _shape(entry: Mapping[str, Any], spec: Tensor, subject: str) -> tuple[int, ...]:
+    if entry.get("datatype") != datatype(spec):
+        raise wrong(f"{subject}.datatype", datatype(spec), entry.get("datatype"))
     shape = entry.get("shape")
     expected = str([axis if isinstance(axis, int) else -1 for axis in spec.shape])
     if not isinstance(shape, list) or not all(type(axis) is int and axis >= 0 for axis in shape):
@@ -210,6 +233,33 @@ def _shape(entry: Mapping[str, Any], spec: TensorSpec, subject: str) -> tuple[in
     if not fits or not 0 < math.prod(shape) <= MAX_ITEMS:
         raise wrong(f"{subject}.shape", f"{expected}, -1 for any size but 0", shape)
     return tuple(shape)
+
+
+def _texts(data: object, shape: tuple[int, ...], subject: str) -> NDArray[Any]:
+    """Texts in JSON."""
+    if not isinstance(data, list) or len(data) != shape[0] or not all(type(text) is str for text in data):
+        raise wrong(f"{subject}.data", f"a list of {shape[0]} texts", data)
+    return np.array(data, object)
+
+
+def _texts_behind(buffer: memoryview, size: object, shape: tuple[int, ...], subject: str) -> NDArray[Any]:
+    """Texts as raw bytes: of each its length, four bytes little-endian, and its UTF-8."""
+    if type(size) is not int or not 0 <= size <= len(buffer):
+        raise wrong(f"{subject}.parameters.binary_data_size", f"0 to {len(buffer)}, the bytes behind the JSON", size)
+    found: list[str] = []
+    at = 0
+    while at < size and len(found) < shape[0]:
+        begin = at + 4
+        at = begin + int.from_bytes(buffer[at:begin], "little")
+        if begin > size or at > size:
+            raise wrong(f"{subject}[{len(found)}]", f"a text within {size} bytes", f"one that ends at byte {at}")
+        try:
+            found.append(str(buffer[begin:at], "utf-8"))
+        except UnicodeDecodeError as error:
+            raise wrong(f"{subject}[{len(found)}]", "a text in UTF-8", f"byte {error.start} is not") from None
+    if at != size or len(found) != shape[0]:
+        raise wrong(subject, f"{shape[0]} texts in {size} bytes", f"{len(found)} in {at} bytes")
+    return np.array(found, object)
 
 
 def _from_json(data: object, spec: TensorSpec, shape: tuple[int, ...], subject: str, pure: bool) -> NDArray[Any]:
@@ -291,6 +341,9 @@ def encode(
         if want.classes:
             outputs.append(_classes(want, array, labels, buffers))
             continue
+        if array.dtype == object:
+            outputs.append(_as_bytes(want, array.tolist(), list(array.shape), buffers))
+            continue
         entry: dict[str, Any] = {
             "name": want.name,
             "datatype": _OF_DTYPE[array.dtype],
@@ -315,7 +368,11 @@ def _classes(want: RequestedOutput, array: NDArray[Any], labels: Sequence[str], 
         for i, best in enumerate(order)
         for k in best.tolist()
     ]
-    entry: dict[str, Any] = {"name": want.name, "datatype": "BYTES", "shape": list(order.shape)}
+    return _as_bytes(want, texts, list(order.shape), buffers)
+
+
+def _as_bytes(want: RequestedOutput, texts: list[str], shape: list[int], buffers: list[bytes]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": want.name, "datatype": "BYTES", "shape": shape}
     if want.binary:
         data = b"".join(len(t).to_bytes(4, "little") + t for t in (text.encode() for text in texts))
         buffers.append(data)

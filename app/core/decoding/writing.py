@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
 from typing import Any, Final
 
 import numpy as np
@@ -99,41 +99,47 @@ class Search:
         if len(living) > 1:
             rows["memory"] = np.broadcast_to(memory, (len(living), *memory.shape[1:]))
         if self._length is not None:
-            rows["length"] = np.full(len(living), self._length, np.int64)
+            rows["length"] = np.array([self._length] * len(living), np.int64)
         return {**rows, **self._states}
 
     def feed(self, outputs: Tensors) -> None:
         """The step's outputs, a row for each living hypothesis.
 
         Raises:
-            InferenceFailed: log probabilities that are not numbers.
+            InferenceFailed: log probabilities that are not numbers, or none above minus infinity.
         """
-        found = np.round(np.asarray(outputs["log_probabilities"], np.float64), DECIMALS)
-        if np.isnan(found).any():
-            raise InferenceFailed("the decoder gave log probabilities that are not numbers")
-        candidates = sorted(
-            (-(one.log_probability + log_probability), token, i, log_probability)
-            for i, (one, tokens, row) in enumerate(
-                zip(self.living, outputs["best"].tolist(), found.tolist(), strict=True)
-            )
-            for token, log_probability in zip(tokens, row, strict=True)
-            if log_probability > -inf
-        )
+        candidates = []
+        rows = zip(self.living, outputs["best"].tolist(), outputs["log_probabilities"].tolist(), strict=True)
+        for i, (one, tokens, row) in enumerate(rows):
+            before = one.log_probability
+            for token, exact in zip(tokens, row, strict=True):
+                if isnan(exact):
+                    raise InferenceFailed("the decoder gave log probabilities that are not numbers")
+                log_probability = round(exact, DECIMALS)
+                candidates.append((-(before + log_probability), token, i, log_probability))
+        if self._beam == 1:  # in 28 us a step and row, not 56
+            candidates = [min(candidates)]
+        else:
+            candidates.sort()
         attention, parents, living = outputs["attention"], list[int](), list[Hypothesis]()
         full, ending = len(self.living[0].tokens) == self._most, set[int]()
         for rank, (cost, token, i, log_probability) in enumerate(candidates):
-            before = self.living[i]
-            log_probabilities = (*before.log_probabilities, log_probability)
+            if cost == inf:
+                break
+            parent = self.living[i]
+            log_probabilities = (*parent.log_probabilities, log_probability)
             if token == self._end:
                 if rank < self._beam:
                     ending.add(i)
-                    self._ended.append(Hypothesis(before.tokens, log_probabilities, before.attention, True, -cost))
+                    self._ended.append(Hypothesis(parent.tokens, log_probabilities, parent.attention, True, -cost))
             elif not full and len(living) < self._beam:
-                seen = (*before.attention, attention[i, : self._places].copy())
-                living.append(Hypothesis((*before.tokens, token), log_probabilities, seen, False, -cost))
+                seen = (*parent.attention, attention[i, : self._places].copy())
+                living.append(Hypothesis((*parent.tokens, token), log_probabilities, seen, False, -cost))
                 parents.append(i)
             if rank >= self._beam and len(living) == self._beam:
                 break
+        if not living and not self._ended and not full:
+            raise InferenceFailed("the decoder gave no token a probability above 0")
         if full:
             self._ended += [one for i, one in enumerate(self.living) if i not in ending]
         if self._is_over(living):
@@ -146,9 +152,11 @@ class Search:
 
     def _is_over(self, living: Sequence[Hypothesis]) -> bool:
         """Whether none of these can become one of the best."""
-        finished = sorted((one.score(self._penalty) for one in self._ended if one.finished), reverse=True)
-        if not living or len(finished) < self._beam:
+        if not living or len(self._ended) < self._beam:
             return not living
+        finished = sorted((one.score(self._penalty) for one in self._ended if one.finished), reverse=True)
+        if len(finished) < self._beam:
+            return False
         longest = (self._most + 1) ** self._penalty
         return self._beam == 1 or living[0].log_probability / longest <= finished[self._beam - 1]
 

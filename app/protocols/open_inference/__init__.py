@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 
 from app.core.shared_counters import Row
 from app.engine.registry import Model
-from app.protocols.open_inference import models, repository, statistics, trace
+from app.protocols.open_inference import models, repository, statistics, texts, trace
 from app.protocols.open_inference.documents import (
     ModelConfig,
     ModelMetadata,
@@ -136,10 +136,11 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
     )
     async def model_stats(name: str) -> Statistics:
         model, graph = find(context.registry, name, None)
+        first = texts.first_graph(model, graph)
         versions = [
-            m.version for m in context.registry.catalog.models if m.name == model.name and graph in m.manifest.graphs
+            m.version for m in context.registry.catalog.models if m.name == model.name and first in m.manifest.graphs
         ]
-        return statistics_of((name, model.name, version, graph) for version in versions)
+        return statistics_of((name, model.name, version, first) for version in versions)
 
     @routes.get(
         "/models/{name}/versions/{version}/stats",
@@ -149,7 +150,7 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
     )
     async def version_stats(name: str, version: str) -> Statistics:
         model, graph = find(context.registry, name, version)
-        return statistics_of([(name, model.name, model.version, graph)])
+        return statistics_of([(name, model.name, model.version, texts.first_graph(model, graph))])
 
 
 def _add_model(routes: APIRouter, context: Context, path: str) -> None:

@@ -16,8 +16,10 @@ from app.core.manifest import ROWS, Graph, Manifest, Tensors
 from app.engine.model import Model
 from app.engine.queue import LAST
 from app.engine.registry import Registry
+from app.protocols.open_inference import texts
 from app.protocols.open_inference.documents import InferResponse
 from app.protocols.open_inference.errors import error_responses
+from app.protocols.open_inference.models import names, tensors_of
 from app.web.call import Call
 from app.web.endpoint import Endpoint
 from app.web.request.head import deadline_and_priority
@@ -46,8 +48,8 @@ def find(registry: Registry, name: str, version: str | None) -> tuple[Model, str
     graphs = model.manifest.graphs
     if not graph and len(graphs) == 1:
         return model, next(iter(graphs))
-    if graph not in graphs:
-        there = ", ".join(f"{base}.{g}" for g in graphs)
+    if graph not in graphs and not (graph == texts.GRAPH and texts.has_texts(model.manifest)):
+        there = ", ".join(names(model))
         raise NotFound(f"model '{base}' has the graphs {there}; {shown(name)} is none of them", subject="path")
     return model, graph
 
@@ -61,11 +63,11 @@ async def infer(call: Call) -> Response:
     name = call.params["name"]
     model, graph = find(call.context.registry, name, call.params.get("version"))
     limits, trace = call.limits, call.trace
-    spec = model.manifest.graphs[graph]
+    spec, first = tensors_of(model, graph), texts.first_graph(model, graph)
     with call.lease(model):
         call.deadline, call.priority = deadline_and_priority(trace, limits)
         body = await call.read_body(compressed=True)
-        model.check_room(graph)
+        model.check_room(first)
         compression = trace.header(b"content-encoding")
         if compression is not None:
             inflate = partial(inflated, body, compression, limits)
@@ -86,7 +88,7 @@ async def infer(call: Call) -> Response:
             call.deadline = min(call.deadline, monotonic() + limit_s)
             call.priority = ranked(request.parameters.get("priority"), call.priority)
         call.decoded(rows)
-        outputs = await call.run(graph, request.inputs)
+        outputs = await (call.run(graph, request.inputs) if first == graph else texts.run(call, request.inputs))
     started = perf_counter()
     content, json_bytes = raw.encode(name, model.version, outputs, request) or (b"", None)
     if not content:
@@ -105,11 +107,11 @@ async def infer(call: Call) -> Response:
         content = await call.offload(partial(squeezed, content, encoding), inline=len(content) <= QUICK_BYTES)
         headers += b"content-encoding: %b\r\n" % encoding.encode("ascii")
     call.encode_s = perf_counter() - started
-    call.observe(graph)
+    call.observe(first)
     return EncodedResponse(content, headers)
 
 
-def parsed(body: bytes, json_bytes: int | None, spec: Graph) -> open_inference.InferRequest:
+def parsed(body: bytes, json_bytes: int | None, spec: Graph | texts.TextTensors) -> open_inference.InferRequest:
     check_json(body if json_bytes is None else body[:json_bytes])
     with parsing(body):
         return open_inference.parse(body, json_bytes, spec.inputs, spec.outputs)
@@ -119,13 +121,13 @@ def raw_form(model: Model, graph: str) -> open_inference.RawForm:
     key = f"open inference {graph}"
     known = model.prepared.get(key)
     if known is None:
-        spec = model.manifest.graphs[graph]
+        spec = tensors_of(model, graph)
         known = model.prepared[key] = open_inference.RawForm(spec.inputs, spec.outputs)
     assert isinstance(known, open_inference.RawForm)
     return known
 
 
-def check_rows(request: open_inference.InferRequest, spec: Graph, limits: Limits) -> int:
+def check_rows(request: open_inference.InferRequest, spec: Graph | texts.TextTensors, limits: Limits) -> int:
     """How many rows, the same for each input.
 
     Raises:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from app.codecs import open_inference
-from app.core.manifest import TensorSpec
+from app.core.manifest import Graph
 from app.engine.queue import LAST, NORMAL
 from app.engine.registry import Model, Registry
+from app.protocols.open_inference import texts
 from app.protocols.open_inference.documents import (
     DynamicBatching,
     InstanceGroup,
@@ -33,9 +34,19 @@ def graph_names(model: Model) -> dict[str, str]:
     return {model.name if len(graphs) == 1 else f"{model.name}.{graph}": graph for graph in graphs}
 
 
+def names(model: Model) -> list[str]:
+    """All its names under /v2."""
+    return [*graph_names(model), *([f"{model.name}.{texts.GRAPH}"] if texts.has_texts(model.manifest) else [])]
+
+
+def tensors_of(model: Model, graph: str) -> Graph | texts.TextTensors:
+    """The tensors of one of its graphs, or of `name.text`."""
+    return model.manifest.graphs.get(graph) or texts.tensors_of(model)
+
+
 def metadata(registry: Registry, name: str, model: Model, graph: str) -> ModelMetadata:
     """Name, versions and tensors of one graph."""
-    spec = model.manifest.graphs[graph]
+    spec = tensors_of(model, graph)
     return ModelMetadata(
         name=name,
         versions=[m.version for m in registry.catalog.models if m.name == model.name],
@@ -47,7 +58,7 @@ def metadata(registry: Registry, name: str, model: Model, graph: str) -> ModelMe
 
 def config(name: str, model: Model, graph: str, limits: Limits) -> ModelConfig:
     """One graph as Triton's model configuration describes it."""
-    spec = model.manifest.graphs[graph]
+    spec = tensors_of(model, graph)
     kind, _, number = model.device.partition(":")
     return ModelConfig(
         name=name,
@@ -80,15 +91,16 @@ def config(name: str, model: Model, graph: str, limits: Limits) -> ModelConfig:
     )
 
 
-def _shape(spec: TensorSpec) -> list[int]:
+def _shape(spec: open_inference.Tensor) -> list[int]:
     return [axis if isinstance(axis, int) else -1 for axis in spec.shape]
 
 
-def _metadata(spec: TensorSpec) -> TensorMetadata:
+def _metadata(spec: open_inference.Tensor) -> TensorMetadata:
     return TensorMetadata.model_validate(
-        {"name": spec.name, "datatype": open_inference.DATATYPES[spec.dtype], "shape": _shape(spec)}
+        {"name": spec.name, "datatype": open_inference.datatype(spec), "shape": _shape(spec)}
     )
 
 
-def _config(spec: TensorSpec) -> TensorConfig:
-    return TensorConfig(name=spec.name, data_type=f"TYPE_{open_inference.DATATYPES[spec.dtype]}", dims=_shape(spec)[1:])
+def _config(spec: open_inference.Tensor) -> TensorConfig:
+    kind = open_inference.datatype(spec).replace("BYTES", "STRING")
+    return TensorConfig(name=spec.name, data_type=f"TYPE_{kind}", dims=_shape(spec)[1:])

@@ -12,7 +12,7 @@ from app.engine.registry import Model
 from app.protocols.open_inference.documents import ControlRequest, IndexRequest, InferRequest, OipError
 from app.protocols.open_inference.errors import REASONS, is_mine
 from app.protocols.open_inference.infer import HEADER_LENGTH
-from app.protocols.open_inference.models import graph_names
+from app.protocols.open_inference.models import names
 from app.web.request import head
 
 TAG: Final = "open inference protocol"
@@ -55,7 +55,7 @@ def complete(document: dict[str, Any], models: Sequence[Model], shown: ExampleMo
     for kind in (InferRequest, IndexRequest, ControlRequest, OipError):
         _declare(schemas, kind)
     path_parameters = {
-        "name": _path_parameter("name", (n for m in models for n in graph_names(m)), shown.name if shown else None),
+        "name": _path_parameter("name", (n for m in models for n in names(m)), shown.name if shown else None),
         "version": _path_parameter("version", (m.version for m in models), shown.version if shown else None),
     }
     for path, operations in document["paths"].items():

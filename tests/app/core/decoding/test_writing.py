@@ -189,6 +189,8 @@ def test_log_probabilities_that_are_not_numbers_are_an_error() -> None:
     search = Search(MEMORY, STATES, length=3, start=START, end=END, most=1)
     with pytest.raises(InferenceFailed, match="not numbers"):
         search.feed(step([2, 3], [np.nan, -1.0]))
+    with pytest.raises(InferenceFailed, match="no token a probability"):
+        search.feed(step([2, 3], [-np.inf, -np.inf]))
 
 
 @pytest.mark.parametrize(("places", "size"), [(1, 64), (64, 64), (65, 128), (200, 256)])
