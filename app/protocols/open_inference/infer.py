@@ -81,7 +81,7 @@ async def infer(call: Call) -> Response:
         rows = check_rows(request, spec, limits)
         if model.manifest.drawn_labels:
             check_labels(request.inputs, model.manifest)
-        if LENGTH in request.inputs:
+        if isinstance(spec, Graph) and LENGTH in request.inputs:
             check_lengths(request.inputs, spec)
         if request.parameters:
             limit_s = within(request.parameters.get("timeout"), limits.request_timeout_s)
