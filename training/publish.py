@@ -32,7 +32,8 @@ class Draft:
     """What a family says of its model; the rest of the manifest is worked out here.
 
     `fields` are the manifest's fields that only some families have: labels, picture, table, target, conformal, latent,
-    anomaly, calibration. `train_s` and `seeds` are those of the model that is published; `goals` of its figures.
+    anomaly, calibration. `files` lie beside the graphs, by name; fields hold their hashes. `train_s` and `seeds` are
+    those of the model that is published; `goals` of its figures.
     """
 
     task: Task
@@ -48,6 +49,7 @@ class Draft:
     goals: Mapping[str, float] = field(default_factory=dict)
     more: Sequence[Measure] = ()  # besides what the family measures
     fields: dict[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def total_seconds(history: Iterable[Mapping[str, float]]) -> float:
@@ -88,6 +90,8 @@ def publish(
     version = options.model_version or export.next_version(models, options.name)
     with export.staged(models, options.name, version) as folder:
         written = {one.graph: export.write_graph(folder, one) for one in exports}
+        for name, data in draft.files.items():
+            (folder / name).write_bytes(data)
         first, *others = exports
         parameters = nn.ModuleList(one.module for one in exports).parameters()  # each once, in however many graphs
         manifest = Manifest(

@@ -49,8 +49,37 @@ TITLES: Final = {
     "doubt_share_noise": "Noise called noise",
     "doubt_share_reversed": "Unknown speech called noise",
     "doubted_speech": "Known words called noise",
+    "bleu": "BLEU",
+    "chrf": "chrF2",
+    "bleu_2017": "BLEU, test of 2017",
+    "chrf_2017": "chrF2, test of 2017",
+    "bleu_2018": "BLEU, test of 2018",
+    "chrf_2018": "chrF2, test of 2018",
+    "bleu_mscoco": "BLEU, test of COCO",
+    "chrf_mscoco": "chrF2, test of COCO",
+    "bleu_tatoeba": "BLEU, everyday sentences",
+    "chrf_tatoeba": "chrF2, everyday sentences",
+    "bleu_lower": "BLEU, in small letters",
+    "gain_of_attention_bleu": "Gain by attention",
+    "ece_tokens": "Calibration error of tokens",
+    "auc_probability": "Wrong sentences told by probability",
+    "error_confident": "Confidently wrong",
 }
-HIGHER: Final = ("accuracy", "precision", "recall", "f1", "top5", "auc", "r2", "psnr", "elbo", "share", "memorisation")
+HIGHER: Final = (
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "top5",
+    "auc",
+    "r2",
+    "psnr",
+    "elbo",
+    "share",
+    "memorisation",
+    "bleu",
+    "chrf",
+)
 LOWER: Final = ("nll", "ece", "brier", "error", "loss", "mse", "rmse", "mae", "kl", "ratio", "gap", "wer", "doubted")
 SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5", "coverage", "share", "wer", "doubted")
 DECIMALS: Final = {"ratio": 2, "memorisation": 3, "gap": 2}
