@@ -19,6 +19,7 @@ TORCH = frozenset({"torch", "accelerate"})
 BELOW_WEB = frozenset({"app.core", "app.engine", "app.codecs"})
 ORT = frozenset({"onnxruntime"})
 LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "tqdm", "numpy", "PIL", "pydantic", "scipy"}
+WORDS = frozenset({"tokenizers"})
 
 # Of this server (by prefix) and of others (by top-level name; the standard library goes without saying).
 # A module may always import its own package.
@@ -55,9 +56,10 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"app.core", "app.codecs", "training.metrics", "training.data"}),
         LEARNING | ORT,
     ),
+    "training.metrics.translation": (frozenset({"training.metrics"}), frozenset({"sacrebleu"})),
     "training.networks": (frozenset({"app.core", "training.networks"}), LEARNING),
     "training.optim": (frozenset({"training.optim"}), LEARNING),
-    "training.data": (frozenset({"app.core", "app.codecs"}), LEARNING),
+    "training.data": (frozenset({"app.core", "app.codecs"}), LEARNING | WORDS),
     "training.reporting": (frozenset({"app.core", "training.metrics", "training.data"}), LEARNING),
     "training.families": (
         frozenset(
@@ -65,7 +67,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
             | {"training.data", "training.export", "training.publish", "training.recipe", "training.options"}
             | {"training.loop", "training.image_classification", "training.family"}
         ),
-        LEARNING | ORT,
+        LEARNING | ORT | WORDS,
     ),
 }
 STRANGERS = ("app.tasks", "app.protocols", "training.families")  # packages whose members never import each other

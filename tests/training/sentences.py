@@ -35,7 +35,7 @@ def pairs(first: int, last: int, *, end: str = ".") -> Pairs:
     )
 
 
-def collections(*, train: int = 400) -> list[ParallelText]:
+def collections(*, train: int = 800) -> list[ParallelText]:
     """Two of them, as English and Portuguese have; the second's sentences are questions."""
     about = {"source": "en", "target": "pt", "origin": "made for a test", "licence": "none"}
     return [
@@ -43,16 +43,16 @@ def collections(*, train: int = 400) -> list[ParallelText]:
             name="multi30k",
             title="Multi30k",
             train=pairs(0, train),
-            held=pairs(400, 430),
-            tests={"test_2016_flickr": pairs(430, 460)},
+            held=pairs(800, 830),
+            tests={"test_2016_flickr": pairs(830, 860)},
             **about,
         ),
         ParallelText(
             name="tatoeba-en-pt",
             title="Tatoeba",
-            train=pairs(500, 560, end="?"),
-            held=pairs(600, 610, end="?"),
-            tests={"tatoeba": pairs(610, 630, end="?")},
+            train=pairs(900, 960, end="?"),
+            held=pairs(1000, 1010, end="?"),
+            tests={"tatoeba": pairs(1010, 1030, end="?")},
             **about,
         ),
     ]

@@ -42,7 +42,6 @@ class Encoder(nn.Module):
     def __init__(self, tokens: int, *, width: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.embedding = nn.Embedding(tokens, width, padding_idx=PADDING)
-        nn.init.normal_(self.embedding.weight, std=width**-0.5)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(BiLSTM(width if i == 0 else 2 * hidden, hidden) for i in range(layers))
 
@@ -92,7 +91,8 @@ class Decoder(nn.Module):
             end: (B, D), what is seen without attention.
             real: (B, S), which places of the memory count.
         """
-        x = self.dropout(self.embedding(tokens))
+        # Embeddings are small as weights of the last layer; an LSTM learns sooner from numbers around one.
+        x = self.dropout(self.embedding(tokens) * self.embedding.embedding_dim**0.5)
         asked, (hidden_1, cell_1) = self.first(x, (states[0], states[1]))
         asked = self.dropout(asked)
         if self.query is None:

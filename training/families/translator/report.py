@@ -204,8 +204,8 @@ class TranslatorReport:
         return note(
             "Of the tokens that get a probability of 80 %, about 80 % should be the reference's next one. The "
             f"temperature is {calibration.temperature:.3f}; it was fitted on {calibration.rows:,} held-out tokens and "
-            "is part of the graph. In its own translations a model follows its own tokens, not the reference's: there its "
-            "probabilities say how usual a sentence is, not how right."
+            "is part of the graph. In its own translations a model follows its own tokens, not the reference's: there "
+            "its probabilities say how usual a sentence is, not how right."
         ) + charts([reliability_chart(equal_width_bins(p, y), label="of tokens")], columns="two")
 
     def _training(self) -> str:

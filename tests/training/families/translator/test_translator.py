@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from torch.nn import functional as F
 
 from tests.training.sentences import collections, pairs
 from training import __main__ as command
+from training.data.parallel import Pairs
 from training.export import write_graph
 from training.families.translator import metrics, publish, recipe, report
 from training.families.translator.corpus import Rows, learn, rows_of, train_pairs
@@ -96,8 +96,8 @@ def prepared() -> tuple[Trainer, Any, Any]:
     held = {one.name: rows_of(one.held, tokenizers) for one in made}
     sizes = tokenizers.read.get_vocab_size(), tokenizers.written.get_vocab_size()
     h = Hyperparameters(
-        vocabulary=90, width=24, reading=24, writing=32, epochs=10, batch_size=16, rise_steps=10, ema_steps=20, lr=1e-2,
-        dropout=0.05,
+        vocabulary=90, width=32, reading=32, writing=64, epochs=5, batch_size=32, rise_steps=10, ema_steps=10, lr=1e-2,
+        dropout=0.0,
     )  # fmt: skip
     trainer = Trainer(data, held, *sizes, h, attention=True, seed=0, accelerator=Accelerator(cpu=True))
     return trainer, tokenizers, made
@@ -106,9 +106,9 @@ def prepared() -> tuple[Trainer, Any, Any]:
 def test_a_grammar_is_learnt_and_sentences_that_were_never_seen_are_translated(tmp_path: Path) -> None:
     trainer, tokenizers, made = prepared()
     numbers = torch.arange(len(trainer.rows))
-    run = Run(folder=tmp_path, epochs=10, batch_size=16, seed=0, title="test", quiet=True)
+    run = Run(folder=tmp_path, epochs=5, batch_size=32, seed=0, title="test", quiet=True)
     history = fit(trainer, numbers, numbers, run=run, accelerator=trainer.accelerator)
-    assert history[-1]["held_nll_multi30k"] < 0.3 < 1 < history[0]["held_nll_multi30k"]
+    assert history[-1]["held_nll_multi30k"] < 0.4 < 1 < history[0]["held_nll_multi30k"]
     model = Model.trained(trainer.served(), tokenizers)
     test = made[0].tests["test_2016_flickr"]
     for beam in (1, 4):
@@ -134,28 +134,27 @@ def test_a_resumed_run_takes_the_steps_of_one_that_was_not_stopped(tmp_path: Pat
     assert all(torch.equal(once[name], again[name]) for name in once)
 
 
+@torch.no_grad()
 def test_probabilities_of_forced_tokens_are_those_of_the_network() -> None:
     trainer, tokenizers, made = prepared()
     test = made[0].tests["test_2016_flickr"].first(5)
-    p, y = Model.trained(trainer.served(), tokenizers).forced(test)
-    data = rows_of(test, tokenizers)
-    net, at, found = trainer.served(), 0, {}
-    order = sorted(range(5), key=lambda i: len(data.read[i]))
-    for i in order:
+    model, net, data = Model.trained(trainer.served(), tokenizers), trainer.served(), rows_of(test, tokenizers)
+    alone = []
+    for i in range(5):
+        p, y = model.forced(Pairs(source=test.source[i : i + 1], target=test.target[i : i + 1]))
         one = tensors(data, [i])
         logits, _ = net(one.read, one.length, one.before)
-        allowed = logits[0].index_fill(1, torch.tensor(NEVER), -1e4)
-        found[i] = -F.cross_entropy(allowed, one.after[0], reduction="none")
-    at = sum(len(logs) for logs in found.values())
-    assert p.shape == (at, 17)
-    np.testing.assert_allclose(p.sum(1), 1, atol=1e-5)
-    inside = y < 16
-    got = np.sort(np.log(p[np.arange(len(y)), y][inside]))
-    expected = np.sort(torch.cat(list(found.values())).detach().numpy())
-    assert inside.mean() > 0.1
-    assert np.isin(got.round(3), expected.round(3)).all()
+        expected = logits[0].index_fill(1, torch.tensor(NEVER), -1e4).softmax(1)
+        likely = expected.sort(1, descending=True).values[:, :16].numpy()
+        np.testing.assert_allclose(p, np.column_stack([likely, 1 - likely.sum(1)]), atol=1e-5)
+        own = expected.gather(1, one.after.T)[:, 0].numpy()
+        assert (y == (likely > own[:, None] + 1e-7).sum(1)).all()
+        alone.append(p)
+    together, _ = model.forced(test)
+    np.testing.assert_allclose(np.sort(together, axis=0), np.sort(np.concatenate(alone), axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_graphs_say_what_torch_says_on_mixed_lengths(tmp_path: Path) -> None:
     net = network()
     held = Rows(read=rows(4, 9, 2, 7, 3), written=rows(3, 8, 5, 1, 6, seed=1))
