@@ -149,8 +149,8 @@ def imdb() -> Reviews:
         phrases=NONE,
         source="Maas et al. 2011: Learning word vectors for sentiment analysis, ACL",
         licence="none stated; for research",
-        note="Tested on 10,000 of the official test's 25,000 reviews; the 95 % interval at 89 % is 0.6 points wide each "
-        "way.",
+        note="Tested on 10,000 of the official test's 25,000 reviews; the 95 % interval at 89 % is 0.6 points "
+        "wide each way.",
     )
 
 
@@ -162,17 +162,16 @@ def subtrees(line: str) -> Iterator[tuple[int, str]]:
 
     Raises: ValueError, IndexError where it is none.
     """
-    opened: list[int] = []
+    opened: list[tuple[int, int]] = []  # label and first word
     spans: list[tuple[int, int, int]] = []  # label, first and last word
     words: list[str] = []
-    for token in re.findall(r"\(\d|\)|[^\s()]+", line):
-        if token == ")":
-            label_and_first = opened.pop()
-            spans.append((label_and_first % 10, label_and_first // 10, len(words)))
-        elif token.startswith("("):
-            opened.append(10 * len(words) + int(token[1]))
+    for part in re.findall(r"\(\d|\)|[^\s()]+", line):
+        if part == ")":
+            spans.append((*opened.pop(), len(words)))
+        elif part.startswith("("):
+            opened.append((int(part[1]), len(words)))
         else:
-            words.append(_BRACKETS.get(token, token))
+            words.append(_BRACKETS.get(part, part))
     if opened or not spans:
         raise ValueError("brackets are not closed" if opened else "no brackets")
     for label, first, last in reversed(spans):

@@ -20,9 +20,10 @@ class SentimentNet(nn.Module):
         self.head = nn.Linear(4 * hidden, labels)
 
     def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
+        length = length.clamp(min=1)
         y = self.lstm(self.dropout(self.embedding(tokens)), length)  # (B, T, 2 H), zeros behind the length
         largest = y.masked_fill(~inside(y, length)[..., None], FAR).amax(1)
-        mean = y.sum(1) / length[:, None].clamp(min=1)
+        mean = y.sum(1) / length[:, None]
         out: Tensor = self.head(self.dropout(torch.cat([largest, mean], dim=1)))
         return out
 
