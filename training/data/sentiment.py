@@ -23,6 +23,7 @@ from training.data.fetch import find
 LABELS: Final = ("negative", "positive")
 FOLDS: Final = 10
 IMDB_HELD: Final = 2500
+NEUTRAL: Final = 2
 _BRACKETS: Final = {"-LRB-": "(", "-RRB-": ")", "-lrb-": "(", "-rrb-": ")", "``": '"', "''": '"'}
 _JOINED: Final = (
     (re.compile(r" (?=(?:'s|'re|'ve|'ll|'d|'m|n't|'S|N'T)(?: |$))"), ""),
@@ -67,29 +68,29 @@ def sst2() -> Reviews:
     """6,920, 872 and 1,821 sentences of the Stanford Sentiment Treebank that are not neutral, and the training ones'
     phrases. Raises: DataError."""
 
-    def sentences(file: str) -> tuple[Texts, Texts]:
+    def sentences(file: str, parts: dict[str, int] | None = None) -> Texts:
+        """Whole ones that are not neutral; phrases go into `parts`."""
         whole: list[tuple[str, int]] = []
-        parts: dict[str, int] = {}
         for number, line in enumerate(_lines("sst", file, lzma.decompress), 1):
             try:
-                found = list(subtrees(line))
+                (label, text), *below = subtrees(line) if parts is not None else [next(subtrees(line))]
             except (ValueError, IndexError) as error:
                 raise DataError(f"{file}, line {number}: not a tree of SST ({error})") from error
-            if found[0][0] != 2:
-                whole.append((found[0][1], found[0][0]))
-            parts |= {text: label for label, text in found[1:] if label != 2}
-        return _texts([(text, label > 2) for text, label in whole]), _texts(
-            [(text, label > 2) for text, label in parts.items()]
-        )
+            if label != NEUTRAL:
+                whole.append((text, label))
+            if parts is not None:
+                parts |= {text: label for label, text in below if label != NEUTRAL}
+        return _texts([(text, label > NEUTRAL) for text, label in whole])
 
-    train, phrases = sentences("train.ptb.xz")
+    phrases: dict[str, int] = {}
+    train = sentences("train.ptb.xz", phrases)
     return Reviews(
         name="sst2",
         title="Stanford Sentiment Treebank, two labels",
         train=train,
-        phrases=phrases,
-        held=sentences("dev.ptb.xz")[0],
-        test=sentences("test.ptb.xz")[0],
+        phrases=_texts([(text, label > NEUTRAL) for text, label in phrases.items()]),
+        held=sentences("dev.ptb.xz"),
+        test=sentences("test.ptb.xz"),
         source="Socher et al. 2013: Recursive deep models for semantic compositionality, EMNLP",
         licence="none stated; distributed for research",
         note="Neutral sentences are left out, as the task SST-2 does.",

@@ -35,7 +35,7 @@ def test_what_is_no_tree_is_an_error(line: str) -> None:
         ("it 's laddish , only boys could find it funny .", "it's laddish, only boys could find it funny."),
         ("is n't it ?", "isn't it?"),
         ("the film ( which i liked ) !", "the film (which i liked)!"),
-        ("well ... maybe", "well ... maybe"),
+        ("well ... maybe", "well... maybe"),
     ],
 )  # fmt: skip
 def test_words_are_put_together_as_people_write(words: str, text: str) -> None:

@@ -29,7 +29,7 @@ from training.families.translator.corpus import (
     rows_of,
     train_pairs,
 )
-from training.families.translator.metrics import ENCODER_OUTPUTS, STEP_OUTPUTS, Model, translated
+from training.families.translator.metrics import ENCODER_OUTPUTS, PENALTY, STEP_OUTPUTS, Model, translated
 from training.families.translator.network import Reading, Translator
 from training.families.translator.trainer import logits_of, padded
 from training.family import Family, Measured
@@ -119,7 +119,12 @@ def publish_translator(
                 words=_file(WORDS_FILE, files),
             ),
             "writing": Writing(
-                tokenizer=_file(WRITTEN_FILE, files), start=START, end=END, max_tokens=MAX_TOKENS, best=BEST
+                tokenizer=_file(WRITTEN_FILE, files),
+                start=START,
+                end=END,
+                max_tokens=MAX_TOKENS,
+                best=BEST,
+                penalty=PENALTY,
             ),
             "languages": Languages(source=first.source, target=first.target),
             "calibration": Calibration(method="temperature", temperature=temperature, rows=tokens),
