@@ -36,9 +36,9 @@ PLAIN: Final = (
 )
 
 
-def train(texts: Sequence[str], *, vocabulary: int) -> Tokenizer:
-    """Learn a tokenizer of at most that many tokens, the four special ones among them."""
-    tokenizer = _untrained()
+def train(texts: Sequence[str], *, vocabulary: int, lower: bool = False) -> Tokenizer:
+    """Learn a tokenizer of at most that many tokens, the four special ones among them; with `lower` of small letters."""
+    tokenizer = _untrained(lower)
     often = Counter(char for text in texts for word in words(tokenizer, text) for char in word)
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
@@ -77,10 +77,15 @@ def words(tokenizer: Tokenizer, text: str) -> Iterable[str]:
     return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))]
 
 
-def _untrained() -> Tokenizer:
+def _untrained(lower: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[1], fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), *(normalizers.Replace(*pair) for pair in PLAIN), normalizers.Strip()]
+        [
+            normalizers.NFC(),
+            *([normalizers.Lowercase()] if lower else []),
+            *(normalizers.Replace(*pair) for pair in PLAIN),
+            normalizers.Strip(),
+        ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -64,6 +64,12 @@ def test_characters_that_mean_the_same_are_made_one(text: str, plain: str) -> No
     assert TOKENIZER.normalizer.normalize_str(text) == plain
 
 
+def test_without_capitals_a_word_is_the_same_in_any() -> None:
+    small = subwords.train(TEXTS, vocabulary=150, lower=True)
+    assert small.encode("THE Red man").ids == small.encode("the red man").ids
+    assert TOKENIZER.encode("The man").ids != TOKENIZER.encode("the man").ids
+
+
 @pytest.mark.parametrize("special", subwords.SPECIAL)
 def test_a_text_that_spells_a_special_token_is_a_text(special: str) -> None:
     ids = TOKENIZER.encode(f"the {special} man").ids

@@ -79,8 +79,8 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
 
 
 def prepared(reviews: Reviews, h: Hyperparameters) -> Prepared:
-    """With a tokenizer that is learnt on the training texts."""
-    tokenizer = subwords.train(reviews.train.texts, vocabulary=h.vocabulary)
+    """With a tokenizer that is learnt on the training texts, without capitals: rt-polarity has none."""
+    tokenizer = subwords.train(reviews.train.texts, vocabulary=h.vocabulary, lower=True)
     parts = (reviews.train, reviews.held, reviews.test)
     train, held, test = (cut(tokenizer, part.texts, h) for part in parts)
     file = subwords.file_of(tokenizer, end=False)
