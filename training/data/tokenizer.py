@@ -37,7 +37,7 @@ PLAIN: Final = (
 
 
 def train(texts: Sequence[str], *, vocabulary: int, lower: bool = False) -> Tokenizer:
-    """Learn a tokenizer of at most that many tokens, the four special ones among them; with `lower` of small letters."""
+    """Learn a tokenizer of at most that many tokens, the four special ones among them; `lower` makes letters small."""
     tokenizer = _untrained(lower)
     often = Counter(char for text in texts for word in words(tokenizer, text) for char in word)
     trainer = trainers.BpeTrainer(
