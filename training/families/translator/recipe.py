@@ -47,8 +47,8 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
 
     def trained(seeds: Sequence[int], *, attention: bool) -> list[Trained]:
         def make(seed: int) -> Trainer:
-            sizes = [one.get_vocab_size() for one in (tokenizers.read, tokenizers.written)]
-            return Trainer(rows, held, *sizes, h, attention=attention, seed=seed, accelerator=accelerator)
+            read, written = (one.get_vocab_size() for one in (tokenizers.read, tokenizers.written))
+            return Trainer(rows, held, read, written, h, attention=attention, seed=seed, accelerator=accelerator)
 
         settings = {"recipe": "translator", "pair": options.pair, "attention": attention, **asdict(h)}
         title = options.name if attention else f"{options.name}, without attention"

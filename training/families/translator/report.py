@@ -147,8 +147,8 @@ class TranslatorReport:
                 points[name].append((float(lengths[inside].mean()), score))
             rows.append((f"{low} to {high}", len(inside), *(f"{score:.1f}" for score in scores)))
         lines = [
-            Line(label=f"{name} attention", points=points[name], colour=colour)
-            for name, colour in (("with", "one"), ("without", "two"))
+            Line(label="with attention", points=points["with"]),
+            Line(label="without attention", points=points["without"], colour="two"),
         ]
         return (
             note(
