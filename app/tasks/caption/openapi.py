@@ -8,7 +8,7 @@ from typing import Any
 from app.engine.model import Model
 from app.engine.registry import Registry
 from app.tasks.caption.schema import CaptionRequest
-from app.web.openapi.golden import as_base64, example_pictures
+from app.web.openapi.golden import as_base64, example_pictures, stroke
 from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
 from app.web.openapi.pictures import picture_bodies, picture_inputs
 from app.web.request.limits import Limits
@@ -57,4 +57,4 @@ def _requests(models: Sequence[Model]) -> dict[str, Any]:
         if texts:
             found[f"{model.name}: a picture"] = {"image": texts[0], "model": model.name}
             found[f"{model.name}: the two likeliest captions"] = {"image": texts[0], "model": model.name, "n_best": 2}
-    return found
+    return found or {"a picture as base64": {"image": as_base64(stroke(28, 28))}}
