@@ -27,6 +27,9 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     """From the models that are loaded."""
     limit = limits.max_rows
     models = models_for(registry, "translate")
+    # What no loaded model reads is not promised; without a model the forms of both are shown.
+    texts = not models or any(model.manifest.text is not None for model in models)
+    pictures = not models or any(model.manifest.text is None for model in models)
     codes = [model.manifest.languages for model in models if model.manifest.languages is not None]
     domains = {domain.name for model in models for domain in model.manifest.domains}
     sources, targets = (domains | {getattr(code, end) for code in codes} for end in ("source", "target"))
@@ -43,12 +46,18 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     return Operation(
         options=options,
         body="TranslateRequest",
-        inputs={**picture_inputs(limit), **text_inputs(limit)},
-        one_of=("image", "images", "text"),
-        takes=picture_bodies(
-            options, max_rows=limit, npy="uint8 rows of the shape of the domain's pictures, as numpy.save writes them"
+        inputs=(picture_inputs(limit) if pictures else {}) | (text_inputs(limit) if texts else {}),
+        one_of=(*(("image", "images") if pictures else ()), *(("text",) if texts else ())),
+        takes=(
+            picture_bodies(
+                options,
+                max_rows=limit,
+                npy="uint8 rows of the shape of the domain's pictures, as numpy.save writes them",
+            )
+            if pictures
+            else {}
         )
-        | text_bodies(),
+        | (text_bodies() if texts else {}),
         gives={
             TEXT: {"type": "string", "description": "the translated texts, a line each"},
             CSV: FILE | {"contentMediaType": CSV, "description": "text, translation, log_probability, unknown"},

@@ -154,7 +154,8 @@ def figures(model: PublishedSpeech, heard: Sequence[Heard]) -> dict[str, float]:
                 if i is not None and j is not None and spoken[i] == got[j]:
                     starts.append(abs(tokens[j].start * declared.step_s - declared.delay_s - clip.words[i][1]))
     found["ece_words"] = word_calibration(judged(labels, heard), declared)
-    found["start_error_ms"] = 1000 * float(np.median(starts))
+    if starts:  # of a net that hears no word rightly nothing is known
+        found["start_error_ms"] = 1000 * float(np.median(starts))
     noises = [clip.samples for one in heard for clip in one.clips if not clip.words] + made_noise(NOISES)
     spoken_clips = [clip for one in heard for clip in one.clips if clip.words]
     backwards = [clip.samples[::-1].copy() for clip in spoken_clips[:: max(1, len(spoken_clips) // NOISES)]]

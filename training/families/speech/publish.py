@@ -180,11 +180,14 @@ def quieten(
             if name == "grid":
                 row["letters"] = 1 - metrics.letters_right(said, got)
         tried.append(row)
+
     # By the product of the rates, so that the relative change of each counts alike. None is taken for less than half a
-    # percent, or one that is 0 would decide alone.
-    best = min(
-        tried, key=lambda row: float(np.prod([max(rate, 0.005) for name, rate in row.items() if name != "bias"]))
-    )
+    # percent, or one that is 0 would decide alone. Of equal ones the least change.
+    def cost(row: dict[str, float]) -> tuple[float, float]:
+        rates = [max(rate, 0.005) for name, rate in row.items() if name != "bias"]
+        return float(np.prod(rates)), abs(row["bias"])
+
+    best = min(tried, key=cost)
     blank[-1] += best["bias"]
     return best["bias"], tried
 

