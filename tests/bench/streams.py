@@ -121,7 +121,6 @@ def run(options: argparse.Namespace, settings: Sequence[str], work: Path) -> tup
     servers: dict[str, AbstractContextManager[Running]] = {
         "Lectern": lectern(shared, work / "shared.log", settings),
         "Lectern, a run for each piece": lectern(alone, work / "alone.log", settings),
-        "Lectern, 1 thread a run": lectern(shared, work / "thread.log", [*settings, "--threads", "1"]),
         "by hand": _by_hand(shared, work / "hand.log", 0),
         "by hand, 1 thread a run": _by_hand(shared, work / "hand1.log", 1),
     }

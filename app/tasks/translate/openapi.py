@@ -10,7 +10,7 @@ from app.engine.registry import Registry
 from app.tasks.translate.directions import directions_of
 from app.tasks.translate.schema import LAYOUTS, TranslateRequest
 from app.web.openapi.golden import as_base64, example_pictures, stroke
-from app.web.openapi.operation import FILE, Operation, model_options, models_for, named, shown_for
+from app.web.openapi.operation import FILE, Operation, Schema, model_options, models_for, named, shown_for
 from app.web.openapi.pictures import picture_bodies, picture_inputs
 from app.web.openapi.texts import example_text, text_bodies, text_inputs
 from app.web.request.limits import Limits
@@ -27,9 +27,6 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     """From the models that are loaded."""
     limit = limits.max_rows
     models = models_for(registry, "translate")
-    # What no loaded model reads is not promised; without a model the forms of both are shown.
-    texts = not models or any(model.manifest.text is not None for model in models)
-    pictures = not models or any(model.manifest.text is None for model in models)
     codes = [model.manifest.languages for model in models if model.manifest.languages is not None]
     domains = {domain.name for model in models for domain in model.manifest.domains}
     sources, targets = (domains | {getattr(code, end) for code in codes} for end in ("source", "target"))
@@ -43,21 +40,21 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         layout={"type": "string", "enum": list(LAYOUTS)},
         columns={"type": "integer", "minimum": 1, "maximum": limit},
     )
+    # What no loaded model reads is not promised; without a model the forms of both are shown.
+    inputs, takes = dict[str, Schema](), dict[str, Schema]()
+    if not models or any(model.manifest.text is None for model in models):
+        npy = "uint8 rows of the shape of the domain's pictures, as numpy.save writes them"
+        inputs |= picture_inputs(limit)
+        takes |= picture_bodies(options, max_rows=limit, npy=npy)
+    if not models or any(model.manifest.text is not None for model in models):
+        inputs |= text_inputs(limit)
+        takes |= text_bodies()
     return Operation(
         options=options,
         body="TranslateRequest",
-        inputs=(picture_inputs(limit) if pictures else {}) | (text_inputs(limit) if texts else {}),
-        one_of=(*(("image", "images") if pictures else ()), *(("text",) if texts else ())),
-        takes=(
-            picture_bodies(
-                options,
-                max_rows=limit,
-                npy="uint8 rows of the shape of the domain's pictures, as numpy.save writes them",
-            )
-            if pictures
-            else {}
-        )
-        | (text_bodies() if texts else {}),
+        inputs=inputs,
+        one_of=tuple(inputs),
+        takes=takes,
         gives={
             TEXT: {"type": "string", "description": "the translated texts, a line each"},
             CSV: FILE | {"contentMediaType": CSV, "description": "text, translation, log_probability, unknown"},

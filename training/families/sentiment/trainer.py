@@ -19,6 +19,7 @@ from training.data.buckets import deal
 from training.data.sentiment import LABELS
 from training.families.sentiment.network import SentimentNet
 from training.networks.encoder_decoder import PADDING, UNKNOWN
+from training.optim.decay import adamw
 from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor, risen
 from training.options import described
@@ -81,14 +82,7 @@ class Trainer(Resumable):
         torch.manual_seed(seed)
         network = SentimentNet(tokens, len(LABELS), width=h.width, hidden=h.hidden, dropout=h.dropout)
         self.average = average_of(network, accelerator.device)
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": h.weight_decay},
-                {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0.0},
-            ],
-            lr=h.lr,
-            betas=(0.9, 0.98),
-        )
+        self.optimiser = adamw(network.parameters(), lr=h.lr, weight_decay=h.weight_decay, betas=(0.9, 0.98))
         self.bare = network
         self.network = accelerator.prepare(network)
 

@@ -105,7 +105,7 @@ class PublishedSpeech:
         return [self.tokens(logs) for logs in self.log_probabilities(waves)]
 
 
-def best_tokens(logs: NDArray[np.float32], declared: Transcription, *, streaming: bool) -> list[Token]:
+def best_tokens(logs: NDArray[np.floating], declared: Transcription, *, streaming: bool) -> list[Token]:
     """The best reading of (T, words + 1), found as the server finds it."""
     settle = round(SETTLE_S / declared.step_s) if streaming else None
     return list(beam(logs, n=1, settle=settle)[0].tokens)

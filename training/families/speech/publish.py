@@ -32,6 +32,8 @@ from training.reporting.latency import measured_once
 from training.reporting.page import write
 
 Corpora = Sequence[Corpus]
+Answers = Sequence[tuple[Clip, NDArray[np.floating]]]
+"""Clips, each with its log probabilities (T, words + 1)."""
 FIGURES_FILE: Final = "report/figures.json"
 ROWS_PER_PASS: Final = 25
 MAX_ROWS: Final = 16
@@ -72,7 +74,11 @@ def publish_speech(
     Returns: the published folder. Raises: PublishError.
     """
     chosen = min(trained, key=lambda one: one.error)
-    bias, rates = quieten(chosen.network, words, corpora, late=h.delay if h.streaming else 0)
+    held = {corpus.name: _heard(chosen.network, corpus.of("held"), h.delay if h.streaming else 0) for corpus in corpora}
+    bias, rates = best_bias(words, held)
+    with torch.no_grad():
+        chosen.network.words.bias[-1] += bias  # the blank's
+    held = {name: [(clip, _with_bias(logs, bias)) for clip, logs in answers] for name, answers in held.items()}
     declared = Transcription(
         step_s=STEP / RATE,
         delay_s=h.delay * STEP / RATE if h.streaming else 0.0,
@@ -102,7 +108,7 @@ def publish_speech(
         fields={
             "labels": tuple(words),
             "sound": Sound(rate=RATE, max_s=MAX_S),
-            "transcription": fitted(chosen.network, declared, words, corpora),
+            "transcription": fitted(held, declared, words, streaming=h.streaming),
         },
     )
     return publish(
@@ -154,25 +160,23 @@ def held_error(history: Sequence[Mapping[str, float]]) -> float:
     return float(np.mean([value for name, value in history[-1].items() if name.startswith("held_")]))
 
 
-def quieten(
-    network: SpeechNet, words: Sequence[str], corpora: Corpora, *, late: int
-) -> tuple[float, list[dict[str, float]]]:
-    """Make the blank as likely as gives the fewest errors on held-out clips: each corpus, and GRID's letters, alike.
+def best_bias(words: Sequence[str], held: Mapping[str, Answers]) -> tuple[float, list[dict[str, float]]]:
+    """How much likelier the blank has to be for the fewest errors on held-out clips: each corpus, and GRID's letters,
+    alike.
 
     A net that was trained on mixtures where something is said all the time hears words where there are none; one that
     is not sure at which step to say a short word says none. The bias of the blank is one number of the last layer, and
     nothing else has to know of it.
 
     Args:
-        late: steps by which the network answers later than it heard.
+        held: by corpus.
 
-    Returns: what was added, and each bias tried with its error rates.
+    Returns: what to add to its bias, and each bias tried with its error rates.
     """
-    blank, tried = network.words.bias.detach(), []
-    heard = {corpus.name: _heard(network, corpus.of("held"), late) for corpus in corpora}
+    tried = []
     for bias in BLANK_BIASES:
         row = {"bias": bias}
-        for name, answers in heard.items():
+        for name, answers in held.items():
             said = [[word for word, _, _ in clip.words] for clip, _ in answers]
             logs = [_with_bias(logs, bias) for _, logs in answers]
             got = [[words[t.label] for t in beam(z, n=1)[0].tokens] for z in logs]
@@ -188,21 +192,20 @@ def quieten(
         return float(np.prod(rates)), abs(row["bias"])
 
     best = min(tried, key=cost)
-    blank[-1] += best["bias"]
     return best["bias"], tried
 
 
-def _with_bias(logs: NDArray[np.float32], bias: float) -> NDArray[np.float64]:
+def _with_bias(logs: NDArray[np.floating], bias: float) -> NDArray[np.floating]:
     """Log probabilities (T, words + 1) after `bias` was added to the blank's."""
     z = logs.astype(np.float64)
     z[:, -1] += bias
-    out: NDArray[np.float64] = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+    out: NDArray[np.floating] = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
     return out
 
 
 @torch.no_grad()
-def _heard(network: SpeechNet, clips: Sequence[Clip], late: int) -> list[tuple[Clip, NDArray[np.float32]]]:
-    """Clips, shortest first, each with its log probabilities (T, words + 1)."""
+def _heard(network: SpeechNet, clips: Sequence[Clip], late: int) -> Answers:
+    """Clips, shortest first; the network answers `late` steps later than it heard."""
     hear, found = Recognizer(network.eval()), []
     ordered = sorted(clips, key=lambda clip: len(clip.samples))
     for begin in range(0, len(ordered), ROWS_PER_PASS):
@@ -214,14 +217,18 @@ def _heard(network: SpeechNet, clips: Sequence[Clip], late: int) -> list[tuple[C
     return found
 
 
-def fitted(network: SpeechNet, declared: Transcription, words: Sequence[str], corpora: Corpora) -> Transcription:
+def fitted(
+    held: Mapping[str, Answers], declared: Transcription, words: Sequence[str], *, streaming: bool
+) -> Transcription:
     """With what held-out clips say: how late the words are, how sure, and how sure an answer to speech is at least."""
-    streaming, late = not network.bidirectional, round(declared.delay_s / declared.step_s)
-    heard = []
-    for corpus in corpora:
-        answers = _heard(network, corpus.of("held"), late)
-        tokens = [metrics.best_tokens(logs, declared, streaming=streaming) for _, logs in answers]
-        heard.append(Heard(corpus=corpus.name, clips=[clip for clip, _ in answers], tokens=tokens))
+    heard = [
+        Heard(
+            corpus=name,
+            clips=[clip for clip, _ in answers],
+            tokens=[metrics.best_tokens(logs, declared, streaming=streaming) for _, logs in answers],
+        )
+        for name, answers in held.items()
+    ]
     pairs = metrics.judged(words, heard)
     declared = declared.model_copy(
         update={"delay_s": round(_delay(heard, words, declared), 4), "confidence": _confidence(pairs)}

@@ -19,6 +19,7 @@ from training.data.buckets import deal
 from training.families.translator.corpus import Ids, Rows
 from training.families.translator.network import Translator
 from training.networks.encoder_decoder import END, PADDING, START
+from training.optim.decay import adamw
 from training.optim.ema import average_of, constant_length, follow
 from training.optim.schedule import Schedule, rate_factor, risen
 from training.options import described
@@ -116,14 +117,7 @@ class Trainer(Resumable):
         torch.manual_seed(seed)
         network = network_of(read, written, h, attention=attention)
         self.average = average_of(network, accelerator.device)
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": h.weight_decay},
-                {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0.0},
-            ],
-            lr=h.lr,
-            betas=(0.9, 0.98),
-        )
+        self.optimiser = adamw(network.parameters(), lr=h.lr, weight_decay=h.weight_decay, betas=(0.9, 0.98))
         self.bare = network
         self.network = accelerator.prepare(network)
 
