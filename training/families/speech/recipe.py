@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Final
 
 import torch
@@ -16,18 +14,16 @@ from training.data.base import DataError
 from training.data.sound import CORPORA, words_of
 from training.data.sound_mixing import Mixer
 from training.families.speech import publish
-from training.families.speech.network import SpeechNet
+from training.families.speech.teacher import EXPECTED, load_teacher
 from training.families.speech.trainer import ROWS_PER_EPOCH, Hyperparameters, Trainer
 from training.loop import fit_seeds
 from training.options import add_flags, given
 from training.publish import name_model
 from training.recipe import Command
 
-MADE_BY: Final = "the checkpoint.pt of a run of `python -m training speech`"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--teacher", metavar="FILE", help=f"of a streaming model: {MADE_BY}, to learn from it")
+    parser.add_argument("--teacher", metavar="FOLDER", help=f"of a streaming model: {EXPECTED}, to learn from it")
     add_flags(parser.add_argument_group("hyperparameters"), Hyperparameters)
 
 
@@ -42,7 +38,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         raise DataError("--teacher: only a streaming model has one; expected --streaming beside it")
     corpora = [load() for load in CORPORA.values()]
     words = words_of(corpora)
-    teacher, digest = load_teacher(Path(options.teacher), len(words), h.width) if options.teacher else (None, "")
+    teacher, digest = load_teacher(Path(options.teacher), words, h.width) if options.teacher else (None, "")
     sentences, *single = corpora
     mixer = Mixer(sentences.of("train"), [clip for corpus in single for clip in corpus.of("train")])
     held = {corpus.name: corpus.of("held") for corpus in corpora}
@@ -61,28 +57,6 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     if not accelerator.is_main_process:
         return None
     return publish.publish_speech(trained, corpora, words, h, options=options, precision=accelerator.mixed_precision)
-
-
-def load_teacher(checkpoint: Path, words: int, width: int) -> tuple[SpeechNet, str]:
-    """The average of a run that hears whole recordings, and 12 letters that stand for it.
-
-    Raises: DataError where there is no such file, or it is another net.
-    """
-    if not checkpoint.is_file():
-        raise DataError(f"--teacher {checkpoint}: no such file; expected {MADE_BY}")
-    try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)["recipe"]["average"]
-        weights = {name.removeprefix("module."): value for name, value in saved.items() if name != "n_averaged"}
-        hidden = weights["layers.0.backwards.weight_hh_l0"].shape[1]
-        layers = sum(name.endswith("backwards.weight_hh_l0") for name in weights)
-        network = SpeechNet(words, width=width, hidden=hidden, layers=layers, bidirectional=True, dropout=0.0)
-        network.load_state_dict(weights)
-    except (OSError, EOFError, UnpicklingError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"--teacher {checkpoint}: is no net of {words} words and --width {width} that hears whole recordings; "
-            f"expected {MADE_BY}"
-        ) from error
-    return network.requires_grad_(False).eval(), hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
 
 
 COMMANDS: Final = {

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from accelerate import Accelerator
@@ -19,11 +20,13 @@ from training.data.sound import RATE, words_of
 from training.data.sound_mixing import Mixer, Row
 from training.families.speech import publish, recipe
 from training.families.speech.network import PIECE, Recognizer, SpeechNet, Streamer
+from training.families.speech.teacher import load_teacher
 from training.families.speech.trainer import IGNORED, Hyperparameters, Trainer
 from training.metrics import onnx_model
 from training.networks.sound import BEFORE, STEP, LogMel, mel_bands, padded, steps
 
 WORDS = 7
+SPEECH = Path(__file__).parents[4] / "models/speech/1"
 
 
 def network(*, bidirectional: bool) -> SpeechNet:
@@ -135,20 +138,36 @@ def test_a_streaming_net_begins_with_its_teachers_convolutions_and_learns_its_wo
     assert one.unlike(teacher, mel, at_once, torch.tensor([13])).item() > entropy.item() + 1
 
 
-def test_what_is_no_teacher_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.pt: no such file; expected the checkpoint\.pt of a run of"):
-        recipe.load_teacher(tmp_path / "none.pt", WORDS, 16)
-    streaming = {f"module.{name}": value for name, value in network(bidirectional=False).state_dict().items()}
-    torch.save({"recipe": {"average": streaming}}, tmp_path / "past.pt")
-    with pytest.raises(DataError, match=r"past\.pt: is no net of 7 words and --width 16 that hears whole recordings"):
-        recipe.load_teacher(tmp_path / "past.pt", WORDS, 16)
-    whole = network(bidirectional=True)
-    average = {f"module.{name}": value for name, value in whole.state_dict().items()} | {"n_averaged": torch.tensor(1)}
-    torch.save({"recipe": {"average": average}}, tmp_path / "whole.pt")
-    teacher, digest = recipe.load_teacher(tmp_path / "whole.pt", WORDS, 16)
-    assert teacher.bidirectional
+@torch.no_grad()
+def test_a_published_model_is_a_net_of_torch_again() -> None:
+    words = list(onnx_model.load_manifest(SPEECH).labels)
+    teacher, digest = load_teacher(SPEECH, words, 256)
     assert len(digest) == 12
-    assert all(torch.equal(a, b) for a, b in zip(teacher.parameters(), whole.parameters(), strict=True))
+    sound, length = torch.cat([noise(16000), noise(16000, seed=1)]), torch.tensor([16000, 9000])
+    logs, own = Recognizer(teacher)(sound, length)
+    session = onnxruntime.InferenceSession(SPEECH / "recognizer.onnx", providers=["CPUExecutionProvider"])
+    told, _ = session.run(None, {"sound": sound.numpy(), "length": length.numpy()})
+    for row, other, count in zip(logs, torch.from_numpy(told), own.tolist(), strict=True):
+        torch.testing.assert_close(row[:count], other[:count], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["speech-streaming/1", "motion/1", "vae-2d/1"])
+def test_what_is_no_teacher_is_refused_by_name(name: str) -> None:
+    words = list(onnx_model.load_manifest(SPEECH).labels)
+    with pytest.raises(DataError, match=rf"{name}: is no net of the 76 words and --width 256 that hears whole rec"):
+        load_teacher(SPEECH.parents[1] / name, words, 256)
+
+
+def test_a_teacher_of_other_words_or_another_width_or_none_is_refused(tmp_path: Path) -> None:
+    words = list(onnx_model.load_manifest(SPEECH).labels)
+    with pytest.raises(DataError, match=r"is no net of the 75 words and --width 256"):
+        load_teacher(SPEECH, words[1:], 256)
+    with pytest.raises(DataError, match=r"is no net of the 76 words"):
+        load_teacher(SPEECH, [*words[1:], "hello"], 256)
+    with pytest.raises(DataError, match=r"is no net of the 76 words and --width 128"):
+        load_teacher(SPEECH, words, 128)
+    with pytest.raises(DataError, match=r"none: no such model; expected the folder of a version that"):
+        load_teacher(tmp_path / "none", words, 256)
 
 
 def test_the_blank_is_made_as_likely_as_gives_the_fewest_errors_on_held_out_clips() -> None:
@@ -193,8 +212,7 @@ def test_a_recogniser_is_trained_published_measured_and_shown(
     text = (folder / "report/index.html").read_text()
     assert "The hidden state over time" in text
     if not streaming:
-        (run,) = (tmp_path / "runs").iterdir()
-        teacher = ["--teacher", str(run / "checkpoint.pt")]
+        teacher = ["--teacher", str(folder)]
         assert command.main(["speech", *flags, *small, "--streaming", *teacher]) == 0
         assert (tmp_path / "models/speech-streaming/1").is_dir()
     capsys.readouterr()
