@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -137,8 +139,13 @@ def test_a_process_says_what_it_serves_answers_and_stops_with_0(tmp_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no account of a child's processor time")
-def test_a_start_takes_little_more_processor_time_than_the_imports_of_its_libraries(models: Path) -> None:
-    # Side by side, and the least of three: seconds alone told of the machine (1.2 to 1.6 s for the same start).
+def test_a_start_takes_little_more_processor_time_than_the_imports_of_its_libraries(
+    models: Path, tmp_path: Path
+) -> None:
+    # Side by side, and the least of three: seconds alone told of the machine (1.2 to 1.6 s for the same start). The app
+    # has its byte code, as the libraries have theirs, wherever this environment says to write none.
+    shutil.copytree(ROOT / "app", tmp_path / "app")
+    assert compileall.compile_dir(tmp_path / "app", quiet=1)
     libraries = (
         "import fastapi, httptools, numpy, onnxruntime, PIL.Image, prometheus_client, pydantic_settings, uvicorn"
     )
@@ -146,15 +153,13 @@ def test_a_start_takes_little_more_processor_time_than_the_imports_of_its_librar
     for _ in range(3):
         with processor_time(alone):
             subprocess.run([sys.executable, "-c", libraries], cwd=ROOT, check=True, timeout=60)
-        with (
-            processor_time(started),
-            process("--models", str(models), "--device", "cpu", "--only", "digits,shades") as (_, _, port),
-        ):
+        flags = ("--models", str(models), "--device", "cpu", "--only", "digits,shades")
+        with processor_time(started), process(*flags, cwd=tmp_path) as (_, _, port):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             connection.request("GET", "/health/ready")
             assert connection.getresponse().status == 200
             connection.close()
-    assert min(alone) < min(started) < 2 * min(alone)
+    assert min(alone) < min(started) < 1.7 * min(alone)
 
 
 @contextmanager
