@@ -36,7 +36,7 @@ from training.reporting.page import write
 
 TILE: Final = 128
 OVERLAP: Final = 24
-MAX_ROWS: Final = 16  # tiles in one run: more gain nothing and others wait
+MAX_ROWS: Final = 8  # tiles in one run: more gain nothing and others wait
 PARITY_TILES: Final = 128
 CURVE: Final = (5, 10, 15, 25, 35, 50, 75)
 FIGURES_FILE: Final = "report/figures.json"
