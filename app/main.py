@@ -26,7 +26,7 @@ from app.middleware.origins import Origins
 from app.middleware.shutdown import Shutdown, refuse
 from app.middleware.telemetry import Telemetry
 from app.pages import health, landing, model_cards, openapi_document
-from app.protocols import open_inference, openai_audio
+from app.protocols import libre_translate, open_inference, openai_audio
 from app.protocols.open_inference.infer import HEADER_LENGTH
 from app.settings import Settings
 from app.tasks import TASKS
@@ -159,12 +159,18 @@ def create_app(
         )
     )
     app.include_router(openai_audio.router(context))
+    app.include_router(libre_translate.router(context))
     app.include_router(health.router(context, metrics.page, readiness))
     landing.install(app, context, docs=settings.docs)
     openapi_document.install(app, context, has_keys=bool(settings.api_keys))
 
     # From the inside out.
-    endpoints = (*TASKS.values(), *open_inference.ENDPOINTS, *openai_audio.ENDPOINTS)
+    endpoints = (
+        *TASKS.values(),
+        *open_inference.ENDPOINTS,
+        *openai_audio.ENDPOINTS,
+        *libre_translate.ENDPOINTS,
+    )
     app.front = Origins(app.front, allowed=settings.cors_origins)
     app.front = FastPath(app.front, endpoints, context, refused=errors.refused, direct=not settings.cors_origins)
     if settings.api_keys:

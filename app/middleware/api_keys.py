@@ -1,8 +1,8 @@
 """Optional API keys: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
 Only digests are kept. A missing, an unknown and a known key take the same steps: one SHA-256 and one comparison in
-constant time with each digest. What needs a key: everything under /v1 and /v2, and /metrics. Health, the pages and
-the document that describes them stay open.
+constant time with each digest. What needs a key: everything under /v1 and /v2, /translate, /languages and /metrics.
+Health, the pages and the document that describes them stay open.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.core.errors import Unauthorized
 from app.middleware.errors import refused
 
-PROTECTED: Final = ("/v1", "/v2", "/metrics")
+PROTECTED: Final = ("/v1", "/v2", "/translate", "/languages", "/metrics")
 
 
 def make_key() -> tuple[str, str]:

@@ -8,7 +8,7 @@ and the client gets that id and nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
@@ -20,12 +20,20 @@ from starlette.types import Scope
 
 from app.core.errors import ClientError, LecternError, LoadRefused, NotFound, invalid, shown
 from app.core.text import described
-from app.protocols import open_inference, openai_audio
+from app.protocols import libre_translate, open_inference, openai_audio
 from app.web.request.options import in_words
 from app.web.request.trace import Trace
 from app.web.response.problem import problem_details
 
 MEDIA_TYPE: Final = "application/problem+json"
+PROTOCOLS: Final[
+    Sequence[tuple[Callable[[str], bool], Callable[[LecternError], Response], Callable[..., Response]]]
+] = (
+    (open_inference.is_mine, open_inference.refusal, open_inference.error_response),
+    (openai_audio.is_mine, openai_audio.refusal, openai_audio.error_response),
+    (libre_translate.is_mine, libre_translate.refusal, libre_translate.error_response),
+)
+"""Those whose errors have a form of their own: which paths are theirs, an error of ours, what the framework found."""
 
 
 class Problem(BaseModel):
@@ -64,10 +72,9 @@ def kinds() -> dict[str, type[LecternError]]:
 
 def refused(error: LecternError, scope: Scope) -> Response:
     """The response for an error, in the form that belongs to the path."""
-    if open_inference.is_mine(scope["path"]):
-        return open_inference.refusal(error)
-    if openai_audio.is_mine(scope["path"]):
-        return openai_audio.refusal(error)
+    for is_mine, refusal, _ in PROTOCOLS:
+        if is_mine(scope["path"]):
+            return refusal(error)
     return problem(error, Trace.of(scope).request_id)
 
 
@@ -151,10 +158,9 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 def _of_protocol(path: str, sentence: str, status: int, headers: dict[str, str] | None = None) -> Response | None:
     """The response in the form of the protocol that the path belongs to; None where it belongs to none."""
-    if open_inference.is_mine(path):
-        return open_inference.error_response(sentence, status, headers)
-    if openai_audio.is_mine(path):
-        return openai_audio.error_response(sentence, status, headers)
+    for is_mine, _, error_response in PROTOCOLS:
+        if is_mine(path):
+            return error_response(sentence, status, headers)
     return None
 
 

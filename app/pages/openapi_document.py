@@ -16,10 +16,10 @@ from app.core.manifest import Task
 from app.middleware import errors
 from app.middleware.api_keys import is_protected
 from app.pages import examples
-from app.protocols import open_inference, openai_audio
+from app.protocols import libre_translate, open_inference, openai_audio
 from app.tasks import TASKS
 from app.web.context import Context
-from app.web.openapi.operation import Operation, models_for, named
+from app.web.openapi.operation import Operation, models_for, named, shown_for
 from app.web.request import head
 from app.web.request.media_types import JSON
 
@@ -89,6 +89,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
             {"name": "models", "description": "What the models are."},
             {"name": open_inference.TAG, "description": open_inference.DESCRIPTION},
             {"name": openai_audio.TAG, "description": openai_audio.DESCRIPTION},
+            {"name": libre_translate.TAG, "description": libre_translate.DESCRIPTION},
             {"name": "operation", "description": "For those who run this server."},
         ],
     )  # fmt: skip
@@ -107,6 +108,7 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
         document, context.registry.catalog.models, examples.inference(context.registry.catalog.defaults)
     )
     openai_audio.complete(document, models_for(context.registry, "transcribe"), protected=has_keys)
+    libre_translate.complete(document, shown_for(context.registry, "translate"), protected=has_keys)
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _complete_errors(operation, path, has_keys=has_keys, further=further.get(path))
@@ -128,7 +130,7 @@ def _complete_errors(operation: dict[str, Any], path: str, *, has_keys: bool, fu
         if protected:
             operation["responses"] = dict(sorted((responses | {"401": open_inference.unauthorised()}).items()))
         return
-    if openai_audio.is_mine(path):
+    if openai_audio.is_mine(path) or libre_translate.is_mine(path):
         return
     responses.pop("422", None)
     if further is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -13,31 +13,26 @@ from starlette.responses import Response
 
 from app.codecs.text.reading import Reading
 from app.core.decoding.writing import Hypothesis
-from app.core.errors import ClientError, NotAcceptable, invalid, shown
-from app.core.manifest import Languages, Tensors
-from app.core.text import did_you_mean
+from app.core.errors import NotAcceptable, invalid, shown
+from app.core.manifest import Tensors
 from app.engine.model import STEP, Model
 from app.engine.queue import OnStep
 from app.web.call import Call, together
-from app.web.openapi.operation import shown_for
-from app.web.prediction import of_another_kind
 from app.web.request.media_types import CSV, EVENT_STREAM, JSON, TEXT
 from app.web.request.payload import Payload
-from app.web.request.texts import as_row
 from app.web.response.event_stream import Events, EventStream
 from app.web.text import read_texts
+from app.web.translation import choose_translator, languages_of, text_of, translate
 from app.web.writing import (
     ENCODER,
     Plan,
     Progress,
     alternatives,
     as_list,
-    encode,
     finish,
     news,
     plan,
     probability,
-    search,
     writer_of,
 )
 
@@ -55,14 +50,14 @@ async def translate_texts(call: Call, payload: Payload) -> Response:
     for option in OF_PICTURES:
         if option in call.options:
             raise invalid(option, expected="no such option with texts", got=shown(call.options[option]))
-    model = choose_model(call, payload)
+    model = choose_translator(call, payload)
     with call.lease(model, ENCODER, STEP):
         texts = await read_texts(call, payload, truncate=False)
         searched = plan(call, model, len(texts), subject="text")
         call.decoded(len(texts))
         if call.media_type == EVENT_STREAM:
             return _stream(call, texts, searched)
-        found = await together([_translate(call, text, searched) for text in texts])
+        found = await together([translate(call, text, searched) for text in texts])
 
     def write() -> bytes:
         if call.media_type == JSON:
@@ -79,14 +74,6 @@ async def translate_texts(call: Call, payload: Payload) -> Response:
     return await call.respond(write, STEP, inline=few or form != JSON)
 
 
-async def _translate(
-    call: Call, text: Reading, searched: Plan, progress: Progress | None = None, on_step: OnStep | None = None
-) -> list[Hypothesis]:
-    memory = await encode(call, as_row(text.encoded))
-    found = await search(call, memory, searched.beam, progress=progress, on_step=on_step)
-    return found[: searched.n_best]
-
-
 def _stream(call: Call, texts: Sequence[Reading], searched: Plan) -> Response:
     """An event for each token, then the JSON answer."""
     if len(texts) > 1:
@@ -99,7 +86,7 @@ def _stream(call: Call, texts: Sequence[Reading], searched: Plan) -> Response:
     model, progress = call.model, Progress()
 
     async def work(on_step: OnStep) -> Mapping[str, Any]:
-        found = await _translate(call, texts[0], searched, progress, on_step)
+        found = await translate(call, texts[0], searched, progress, on_step)
         return await call.encode(partial(to_values, model, texts, [found]), STEP, inline=True)
 
     async def describe(step: int, outputs: Tensors) -> Events:
@@ -111,71 +98,7 @@ def _stream(call: Call, texts: Sequence[Reading], searched: Plan) -> Response:
     return EventStream(work, describe=describe, ending=ending, held=model.lease())
 
 
-# Which model.
-
-
-def choose_model(call: Call, payload: Payload) -> Model:
-    """The model of texts that `model`, `version`, `from` and `to` mean: without a name the task's default if it has
-    these languages, else the first by name that has them.
-
-    Raises:
-        NotFound: no such model or version, or none that translates texts.
-        Unprocessable: none of these languages; those that there are are listed.
-    """
-    options = call.options
-    model = call.choose_model("translate", "text")
-    if model.manifest.text is None:
-        raise of_another_kind(payload, model)
-    models = [model]
-    if "model" not in options and "version" not in options:
-        models += [one for one in _of_texts(call) if one is not model]
-    source, target = (str(options[name]) if name in options else None for name in ("from", "to"))
-    for one in models:
-        if _fits(languages_of(one), source, target):
-            return one
-    raise _no_language(source, target, models)
-
-
-def languages_of(model: Model) -> Languages:
-    """From which language and to which a model of texts translates."""
-    assert model.manifest.languages is not None
-    return model.manifest.languages
-
-
-def _of_texts(call: Call) -> Iterable[Model]:
-    return (one for one in shown_for(call.context.registry, "translate") if one.manifest.text is not None)
-
-
-def _fits(languages: Languages, source: str | None, target: str | None) -> bool:
-    return source in (None, languages.source) and target in (None, languages.target)
-
-
-def _no_language(source: str | None, target: str | None, models: Sequence[Model]) -> ClientError:
-    pairs = [languages_of(one) for one in models]
-    there = "; ".join(
-        f"model '{one.name}' translates {pair.source} to {pair.target}" for one, pair in zip(models, pairs, strict=True)
-    )
-    for option, code, known in (
-        ("from", source, sorted({pair.source for pair in pairs})),
-        ("to", target, sorted({pair.target for pair in pairs})),
-    ):
-        if code is not None and code not in known:
-            hint = did_you_mean(code, known)
-            detail = f"no text is translated {option} {shown(code)}{hint}; {there}"
-            return invalid(option, expected=", ".join(known), got=shown(code), detail=detail)
-    expected = " or ".join(f"{pair.source} to {pair.target}" for pair in pairs)
-    got = f"{source} to {target}"
-    return invalid(
-        "to", expected=expected, got=got, detail=f"nothing translates from '{source}' to '{target}'; {there}"
-    )
-
-
 # The answer.
-
-
-def text_of(model: Model, one: Hypothesis) -> str:
-    """What was written."""
-    return writer_of(model).decode(one.tokens)
 
 
 def to_values(model: Model, texts: Sequence[Reading], found: Sequence[Sequence[Hypothesis]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from app.core.errors import ClientError, NotAcceptable, UnsupportedMedia, invalid, shown
 from app.engine.queue import FIRST, LAST, NORMAL
 from app.web.request.limits import Limits
+from app.web.request.media_types import URL_ENCODED
 from app.web.request.trace import Trace
 
 DEADLINE: Final = "X-Request-Deadline-Ms"
@@ -88,11 +89,7 @@ def media_type(trace: Trace, taken: Sequence[str]) -> tuple[str, str]:
     kind, _, parameters = declared.partition(";")
     kind = kind.strip().lower()
     if kind and kind not in taken:
-        hint = (
-            f"; curl --data-binary needs -H 'Content-Type: {taken[0]}'"
-            if kind == "application/x-www-form-urlencoded"
-            else ""
-        )
+        hint = f"; curl --data-binary needs -H 'Content-Type: {taken[0]}'" if kind == URL_ENCODED else ""
         raise UnsupportedMedia(
             f"content type {shown(kind)} is not taken, send one of {', '.join(taken)}{hint}",
             subject="header.content-type",

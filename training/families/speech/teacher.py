@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 from torch import Tensor
 
 from app.core.manifest import MANIFEST_FILE, Manifest
 from training.data.base import DataError
+from training.export import folded
 from training.families.speech.network import SpeechNet
 
 EXPECTED: Final = "the folder of a version that `python -m training speech` published, like models/speech/1"
@@ -51,13 +49,7 @@ def load_teacher(folder: Path, words: Sequence[str], width: int) -> tuple[Speech
 def _weights(file: Path) -> dict[str, Tensor]:
     """What `SpeechNet` calls the weights of an exported graph, found by the order of its operators, for the exporter
     names few of them; the filter bank is left out."""
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        # Puts together what the exporter left as operators on weights alone.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(options.optimized_model_filepath).graph
+    graph = folded(file).graph
     kept = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     # A single number is a constant of the graph, no weight.
     constants = [(node.op_type, [kept[name] for name in node.input if name in kept]) for node in graph.node]

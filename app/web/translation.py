@@ -1,0 +1,94 @@
+"""Texts that a model translates: what the task and protocols share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from app.codecs.text.reading import Reading
+from app.core.decoding.writing import Hypothesis
+from app.core.errors import ClientError, invalid, shown
+from app.core.manifest import Languages
+from app.core.text import did_you_mean
+from app.engine.model import Model
+from app.engine.queue import OnStep
+from app.web.call import Call
+from app.web.openapi.operation import shown_for
+from app.web.prediction import of_another_kind
+from app.web.request.payload import Payload
+from app.web.request.texts import as_row
+from app.web.writing import Plan, Progress, encode, search, writer_of
+
+
+async def translate(
+    call: Call, text: Reading, searched: Plan, progress: Progress | None = None, on_step: OnStep | None = None
+) -> list[Hypothesis]:
+    """The likeliest translations of one text by the leased model, best first.
+
+    Raises:
+        Busy, Unavailable, TooLate, InferenceFailed: as `Call.run` and `Call.sample`.
+    """
+    memory = await encode(call, as_row(text.encoded))
+    found = await search(call, memory, searched.beam, progress=progress, on_step=on_step)
+    return found[: searched.n_best]
+
+
+def choose_translator(call: Call, payload: Payload) -> Model:
+    """The model of texts that `model`, `version`, `from` and `to` mean: without a name the task's default if it has
+    these languages, else the first by name that has them.
+
+    Raises:
+        NotFound: no such model or version, or none that translates texts.
+        Unprocessable: none of these languages; those that there are are listed.
+    """
+    options = call.options
+    model = call.choose_model("translate", "text")
+    if model.manifest.text is None:
+        raise of_another_kind(payload, model)
+    models = [model]
+    if "model" not in options and "version" not in options:
+        models += [one for one in translators(call) if one is not model]
+    source, target = (str(options[name]) if name in options else None for name in ("from", "to"))
+    for one in models:
+        if _fits(languages_of(one), source, target):
+            return one
+    raise _no_language(source, target, models)
+
+
+def translators(call: Call) -> Iterable[Model]:
+    """The newest version of each model that translates texts, by name."""
+    return (one for one in shown_for(call.context.registry, "translate") if one.manifest.text is not None)
+
+
+def languages_of(model: Model) -> Languages:
+    """From which language and to which a model of texts translates."""
+    assert model.manifest.languages is not None
+    return model.manifest.languages
+
+
+def text_of(model: Model, one: Hypothesis) -> str:
+    """What was written."""
+    return writer_of(model).decode(one.tokens)
+
+
+def _fits(languages: Languages, source: str | None, target: str | None) -> bool:
+    return source in (None, languages.source) and target in (None, languages.target)
+
+
+def _no_language(source: str | None, target: str | None, models: Sequence[Model]) -> ClientError:
+    pairs = [languages_of(one) for one in models]
+    there = "; ".join(
+        f"model '{one.name}' translates {pair.source} to {pair.target}" for one, pair in zip(models, pairs, strict=True)
+    )
+    for option, code, known in (
+        ("from", source, sorted({pair.source for pair in pairs})),
+        ("to", target, sorted({pair.target for pair in pairs})),
+    ):
+        if code is not None and code not in known:
+            hint = did_you_mean(code, known)
+            detail = f"no text is translated {option} {shown(code)}{hint}; {there}"
+            return invalid(option, expected=", ".join(known), got=shown(code), detail=detail)
+    expected = " or ".join(f"{pair.source} to {pair.target}" for pair in pairs)
+    got = f"{source} to {target}"
+    return invalid(
+        "to", expected=expected, got=got, detail=f"nothing translates from '{source}' to '{target}'; {there}"
+    )
