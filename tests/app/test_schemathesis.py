@@ -43,7 +43,11 @@ def drive(server: LiveServer, mode: GenerationMode, examples: int, *, below: str
     def ask(case: Case) -> None:
         response = case.call(base_url=server.url)
         case.validate_response(response, checks=CHECKS)
-        seen.setdefault(case.path, set()).add(response.status_code)
+        # A case that should be wrong is right where only an optional part was left out, which its own mode says; and
+        # whatever is sent as text is a text.
+        is_right = case.meta is not None and case.meta.generation.mode.is_positive
+        if mode.is_positive or not (is_right or case.media_type == "text/plain"):
+            seen.setdefault(case.path, set()).add(response.status_code)
 
     for found in schema.get_all_operations():
         operation = found.ok()
@@ -107,6 +111,10 @@ def test_tables_are_answered_as_the_document_says(tables: LiveServer, mode: Gene
         ("hearers", "/v1/transcribe", 100, {422}, {200, 409, 413, 415, 422}),
         ("hearers", "/v1/audio", 60, {400}, {200, 400, 413}),
         ("watchers", "/v1/label-frames", 100, {200, 422}, {200, 415, 422}),
+        ("writers", "/v1/caption", 60, {422}, {200, 413, 415, 422}),
+        ("writers", "/v1/classify", 60, {422}, {200, 404, 413, 415, 422}),  # rows, and no model of tables: 404
+        ("writers", "/v1/translate", 60, {422}, {200, 413, 415, 422}),
+        ("writers", "/translate", 60, {400}, {200, 400, 413}),
     ],
 )
 def test_tasks_of_files_answer_as_the_document_says(
