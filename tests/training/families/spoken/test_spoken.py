@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_a_classifier_is_trained_published_measured_and_shown(
     made = {corpus.name: corpus for corpus in corpora()}
     monkeypatch.setattr(publish, "CORPORA", {name: (lambda corpus=corpus: corpus) for name, corpus in made.items()})
     monkeypatch.setattr(recipe, "fsdd", lambda: made["fsdd"])
+    monkeypatch.setattr(recipe, "speech_commands", lambda: made["speech-commands"])
     flags = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs"), "--precision", "fp32"]
     leave_out = ["--leave-out"] if data == "fsdd" else []
     small = ["--epochs", "3", "--width", "16", "--hidden", "12", "--batch-size", "8"]
@@ -51,6 +53,16 @@ def test_a_classifier_is_trained_published_measured_and_shown(
     capsys.readouterr()
     assert command.main(["evaluate", name, "--models", str(tmp_path / "models")]) == 0
     assert "says the same" in capsys.readouterr().out
+
+
+def test_digits_of_other_people_are_labelled_as_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = corpora()[2]
+    one, two, *_ = (clip for clip in made.of("train") if clip.words)
+    seven = replace(one, label="unknown", words=(("seven", *one.words[0][1:]),))
+    clips = (seven, replace(seven, part="test"), replace(two, words=(("tree", 0.0, 0.1),)), replace(two, words=()))
+    monkeypatch.setattr(recipe, "speech_commands", lambda: replace(made, clips=clips))
+    (found,) = recipe.foreign_digits()
+    assert (found.label, found.samples is one.samples) == ("seven", True)
 
 
 def test_labels_of_commands_are_the_twelve_of_the_benchmark() -> None:
