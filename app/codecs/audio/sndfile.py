@@ -72,6 +72,9 @@ def _whole(data: bytes, name: str, limits: Limits) -> Iterator[tuple[int, NDArra
         announced = None if file.frames >= 1 << 62 else file.frames
         rate, channels = file.samplerate, file.channels
         limits.check_header(rate=rate, channels=channels, samples=announced)
+        if name == "Ogg Opus":
+            # Else libsndfile leaves the pre-skip in, and as much of the end out.
+            file.seek(0)
         # Where a file can be sought, soundfile seeks before and after each read, and libsndfile decodes up to a second
         # of Opus to get there: a third of all the time.
         file.seekable = lambda: False
