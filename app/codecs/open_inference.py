@@ -338,6 +338,8 @@ def encode(
     buffers: list[bytes] = []
     for want in wanted:
         array = tensors[want.name]
+        if want.classes and array.dtype == object:
+            raise wrong(f"classification of '{want.name}'", "of numbers", "of texts")
         if want.classes:
             outputs.append(_classes(want, array, labels, buffers))
             continue
@@ -355,7 +357,7 @@ def encode(
         else:
             entry["data"] = array.ravel().tolist()
         outputs.append(entry)
-    text = pydantic_core.to_json({**head, "outputs": outputs})
+    text = pydantic_core.to_json({**head, "outputs": outputs}, inf_nan_mode="null")  # JSON has no such numbers
     return (b"".join([text, *buffers]), len(text)) if buffers else (text, None)
 
 

@@ -39,7 +39,8 @@ def choose_model(call: Call, payload: Payload, task: Task) -> Model:
     """
     modality = _modality(call, payload, task)
     model = call.choose_model(task, modality)
-    if modality is not None and modality != model.manifest.modality:
+    # Rows of numbers may be of any model but one of texts.
+    if modality != model.manifest.modality and (modality is not None or model.manifest.modality == "text"):
         raise of_another_kind(payload, model)
     return model
 
@@ -177,14 +178,18 @@ def _not_finite(model: Model, payload: Payload, output: str, values: NDArray[Any
 
 def of_another_kind(payload: Payload, model: Model) -> LecternError:
     """The error for pictures where a table belongs, and the like."""
-    subject = payload.items[0][0] if payload.items else f"body.{INSTANCES}" if payload.csv is None else "body"
+    bare = payload.csv is not None or payload.rows is not None
+    subject = payload.items[0][0] if payload.items else "body" if bare else f"body.{INSTANCES}"
     expected = {
         "image": f"pictures, or rows as {NPY}",
         "audio": f"sound, or samples as {NPY}",
         "text": f"texts, as JSON under 'text', as {TEXT} or as {CSV}",
         "table": f"rows of a table, as JSON under '{INSTANCES}', as text/csv or as {NPY}",
     }.get(model.manifest.modality, f"rows as {NPY}")
-    got = f"{FILES[payload.of][0]}s" if payload.items or payload.of == "text" else "rows of a table"
+    if payload.rows is not None:
+        got = f"rows as {NPY}"
+    else:
+        got = f"{FILES[payload.of][0]}s" if payload.items or payload.of == "text" else "rows of a table"
     detail = f"model '{model.name}' takes {expected}, not {got}"
     error = Unprocessable if payload.json_bytes else UnsupportedMedia
     return invalid(subject, expected=expected, got=got, detail=detail, error=error)

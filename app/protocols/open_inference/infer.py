@@ -16,6 +16,7 @@ from app.core.manifest import ROWS, Graph, Manifest, Tensors
 from app.engine.model import Model
 from app.engine.queue import LAST
 from app.engine.registry import Registry
+from app.engine.text_files import TextFiles
 from app.protocols.open_inference import texts
 from app.protocols.open_inference.documents import InferResponse
 from app.protocols.open_inference.errors import error_responses
@@ -81,6 +82,8 @@ async def infer(call: Call) -> Response:
         rows = check_rows(request, spec, limits)
         if model.manifest.drawn_labels:
             check_labels(request.inputs, model.manifest)
+        if model.manifest.text_files:
+            check_tokens(request.inputs, model.text_files)
         if isinstance(spec, Graph) and LENGTH in request.inputs:
             check_lengths(request.inputs, spec)
         if request.parameters:
@@ -162,6 +165,24 @@ def check_labels(inputs: Tensors, manifest: Manifest) -> None:
     if len(wrong):
         at = int(wrong[0])
         raise open_inference.wrong(f"input 'label'[{at}]", f"a whole number from 0 to {most}", str(places[at]))
+
+
+def check_tokens(inputs: Tensors, files: TextFiles) -> None:
+    """Ids of tokens are of the tokenizer: no other ones does a graph know.
+
+    Raises:
+        Unprocessable: naming the first that is not.
+    """
+    reader = None if files.reader is None else files.reader.tokenizer
+    for name, tokenizer in (("tokens", reader), ("token", files.writer)):
+        ids = inputs.get(name)
+        if ids is None or tokenizer is None:
+            continue
+        wrong = np.argwhere((ids < 0) | (ids >= tokenizer.size))
+        if len(wrong):
+            at = tuple(map(int, wrong[0]))
+            subject = f"input '{name}'[{', '.join(map(str, at))}]"
+            raise open_inference.wrong(subject, f"a whole number from 0 to {tokenizer.size - 1}", str(ids[at]))
 
 
 def check_lengths(inputs: Tensors, spec: Graph) -> None:

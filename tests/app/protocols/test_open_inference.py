@@ -13,6 +13,7 @@ from tritonclient import http as client
 from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
+from app.codecs.open_inference import RequestedOutput, encode
 from tests.app.live import LiveServer, Reply
 from tests.made_models import brightness_probabilities, grey_of
 
@@ -252,3 +253,9 @@ def test_a_body_of_thousands_of_fields_is_refused_before_it_is_parsed(server: Li
     reply = server.ask("POST", "/v2/models/shades/infer", fields, {"Content-Type": "application/json"})
     assert 400 <= reply.status < 500
     assert "at most 1000" in reply.json()["error"]
+
+
+def test_what_is_no_number_is_null_in_json() -> None:
+    tensors = {"value": np.array([[1.5, np.nan], [np.inf, -np.inf]], np.float32)}
+    body, _ = encode({}, tensors, [RequestedOutput(name="value", binary=False)], ())
+    assert json.loads(body, parse_constant=pytest.fail)["outputs"][0]["data"] == [1.5, None, None, None]

@@ -106,3 +106,43 @@ def test_the_raw_ids_are_still_taken(triton: client.InferenceServerClient) -> No
     length.set_data_from_numpy(np.array([1]))
     found = triton.infer("teller", [tokens, length]).as_numpy("probabilities")
     np.testing.assert_allclose(found[0, 1], good("good"), atol=1e-6)
+
+
+def post(writers: LiveServer, name: str, body: dict[str, Any]) -> tuple[int, str]:
+    reply = writers.ask("POST", f"/v2/models/{name}/infer", json.dumps(body).encode())
+    return reply.status, reply.json().get("error", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "most"), [("teller", "tokens", 9), ("turner.encoder", "tokens", 9), ("turner.step", "token", 9)]
+)
+@pytest.mark.parametrize("token", [-1, 10, 99, 2**62])
+def test_ids_that_the_tokenizer_has_not_are_refused_by_place(
+    writers: LiveServer, name: str, tensor: str, most: int, token: int
+) -> None:
+    described = writers.get(f"/v2/models/{name}").json()["inputs"]
+    inputs = [
+        {
+            "name": one["name"],
+            "datatype": one["datatype"],
+            "shape": [1, *(1 if axis == -1 else axis for axis in one["shape"][1:])],
+            "data": [1] * int(np.prod([1 if axis == -1 else axis for axis in one["shape"][1:]], dtype=int)),
+        }
+        for one in described
+    ]
+    assert post(writers, name, {"inputs": inputs}) == (200, "")
+    for one in inputs:
+        if one["name"] == tensor:
+            one["data"] = [token]
+    status, error = post(writers, name, {"inputs": inputs})
+    assert status == 400
+    place = "[0, 0]" if tensor == "tokens" else "[0]"
+    assert error == f"input '{tensor}'{place} is {token}, expected a whole number from 0 to {most}"
+
+
+@pytest.mark.parametrize(("name", "output"), [("teller.text", "label"), ("turner.text", "text")])
+def test_texts_are_not_ordered_by_value(writers: LiveServer, name: str, output: str) -> None:
+    text = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["good"]}
+    asked = {"name": output, "parameters": {"classification": 1}}
+    status, error = post(writers, name, {"inputs": [text], "outputs": [asked]})
+    assert (status, error) == (400, f"classification of '{output}' is of texts, expected of numbers")

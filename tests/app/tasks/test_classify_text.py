@@ -6,8 +6,10 @@ import json
 from math import exp
 from typing import Any
 
+import numpy as np
 import pytest
 
+from app.codecs.npy import encode_npy
 from app.tasks.classify.schema import ClassifyAnswer
 from tests.app.live import LiveServer, Reply
 from tests.app.texts import WEIGHTS
@@ -131,3 +133,11 @@ def test_plain_texts_and_columns_that_are_none_are_refused(
     writers: LiveServer, body: bytes, kind: str, status: int, words: list[str]
 ) -> None:
     post(writers, body, kind=kind).assert_refused(status, None, words)
+
+
+@pytest.mark.parametrize("rows", [np.zeros((2, 4), np.float32), np.zeros((2, 4), np.int64), np.zeros((0, 3), np.uint8)])
+def test_rows_of_numbers_are_no_texts(writers: LiveServer, rows: np.ndarray[Any, Any]) -> None:
+    body, kind = encode_npy(rows), {"Content-Type": "application/x-npy"}
+    details = writers.ask("POST", f"{PATH}?model=teller", body, kind).problem(415)
+    assert (details["subject"], details["got"]) == ("body", "rows as application/x-npy")
+    assert details["detail"].startswith("model 'teller' takes texts")
