@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import sys
+import weakref
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from app.middleware.api_keys import make_key
-from app.tasks.transcribe.socket import QUEUED
+from app.tasks.transcribe.socket import QUEUED, _Session
 from tests.app.hearing import END, PATIENCE_S, Gate, event, rest, say, session
 from tests.app.live import LiveServer, open_server
 from tests.app.tasks.test_transcribe import SAID, TEXT, as_wav
@@ -107,6 +109,30 @@ def test_a_client_that_leaves_frees_its_place(hearers: LiveServer, monkeypatch: 
         assert rest(stays)[0][-1]["results"][0]["text"] == TEXT
     assert set(gate.rows) == {1}
     hearers.until(lambda: gate.model._lease.count == 0)
+
+
+def test_sound_that_waits_is_freed_when_its_client_leaves(hearers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without the collector: an error that holds its own task would keep the sound of each session until it comes by.
+    gate = Gate(hearers, monkeypatch)
+    sessions: list[weakref.ref[Any]] = []
+    begin = _Session.__init__
+
+    def begun(session_: _Session, *args: Any) -> None:
+        begin(session_, *args)
+        sessions.append(weakref.ref(session_))
+
+    monkeypatch.setattr(_Session, "__init__", begun)
+    gc.disable()
+    try:
+        with suppress(ConnectionClosed), session(hearers) as line:
+            say(line, sound_of("soft", None)[:PIECE])
+            gate.wait()
+            say(line, sound_of("soft", "loud", "soft"), 100)
+            line.socket.close()
+        gate.open()
+        hearers.until(lambda: bool(sessions) and sessions[0]() is None)
+    finally:
+        gc.enable()
 
 
 def test_whoever_sends_faster_than_is_heard_is_not_read_from(
