@@ -6,12 +6,20 @@ training and the server cannot differ.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+SPECIAL_NAMES: Final = frozenset(
+    bracketed
+    for name in ("pad", "s", "/s", "bos", "eos", "start", "end", "cls", "sep", "mask")
+    for bracketed in (f"<{name}>", f"[{name.upper()}]")
+)
+"""What special tokens are called, for files that have them in their vocabulary alone and mark none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,8 @@ class Encoded:
 class Tokenizer:
     """One tokenizer file. Its methods may be called by several threads.
 
+    A text never becomes a special token (padding, start, end): whoever spells one has written ordinary characters.
+
     Args:
         data: the file.
 
@@ -53,14 +63,26 @@ class Tokenizer:
             self._tokenizer: Any = tokenizers.Tokenizer.from_buffer(data)
         except Exception as error:  # the library raises nothing narrower
             raise ValueError(str(error)) from error
+        padding = self._tokenizer.padding
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True  # which means: as the text that they are
         ids = self._tokenizer.get_vocab(with_added_tokens=True)
         if not ids:
             raise ValueError("its vocabulary is empty")
         self.size: int = max(ids.values()) + 1
         name = getattr(self._tokenizer.model, "unk_token", None)
         self.unknown: int | None = None if name is None else self._tokenizer.token_to_id(name)
+        if isinstance(self._tokenizer.model, tokenizers.models.Unigram):
+            self.unknown = json.loads(data)["model"].get("unk_id")  # which the library does not tell
+        self._unknown_token = "" if self.unknown is None else self._tokenizer.id_to_token(self.unknown)
+        alone = self._tokenizer.encode("")
+        self._special = frozenset(
+            {id_ for id_, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+            | {id_ for id_, added in zip(alone.ids, alone.special_tokens_mask, strict=True) if added}
+            | {ids[name] for name in SPECIAL_NAMES if name in ids}
+            | ({padding["pad_id"]} if padding else set())
+        ) - {self.unknown}
 
     def encode(self, text: str, most: int | None = None) -> Encoded:
         """The ids of a text; the interpreter is free meanwhile.
@@ -70,12 +92,20 @@ class Tokenizer:
             most: ids that are kept, those at both ends among them: a longer text loses its last tokens.
         """
         found = self._tokenizer.encode(text)
-        count = len(found.ids)
-        ids, tokens, offsets = found.ids, found.tokens, found.offsets
+        ids, tokens, offsets, added = found.ids, found.tokens, found.offsets, found.special_tokens_mask
+        keep = list(range(len(ids)))
+        # A vocabulary in which whole words are looked up has its special tokens among them.
+        if spelt := [i for i in keep if ids[i] in self._special and not added[i]]:
+            if self.unknown is None:
+                keep = sorted({*keep} - {*spelt})
+            for i in spelt:
+                ids[i] = self.unknown
+                tokens[i] = self._unknown_token
+        count = len(keep)
         if most is not None and count > most:
-            added = found.special_tokens_mask
-            behind = next((i for i, mark in enumerate(reversed(added)) if not mark), 0)  # tokens added at the end
-            keep = [*range(most - behind), *range(count - behind, count)]
+            behind = next((i for i, place in enumerate(reversed(keep)) if not added[place]), 0)  # added at the end
+            keep = [*keep[: max(most - behind, 0)], *keep[count - behind :]]
+        if len(keep) < len(ids):
             ids, tokens, offsets = ([values[i] for i in keep] for values in (ids, tokens, offsets))
         return Encoded(np.array(ids, np.int64), tokens, offsets, count)
 

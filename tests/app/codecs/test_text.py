@@ -13,7 +13,8 @@ from app.codecs.text.tokenizer import Tokenizer
 from app.codecs.text.words import list_of_words, plain, read_words, words_of
 from app.core.errors import TooLarge, Unprocessable
 from app.core.manifest import Text
-from tests.app.texts import END, SOURCE, START, text_fields, word_tokenizer
+from tests.app.texts import END, PAD, SOURCE, SPECIAL, START, UNKNOWN, text_fields, word_tokenizer
+from training.data import tokenizer as trained
 
 WORDS = Tokenizer(word_tokenizer(SOURCE))
 
@@ -34,6 +35,41 @@ def subwords() -> Tokenizer:
         single=f"{START} $A {END}", special_tokens=[(START, 2), (END, 3)]
     )
     return Tokenizer(made.to_str().encode())
+
+
+def spaced(*, marked: bool, padded: bool = False) -> Tokenizer:
+    """Whole words between spaces: a special token that is spelt is a word of the vocabulary."""
+    made = Made(models.WordLevel({word: i for i, word in enumerate((*SPECIAL, "<0>", *SOURCE))}, unk_token=UNKNOWN))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if marked:
+        made.add_special_tokens(list(SPECIAL))
+    if padded:
+        made.enable_padding(pad_id=4, pad_token="<0>")
+    return Tokenizer(made.to_str().encode())
+
+
+def pieces_of_words(unknown: int | None = 1) -> Tokenizer:
+    """A unigram model, which takes special tokens for pieces of words."""
+    likely = [(piece, -1.0) for piece in (*SPECIAL, *"abdeghmnopst", "<", ">", "/")]
+    made = Made(models.Unigram(likely, unk_id=unknown))
+    made.add_special_tokens(list(SPECIAL))
+    return Tokenizer(made.to_str().encode())
+
+
+def of_the_training(*, end: bool) -> Tokenizer:
+    texts = ["the man sees the dog", "a red train", "a pad, s / s"] * 3
+    return Tokenizer(trained.file_of(trained.train(texts, vocabulary=60), end=end).encode())
+
+
+TOKENIZERS = {
+    "words": WORDS,
+    "words between spaces": spaced(marked=True),
+    "words between spaces, nothing marked": spaced(marked=False),
+    "byte pairs": subwords(),
+    "byte pairs of the training": of_the_training(end=False),
+    "byte pairs of the training with an end": of_the_training(end=True),
+    "unigram": pieces_of_words(),
+}
 
 
 def test_a_text_becomes_the_ids_of_its_words_and_their_places() -> None:
@@ -84,6 +120,46 @@ def test_of_a_text_that_is_too_long_the_last_tokens_are_left_out_but_not_the_one
     assert cut.encoded.offsets == [*whole.offsets[:4], whole.offsets[-1]]
     with pytest.raises(TooLarge, match=rf"^body.text: has {whole.count} tokens, the limit is 5$"):
         reader(tokenizer, max_tokens=5).read("a man walks the dog", "body.text", truncate=False)
+
+
+@pytest.mark.parametrize("text", [*SPECIAL, "the <pad>", "</s></s> dog <s>", "<PAD> <pad>dog</s>", "dog </s>"])
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_text_that_spells_special_tokens_has_none(kind: str, text: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    at_the_ends = tokenizer.encode("dog").ids.tolist()
+    ids = tokenizer.encode(text).ids.tolist()
+    assert [ids.count(i) for i in (0, 2, 3)] == [at_the_ends.count(i) for i in (0, 2, 3)]
+    if 3 in at_the_ends:
+        assert ids[-1] == 3
+
+
+@given(st.lists(st.sampled_from([*SPECIAL, "dog", " ", "x", "<", "pad>"]), max_size=8).map("".join))
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_no_text_has_special_tokens(kind: str, text: str) -> None:
+    ids = TOKENIZERS[kind].encode(text).ids.tolist()
+    ends = TOKENIZERS[kind].encode("").ids.tolist()
+    assert [ids.count(i) for i in (0, 2, 3)] == [ends.count(i) for i in (0, 2, 3)]
+
+
+def test_a_special_token_that_a_text_spells_is_an_unknown_word_of_it() -> None:
+    for tokenizer in (WORDS, spaced(marked=True), spaced(marked=False), pieces_of_words()):
+        read = reader(tokenizer).read("the <pad> dog", "t", truncate=False)
+        assert 1 in read.encoded.ids
+        assert "pad" in read.unknown_words
+    assert spaced(marked=True).encode(f"the {PAD} dog").tokens == ["the", UNKNOWN, "dog"]
+    assert spaced(marked=True).encode(f"the {PAD} dog").offsets == [(0, 3), (4, 9), (10, 13)]
+
+
+def test_where_nothing_is_unknown_a_special_token_that_a_text_spells_is_left_out() -> None:
+    tokenizer = pieces_of_words(unknown=None)
+    assert tokenizer.encode("dog<pad>").tokens == ["d", "o", "g"]
+    cut = tokenizer.encode("dog</s>dog", most=4)
+    assert (cut.tokens, cut.offsets, cut.count) == (["d", "o", "g", "d"], [(0, 1), (1, 2), (2, 3), (7, 8)], 6)
+
+
+def test_what_a_file_pads_with_is_special_whatever_its_name() -> None:
+    assert spaced(marked=False).encode("<0> dog").ids.tolist() == [4, 6 + 1]
+    assert spaced(marked=False, padded=True).encode("<0> dog").ids.tolist() == [1, 6 + 1]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from app.codecs.npy import encode_npy
 from app.tasks.classify.schema import ClassifyAnswer
 from tests.app.live import LiveServer, Reply
-from tests.app.texts import WEIGHTS
+from tests.app.texts import SPECIAL, WEIGHTS
 from tests.made_models import grey_of
 
 PATH = "/v1/classify"
@@ -42,6 +42,13 @@ def test_texts_of_different_length_are_each_labelled_as_alone(writers: LiveServe
     assert [one["probabilities"]["good"] for one in several] == pytest.approx([good(text) for text in texts], abs=1e-6)
     alone = [post(writers, {"text": text}).json()["results"][0] for text in texts]
     assert several == alone
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+def test_a_special_token_in_a_text_is_an_unknown_word(writers: LiveServer, special: str) -> None:
+    answer = post(writers, {"text": [f"a bad film {special}", f"{special} a bad film", "a bad film"]}).json()
+    assert [one["probabilities"]["good"] for one in answer["results"]] == pytest.approx([good("a bad film")] * 3)
+    assert [one["unknown"] for one in answer["results"]] == [[special.strip("</>")], [special.strip("</>")], []]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/plain; charset=utf-8"])

@@ -99,6 +99,15 @@ def test_what_the_model_never_saw_is_named(writers: LiveServer) -> None:
     assert result["unknown"] == ["cat", "Katze"]
 
 
+def test_a_special_token_in_a_text_is_unknown_words(writers: LiveServer) -> None:
+    for special in SPECIAL:
+        word = special.strip("</>")
+        texts = [f"the {special} dog", f"the {special.replace(word, 'Katze')} dog"]
+        result, other = post(writers, {"text": texts}).json()["results"]
+        assert result["unknown"] == [word]
+        assert (result["text"], result["alignment"]) == (other["text"], other["alignment"])
+
+
 def test_as_plain_text_each_translation_is_a_line(writers: LiveServer) -> None:
     reply = post(writers, b"the dog", kind="text/plain", accept="text/plain")
     assert reply.header("content-type") == "text/plain; charset=utf-8"
