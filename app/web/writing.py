@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import exp
 from typing import Any, Final
 
@@ -99,14 +100,23 @@ async def encode(call: Call, row: Tensors) -> Memory:
 
 
 async def search(
-    call: Call, memory: Memory, beam: int, *, progress: Progress | None = None, on_step: OnStep | None = None
+    call: Call,
+    memory: Memory,
+    beam: int,
+    *,
+    max_words: int | None = None,
+    progress: Progress | None = None,
+    on_step: OnStep | None = None,
 ) -> list[Hypothesis]:
-    """The likeliest texts, best first; each step shares its run with those of other requests.
+    """The likeliest texts, best first, no two alike; each step shares its run with those of other requests.
+
+    Args:
+        max_words: where the search stops, if the model does not end the text before.
 
     Raises:
         Busy, Unavailable, TooLate, InferenceFailed: as `Call.sample`.
     """
-    writing = writing_of(call.model)
+    writing, tokenizer = writing_of(call.model), writer_of(call.model)
     searching = Search(
         memory.memory,
         memory.states,
@@ -116,11 +126,24 @@ async def search(
         most=writing.max_tokens,
         beam=beam,
         penalty=writing.penalty,
+        fits=None if max_words is None else partial(_has_at_most, tokenizer, max_words),
     )
     if progress is not None:
         progress.search = searching
     await call.sample(STEP, write(searching), on_step)
-    return searching.hypotheses()
+    found = searching.hypotheses()
+    if len(found) == 1:
+        return found
+    distinct: dict[str, Hypothesis] = {}
+    for one in found:  # other tokens can be the same text
+        distinct.setdefault(tokenizer.decode(one.tokens), one)
+    return list(distinct.values())
+
+
+def _has_at_most(tokenizer: Tokenizer, max_words: int, tokens: Sequence[int]) -> bool:
+    """Whether tokens are so many words; behind a space the next one has begun."""
+    text = tokenizer.decode(tokens)
+    return len(text.split()) + text[-1:].isspace() <= max_words
 
 
 def news(progress: Progress, tokenizer: Tokenizer, name: str) -> list[tuple[str, Any]]:
@@ -166,5 +189,5 @@ def alternatives(hypotheses: Sequence[Hypothesis], text_of: Callable[[Hypothesis
 
 
 def finish(one: Hypothesis) -> str:
-    """Whether the model ended the text, or the most tokens that it writes did."""
+    """Whether the model ended the text, or its most tokens or the request's most words did."""
     return "end" if one.finished else "length"

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from app.core.manifest import PhotoPicture
 from tests.app.translators import SMALL, inverter
@@ -32,6 +32,7 @@ TARGET = ("o", "homem", "cão", "vê", "vermelho", "trem")
 WEIGHTS = {"good": 2.0, "bad": -2.0, "fine": 1.0, "not": -0.5, "film": 0.25, "a": 0.0}
 GRID = (2, 2)
 SHADES = ("black", "dark", "light", "white")
+PARTS = ("dark", "##ish", "##xish", "light")  # the same shades; the third is written as the second
 LEVELS, SHARP = (0.0, 85.0, 170.0, 255.0), 1e-3  # of the shades; sharpness of the namer's opinion
 SCENE = PhotoPicture(kind="photo", height=4, width=4, channels=1)
 
@@ -304,10 +305,25 @@ def namer_onnx(best: int) -> tuple[bytes, bytes]:
     return encoder, step
 
 
-def make_namer(root: Path, name: str = "namer", *, version: str = "1", best: int = 5, **writing: Any) -> Path:
+def parts_tokenizer(parts: Sequence[str]) -> bytes:
+    """As `word_tokenizer`, but what begins with ## goes on with the word before it, and an x is not written."""
+    tokenizer = Tokenizer.from_str(word_tokenizer(parts).decode())
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("x", ""), decoders.WordPiece("##", cleanup=False)])
+    return tokenizer.to_str().encode()
+
+
+def make_namer(
+    root: Path,
+    name: str = "namer",
+    *,
+    version: str = "1",
+    best: int = 5,
+    tokenizer: bytes | None = None,
+    **writing: Any,
+) -> Path:
     """Publish the captioner of pictures; `writing` is of its manifest."""
     encoder, step = namer_onnx(best)
-    tokenizer, cells = word_tokenizer(SHADES), GRID[0] * GRID[1]
+    tokenizer, cells = tokenizer or word_tokenizer(SHADES), GRID[0] * GRID[1]
     memory, place = spec("memory", "float32", cells, len(SHADES)), spec("place", "float32", 1)
     manifest = classifier_manifest(encoder, name=name, version=version, picture=SCENE) | {
         "task": "caption",
@@ -346,6 +362,7 @@ def make_writers(root: Path) -> None:
     make_teller(root)
     make_classifier_folder(root, "shades")
     make_namer(root)
+    make_namer(root, "parts", tokenizer=parts_tokenizer(PARTS))
     make_turner(root)
     make_turner(root, "wide", languages=("de", "en"), beam=2, seed=1)
     inverter_folder(root, "inverter", {"positive": SMALL, "negative": SMALL}, inverter())

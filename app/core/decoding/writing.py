@@ -13,10 +13,10 @@ rounding of sums, which may differ with the rows in a run, then decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isnan
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Hypothesis:
         tokens: ids, without start and end.
         log_probabilities: of each token given those before it, and of the end where it is finished.
         attention: of each token, over the memory's places: (T, places).
-        finished: whether the end was written; else it has as many tokens as there may be.
+        finished: whether the end was written; else it has as many tokens, or words, as there may be.
         log_probability: the sum of `log_probabilities`.
     """
 
@@ -54,6 +54,19 @@ class Hypothesis:
         return float(self.log_probability / max(1, len(self.log_probabilities)) ** penalty)
 
 
+class _Ended(NamedTuple):
+    """A hypothesis to which nothing is added.
+
+    Attributes:
+        whole: whether it was likely that it ends here; else there was no room for more tokens.
+        score: by which it is ranked among those that are alike in this.
+    """
+
+    whole: bool
+    score: float
+    one: Hypothesis
+
+
 class Search:
     """The likeliest texts, best first (beam search; greedy with a beam of 1).
 
@@ -65,6 +78,8 @@ class Search:
         most: tokens at most, the end left out.
         beam: hypotheses that live at most.
         penalty: 0 ranks by probability, which favours short texts; 1 by the mean log probability of a token.
+        fits: whether a text of these tokens is short enough. A token with which it is not ends its hypothesis as `end`
+            does: it counts where hypotheses are ranked, but is no part of it.
 
     Attributes:
         living: hypotheses that may go on, best first; none when the search is over.
@@ -81,6 +96,7 @@ class Search:
         most: int,
         beam: int = 1,
         penalty: float = 0.0,
+        fits: Callable[[Sequence[int]], bool] | None = None,
     ) -> None:
         self.living: list[Hypothesis] = [Hypothesis()]
         self._memory = memory
@@ -88,8 +104,8 @@ class Search:
         self._length = length
         self._places = memory.shape[1] if length is None else length
         self._start, self._end, self._most = start, end, most
-        self._beam, self._penalty = beam, penalty
-        self._ended: list[Hypothesis] = []
+        self._beam, self._penalty, self._fits = beam, penalty, fits
+        self._ended: list[_Ended] = []
 
     def rows(self) -> dict[str, NDArray[Any]]:
         """The next step's inputs, a row for each living hypothesis."""
@@ -122,16 +138,22 @@ class Search:
         else:
             candidates.sort()
         attention, parents, living = outputs["attention"], list[int](), list[Hypothesis]()
-        full, ending = len(self.living[0].tokens) == self._most, set[int]()
-        for rank, (cost, token, i, log_probability) in enumerate(candidates):
+        full, ended, rank = len(self.living[0].tokens) == self._most, set[int](), -1
+        for cost, token, i, log_probability in candidates:
             if cost == inf:
                 break
             parent = self.living[i]
+            finished = token == self._end
+            whole = finished or (self._fits is not None and not self._fits((*parent.tokens, token)))
+            if whole and i in ended:
+                continue  # the same text once more
+            rank += 1
             log_probabilities = (*parent.log_probabilities, log_probability)
-            if token == self._end:
+            if whole:
                 if rank < self._beam:
-                    ending.add(i)
-                    self._ended.append(Hypothesis(parent.tokens, log_probabilities, parent.attention, True, -cost))
+                    ended.add(i)
+                    one = Hypothesis(parent.tokens, log_probabilities, parent.attention, True, -cost)
+                    self._ended.append(_Ended(True, one.score(self._penalty), one if finished else parent))
             elif not full and len(living) < self._beam:
                 seen = (*parent.attention, attention[i, : self._places].copy())
                 living.append(Hypothesis((*parent.tokens, token), log_probabilities, seen, False, -cost))
@@ -141,7 +163,8 @@ class Search:
         if not living and not self._ended and not full:
             raise InferenceFailed("the decoder gave no token a probability above 0")
         if full:
-            self._ended += [one for i, one in enumerate(self.living) if i not in ending]
+            left = [one for i, one in enumerate(self.living) if i not in ended]
+            self._ended += [_Ended(False, one.score(self._penalty), one) for one in left]
         if self._is_over(living):
             living = []
         elif parents != [0] or len(self.living) > 1:
@@ -154,16 +177,16 @@ class Search:
         """Whether none of these can become one of the best."""
         if not living or len(self._ended) < self._beam:
             return not living
-        finished = sorted((one.score(self._penalty) for one in self._ended if one.finished), reverse=True)
-        if len(finished) < self._beam:
+        scores = sorted((ended.score for ended in self._ended if ended.whole), reverse=True)
+        if len(scores) < self._beam:
             return False
         longest = (self._most + 1) ** self._penalty
-        return self._beam == 1 or living[0].log_probability / longest <= finished[self._beam - 1]
+        return self._beam == 1 or living[0].log_probability / longest <= scores[self._beam - 1]
 
     def hypotheses(self) -> list[Hypothesis]:
-        """Those that ended, best first: at most as many as the beam, finished ones before the others."""
-        ranked = sorted(self._ended, key=lambda one: (not one.finished, -one.score(self._penalty), one.tokens))
-        return ranked[: self._beam]
+        """Those that ended, best first: at most as many as the beam, those without room for more tokens last."""
+        ranked = sorted(self._ended, key=lambda ended: (not ended.whole, -ended.score, ended.one.tokens))
+        return [ended.one for ended in ranked[: self._beam]]
 
 
 def write(search: Search) -> Sampler:

@@ -62,7 +62,7 @@ async def caption(call: Call) -> Response:
             return answer
         if form == PNG:
             return encode_png(page(model, outcomes))
-        return "".join(f"{text_of(model, words, one.hypotheses[0])}\n" for one in outcomes).encode()
+        return "".join(f"{text_of(model, one.hypotheses[0])}\n" for one in outcomes).encode()
 
     form = call.media_type
     if form == TEXT:
@@ -80,13 +80,13 @@ async def _describe(
     on_step: OnStep | None = None,
 ) -> Outcome:
     memory = await encode(call, {_input(call): image})
-    found = await search(call, memory, searched.beam, progress=progress, on_step=on_step)
+    found = await search(call, memory, searched.beam, max_words=max_words, progress=progress, on_step=on_step)
     best, writing = found[0], writing_of(call.model)
     tokens = (*best.tokens, *((writing.end,) if best.finished else ()))
     blank = await _blank(call)
     other = await call.sample(STEP, rescore(blank.memory, blank.states, tokens, length=None, start=writing.start))
     evidence = best.log_probability - float(other["log_probabilities"].sum())
-    return Outcome(pixels, found[: searched.n_best], evidence, max_words)
+    return Outcome(pixels, found[: searched.n_best], evidence)
 
 
 async def _blank(call: Call) -> Memory:

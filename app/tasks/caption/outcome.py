@@ -35,23 +35,22 @@ class Outcome:
         pixels: uint8 (H, W, C), as the model saw it.
         hypotheses: best first.
         evidence: as `CaptionAnswer` says.
-        max_words: of the answer.
     """
 
     pixels: NDArray[np.uint8]
     hypotheses: Sequence[Hypothesis]
     evidence: float
-    max_words: int | None
 
 
-def words_of(model: Model, one: Hypothesis, max_words: int | None = None) -> list[Word]:
+def words_of(model: Model, one: Hypothesis) -> list[Word]:
     """Tokens joined to words: a new one begins where the text has a space."""
     grid = writing_of(model).grid
     assert grid is not None
     found: list[list[int]] = []
     pieces = writer_of(model).pieces(one.tokens)
     for i, piece in enumerate(pieces):
-        if not found or piece[:1].isspace() or pieces[i - 1][-1:].isspace():
+        begun = not found or "".join(pieces[k] for k in found[-1]).isspace()  # a space that is a token of its own
+        if not found or (not begun and (piece[:1].isspace() or pieces[i - 1][-1:].isspace())):
             found.append([])
         found[-1].append(i)
     return [
@@ -60,14 +59,13 @@ def words_of(model: Model, one: Hypothesis, max_words: int | None = None) -> lis
             sum(one.log_probabilities[i] for i in places),
             np.mean([one.attention[i] for i in places], axis=0).reshape(grid),
         )
-        for places in found[:max_words]
+        for places in found
     ]
 
 
-def text_of(model: Model, max_words: int | None, one: Hypothesis) -> str:
-    """The caption, of as many words as were asked for."""
-    text = writer_of(model).decode(one.tokens)
-    return text if max_words is None else " ".join(text.split()[:max_words])
+def text_of(model: Model, one: Hypothesis) -> str:
+    """The caption."""
+    return writer_of(model).decode(one.tokens)
 
 
 def to_values(model: Model, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -78,22 +76,19 @@ def to_values(model: Model, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def _result(model: Model, outcome: Outcome) -> dict[str, Any]:
     best, *others = outcome.hypotheses
-    words = words_of(model, best, outcome.max_words)
-    shortened = len(words) < len(words_of(model, best))
-    text = partial(text_of, model, outcome.max_words)
     return {
-        "text": text(best),
+        "text": text_of(model, best),
         "log_probability": round(best.log_probability, 4),
-        "finish": "length" if shortened else finish(best),
+        "finish": finish(best),
         "words": [
             {
                 "text": word.text,
                 "probability": probability(word.log_probability),
                 "attention": [as_list(row) for row in word.attention],
             }
-            for word in words
+            for word in words_of(model, best)
         ],
-        "alternatives": alternatives(others, text),
+        "alternatives": alternatives(others, partial(text_of, model)),
         "evidence": round(outcome.evidence, 4),
     }
 
@@ -102,7 +97,7 @@ def page(model: Model, outcomes: Sequence[Outcome]) -> NDArray[np.uint8]:
     """Of each picture where the model looked for each word."""
     pages = []
     for outcome in outcomes:
-        words = words_of(model, outcome.hypotheses[0], outcome.max_words)
+        words = words_of(model, outcome.hypotheses[0])
         labels = [f"{word.text} {exp(word.log_probability):.2f}" for word in words]
         pages.append(attention_page(outcome.pixels, labels, np.array([word.attention for word in words])))
     return pages[0] if len(pages) == 1 else grids.grid(grids.framed(pages), 1, row_gap=grids.PAIR_GAP)

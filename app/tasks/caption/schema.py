@@ -14,7 +14,7 @@ class CaptionRequest(PictureRequest):
 
     beam: Annotated[int | None, Field(description=BEAM)] = None
     n_best: Annotated[int | None, Field(description=N_BEST)] = None
-    max_words: Annotated[int | None, Field(description="words of a caption at most; without it the model's own")] = None
+    max_words: Annotated[int | None, Field(description="words after which the search of a caption stops")] = None
 
 
 class CaptionWord(BaseModel):

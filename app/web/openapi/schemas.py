@@ -80,7 +80,7 @@ class ModelAnswer(BaseModel):
 
 
 BEAM: Final = "hypotheses that the search of a text keeps, at most 8; 1 is greedy; the model's own without"
-N_BEST: Final = "texts that are answered with, the best first; 1"
+N_BEST: Final = "texts that are answered with at most, the best first, no two alike; 1"
 
 
 class OtherText(BaseModel):
@@ -88,7 +88,7 @@ class OtherText(BaseModel):
 
     text: str
     log_probability: Annotated[float, Field(le=0, description="of the whole text, given what was sent")]
-    finish: Annotated[Literal["end", "length"], Field(description="`length`: cut off at the model's most tokens")]
+    finish: Annotated[Literal["end", "length"], Field(description="`length`: stopped at most tokens or words")]
 
 
 class WrittenText(OtherText):

@@ -80,11 +80,71 @@ def test_several_pictures_are_each_described_as_alone(writers: LiveServer) -> No
     assert several == [post(writers, {"image": one.tolist()}).json()["results"][0] for one in scenes]
 
 
-def test_a_caption_of_at_most_so_many_words_says_that_it_was_cut(writers: LiveServer) -> None:
-    body = {"image": scene(*MIXED).tolist(), "max_words": 2, "n_best": 2}
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_caption_of_at_most_so_many_words_is_answered_as_these_words(writers: LiveServer, most: int) -> None:
+    (result,) = post(writers, {"image": scene(*MIXED).tolist(), "max_words": most}).json()["results"]
+    assert (result["text"], result["finish"]) == (" ".join(["black", "white", "dark"][:most]), "length")
+    best = sum(log_p(level).max() for level in MIXED[:most])
+    assert [one["text"] for one in result["words"]] == result["text"].split()
+    assert result["log_probability"] == pytest.approx(best, abs=1e-3)
+    assert result["log_probability"] == pytest.approx(
+        sum(np.log(one["probability"]) for one in result["words"]), abs=1e-3
+    )
+    of_blank = sum(log_p(0)[SHADES.index(word)] for word in result["text"].split())
+    assert result["evidence"] == pytest.approx(best - of_blank, abs=1e-2)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_captions_of_at_most_so_many_words_are_the_likeliest_ones_and_each_is_another(
+    writers: LiveServer, most: int
+) -> None:
+    n = 4 if most == 1 else 5
+    body = {"image": scene(100, 140, 60, 200).tolist(), "max_words": most, "n_best": n, "beam": 5}
     (result,) = post(writers, body).json()["results"]
-    assert (result["text"], result["finish"], len(result["words"])) == ("black white", "length", 2)
-    assert len(result["alternatives"][0]["text"].split()) == 2
+    of_cells = [log_p(level) for level in (100, 140)[:most]]
+    every = itertools.product(range(4), repeat=most)
+    want = sorted(((sum(p[k] for p, k in zip(of_cells, ks, strict=True)), ks) for ks in every), reverse=True)[:n]
+    found = [result, *result["alternatives"]]
+    assert [one["text"] for one in found] == [" ".join(SHADES[k] for k in ks) for _, ks in want]
+    assert [one["log_probability"] for one in found] == pytest.approx([p for p, _ in want], abs=1e-3)
+    assert {one["finish"] for one in found} == {"length"}
+
+
+@pytest.mark.parametrize("most", [4, 5])
+def test_a_caption_that_ends_within_its_words_is_not_cut(writers: LiveServer, most: int) -> None:
+    body = {"image": scene(*MIXED).tolist()}
+    assert post(writers, body | {"max_words": most}).json() == post(writers, body).json()
+
+
+def test_other_forms_of_a_caption_of_at_most_so_many_words_have_these_words(writers: LiveServer) -> None:
+    body = {"image": scene(*MIXED).tolist(), "max_words": 1}
+    assert post(writers, body, accept="text/plain").body == b"black\n"
+    assert Image.open(io.BytesIO(post(writers, body, accept="image/png").body)).size == (112, 112 + 16)  # one panel
+    blocks = post(writers, body, accept="text/event-stream").body.decode().strip().split("\n\n")
+    assert [block.splitlines()[0] for block in blocks] == ["event: token", "event: final"]
+    final = json.loads(blocks[-1].splitlines()[1].removeprefix("data: "))
+    assert final == post(writers, body).json()
+    assert json.loads(blocks[0].splitlines()[1].removeprefix("data: "))["text"] == "black"
+
+
+def test_a_word_of_several_tokens_is_written_to_its_end(writers: LiveServer) -> None:
+    body = {"image": scene(0, 85, 255, 85).tolist(), "model": "parts"}
+    (whole,) = post(writers, body).json()["results"]
+    assert [one["text"] for one in whole["words"]] == ["darkish", "lightish"]
+    (cut,) = post(writers, body | {"max_words": 1}).json()["results"]
+    assert (cut["text"], cut["finish"], cut["words"]) == ("darkish", "length", whole["words"][:1])
+    assert cut["log_probability"] == pytest.approx(log_p(0).max() + log_p(85).max(), abs=1e-3)
+    blocks = post(writers, body | {"max_words": 1}, accept="text/event-stream").body.decode().strip().split("\n\n")
+    pieces = [json.loads(block.splitlines()[1].removeprefix("data: "))["text"] for block in blocks[:-1]]
+    assert pieces == ["dark", "ish"]
+
+
+def test_texts_that_other_tokens_write_alike_are_answered_once(writers: LiveServer) -> None:
+    body = {"image": scene(0, 120, 255, 130).tolist(), "model": "parts", "beam": 5, "n_best": 5}
+    (result,) = post(writers, body).json()["results"]
+    texts = [one["text"] for one in (result, *result["alternatives"])]
+    assert texts[0] == "darkish lightish"
+    assert len(set(texts)) == len(texts) < 5
 
 
 def test_as_plain_text_each_caption_is_a_line(writers: LiveServer) -> None:

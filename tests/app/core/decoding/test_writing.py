@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,10 @@ class Net:
             "next_last": token[:, None].astype(np.float32),
         }
 
-    def log_p(self, tokens: tuple[int, ...]) -> float:
-        """Of a finished text, by the table."""
+    def log_p(self, tokens: tuple[int, ...], by: int = END) -> float:
+        """Of a text and the token that ends it, by the table."""
         last, before, found = START, START, 0.0
-        for token in (*tokens, END):
+        for token in (*tokens, by):
             found += self.table[last, before, token]
             last, before = before, token
         return found
@@ -56,8 +56,15 @@ MEMORY = np.ones((1, 3, 2), np.float32)
 STATES = {"last": np.full((1, 1), START, np.float32)}
 
 
-def searched(net: Net, *, beam: int = 1, most: int = MOST, penalty: float = 0.0) -> list[Hypothesis]:
-    search = Search(MEMORY, STATES, length=3, start=START, end=END, most=most, beam=beam, penalty=penalty)
+def searched(
+    net: Net,
+    *,
+    beam: int = 1,
+    most: int = MOST,
+    penalty: float = 0.0,
+    fits: Callable[[Sequence[int]], bool] | None = None,
+) -> list[Hypothesis]:
+    search = Search(MEMORY, STATES, length=3, start=START, end=END, most=most, beam=beam, penalty=penalty, fits=fits)
     run(write(search), net)
     return search.hypotheses()
 
@@ -98,6 +105,44 @@ def test_greedy_takes_the_best_token_at_each_step(seed: int) -> None:
     assert one.finished == (len(want) < 6)
     assert len(one.log_probabilities) == len(want) + one.finished
     assert one.log_probability == pytest.approx(sum(one.log_probabilities))
+
+
+def words(tokens: Sequence[int]) -> int:
+    """Where 2 and 3 begin words and 4 goes on with one."""
+    return sum(token != 4 for token in tokens) + (tokens[:1] == (4,))
+
+
+@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("seed", range(8))
+def test_greedy_stops_before_the_token_that_does_not_fit(seed: int, most: int) -> None:
+    (whole,) = searched(Net(seed), most=6)
+    (one,) = searched(Net(seed), most=6, fits=lambda tokens: words(tokens) <= most)
+    assert whole.tokens[: len(one.tokens)] == one.tokens
+    assert words(one.tokens) <= most
+    if one.tokens == whole.tokens:
+        assert one.finished == whole.finished
+        return
+    assert words(whole.tokens[: len(one.tokens) + 1]) == most + 1
+    assert not one.finished
+    assert one.log_probabilities == whole.log_probabilities[: len(one.tokens)]
+    assert one.log_probability == pytest.approx(sum(one.log_probabilities))
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_beam_that_holds_all_ranks_texts_by_what_ends_them_each_once(seed: int, penalty: float) -> None:
+    """What ends a text is the end, or the likelier of the tokens that begin one word too many."""
+    net, best = Net(seed), dict[tuple[int, ...], float]()
+    for n in range(MOST + 1):
+        for text in itertools.product(WORDS, repeat=n):
+            if words(text) <= 1:
+                ways = [END, *(token for token in (2, 3) if words((*text, token)) > 1)]
+                best[text] = max(net.log_p(text, by) for by in ways) / (n + 1) ** penalty
+    found = searched(net, beam=120, penalty=penalty, fits=lambda tokens: words(tokens) <= 1)
+    assert [one.tokens for one in found] == sorted(best, key=lambda text: -best[text])
+    for one in found:
+        assert one.log_probability == pytest.approx(sum(one.log_probabilities))
+        assert len(one.log_probabilities) == len(one.tokens) + one.finished
 
 
 @pytest.mark.parametrize("seed", range(8))
