@@ -42,7 +42,9 @@ class Heard(BaseModel):
 
     text: str
     words: list[Word]
-    alternatives: Annotated[list[Alternative], Field(description="the best readings, the first of which is `text`")]
+    alternatives: Annotated[
+        list[Alternative], Field(description="the best readings, all different, the first of which is `text`")
+    ]
     duration_s: Annotated[float, Field(ge=0, description="of the sound, without a codec's padding")]
     real_time_factor: Annotated[
         float, Field(ge=0, description="seconds until it was answered over seconds of sound; below 1 is faster than it")

@@ -21,7 +21,7 @@ from app.engine.queue import OnStep
 from app.web.call import Call
 from app.web.request.model_choice import AS_JSON, no_stream, streaming_twin
 from app.web.request.sounds import as_row
-from app.web.speech.transcript import Piece, Transcript, transcript
+from app.web.speech.transcript import KEPT, Piece, Transcript, transcript
 
 WHOLE: Final = "recognizer"
 STREAMER: Final = "streamer"
@@ -88,8 +88,9 @@ async def transcribe(call: Call, clip: Clip, n: int, on_step: OnStep | None = No
         heard = [checked(call.model, one[OUTPUT][0, : int(one["steps"][0])]) for one in found]
 
     def decode() -> Transcript:
+        several = max(n, KEPT) if len(bounds) > 1 else n
         parts = [
-            Piece(search(log_probabilities, manifest, n), a / clip.rate, b / clip.rate)
+            Piece(search(log_probabilities, manifest, several), a / clip.rate, b / clip.rate)
             for log_probabilities, (a, b) in zip(heard, bounds, strict=True)
         ]
         return transcript(parts, manifest, duration_s=clip.duration_s, n=n)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, inf
 from typing import Final
+
+import numpy as np
 
 from app.core.decoding.tokens import Hypothesis, Token, calibrated
 from app.core.manifest import Manifest, Transcription
 
 DECIMALS: Final = 3  # of seconds
+KEPT: Final = 16
+"""Hypotheses of a piece, and texts of several, of which a recording's readings are made. How many readings are asked
+for changes none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read a whole recording, and its share of those that were kept."""
+    """One text of a whole recording, and its share of those that were kept."""
 
     text: str
     probability: float
@@ -43,7 +47,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The best reading of a recording word by word, and the best few readings, the first of which it is.
+    """The best reading of a recording word by word, and the best few readings, all different, the first of which it is.
 
     Attributes:
         noise: no word, or words of low probability: nobody spoke, or what was said is outside of the vocabulary.
@@ -65,9 +69,12 @@ def transcript(pieces: Sequence[Piece], manifest: Manifest, *, duration_s: float
     Args:
         n: readings, at most.
     """
-    words = [word for piece in pieces for word in words_of(piece.hypotheses[0].tokens, manifest, piece)]
+    found = _texts(pieces, manifest.labels)
+    chosen = zip(pieces, found[0].hypotheses, strict=True)
+    words = [word for piece, one in chosen for word in words_of(one.tokens, manifest, piece)]
     assert manifest.transcription is not None
-    return Transcript(words, _readings(pieces, manifest.labels, n), duration_s, _doubted(words, manifest.transcription))
+    readings = [Reading(" ".join(one.words), min(1.0, exp(one.log_probability))) for one in found[:n]]
+    return Transcript(words, readings, duration_s, _doubted(words, manifest.transcription))
 
 
 def words_of(tokens: Sequence[Token], manifest: Manifest, piece: Piece) -> list[Word]:
@@ -85,17 +92,45 @@ def words_of(tokens: Sequence[Token], manifest: Manifest, piece: Piece) -> list[
     ]
 
 
-def _readings(pieces: Sequence[Piece], labels: Sequence[str], n: int) -> list[Reading]:
-    """The `n` best of all ways to choose a hypothesis of each piece: pieces are independent."""
-    best: list[tuple[float, tuple[str, ...]]] = [(0.0, ())]
+@dataclass(slots=True)
+class _Text:
+    """A text, and the ways to read it.
+
+    Attributes:
+        log_probability: of all of them together.
+        best: of the likeliest.
+        hypotheses: one of each piece, of the likeliest.
+    """
+
+    words: tuple[str, ...]
+    log_probability: float = -inf
+    best: float = -inf
+    hypotheses: tuple[Hypothesis, ...] = ()
+
+    def add(self, log_probability: float, best: float, hypotheses: tuple[Hypothesis, ...]) -> None:
+        self.log_probability = float(np.logaddexp(self.log_probability, log_probability))
+        if best > self.best:
+            self.best, self.hypotheses = best, hypotheses
+
+
+def _texts(pieces: Sequence[Piece], labels: Sequence[str]) -> list[_Text]:
+    """The likeliest texts, best first. Pieces are independent; one text may be that of many of their combinations:
+    a word in the first or in the second, in the other none."""
+    kept = [_Text((), 0.0, 0.0)]
     for piece in pieces:
-        longer = (
-            (log_probability + one.log_probability, (*texts, *(labels[t.label] for t in one.tokens)))
-            for log_probability, texts in best
-            for one in piece.hypotheses
-        )
-        best = heapq.nlargest(max(n, 1), longer, key=lambda one: one[0])
-    return [Reading(" ".join(texts), min(1.0, exp(log_probability))) for log_probability, texts in best[:n]]
+        longer: dict[tuple[str, ...], _Text] = {}
+        for one in piece.hypotheses:
+            further = tuple(labels[token.label] for token in one.tokens)
+            for text in kept:
+                words = (*text.words, *further)
+                found = longer.setdefault(words, _Text(words))
+                found.add(
+                    text.log_probability + one.log_probability,
+                    text.best + one.log_probability,
+                    (*text.hypotheses, one),
+                )
+        kept = sorted(longer.values(), key=lambda text: -text.log_probability)[:KEPT]
+    return kept
 
 
 def _doubted(words: Sequence[Word], declared: Transcription) -> bool:

@@ -156,6 +156,21 @@ def test_a_long_recording_is_cut_at_pauses_and_no_word_is_lost(hearers: LiveServ
     assert len(result["alternatives"]) == 3
 
 
+def test_alternatives_of_a_long_recording_are_all_different_and_the_best_first(hearers: LiveServer) -> None:
+    unsure = np.concatenate([sound_of(None, None), level(0.16, 1), sound_of(None, None)])  # a word, or none
+    sound = np.tile(unsure, 8)
+    assert len(sound) / RATE > MAX_S
+    (result,) = results(as_wav(hearers, sound, "?alternatives=10"))
+    texts = [one["text"] for one in result["alternatives"]]
+    assert len(set(texts)) == len(texts) > 3
+    assert texts[0] == result["text"] == " ".join(word["text"] for word in result["words"])
+    probabilities = [one["probability"] for one in result["alternatives"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) <= 1 + 1e-6
+    (alone,) = results(as_wav(hearers, sound, "?alternatives=1"))
+    assert (alone["text"], alone["alternatives"]) == (result["text"], result["alternatives"][:1])
+
+
 def test_silence_and_what_is_half_one_word_and_half_another_are_noise(hearers: LiveServer) -> None:
     for sound, text in ((sound_of(None, None), ""), (level(0.501, 1), "loud")):
         (result,) = results(as_wav(hearers, np.concatenate([sound_of(None), sound, sound_of(None)])))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from math import exp, log
+from collections import Counter
+from math import exp, log, prod
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.codecs.audio.live import LiveResampler
 from app.codecs.audio.resampling import Resampler
@@ -57,6 +61,45 @@ def test_readings_of_pieces_are_the_best_of_all_their_combinations() -> None:
     ]
     assert transcript(pieces, manifest(), duration_s=2, n=0).readings == []
     assert transcript(pieces, manifest(), duration_s=2, n=0).text == "soft loud"
+
+
+def test_a_text_that_pieces_give_in_several_ways_is_one_reading_with_the_sum_of_their_probabilities() -> None:
+    silent = [hypothesis(0.5), hypothesis(0.4, 1), hypothesis(0.1, 0)]
+    pieces = [Piece(silent, 0, 1), Piece(silent, 1, 2)]
+    for n in (0, 1, 4):
+        found = transcript(pieces, manifest(), duration_s=2, n=n)
+        assert (found.text, [(word.text, word.start_s) for word in found.words]) == ("loud", [("loud", 0.4)])
+        assert [(one.text, round(one.probability, 6)) for one in found.readings] == [
+            ("loud", 0.4),
+            ("", 0.25),
+            ("loud loud", 0.16),
+            ("soft", 0.1),
+        ][:n]
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(0, 1), max_size=2)), min_size=1, max_size=3),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_readings_are_those_of_brute_force(weights: list[list[tuple[int, list[int]]]]) -> None:
+    """With at most 16 texts of two pieces nothing is left out."""
+    pieces = [Piece([hypothesis(w / 30, *labels) for w, labels in one], i, i + 1) for i, one in enumerate(weights)]
+    want = Counter[str]()
+    for ways in itertools.product(*weights):
+        text = " ".join(["soft", "loud"][label] for _, labels in ways for label in labels)
+        want[text] += prod(w / 30 for w, _ in ways)
+    found = transcript(pieces, manifest(), duration_s=len(pieces), n=16)
+    texts = [one.text for one in found.readings]
+    assert len(set(texts)) == len(texts) == min(len(want), 16)
+    assert [one.probability for one in found.readings] == pytest.approx(sorted(want.values(), reverse=True)[:16])
+    assert all(one.probability == pytest.approx(want[one.text]) for one in found.readings)
+    assert found.text == texts[0]
+    assert [(word.start_s, word.end_s) for word in found.words] == sorted(
+        (word.start_s, word.end_s) for word in found.words
+    )
 
 
 def test_a_word_s_probability_is_scaled_as_the_manifest_says() -> None:
