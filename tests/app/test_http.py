@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,39 @@ def test_head_is_get_without_its_body(server: LiveServer, path: str) -> None:
     assert (reply.status, reply.body) == (200, b"")
     if path != "/metrics":  # which has counted this very request
         assert reply.header("content-length") == server.get(path).header("content-length")
+
+
+def test_a_byte_order_mark_before_json_is_skipped_in_every_body(
+    server: LiveServer, writers: LiveServer, coders: LiveServer
+) -> None:
+    row = {"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3]}
+    data, sized = [{**row, "data": [0] * 3072}], [{**row, "parameters": {"binary_data_size": 3072}}]
+    for asked, path, body, behind in (
+        (server, "/v1/classify", {"image": grey(100).tolist()}, b""),
+        (server, "/v1/classify", {"images": [grey(100).tolist()] * 20}, b""),
+        (server, "/v2/repository/index", {"ready": True}, b""),
+        (server, "/v2/models/shades/infer", {"inputs": data}, b""),
+        (server, "/v2/models/shades/infer", {"inputs": sized}, bytes(3072)),
+        (writers, "/v1/classify", {"text": "a good film"}, b""),
+        (writers, "/v1/translate", {"text": "the dog"}, b""),
+        (writers, "/translate", {"q": "the dog", "source": "en", "target": "pt"}, b""),
+        (coders, "/v1/generate", {"n": 2, "seed": 1}, b""),
+    ):
+        replies = []
+        for text in (json.dumps(body).encode(), BOM_UTF8 + json.dumps(body).encode()):
+            headers = {"Content-Type": "application/json"}
+            headers |= {"Inference-Header-Content-Length": str(len(text))} if behind else {}
+            replies.append(asked.ask("POST", path, text + behind, headers))
+        assert [reply.status for reply in replies] == [200, 200], path
+        assert replies[0].body == replies[1].body
+    for wrong in (BOM_UTF8, BOM_UTF8 + BOM_UTF8 + b"{}", b"\xff\xfe{\0}\0"):
+        server.ask("POST", "/v1/classify", wrong, {"Content-Type": "application/json"}).assert_refused(422, "body", [])
+
+
+def test_a_raw_row_that_begins_like_a_byte_order_mark_is_a_row(server: LiveServer) -> None:
+    row, headers = bytearray(3072), {"Inference-Header-Content-Length": "0"}
+    row[: len(BOM_UTF8)] = BOM_UTF8
+    assert server.ask("POST", "/v2/models/shades/infer", bytes(row), headers).status == 200
 
 
 def test_head_sends_not_a_byte_after_its_head(server: LiveServer) -> None:

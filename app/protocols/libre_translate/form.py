@@ -60,8 +60,7 @@ def read(kind: str, body: bytes, parameters: str, max_rows: int) -> Wanted:
         Unprocessable, TooLarge: a field that is missing, unknown, given twice or wrong; more texts than that.
     """
     if kind == JSON:
-        check_json(body, fields=MOST_FIELDS)
-        values = read_json(body, LibreTranslateRequest)
+        values = read_json(check_json(body, fields=MOST_FIELDS), LibreTranslateRequest)
     else:
         try:
             values = LibreTranslateRequest.model_validate(_fields(kind, body, parameters, max_rows))

@@ -24,8 +24,7 @@ async def json_object(request: Request, limits: Limits) -> dict[str, object]:
     Raises:
         ClientError: it is something else, or too much, or does not arrive.
     """
-    body = await read_body(request.scope, request.receive, limits)
-    check_json(body)
+    body = check_json(await read_body(request.scope, request.receive, limits))
     if not body:
         return {}
     try:

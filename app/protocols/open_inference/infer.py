@@ -115,9 +115,11 @@ async def infer(call: Call) -> Response:
 
 
 def parsed(body: bytes, json_bytes: int | None, spec: Graph | texts.TextTensors) -> open_inference.InferRequest:
-    check_json(body if json_bytes is None else body[:json_bytes])
+    text = body[:json_bytes]
+    mark = len(text) - len(check_json(text))
     with parsing(body):
-        return open_inference.parse(body, json_bytes, spec.inputs, spec.outputs)
+        length = None if json_bytes is None else json_bytes - mark
+        return open_inference.parse(body[mark:], length, spec.inputs, spec.outputs)
 
 
 def raw_form(model: Model, graph: str) -> open_inference.RawForm:

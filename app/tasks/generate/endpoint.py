@@ -112,7 +112,7 @@ async def _options(call: Call, body: bytes) -> dict[str, Any]:
         )
     models, max_rows = call.context.registry.catalog.models, call.limits.max_rows
     codes = max_rows * max((m.manifest.latent.size for m in models if m.manifest.latent), default=1)  # or labels
-    check_json(body, values=codes + 2 * most_pixels(models) + 1000, fields=MAX_FIELDS)
+    body = check_json(body, values=codes + 2 * most_pixels(models) + 1000, fields=MAX_FIELDS)
     read = await call.offload(partial(read_json, body, GenerateRequest), inline=len(body) <= SMALL_BODY)
     return merged(call.options, {name: value for name, value in read if value is not None}, where="body")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import math
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -27,8 +28,9 @@ PIECE_BYTES: Final = 1 << 20  # looked through before another thread may have it
 _one_at_a_time = threading.Lock()
 
 
-def check_json(body: bytes, *, values: int = MAX_VALUES, fields: int = MAX_FIELDS, hint: str = "") -> None:
-    """Count what a body can hold at most.
+def check_json(body: bytes, *, values: int = MAX_VALUES, fields: int = MAX_FIELDS, hint: str = "") -> bytes:
+    """Count what a body can hold at most, and give what is to be parsed: the body without a byte order mark, which some
+    editors and clients write and parsers may ignore (RFC 8259, 8.1).
 
     Signs inside texts count as well: base64 has none of them.
 
@@ -41,8 +43,10 @@ def check_json(body: bytes, *, values: int = MAX_VALUES, fields: int = MAX_FIELD
     Raises:
         TooLarge: more than that.
     """
+    if body.startswith(BOM_UTF8):
+        body = body[len(BOM_UTF8) :]
     if len(body) <= SMALL_BYTES:
-        return
+        return body
     values = min(values, MAX_VALUES)
     commas = _count(body, b",")
     # Only commas make many lists: brackets alone make deep ones, which the parser refuses at once.
@@ -57,6 +61,7 @@ def check_json(body: bytes, *, values: int = MAX_VALUES, fields: int = MAX_FIELD
                 detail=f"the body has {got} JSON {what}, at most {most} are taken{hint}",
                 error=TooLarge,
             )
+    return body
 
 
 @contextmanager

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Annotated
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from app.core.errors import Unprocessable
+from app.core.errors import TooLarge, Unprocessable
 from app.web.request.json_body import is_repeated, read_json, read_value
-from app.web.request.json_size import PIECE_BYTES
+from app.web.request.json_size import MAX_FIELDS, PIECE_BYTES, SMALL_BYTES, check_json
 
 
 class Inner(BaseModel):
@@ -71,3 +72,19 @@ def test_a_part_of_a_body_is_named_from_where_it_stands() -> None:
 )
 def test_a_key_that_stands_there_twice_is_seen(body: bytes, answer: bool) -> None:
     assert is_repeated(body, "a") is answer
+
+
+@pytest.mark.parametrize("filler", [0, SMALL_BYTES])
+def test_a_byte_order_mark_is_skipped_once(filler: int) -> None:
+    body = b'{"name": "%b"}' % (b"x" * filler)
+    assert check_json(body) is body
+    assert check_json(BOM_UTF8 + body) == body
+    assert check_json(BOM_UTF8 + BOM_UTF8 + body) == BOM_UTF8 + body
+    assert check_json(BOM_UTF8) == b""
+    with pytest.raises(Unprocessable, match="not JSON"):
+        read_json(check_json(BOM_UTF8 + BOM_UTF8 + body), Outer)
+
+
+def test_behind_a_byte_order_mark_a_body_is_as_large_as_without() -> None:
+    with pytest.raises(TooLarge, match="JSON fields"):
+        check_json(BOM_UTF8 + b'{"a":1}' * (MAX_FIELDS + SMALL_BYTES))
