@@ -174,6 +174,9 @@ class Connection(HttpToolsProtocol):
                 lines.append(b"%b: %b" % (name, value))
         return b"\r\n".join((*lines, b"", b""))
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value.strip(b" \t"))  # which is around a value and no part of it (RFC 9110, 5.5)
+
     def on_headers_complete(self) -> None:
         self._idle_bytes = 0
         if self.parser.should_upgrade():

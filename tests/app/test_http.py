@@ -40,6 +40,29 @@ def test_a_strange_request_id_is_replaced(server: LiveServer, wrong: str) -> Non
     assert len(server.get("/health/live", x_request_id=wrong).header("x-request-id") or "") == 24
 
 
+@pytest.mark.parametrize("around", ["{} ", "  {}\t ", "\t{}"])
+def test_white_space_around_a_header_is_no_part_of_it(server: LiveServer, around: str) -> None:
+    named = {
+        "X-Request-Deadline-Ms": "5000",
+        "X-Request-Priority": "1",
+        "X-Request-Id": "mine",
+        "Accept": "application/x-npy",
+        "Content-Type": "image/png",
+        "Content-Encoding": "identity",
+        "Content-Length": str(len(PNG)),
+        "Connection": "close",
+    }
+    lines = [f"{name}:{around.format(value)}" for name, value in named.items()]
+    request = "\r\n".join(["POST /v1/classify HTTP/1.1", "Host: a", *lines, "", ""]).encode() + PNG
+    head, _, body = server.raw(request, close=False).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"x-request-id: mine\r\n" in head + b"\r\n"
+    assert body.startswith(b"\x93NUMPY")
+    within = server.raw(request.replace(b"5000", b"50 0"), close=False)
+    assert within.startswith(b"HTTP/1.1 422")
+    assert b"'50 0'" in within
+
+
 def test_two_requests_have_two_ids(server: LiveServer) -> None:
     assert server.get("/health/live").header("x-request-id") != server.get("/health/live").header("x-request-id")
 

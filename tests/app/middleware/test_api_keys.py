@@ -32,6 +32,7 @@ def locked(models: Path) -> Iterator[LiveServer]:
         {"authorization": f"Bearer {KEY}"},
         {"authorization": f"bearer  {OTHER}"},
         {"x_api_key": KEY},
+        {"x_api_key": f" {KEY}\t"},
     ],
 )
 def test_a_known_key_opens(locked: LiveServer, headers: dict[str, str]) -> None:
