@@ -18,7 +18,7 @@ from app.core.manifest import Tensors, Writing
 from app.engine.model import STEP, Model
 from app.engine.queue import OnStep
 from app.web.call import Call
-from app.web.request.media_types import EVENT_STREAM
+from app.web.request.media_types import EVENT_STREAM, JSON
 from app.web.request.model_choice import check_within
 
 ENCODER: Final = "encoder"
@@ -58,7 +58,8 @@ def plan(call: Call, model: Model, texts: int, *, subject: str) -> Plan:
     """What the options `beam` and `n_best` ask of a model for so many texts.
 
     Raises:
-        Unprocessable: more than the model's best tokens of a step allow, or more texts than hypotheses.
+        Unprocessable: more than the model's best tokens of a step allow, more texts than hypotheses, or `n_best` in a
+            form that has no room for them.
         TooLarge: more hypotheses of all texts together than rows in one request.
     """
     writing = writing_of(model)
@@ -67,6 +68,13 @@ def plan(call: Call, model: Model, texts: int, *, subject: str) -> Plan:
     beam, most = int(call.options.get("beam", usual)), min(MOST_BEAM, writing.best)
     check_within("beam" if "beam" in call.options else "n_best", beam, 1, most, f" for model '{model.name}'")
     check_within("n_best", n_best, 1, beam, f": a beam of {beam} finds no more")
+    if "n_best" in call.options and call.media_type not in (JSON, EVENT_STREAM):
+        raise invalid(
+            "n_best",
+            expected=f"no n_best, or accept: {JSON}",
+            got=f"n_best {n_best} with accept: {call.media_type}",
+            detail=f"n_best lists alternatives in {JSON}; {call.media_type} has the best text alone",
+        )
     if texts * beam > call.limits.max_rows:
         got, most = f"{texts} with a beam of {beam}", call.limits.max_rows
         detail = f"the request has {got}, at most {most} hypotheses are searched at once"

@@ -31,11 +31,8 @@ async def classify(call: Call) -> Response:
     payload = await call.read()
     model = choose_model(call, payload, "classify")
     top_k = _top_k(call, model)
-    if call.options.get("explain") and model.manifest.text is None:
-        expected, got = "a model of texts", f"'{model.name}', a model of {model.manifest.modality}s"
-        raise invalid(
-            "explain", expected=expected, got=got, detail=f"explain weighs words, model '{model.name}' has none"
-        )
+    if call.options.get("explain"):
+        _check_explained(call, model)
     outputs, notes = await predict(call, payload, model, GRAPH)
     probabilities = outputs["probabilities"]
 
@@ -69,6 +66,22 @@ def _top_k(call: Call, model: Model) -> int:
             detail=f"top_k shapes the answer as {JSON}; as {call.media_type} all probabilities are given",
         )
     return int(top_k)
+
+
+def _check_explained(call: Call, model: Model) -> None:
+    """Raises Unprocessable where there are no words to weigh, or no room for their weights."""
+    if model.manifest.text is None:
+        expected, got = "a model of texts", f"'{model.name}', a model of {model.manifest.modality}s"
+        raise invalid(
+            "explain", expected=expected, got=got, detail=f"explain weighs words, model '{model.name}' has none"
+        )
+    if call.media_type != JSON:
+        raise invalid(
+            "explain",
+            expected=f"no explain, or accept: {JSON}",
+            got=f"explain with accept: {call.media_type}",
+            detail=f"explain lists words in {JSON}; {call.media_type} has the probabilities alone",
+        )
 
 
 ENDPOINT: Final = Endpoint(

@@ -184,6 +184,8 @@ def test_a_stream_has_an_event_for_each_token_and_ends_with_the_plain_answer(wri
         ({"image": [[0] * 4] * 4, "max_words": 7}, "application/json", 422, ["max_words", "1 to 6"]),
         ({"image": [[0] * 4] * 4, "beam": 6}, "application/json", 422, ["beam", "1 to 5"]),
         ({"image": [[0] * 4] * 4, "beam": 2}, "text/event-stream", 422, ["beam is 2"]),
+        ({"image": [[0] * 4] * 4, "n_best": 2}, "text/plain", 422, ["no n_best", "has the best text alone"]),
+        ({"image": [[0] * 4] * 4, "n_best": 2}, "image/png", 422, ["no n_best", "has the best text alone"]),
         ({"images": [[[0] * 4] * 4] * 2}, "text/event-stream", 422, ["2 pictures", "at most 1"]),
         ({"images": [[[0] * 4] * 4] * 17}, "image/png", 422, ["17 pictures", "at most 16"]),
         ({"images": [[[0] * 4] * 4] * 5, "beam": 5}, "application/json", 413, ["5 with a beam of 5"]),

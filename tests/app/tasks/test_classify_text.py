@@ -124,6 +124,13 @@ def test_what_cannot_be_labelled_is_refused_by_name(
     post(writers, body).assert_refused(status, subject, words)
 
 
+@pytest.mark.parametrize("accept", ["text/csv", "application/x-npy"])
+def test_weights_of_words_have_no_place_in_rows_of_probabilities(writers: LiveServer, accept: str) -> None:
+    body = {"text": "a good film", "explain": True}
+    post(writers, body, accept=accept).assert_refused(422, "explain", ["no explain", accept])
+    assert post(writers, body | {"explain": False}, accept=accept).status == 200
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "status", "words"),
     [

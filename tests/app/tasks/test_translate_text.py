@@ -192,6 +192,8 @@ def test_what_cannot_be_translated_is_refused_by_name(
         ({"image": [[0] * 8] * 8, "to": "negative"}, "text/plain", 406, ["text/plain is given of texts"]),
         ({"text": ["the", "dog"]}, "text/event-stream", 422, ["2 texts", "is given of one"]),
         ({"text": "the", "beam": 2}, "text/event-stream", 422, ["beam is 2"]),
+        ({"text": "the", "n_best": 2}, "text/plain", 422, ["no n_best", "text/plain has the best text alone"]),
+        ({"text": "the", "n_best": 1}, "text/csv", 422, ["no n_best", "text/csv has the best text alone"]),
     ],
 )
 def test_a_form_that_does_not_fit_is_refused(
