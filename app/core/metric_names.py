@@ -61,6 +61,15 @@ TITLES: Final = {
     "chrf_tatoeba": "chrF2, everyday sentences",
     "bleu_lower": "BLEU, in small letters",
     "gain_of_attention_bleu": "Gain by attention",
+    "cider": "CIDEr-D",
+    "bleu_4": "BLEU-4",
+    "cider_greedy": "CIDEr-D, greedy",
+    "bleu_4_greedy": "BLEU-4, greedy",
+    "recall_10": "Right picture among the first ten",
+    "gain_of_sight_cider": "Gain by looking",
+    "accuracy_exact": "Whole sentence right",
+    "accuracy_unseen": "Whole sentence right, unseen combinations",
+    "share_pointed": "Looks where the digit is",
     "ece_tokens": "Calibration error of tokens",
     "auc_probability": "Wrong sentences told by probability",
     "error_confident": "Confidently wrong",
@@ -79,10 +88,11 @@ HIGHER: Final = (
     "memorisation",
     "bleu",
     "chrf",
+    "cider",
 )
 LOWER: Final = ("nll", "ece", "brier", "error", "loss", "mse", "rmse", "mae", "kl", "ratio", "gap", "wer", "doubted")
 SHARES: Final = ("accuracy", "ece", "precision", "recall", "error", "top5", "coverage", "share", "wer", "doubted")
-DECIMALS: Final = {"ratio": 2, "memorisation": 3, "gap": 2}
+DECIMALS: Final = {"ratio": 2, "memorisation": 3, "gap": 2, "cider": 3}
 
 
 def kind_of(name: str) -> str:

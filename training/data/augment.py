@@ -71,3 +71,23 @@ def handwrite(x: Tensor, generator: Generator, *, strength: float = 1.0) -> Tens
     amount = torch.rand(b, 1, 1, 1, generator=generator, device=x.device) * 0.8
     written = torch.where(pen < 0.06, torch.lerp(moved, thick, amount), moved)
     return torch.where(pen > 0.94, torch.lerp(written, soft, amount), written)
+
+
+def reframe(x: Tensor, generator: Generator, *, side: int, least: float) -> Tensor:
+    """Cut another part out of each row, `least` to all of each of its sides, mirror half of them, change light and
+    contrast by up to a fifth, and bring them to `side` pixels: (B, C, H, W) -> (B, C, side, side)."""
+    b = len(x)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(b, *shape, generator=generator, device=x.device)
+
+    share = uniform(least, 1, 2)
+    theta = torch.zeros(b, 2, 3, device=x.device)
+    mirrored = torch.where(torch.rand(b, generator=generator, device=x.device) < 0.5, -1.0, 1.0)
+    theta[:, 0, 0], theta[:, 1, 1] = share[:, 0] * mirrored, share[:, 1]
+    theta[:, :, 2] = (1 - share) * uniform(-1, 1, 2)
+    grid = F.affine_grid(theta, [b, x.shape[1], side, side], align_corners=False)
+    cut = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    middle = cut.mean((1, 2, 3), keepdim=True)
+    contrast, light = uniform(0.8, 1.2, 1, 1, 1), uniform(-0.1, 0.1, 1, 1, 1)
+    return ((cut - middle) * contrast + middle + light).clamp(0, 1)

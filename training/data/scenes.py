@@ -77,6 +77,7 @@ _RELATIONS: Final = {
     },
 }
 _COUNTS: Final = {"en": {3: "Three digits", 4: "Four digits"}, "pt": {3: "Três algarismos", 4: "Quatro algarismos"}}
+ARTICLES: Final = {"en": "a", "pt": "um"}
 _AND: Final = {"en": "and", "pt": "e"}
 
 
@@ -215,7 +216,8 @@ def sentence(scene: Scene, language: str) -> str:
 
 def _name(one: Thing, language: str) -> str:
     number, colour = NUMBERS[language][one.digit], _COLOURS[language][one.colour]
-    return f"a {colour} {number}" if language == "en" else f"um {number} {colour}"
+    kind = f"{colour} {number}" if language == "en" else f"{number} {colour}"
+    return f"{ARTICLES[language]} {kind}"
 
 
 def _drawn(ink: Tensor, colour: Tensor, middle: Tensor, counts: Tensor, generator: Generator) -> Tensor:
