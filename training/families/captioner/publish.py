@@ -9,11 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
-from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from app.core.manifest import Calibration, Manifest, PhotoPicture, TextFile, Writing
@@ -111,7 +107,7 @@ def publish_photos(
         **_written("photos", PHOTO_PICTURE, corpus, chosen.network, language=0),
     )
     held = corpus.held["held"]
-    pictures = torch.from_numpy(shown_photos(PARITY_PICTURES))
+    pictures = torch.from_numpy(page.shown_photos(PARITY_PICTURES))
     exports = _exports(chosen.network, pictures, held, _temperature_of(draft), language=0)
     return publish(
         PHOTOS,
@@ -255,21 +251,6 @@ def _midway(
     return torch.tensor(asked), [torch.cat([state[i] for state in found]) for i in range(len(STATES))]
 
 
-def shown_photos(rows: int) -> NDArray[np.uint8]:
-    """Pictures that may be shown: scikit-learn's two photographs whole, then parts of them, (rows, SIDE, SIDE, 3)."""
-    rng = np.random.default_rng(0)
-    photos = [Image.fromarray(pixels) for pixels in load_sample_images().images]
-    found = []
-    for i in range(rows):
-        photo = photos[i % len(photos)]
-        width, height = photo.size
-        share = 1.0 if i < len(photos) else float(rng.uniform(0.3, 0.9))
-        left, top = (float(rng.uniform(0, (1 - share) * size)) for size in (width, height))
-        box = (left, top, left + share * width, top + share * height)
-        found.append(np.asarray(photo.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)))
-    return np.stack(found)
-
-
 def _said_by_the_blind(twin: Trained, corpus: Photos) -> str:
     """The one caption that the twin has for every picture."""
     model = Model.trained(twin.network, corpus)
@@ -320,7 +301,7 @@ class PhotoCaptioners(Family[Flickr8k]):
         self, folder: Path, manifest: Manifest, dataset: Flickr8k, measured: Measured | None = None
     ) -> None:
         model = Model.published(folder, manifest)
-        pictures = shown_photos(page.PHOTOS_SHOWN)
+        pictures = page.shown_photos(page.PHOTOS_SHOWN)
         found = model.captions(pictures, beam=BEAM["photos"])
         done: CaptionedPhotos = measured.details if measured else metrics.captioned(model, dataset.test)
         report = page.PhotoReport(
@@ -386,7 +367,7 @@ class SceneCaptioners(Family[DigitScenes]):
             unseen=done[1],
             language=language,
             model=model,
-            photos=shown_photos(2),
+            photos=page.shown_photos(2),
             latency=kept_latency(folder, "encoder", threads=1),
             speed=measured_once(folder, "speed", lambda: metrics.speed(folder, manifest, pictures)),
         )

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from app.codecs.images.attention import attention_page
 from app.core.decoding.writing import Hypothesis
@@ -27,7 +29,7 @@ from training.families.captioner.metrics import (
     ranks,
     surest,
 )
-from training.families.captioner.network import GRID
+from training.families.captioner.network import GRID, SIDE
 from training.metrics.captions import bleu_4, cider_d, cider_d_each
 from training.metrics.onnx_model import Latency
 from training.reporting.ablations import tried
@@ -324,6 +326,21 @@ class SceneReport:
                 Curves(y_label="Training loss, nats a token", lines=[("loss", "loss")], log_y=True),
             ],
         )
+
+
+def shown_photos(rows: int) -> NDArray[np.uint8]:
+    """Pictures that may be shown: scikit-learn's two photographs whole, then parts of them, (rows, SIDE, SIDE, 3)."""
+    rng = np.random.default_rng(0)
+    photos = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    found = []
+    for i in range(rows):
+        photo = photos[i % len(photos)]
+        width, height = photo.size
+        share = 1.0 if i < len(photos) else float(rng.uniform(0.3, 0.9))
+        left, top = (float(rng.uniform(0, (1 - share) * size)) for size in (width, height))
+        box = (left, top, left + share * width, top + share * height)
+        found.append(np.asarray(photo.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)))
+    return np.stack(found)
 
 
 def looked(pixels: NDArray[np.uint8], model: Model, one: Hypothesis) -> str:

@@ -44,7 +44,7 @@ class Hyperparameters:
     each: int = described(3, "sentences of a photograph at a step; scenes have one in each language")
     rows: int = described(6000, "pictures of an epoch where they are made; photographs are all there are")
     strength: float = described(0.6, "how differently from the data set pictures are shown, 0 to 1")
-    epochs: int = described(20, "times that every picture is seen")
+    epochs: int = described(18, "times that every picture is seen")
     batch_size: int = described(32, "pictures per optimisation step")
     lr: float = described(2e-3, "learning rate (AdamW)")
     schedule: Schedule = described("cosine", "how the learning rate changes over the run, after its rise")
@@ -66,7 +66,7 @@ SCENES: Final = Hyperparameters(
     words=0.1,
     rows=16000,
     strength=0.5,
-    epochs=8,
+    epochs=14,
     batch_size=64,
     lr=2e-3,
     weight_decay=0.01,
