@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sacrebleu.metrics.bleu import BLEU
+from training.metrics.translation import bleu_of_words
 
 LONGEST: Final = 4  # words of an n-gram
 SIGMA: Final = 6.0  # words: how much another length costs
@@ -33,8 +33,7 @@ def bleu_4(written: Sequence[str], references: Sequence[Sequence[str]]) -> float
     most = max(map(len, references))
     # The first again where there are fewer: a reference that is there twice counts once.
     streams = [[" ".join(words(own[i] if i < len(own) else own[0])) for own in references] for i in range(most)]
-    score = BLEU(tokenize="none", smooth_method="none", force=True)
-    return float(score.corpus_score([" ".join(words(text)) for text in written], streams).score)
+    return bleu_of_words([" ".join(words(text)) for text in written], streams)
 
 
 def cider_d(written: Sequence[str], references: Sequence[Sequence[str]]) -> float:

@@ -19,6 +19,16 @@ def bleu_lower(written: Sequence[str], references: Sequence[str]) -> float:
     return float(BLEU(lowercase=True).corpus_score(list(written), [list(references)]).score)
 
 
+def bleu_of_words(written: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Of words with one space between them, unsmoothed, 0 to 100.
+
+    Args:
+        references: each of all texts; of one text the reference of the nearest length counts.
+    """
+    score = BLEU(tokenize="none", smooth_method="none", force=True)
+    return float(score.corpus_score(list(written), [list(one) for one in references]).score)
+
+
 def chrf(written: Sequence[str], references: Sequence[str]) -> float:
     """chrF2 (Popovic 2015), 0 to 100: `nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no`."""
     return float(CHRF().corpus_score(list(written), [list(references)]).score)
