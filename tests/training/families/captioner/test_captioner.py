@@ -235,6 +235,7 @@ def test_pictures_that_are_shown_are_not_the_data_sets() -> None:
     assert len({row.tobytes() for row in shown}) == 5
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_the_steps_of_one_that_was_not_stopped(few_scenes: DigitScenes, tmp_path: Path) -> None:
     corpus = DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0.5)
     h = replace(SCENES, **TINY, batch_size=2, epochs=1)
