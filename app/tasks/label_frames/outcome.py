@@ -45,7 +45,7 @@ def to_values(model: Model, clip: Clip, probabilities: NDArray[Any]) -> dict[str
     """LabelFramesAnswer, as JSON values; `probabilities` (T, labels)."""
     manifest = model.manifest
     assert manifest.frame_labels is not None
-    found = segments_of(manifest, probabilities)
+    found = segments_of(manifest, clip, probabilities)
     return {
         "model": model.name,
         "version": model.version,
@@ -66,12 +66,12 @@ def to_values(model: Model, clip: Clip, probabilities: NDArray[Any]) -> dict[str
     }
 
 
-def segments_of(manifest: Manifest, probabilities: NDArray[Any]) -> list[Segment]:
-    """Along the likeliest path through the grammar, where there is one."""
+def segments_of(manifest: Manifest, clip: Clip, probabilities: NDArray[Any]) -> list[Segment]:
+    """Along the likeliest path through the grammar, where there is one; of the last frame as much as was shown."""
     assert manifest.frame_labels is not None
     assert manifest.video is not None
     grammar = Grammar.of(manifest.frame_labels, manifest.labels)
-    times = np.arange(len(probabilities) + 1) / manifest.video.rate
+    times = np.minimum(np.arange(len(probabilities) + 1) / manifest.video.rate, clip.duration_s)
     return segments(grammar.path(probabilities), probabilities, times, grammar.background)
 
 
@@ -80,7 +80,7 @@ def written(form: str, model: Model, clip: Clip, probabilities: NDArray[np.float
     if form == NPY:
         return encode_npy(probabilities)
     if form == VTT:
-        labels, found = model.manifest.labels, segments_of(model.manifest, probabilities)
+        labels, found = model.manifest.labels, segments_of(model.manifest, clip, probabilities)
         return vtt([Cue(labels[one.label], one.start_s, one.end_s) for one in found]).encode()
     content: bytes = pydantic_core.to_json(to_values(model, clip, probabilities))
     return content

@@ -127,6 +127,21 @@ def test_a_still_picture_is_a_clip_of_one_frame(watchers: LiveServer) -> None:
     assert answer["frames_in"] == 1
 
 
+@pytest.mark.parametrize("lasts_ms", [1, 19, 21, 30, 59, 61, 151])
+def test_no_time_is_behind_the_end_of_the_clip(watchers: LiveServer, lasts_ms: int) -> None:
+    """At 25 frames a second a clip ends anywhere between two frames."""
+    for count in (2, 5):
+        clip = moving("PNG", (128, *[228, 28] * (count // 2))[:count], (lasts_ms,) * count)
+        answer = send(watchers, "image/png", clip).json()
+        duration_s = answer["duration_s"]
+        assert duration_s == pytest.approx(count * lasts_ms / 1000, abs=1e-3)
+        assert all(0 <= frame["time_s"] < duration_s for frame in answer["frames"])
+        assert all(0 <= one["start_s"] < one["end_s"] <= duration_s for one in answer["segments"])
+        cues = send(watchers, "image/png", clip, Accept="text/vtt").body.decode()
+        ends = [line.split(" --> ")[1] for line in cues.splitlines() if " --> " in line]
+        assert all(float(end.split(":")[-1]) <= round(duration_s, 3) for end in ends)
+
+
 def test_a_model_without_a_grammar_has_segments_of_its_frames_and_no_text(watchers: LiveServer) -> None:
     levels = (0, 100, 200, 200, 200, 100, 100)
     answer = send(watchers, "application/x-npy", encode_npy(frames_of(levels)), "model=follower").json()
