@@ -256,7 +256,8 @@ def _texts_behind(buffer: memoryview, size: object, shape: tuple[int, ...], subj
         try:
             found.append(str(buffer[begin:at], "utf-8"))
         except UnicodeDecodeError as error:
-            raise wrong(f"{subject}[{len(found)}]", "a text in UTF-8", f"byte {error.start} is not") from None
+            where, got = f"{subject}[{len(found)}]", f"byte 0x{error.object[error.start]:02x} at {error.start}"
+            raise invalid(where, expected="a text in UTF-8", got=got, detail=f"{where} is not UTF-8: {got}") from None
     if at != size or len(found) != shape[0]:
         raise wrong(subject, f"{shape[0]} texts in {size} bytes", f"{len(found)} in {at} bytes")
     return np.array(found, object)

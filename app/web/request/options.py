@@ -20,6 +20,10 @@ _MAX_PAIRS = 100
 
 def in_words(message: str) -> str:
     """What pydantic's message says is expected."""
+    message = re.sub(
+        r"^(List|Tuple|Set|Value) should have (at .* items?) after validation, not .*", r"a list of \2", message
+    )
+    message = re.sub(r"^(String|Value) should have (at .* characters?)$", r"a text of \2", message)
     wanted = re.sub(r"^(Input|String|Value|List|Number) (should be|should have|error,) ?", "", message)
     words = {"valid array": "list", "valid object": "object", "valid integer": "integer", "valid string": "text"}
     for theirs, ours in words.items():

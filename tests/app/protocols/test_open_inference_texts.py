@@ -85,7 +85,7 @@ def sized(text: bytes) -> bytes:
         ({"shape": [1], "parameters": {"binary_data_size": 7}}, b"\xff\xff\xff\xffabc", "a text within 7 bytes"),
         ({"shape": [1], "parameters": {"binary_data_size": 3}}, b"\x01\x00\x00", "a text within 3 bytes"),
         ({"shape": [2], "parameters": {"binary_data_size": 7}}, sized(b"the"), "2 texts in 7 bytes"),
-        ({"shape": [1], "parameters": {"binary_data_size": 5}}, sized(b"\xff"), "a text in UTF-8"),
+        ({"shape": [1], "parameters": {"binary_data_size": 5}}, sized(b"\xff"), "is not UTF-8: byte 0xff at 0"),
         ({"shape": [21], "data": ["the"] * 21}, b"", "has 21 rows, at most 20"),
     ],
 )  # fmt: skip

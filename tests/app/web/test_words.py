@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import string
 from contextlib import suppress
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field, TypeAdapter, ValidationError
 
 from app.core.errors import NotAcceptable, Unprocessable
 from app.core.text import described
@@ -84,8 +86,26 @@ def test_a_huge_value_is_described_without_writing_it_out() -> None:
         ("Input should be a valid integer", "an integer"),
         ("Input should be a valid list", "a valid list"),
         ("Input should be a valid string, unable to parse", "a text"),
-        ("List should have at least 1 item after validation, not 0", "at least 1 item after validation, not 0"),
+        ("List should have at least 1 item after validation, not 0", "a list of at least 1 item"),
+        ("List should have at most 2 items after validation, not more", "a list of at most 2 items"),
+        ("String should have at least 1 character", "a text of at least 1 character"),
     ],
 )
 def test_a_library_s_message_becomes_ours(theirs: str, ours: str) -> None:
     assert in_words(theirs) == ours
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "ours"),
+    [
+        (Annotated[list[int], Field(min_length=1)], [], "a list of at least 1 item"),
+        (Annotated[list[int], Field(max_length=2)], [1, 2, 3], "a list of at most 2 items"),
+        (Annotated[tuple[int, ...], Field(min_length=2)], (1,), "a list of at least 2 items"),
+        (Annotated[str, Field(min_length=1)], "", "a text of at least 1 character"),
+        (Annotated[str, Field(max_length=2)], "abc", "a text of at most 2 characters"),
+    ],
+)
+def test_a_length_is_told_as_that_of_what_was_expected(kind: Any, value: object, ours: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        TypeAdapter(kind).validate_python(value)
+    assert in_words(error.value.errors()[0]["msg"]) == ours
