@@ -19,6 +19,7 @@ from app.codecs.npy import encode_npy
 from app.codecs.open_inference import DATATYPES
 from app.core.manifest import MANIFEST_FILE, Graph, Manifest, Picture, TensorSpec, numpy_dtype
 from app.core.manifest.latent import Latent
+from app.core.manifest.table import NumberColumn
 from tests.bench.shapes import HEADER_LENGTH, JSON, Headers, dense
 
 PAGES: Final = ("/health/ready", "/metrics", "/v1/models", "/v2", "/openapi.json", "/docs")
@@ -94,14 +95,17 @@ def of_model(manifest: Manifest, rng: np.random.Generator) -> Iterator[Send]:
     if manifest.task in ("generate", "denoise"):
         return
     spec = next(iter(manifest.graphs.values())).inputs[0]
-    yield Send("npy", "POST", query, {"Content-Type": "application/x-npy"}, encode_npy(random(spec, 7, rng)))
+    rows = random(spec, 7, rng)
+    if manifest.table is not None:  # a category is its index
+        rows[:, [not isinstance(column, NumberColumn) for column in manifest.table.columns]] = 0
+    yield Send("npy", "POST", query, {"Content-Type": "application/x-npy"}, encode_npy(rows))
     for picture in [domain.picture for domain in manifest.domains[:1]] or [manifest.picture]:
         if picture is not None:
             yield from pictures(path, query, manifest.name, picture, rng)
     if manifest.table is not None:
-        rows = [manifest.table.middle_row()] * 5
-        yield Send("table JSON", "POST", path, JSON, dense({"model": manifest.name, "instances": rows}))
-        yield Send("table CSV", "POST", query, {"Content-Type": "text/csv"}, csv_of(rows))
+        records = [manifest.table.middle_row()] * 5
+        yield Send("table JSON", "POST", path, JSON, dense({"model": manifest.name, "instances": records}))
+        yield Send("table CSV", "POST", query, {"Content-Type": "text/csv"}, csv_of(records))
     if manifest.latent is not None:
         yield from generated(manifest, manifest.latent, rng)
 
