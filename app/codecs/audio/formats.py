@@ -49,6 +49,7 @@ _OTHERS: Final = (
     (b"MThd", "a MIDI file: notes, not sound"),
     (b"0&\xb2u\x8ef\xcf\x11", "a Windows Media recording"),
     (b"#!SILK", "a SILK recording"),
+    (b"ID3", "an ID3 tag without MP3 or AAC sound behind it"),
 )
 _PICTURE_BRANDS: Final = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"})
 

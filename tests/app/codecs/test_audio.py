@@ -172,12 +172,13 @@ def test_every_format_is_known_by_its_first_bytes(name: str) -> None:
         (b"%PDF-1.7", "a PDF document"),
         (b"RIFF\0\0\0\0AVI LIST", "a RIFF file of type b'AVI ', not WAVE"),
         (b"FORM\0\0\0\0AIFF", "an AIFF recording"),
+        (b"ID3\4" + bytes(5) + b"\x0a" + bytes(10) + b"no sound", "an ID3 tag without MP3 or AAC sound behind it"),
         (b"OggS" + bytes(22) + b"\1\x10\x80theora" + bytes(9), "an Ogg file whose first stream is neither"),
         (b'{"a": 1}', "JSON text"),
         (b"\x00\x00\x00\x1cftypavif", "an AVIF picture"),
         (b"\xff\xfb\x90\x00" + bytes(900), "unknown data beginning with bytes ff fb 90 00"),  # one frame, then none
     ],
-    ids=["PNG", "PDF", "AVI", "AIFF", "Theora", "JSON", "AVIF", "one MP3 header"],
+    ids=["PNG", "PDF", "AVI", "AIFF", "ID3", "Theora", "JSON", "AVIF", "one MP3 header"],
 )
 def test_a_file_of_another_kind_is_named_in_the_error(data: bytes, what: str) -> None:
     with pytest.raises(UnsupportedMedia) as caught:
