@@ -228,7 +228,7 @@ def _line(model: Model, address: str, default_for: Sequence[str]) -> str:
     measures = [measure for measure in m.quality if measure.goal is not None] or m.quality[:1]
     default = f"<p>Answers <b>{', '.join(default_for)}</b> where no model is named.</p>" if default_for else ""
     commands = example_commands(m, address)
-    files = "<p>The file behind @ is a picture of your own.</p>" if any("=@" in command for command in commands) else ""
+    files = "<p>The file behind @ is one of your own.</p>" if any("=@" in command for command in commands) else ""
     found = gallery(model)
     large = " large" if found and found[0].width > LARGE else ""
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -34,6 +35,7 @@ from app.web.request.options import from_query
 
 REPORT_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 MAX_REPORT_BYTES: Final = 32 << 20
+LINK: Final = re.compile(rb'href="\.\./\.\./\.\./([A-Za-z0-9._-]+)/([0-9]+)/report/index\.html"')
 Version = Annotated[str | None, Query(description="its version; the default version where none is given")]
 
 
@@ -293,6 +295,8 @@ def router(context: Context) -> APIRouter:
         report = report_of(model)
         if report is None:
             raise invalid("report", detail=f"model '{model.name}/{model.version}' has no report", error=NotFound)
+        # Among files a report links another's file, here another's address.
+        report = LINK.sub(rb'href="../\1/report?version=\2"', report)
         return HTMLResponse(report, headers={"Content-Security-Policy": REPORT_POLICY})
 
     return routes

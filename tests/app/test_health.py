@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -185,6 +186,19 @@ def test_a_report_is_shown_and_can_do_nothing(server: LiveServer) -> None:
     policy = reply.header("content-security-policy") or ""
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
     assert "script" not in policy
+
+
+def test_a_report_links_other_reports_where_they_are_served(tmp_path: Path) -> None:
+    for name, other in (("one", "two"), ("two", "one")):
+        folder = make_classifier_folder(tmp_path, name)
+        change_manifest(folder, report="report/index.html")
+        (folder / "report").mkdir()
+        page = f'<a href="../../../{other}/1/report/index.html">{other}</a>'
+        (folder / "report" / "index.html").write_text(page, encoding="utf-8")
+    with open_server(tmp_path) as server:
+        link = re.search('href="(.*)"', server.get("/v1/models/one/report").body.decode())
+        assert link
+        assert server.get(urljoin("/v1/models/one/report", link[1])).body.startswith(b'<a href="../one/report')
 
 
 class Addresses(HTMLParser):

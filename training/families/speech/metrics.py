@@ -156,15 +156,35 @@ def figures(model: PublishedSpeech, heard: Sequence[Heard]) -> dict[str, float]:
     found["ece_words"] = word_calibration(judged(labels, heard), declared)
     if starts:  # of a net that hears no word rightly nothing is known
         found["start_error_ms"] = 1000 * float(np.median(starts))
-    noises = [clip.samples for one in heard for clip in one.clips if not clip.words] + made_noise(NOISES)
-    spoken_clips = [clip for one in heard for clip in one.clips if clip.words]
-    backwards = [clip.samples[::-1].copy() for clip in spoken_clips[:: max(1, len(spoken_clips) // NOISES)]]
-    found["doubt_share_noise"] = doubted(declared, model.hear(noises))
-    found["doubt_share_reversed"] = doubted(declared, model.hear(backwards))
+    found["doubt_share_noise"] = doubted(declared, model.hear(_noises(heard)))
+    found["doubt_share_reversed"] = doubted(declared, model.hear(_backwards(heard)))
     found["doubted_speech"] = doubted(
         declared, [t for one in heard for clip, t in zip(one.clips, one.tokens, strict=True) if clip.words]
     )
     return found
+
+
+def doubted_rows(heard: Sequence[Heard]) -> dict[str, int]:
+    """How many recordings the shares that are doubted are of."""
+    return {
+        "doubt_share_noise": len(_noises(heard)),
+        "doubt_share_reversed": len(_backwards(heard)),
+        "doubted_speech": len(_spoken(heard)),
+    }
+
+
+def _noises(heard: Sequence[Heard]) -> list[Wave]:
+    return [clip.samples for one in heard for clip in one.clips if not clip.words] + made_noise(NOISES)
+
+
+def _spoken(heard: Sequence[Heard]) -> list[Clip]:
+    return [clip for one in heard for clip in one.clips if clip.words]
+
+
+def _backwards(heard: Sequence[Heard]) -> list[Wave]:
+    """Some of the clips."""
+    clips = _spoken(heard)
+    return [clip.samples[::-1].copy() for clip in clips[:: max(1, len(clips) // NOISES)]]
 
 
 def letters_right(said: Sequence[Sequence[str]], heard: Sequence[Sequence[str]]) -> float:

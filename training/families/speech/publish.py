@@ -296,7 +296,8 @@ def _summary(words: Sequence[str], *, streaming: bool) -> str:
     )
     return (
         f"Writes down {len(words)} English words (digits, letters, colours, commands) {how}. Trained on GRID's talker "
-        "s1, six speakers of digits and 168 of single words. Other words and most noise are answered as noise."
+        "s1, six speakers of digits and 168 of single words. Noise is answered as noise; a word that is none of them "
+        "often as one of them."
     )
 
 
@@ -315,6 +316,7 @@ class Speech(Family[Corpora]):
         heard = heard_in(model, dataset, rows=rows)
         counts = {f"wer_{metrics.SHORT[one.corpus]}": len(one.clips) for one in heard}
         counts |= dict.fromkeys(("accuracy_letters", "start_error_ms"), counts["wer_grid"])
+        counts |= metrics.doubted_rows(heard)
         return Measured(
             rows=sum(len(one.clips) for one in heard),
             of="test clips",
