@@ -15,7 +15,7 @@ from training.reporting.mosaics import mosaic
 WIDTH: Final = 960
 HEIGHT: Final = 22  # of a strip
 LEFT: Final = 110  # room for the strips' names
-LETTER: Final = 6.6  # pixels that a letter takes at most
+LETTER: Final = 8.0  # pixels that a letter takes at most, and some room
 
 
 def strips(rows: Sequence[tuple[str, Sequence[str]]], *, background: str = "", label: str) -> str:
@@ -58,6 +58,12 @@ def strips(rows: Sequence[tuple[str, Sequence[str]]], *, background: str = "", l
     )
 
 
+def above(picture: str) -> str:
+    """A picture whose left and right ends are those of the strips under it."""
+    inner = f'<div style="margin-left:{LEFT / WIDTH:.3%}">{picture}</div>'
+    return f'<div style="max-width:{WIDTH}px">{inner}</div>'
+
+
 def over_time(values: NDArray[Any], *, alt: str, scale: int = 3, stretch: int = 1) -> str:
     """Numbers from -1 to 1 (T, N) as a picture: time to the right, a row for each number, blue below zero, red above.
 
@@ -71,4 +77,4 @@ def over_time(values: NDArray[Any], *, alt: str, scale: int = 3, stretch: int = 
     first = np.linalg.svd(centred / (np.linalg.norm(centred, axis=0) + 1e-9), full_matrices=False)[2][0]
     x = x[:, np.argsort(first, kind="stable")].T.repeat(stretch, axis=1)  # (N, T)
     colours = np.stack([1 - np.maximum(-x, 0), 1 - np.abs(x), 1 - np.maximum(x, 0)], axis=2)
-    return mosaic(colours[None, None], alt=alt, scale=scale, fill=True)
+    return above(mosaic(colours[None, None], alt=alt, scale=scale, fill=True))

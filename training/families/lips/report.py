@@ -20,7 +20,7 @@ from training.reporting.charts import Line, line_chart
 from training.reporting.classification import confusion
 from training.reporting.figures import figures
 from training.reporting.formatting import percent
-from training.reporting.frames import over_time, strips
+from training.reporting.frames import above, over_time, strips
 from training.reporting.history import Curves, history_charts
 from training.reporting.html import Section, charts, figure, note
 from training.reporting.made import made
@@ -115,7 +115,7 @@ class LipReport:
         ]
         said = " ".join(LABELS[word] for word in self.read.by_grammar[i])
         drawn = strips(rows, background=SILENCE, label=f"labels of the frames of {self.clips[i].text}")
-        return figure(frames + drawn, caption=f"spoken: {self.clips[i].text}; read: {said}")
+        return figure(above(frames) + drawn, caption=f"spoken: {self.clips[i].text}; read: {said}")
 
     def _places(self) -> str:
         n = len(self.clips)

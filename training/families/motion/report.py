@@ -18,7 +18,7 @@ from training.reporting.ablations import tried
 from training.reporting.charts import Line, line_chart
 from training.reporting.classification import confusion
 from training.reporting.figures import figures
-from training.reporting.frames import over_time, strips
+from training.reporting.frames import above, over_time, strips
 from training.reporting.history import Curves, History, history_charts
 from training.reporting.html import Section, charts, figure, note
 from training.reporting.latency import latency
@@ -114,7 +114,7 @@ class MotionReport:
             ("recurrent", self._arrows(self.probabilities[i].argmax(1))),
             ("without", self._arrows(self.without[i].argmax(1))),
         ]
-        return figure(frames + strips(rows, label=f"labels of test clip {i + 1}"), caption=f"test clip {i + 1}")
+        return figure(above(frames) + strips(rows, label=f"labels of test clip {i + 1}"), caption=f"test clip {i + 1}")
 
     def _arrows(self, labels: NDArray[np.int64]) -> list[str]:
         return [ARROWS.get(name, name) for name in (self.manifest.labels[i] for i in labels)]
