@@ -68,15 +68,15 @@ def main(arguments: Sequence[str]) -> int:
         at = ours.index("--")
         ours, settings = ours[:at], ours[at + 1 :]
     options = parser().parse_args(ours)
-    needs_wrk = options.soak is None and options.same is None and not options.streams
-    if needs_wrk and wrk_path() is None:
-        print("wrk is missing: install it (Debian and Ubuntu: apt-get install wrk)", file=sys.stderr)
-        return WRONG_USAGE
     compares = options.against is not None
     try:
         wanted = places(options.cells or (compare.CELLS if compares else DEFAULT))
     except ValueError as error:
         print(error, file=sys.stderr)
+        return WRONG_USAGE
+    needs_wrk = options.soak is None and options.same is None and not options.streams
+    if needs_wrk and wrk_path() is None:
+        print("wrk is missing: install it (Debian and Ubuntu: apt-get install wrk)", file=sys.stderr)
         return WRONG_USAGE
     options.seconds = options.seconds or (compare.SECONDS if compares else SECONDS)
     options.rounds = options.rounds or (compare.ROUNDS if compares else ROUNDS)
