@@ -75,8 +75,8 @@ async def listen(call: Call, socket: WebSocket) -> None:
         await _refuse(call, socket, error)
     finally:
         if session is not None and session.bytes_came > MUCH_BYTES:
-            # Messages are too small to go back to the system by themselves: twenty floods of 60 MB that ended in the
-            # middle left the process 250 MB larger each time.
+            # Messages are too small to go back to the system by themselves: twenty sessions of 30 MB that broke off
+            # in the middle left the process 250 MB larger each time.
             with suppress(RuntimeError):  # the server has ended meanwhile
                 call.context.pool.submit(give_back_memory)
 
