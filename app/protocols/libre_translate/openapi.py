@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from app.engine.model import Model
 from app.protocols.libre_translate.errors import PATHS, REASONS, LibreError
 from app.protocols.libre_translate.form import LibreTranslateRequest
 from app.protocols.libre_translate.translations import PATH, TAKES
+from app.web.openapi.operation import REF, declare
 from app.web.openapi.texts import example_text
 from app.web.request import head
 from app.web.request.media_types import JSON
 
 TAG: Final = "libretranslate"
 DESCRIPTION: Final = 'For clients of LibreTranslate. Errors are `{"error": ...}`.'
-REF: Final = "#/components/schemas/{model}"
 FORM_SHOWN: Final = {"q": "Where is the station?", "source": "en", "target": "pt"}
 _OF_LISTS: Final = (401, 500, 503)
 
@@ -31,7 +29,7 @@ def complete(document: dict[str, Any], models: Sequence[Model], *, protected: bo
     """
     schemas = document["components"]["schemas"]
     for kind in (LibreError, LibreTranslateRequest):
-        _declare(schemas, kind)
+        declare(schemas, kind)
     operation = document["paths"][PATH]["post"]
     operation["description"] = head.DOCUMENTED.format(late=504)
     operation["parameters"] = [head.PARAMETER]
@@ -59,9 +57,3 @@ def _requests(models: Sequence[Model]) -> dict[str, Any]:
         if (pair := model.manifest.languages) is not None
     }
     return {name: {"value": value} for name, value in (found or {"a text": FORM_SHOWN}).items()}
-
-
-def _declare(schemas: dict[str, Any], kind: type[BaseModel]) -> None:
-    schema = kind.model_json_schema(ref_template=REF)
-    schemas.update(schema.pop("$defs", {}))
-    schemas[kind.__name__] = schema

@@ -18,7 +18,7 @@ from app.web.call import Call, together
 from app.web.endpoint import Endpoint
 from app.web.request.head import deadline_and_priority, media_type
 from app.web.request.media_types import FORM, JSON, URL_ENCODED
-from app.web.request.payload import SMALL_TEXT, Payload
+from app.web.request.payload import SMALL_BODY, Payload
 from app.web.text import read_texts
 from app.web.translation import choose_translator, languages_of, text_of, translate, translators
 from app.web.writing import ENCODER, plan
@@ -48,7 +48,7 @@ async def create(call: Call) -> Response:
         raise invalid("header.content-type", expected=expected, got="none", detail=detail, error=UnsupportedMedia)
     body = await call.read_body()
     work = partial(read, kind, body, parameters, call.limits.max_rows)
-    wanted = await call.offload(work, inline=len(body) <= SMALL_TEXT)
+    wanted = await call.offload(work, inline=len(body) <= SMALL_BODY)
     source = _only_source(call, wanted.target) if wanted.source == AUTO else wanted.source
     call.options = {"from": source, "to": wanted.target} if source else {"to": wanted.target}
     payload = Payload(

@@ -6,20 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from app.engine.registry import Model
 from app.protocols.open_inference.documents import ControlRequest, IndexRequest, InferRequest, OipError
 from app.protocols.open_inference.errors import REASONS, is_mine
 from app.protocols.open_inference.infer import HEADER_LENGTH
 from app.protocols.open_inference.models import names
+from app.web.openapi.operation import REF, declare
 from app.web.request import head
 
 TAG: Final = "open inference protocol"
 DESCRIPTION: Final = 'For `tritonclient[http]` and the clients of KServe. Errors are `{"error": ...}`.'
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
-REF: Final = "#/components/schemas/{model}"
 INFER: Final = (
     "A body is JSON, or JSON with the raw little-endian tensors behind it, in the order of the inputs that give a "
     f"`binary_data_size`; `{HEADER_LENGTH}` is then the length of the JSON in bytes, of the body and of the answer. "
@@ -53,7 +51,7 @@ def complete(document: dict[str, Any], models: Sequence[Model], shown: ExampleMo
     """
     schemas = document["components"]["schemas"]
     for kind in (InferRequest, IndexRequest, ControlRequest, OipError):
-        _declare(schemas, kind)
+        declare(schemas, kind)
     path_parameters = {
         "name": _path_parameter("name", (n for m in models for n in names(m)), shown.name if shown else None),
         "version": _path_parameter("version", (m.version for m in models), shown.version if shown else None),
@@ -154,9 +152,3 @@ def _folder(shown: ExampleModel | None) -> dict[str, Any]:
     """The part of the path that names a folder, which need not be loaded yet, and is one however many its graphs."""
     parameter = _path_parameter("name", (), shown.name.partition(".")[0] if shown else None)
     return parameter | {"description": "of its folder in the models folder"}
-
-
-def _declare(schemas: dict[str, Any], kind: type[BaseModel]) -> None:
-    schema = kind.model_json_schema(ref_template=REF)
-    schemas.update(schema.pop("$defs", {}))
-    schemas[kind.__name__] = schema

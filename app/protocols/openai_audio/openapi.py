@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from app.engine.registry import Model
 from app.protocols.openai_audio.errors import REASONS, OpenAIError
 from app.protocols.openai_audio.form import FORMATS, GRANULARITIES, IGNORED, TIMES
 from app.protocols.openai_audio.transcriptions import PATH
-from app.web.openapi.operation import FILE, named
+from app.web.openapi.operation import FILE, REF, declare, named
 from app.web.request import head
 from app.web.request.media_types import EVENT_STREAM, FORM, JSON, SRT, TEXT, VTT
 
 TAG: Final = "openai"
 DESCRIPTION: Final = 'For the client `openai`. Errors are `{"error": {"message": ...}}`.'
-REF: Final = "#/components/schemas/{model}"
 
 
 def complete(document: dict[str, Any], models: Sequence[Model], *, protected: bool) -> None:
@@ -28,7 +25,7 @@ def complete(document: dict[str, Any], models: Sequence[Model], *, protected: bo
         protected: whether an API key is needed.
     """
     schemas = document["components"]["schemas"]
-    _declare(schemas, OpenAIError)
+    declare(schemas, OpenAIError)
     operation = document["paths"][PATH]["post"]
     operation["description"] = head.DOCUMENTED.format(late=504)
     operation["parameters"] = [head.PARAMETER]
@@ -62,9 +59,3 @@ def _form(models: Sequence[Model]) -> dict[str, Any]:
             "temperature": ignored | {"type": "number", "minimum": 0, "maximum": 1},
         },
     }
-
-
-def _declare(schemas: dict[str, Any], kind: type[BaseModel]) -> None:
-    schema = kind.model_json_schema(ref_template=REF)
-    schemas.update(schema.pop("$defs", {}))
-    schemas[kind.__name__] = schema

@@ -14,6 +14,7 @@ from app.engine.registry import Registry
 
 Schema = dict[str, Any]
 
+REF: Final = "#/components/schemas/{model}"
 FILE: Final[Schema] = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
 
 
@@ -76,3 +77,10 @@ def model_options(models: Iterable[Model], request: type[BaseModel], **others: S
 def named(names: list[str]) -> Schema:
     """One of these texts; any, where there are none."""
     return {"type": "string", "enum": names} if names else {"type": "string"}
+
+
+def declare(schemas: dict[str, Schema], kind: type[BaseModel]) -> None:
+    """Add a model, and those that it is made of, to the document's schemas in place."""
+    schema = kind.model_json_schema(ref_template=REF)
+    schemas.update(schema.pop("$defs", {}))
+    schemas[kind.__name__] = schema

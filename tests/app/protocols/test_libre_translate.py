@@ -13,7 +13,7 @@ from libretranslatepy import LibreTranslateAPI
 
 from app.middleware.api_keys import make_key
 from tests.app.live import LiveServer, Reply, form, open_server
-from tests.app.texts import make_writers
+from tests.app.texts import make_turner, make_writers
 
 JSON, URL_ENCODED = "application/json", "application/x-www-form-urlencoded"
 TEXT = "the man sees the dog"
@@ -74,6 +74,12 @@ def test_every_form_of_a_body_gives_the_same(writers: LiveServer) -> None:
 def test_auto_is_the_only_language_that_leads_there(writers: LiveServer, tmp_path: Path) -> None:
     assert ask(writers, source="auto").json() == ask(writers).json()
     assert "'xx'" in ask(writers, source="auto", target="xx").json()["error"]
+    make_turner(tmp_path)
+    make_turner(tmp_path, "other", languages=("fr", "pt"))
+    with open_server(tmp_path) as server:
+        reply = ask(server, source="auto")
+    assert reply.status == 400
+    assert "no language is detected, and to 'pt' is translated from en, fr" in reply.json()["error"]
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
