@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from itertools import chain
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.core.errors import invalid, shown
 from app.core.manifest import Picture
+from app.core.turns import turn_to_convert
+
+MIN_JSON_BYTES: Final = 2  # of a value: a digit and a comma
 
 
 def from_nested(pixels: object, picture: Picture, *, subject: str) -> NDArray[np.uint8]:
@@ -25,6 +29,19 @@ def from_nested(pixels: object, picture: Picture, *, subject: str) -> NDArray[np
     Raises:
         Unprocessable: another shape, ragged, or a value that is no whole number in 0..255; names the first index.
     """
+    with turn_to_convert(MIN_JSON_BYTES * _values(pixels)):
+        return _row(pixels, picture, subject)
+
+
+def _values(pixels: object) -> int:
+    """As many as there are where all lists are as long as the first ones."""
+    values = 1
+    while isinstance(pixels, list) and pixels:
+        values, pixels = values * len(pixels), pixels[0]
+    return values
+
+
+def _row(pixels: object, picture: Picture, subject: str) -> NDArray[np.uint8]:
     height, width, channels = picture.height, picture.width, picture.channels
     array = _as_array(pixels)
     if array is None or array.shape not in _shapes(picture):
@@ -57,10 +74,10 @@ def _as_array(pixels: object) -> NDArray[Any] | None:
     return array if array.dtype.kind in "iuf" else None
 
 
-def _has_bool(value: object) -> bool:
-    if isinstance(value, list):
-        return any(map(_has_bool, value)) if value and isinstance(value[0], list) else bool in set(map(type, value))
-    return False
+def _has_bool(pixels: Any) -> bool:
+    """Of lists that made an array. Its loops are the interpreter's own: a picture has a hundred thousand values."""
+    numbers = chain.from_iterable(pixels)
+    return bool in set(map(type, chain.from_iterable(numbers) if isinstance(pixels[0][0], list) else numbers))
 
 
 def _refuse(pixels: object, picture: Picture, subject: str) -> NoReturn:

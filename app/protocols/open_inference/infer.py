@@ -13,6 +13,7 @@ from starlette.responses import Response
 from app.codecs import open_inference
 from app.core.errors import NotFound, TooLarge, UnsupportedMedia, shown
 from app.core.manifest import ROWS, Graph, Manifest, Tensors
+from app.core.turns import turn_to_parse
 from app.engine.model import Model
 from app.engine.queue import LAST
 from app.engine.registry import Registry
@@ -24,7 +25,7 @@ from app.protocols.open_inference.models import names, tensors_of
 from app.web.call import Call
 from app.web.endpoint import Endpoint
 from app.web.request.head import deadline_and_priority
-from app.web.request.json_size import check_json, parsing
+from app.web.request.json_size import check_json
 from app.web.request.limits import Limits
 from app.web.request.trace import Trace
 from app.web.response.encoded import EncodedResponse
@@ -117,7 +118,7 @@ async def infer(call: Call) -> Response:
 def parsed(body: bytes, json_bytes: int | None, spec: Graph | texts.TextTensors) -> open_inference.InferRequest:
     text = body[:json_bytes]
     mark = len(text) - len(check_json(text))
-    with parsing(body):
+    with turn_to_parse(len(body)):
         length = None if json_bytes is None else json_bytes - mark
         return open_inference.parse(body[mark:], length, spec.inputs, spec.outputs)
 

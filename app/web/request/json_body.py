@@ -9,7 +9,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.core.errors import ClientError, invalid
 from app.core.text import described, unknown
-from app.web.request.json_size import PIECE_BYTES, parsing
+from app.core.turns import turn_to_parse
+from app.web.request.json_size import PIECE_BYTES
 from app.web.request.options import in_words, twice
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ def read_json(body: bytes, schema: type[Schema]) -> Schema:
         Unprocessable: no JSON, an unknown field, one given twice, a value of a wrong type.
     """
     try:
-        with parsing(body):
+        with turn_to_parse(len(body)):
             read = schema.model_validate_json(body)
     except ValidationError as error:
         raise refusal(error, "body", schema) from None

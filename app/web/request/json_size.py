@@ -6,12 +6,9 @@ The parser holds the interpreter from its first byte to its last, and whoever wa
 
 from __future__ import annotations
 
-import gc
 import math
-import threading
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Final
 
 from app.core.errors import TooLarge, invalid
@@ -24,8 +21,6 @@ MAX_LISTS: Final = 1 << 19
 MAX_FIELDS: Final = 1_000
 SMALL_BYTES: Final = 16 << 10  # too few for any of it to matter
 PIECE_BYTES: Final = 1 << 20  # looked through before another thread may have its turn
-
-_one_at_a_time = threading.Lock()
 
 
 def check_json(body: bytes, *, values: int = MAX_VALUES, fields: int = MAX_FIELDS, hint: str = "") -> bytes:
@@ -62,23 +57,6 @@ def check_json(body: bytes, *, values: int = MAX_VALUES, fields: int = MAX_FIELD
                 error=TooLarge,
             )
     return body
-
-
-@contextmanager
-def parsing(body: bytes) -> Iterator[None]:
-    """Around parsing: one large body at a time, so that others have their turn after each.
-
-    And without the collector, which takes four times as long as the parser to look again and again at what it makes.
-    """
-    if len(body) <= SMALL_BYTES:
-        yield
-        return
-    with _one_at_a_time:
-        gc.disable()
-        try:
-            yield
-        finally:
-            gc.enable()
 
 
 def _count(body: bytes, sign: bytes) -> int:

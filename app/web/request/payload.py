@@ -19,9 +19,10 @@ from app.codecs.multipart import parse_form
 from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid
 from app.core.manifest import Modality
 from app.core.text import unknown
+from app.core.turns import turn_to_parse
 from app.web.request.form import RequestForm
 from app.web.request.json_body import is_repeated, refusal
-from app.web.request.json_size import MAX_FIELDS, MAX_VALUES, check_json, parsing
+from app.web.request.json_size import MAX_FIELDS, MAX_VALUES, check_json
 from app.web.request.media_types import CSV, FORM, IMAGES, JSON, NPY, SOUNDS, TEXT, VIDEOS
 from app.web.request.options import Option, from_texts, merged, twice
 
@@ -231,7 +232,7 @@ def _mixed(subject: str, first: Modality, second: Modality) -> ClientError:
 def _from_json(body: bytes, form: RequestForm, query: dict[str, Option]) -> Payload:
     schema = form.schema
     try:
-        with parsing(body):
+        with turn_to_parse(len(body)):
             read = schema.model_validate_json(body)
     except ValidationError as error:
         raise refusal(error, "body", schema) from None
