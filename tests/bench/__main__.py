@@ -6,6 +6,7 @@
     python -m tests.bench --overload 60
     python -m tests.bench --soak 30
     python -m tests.bench --streams [-- --threads 1]
+    python -m tests.bench --words
 
 What stands after `--` are the server's own settings. Every answer is compared with ONNX Runtime's before the load and
 after it. The load shares the machine's cores with the server.
@@ -26,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import compare, models, overload, same, soak, streams
+from tests.bench import compare, models, overload, same, soak, streams, words
 from tests.bench.bare import bare_uvicorn
 from tests.bench.cells import DEFAULT, Place, Results, aligned, places, raw_table, table
 from tests.bench.checks import WrongAnswer, check
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     overload.add_flags(made)
     soak.add_flags(made)
     streams.add_flags(made)
+    words.add_flags(made)
     return made
 
 
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return WRONG_USAGE
-    needs_wrk = options.soak is None and options.same is None and not options.streams
+    needs_wrk = options.soak is None and options.same is None and not options.streams and not options.words
     if needs_wrk and wrk_path() is None:
         print("wrk is missing: install it (Debian and Ubuntu: apt-get install wrk)", file=sys.stderr)
         return WRONG_USAGE
@@ -90,6 +92,8 @@ def main(arguments: Sequence[str]) -> int:
                 figures, good = soak.run(options, settings, work)
             elif options.streams:
                 figures, good = streams.run(options, settings, work)
+            elif options.words:
+                figures, good = words.run(options, settings, work)
             elif options.overload is not None:
                 figures, good = overload.run(options, settings, work)
             elif options.same is not None:

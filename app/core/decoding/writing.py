@@ -26,9 +26,8 @@ from app.core.manifest import Tensors
 from app.core.sampling.samplers import Sampler
 
 DECIMALS: Final = 4
-LEAST_PLACES: Final = 64
-"""Of a memory: more zeros cost less than runs that are not shared. (At 512 numbers a place, a
-hundredth of a step with 8,000 words.)"""
+LEAST_PLACES: Final = 32
+"""Of a memory. Rows of which one is up to twice as long as the other share runs, so nearly all sentences do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +126,17 @@ class Search:
         candidates = []
         rows = zip(self.living, outputs["best"].tolist(), outputs["log_probabilities"].tolist(), strict=True)
         for i, (one, tokens, row) in enumerate(rows):
+            if isnan(sum(row)):
+                raise InferenceFailed("the decoder gave log probabilities that are not numbers")
             before = one.log_probability
+            least = max(row) - 2 * 10**-DECIMALS if self._beam == 1 else -inf  # what cannot be the best is not looked at
             for token, exact in zip(tokens, row, strict=True):
-                if isnan(exact):
-                    raise InferenceFailed("the decoder gave log probabilities that are not numbers")
-                log_probability = round(exact, DECIMALS)
-                candidates.append((-(before + log_probability), token, i, log_probability))
-        if self._beam == 1:  # in 28 us a step and row, not 56
-            candidates = [min(candidates)]
-        else:
-            candidates.sort()
+                if exact >= least:
+                    log_probability = round(exact, DECIMALS)
+                    candidates.append((-(before + log_probability), token, i, log_probability))
+        candidates.sort()
+        if self._beam == 1:
+            del candidates[1:]
         attention, parents, living = outputs["attention"], list[int](), list[Hypothesis]()
         full, ended, rank = len(self.living[0].tokens) == self._most, set[int](), -1
         for cost, token, i, log_probability in candidates:
@@ -216,7 +216,7 @@ def rescore(memory: NDArray[Any], states: Tensors, tokens: Sequence[int], *, len
 
 
 def padded(memory: NDArray[Any]) -> NDArray[Any]:
-    """A memory (1, places, D), filled up with zeros to 64 places, or the next power of two."""
+    """A memory (1, places, D), filled up with zeros to 32 places, or the next power of two."""
     places = memory.shape[1]
     size = max(LEAST_PLACES, 1 << (places - 1).bit_length())
     whole = np.zeros((1, size, memory.shape[2]), memory.dtype)
