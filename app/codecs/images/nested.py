@@ -8,9 +8,9 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.turns import turn_to_convert
 from app.core.errors import invalid, shown
 from app.core.manifest import Picture
-from app.core.turns import turn_to_convert
 
 MIN_JSON_BYTES: Final = 2  # of a value: a digit and a comma
 

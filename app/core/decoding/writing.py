@@ -129,7 +129,9 @@ class Search:
             if isnan(sum(row)):
                 raise InferenceFailed("the decoder gave log probabilities that are not numbers")
             before = one.log_probability
-            least = max(row) - 2 * 10**-DECIMALS if self._beam == 1 else -inf  # what cannot be the best is not looked at
+            least = (
+                max(row) - 2 * 10**-DECIMALS if self._beam == 1 else -inf
+            )  # what cannot be the best is not looked at
             for token, exact in zip(tokens, row, strict=True):
                 if exact >= least:
                     log_probability = round(exact, DECIMALS)

@@ -11,9 +11,9 @@ import numpy as np
 from starlette.responses import Response
 
 from app.codecs import open_inference
+from app.codecs.turns import turn_to_parse
 from app.core.errors import NotFound, TooLarge, UnsupportedMedia, shown
 from app.core.manifest import ROWS, Graph, Manifest, Tensors
-from app.core.turns import turn_to_parse
 from app.engine.model import Model
 from app.engine.queue import LAST
 from app.engine.registry import Registry

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from app.codecs.turns import turn_to_parse
 from app.core.errors import ClientError, invalid
 from app.core.text import described, unknown
-from app.core.turns import turn_to_parse
 from app.web.request.json_size import PIECE_BYTES
 from app.web.request.options import in_words, twice
 

@@ -16,10 +16,10 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from app.codecs.multipart import parse_form
+from app.codecs.turns import turn_to_parse
 from app.core.errors import ClientError, TooLarge, UnsupportedMedia, invalid
 from app.core.manifest import Modality
 from app.core.text import unknown
-from app.core.turns import turn_to_parse
 from app.web.request.form import RequestForm
 from app.web.request.json_body import is_repeated, refusal
 from app.web.request.json_size import MAX_FIELDS, MAX_VALUES, check_json
