@@ -129,9 +129,8 @@ class Search:
             if isnan(sum(row)):
                 raise InferenceFailed("the decoder gave log probabilities that are not numbers")
             before = one.log_probability
-            least = (
-                max(row) - 2 * 10**-DECIMALS if self._beam == 1 else -inf
-            )  # what cannot be the best is not looked at
+            # A greedy search looks only at what may be the best once it is rounded.
+            least = max(row) - 2 * 10**-DECIMALS if self._beam == 1 else -inf
             for token, exact in zip(tokens, row, strict=True):
                 if exact >= least:
                     log_probability = round(exact, DECIMALS)
