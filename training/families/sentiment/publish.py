@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from app.codecs.text.tokenizer import Tokenizer
-from app.codecs.text.words import list_of_words
 from app.core.manifest import Calibration, DataSource, Manifest, Measure, Text, TextFile
 from training.data.base import DataError
 from training.data.sentiment import DATA, FOLDS, LABELS, Reviews
@@ -40,6 +39,10 @@ PARITY_TEXTS: Final = 48
 GOLDEN_ROWS: Final = 4
 EXAMPLE: Final = "A warm, funny film that never once talks down to its audience."
 GOALS: Final = {"sst2": 0.84, "rt-polarity": 0.785, "imdb": 0.89}
+FIRST: Final = (
+    " Before, the network learnt once from pieces of long reviews with the labels of the whole; all seeds and folds "
+    "began with that network."
+)
 PROTOCOLS: Final = {
     "accuracy": "share of test texts whose most probable label is the true one",
     "nll": "mean negative log-likelihood of the true label over the test texts, nats",
@@ -59,10 +62,19 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Reviews, and their ids by the tokenizer that was learnt on the training ones; of it the file."""
+    """Reviews, and their ids by a tokenizer.
+
+    Attributes:
+        file: of the tokenizer. tokens: that it has.
+        words: the list of those in the texts that were learnt from.
+        first: other reviews that were learnt from before.
+    """
 
     reviews: Reviews
     file: str
+    tokens: int
+    words: bytes
+    first: Reviews | None = None
     train: Ids
     held: Ids
     test: Ids
@@ -85,13 +97,15 @@ def publish_sentiment(
     Returns: the published folder. Raises: PublishError.
     """
     reviews = data.reviews
+    sets = [reviews] if data.first is None else [reviews, data.first]
+    learnt = " and ".join(one.title for one in sets)
     y = torch.from_numpy(reviews.held.y)
     logits = [logits_of(one.network, data.held).double() for one in models]
     temperatures = [measure.fit_temperature(z.numpy(), y.numpy()) for z in logits]
     losses = [float(F.cross_entropy(z / t, y)) for z, t in zip(logits, temperatures, strict=True)]
     best = int(np.argmin(losses))
     chosen = models[best]
-    files = {TOKENIZER_FILE: data.file.encode(), WORDS_FILE: list_of_words(reviews.train.texts)}
+    files = {TOKENIZER_FILE: data.file.encode(), WORDS_FILE: data.words}
     # Short ones first: golden rows are kept beside the model.
     parity = sorted(data.held, key=len)[:: max(1, len(data.held) // PARITY_TEXTS)][:PARITY_TEXTS]
     tokens, length = tensors(parity)
@@ -102,17 +116,17 @@ def publish_sentiment(
             task="classify",
             modality="text",
             title="Sentiment of long film reviews" if reviews.name == "imdb" else "Sentiment of sentences about films",
-            summary=f"Says whether a text about a film is positive or negative. Trained on {reviews.title} alone: of "
-            "other things than films, of other languages, and of irony it knows nothing.",
+            summary=f"Says whether a text about a film is positive or negative. Trained on {learnt} alone: of other "
+            "things than films, of other languages, and of irony it knows nothing.",
             data=DataSource(
-                name=reviews.title,
+                name=learnt,
                 spec=reviews.name,
-                source=reviews.source,
-                licence=reviews.licence,
-                rows_train=len(reviews.train),
+                source="; ".join(one.source for one in sets),
+                licence="; ".join(f"{one.title}: {one.licence}" for one in sets) if data.first else reviews.licence,
+                rows_train=sum(len(one.train) for one in sets),
                 rows_held_out=len(reviews.held),
                 rows_test=len(reviews.test),
-                note=reviews.note,
+                note=reviews.note + (FIRST if data.first else ""),
             ),
             max_rows=MAX_ROWS,
             train_s=total_seconds(chosen.history),

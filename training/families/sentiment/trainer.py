@@ -41,6 +41,7 @@ class Hyperparameters:
     unknown: float = described(0.1, "share of tokens that are taken for unknown in training")
     smoothing: float = described(0.05, "of the labels in the loss")
     phrases: bool = described(True, "train on labelled phrases as well, where there are any")
+    first_epochs: int = described(3, "times that pieces of IMDB's reviews are seen first, for other data than these")
     epochs: int = described(6, "times that every text is seen")
     batch_size: int = described(64, "texts per optimisation step")
     lr: float = described(1.5e-3, "learning rate (AdamW)")
@@ -63,6 +64,7 @@ class Trainer(Resumable):
 
     Args:
         ids, y: of the texts to train on, and their labels. held: the same of held-out texts.
+        start: the weights to begin with, of a network of the same size.
     """
 
     def __init__(
@@ -75,12 +77,15 @@ class Trainer(Resumable):
         *,
         seed: int,
         accelerator: Accelerator,
+        start: SentimentNet | None = None,
     ) -> None:
         self.ids, self.y, self.held, self.h, self.accelerator = ids, torch.from_numpy(y), held, h, accelerator
         lengths = np.array([len(one) for one in ids])
         self.dealt = lru_cache(maxsize=1)(lambda epoch: deal(lengths, h.batch_size, seed=seed, epoch=epoch))
         torch.manual_seed(seed)
         network = SentimentNet(tokens, len(LABELS), width=h.width, hidden=h.hidden, dropout=h.dropout)
+        if start is not None:
+            network.load_state_dict(start.state_dict())
         self.average = average_of(network, accelerator.device)
         self.optimiser = adamw(network.parameters(), lr=h.lr, weight_decay=h.weight_decay, betas=(0.9, 0.98))
         self.bare = network

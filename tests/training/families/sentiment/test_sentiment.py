@@ -59,15 +59,29 @@ def test_a_model_is_not_measured_on_sentences_that_it_learnt_from() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", ["sst2", "rt-polarity"])
+@pytest.mark.parametrize(("data", "first"), [("sst2", "0"), ("sst2", "1"), ("rt-polarity", "1"), ("imdb", "1")])
 def test_a_classifier_is_trained_published_measured_and_shown(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(publish.DATA, data, lambda: reviews(data))
+    monkeypatch.setitem(publish.DATA, "imdb", lambda: reviews("imdb"))
     monkeypatch.setattr(recipe, "rt_polarity", lambda fold: reviews(data))
     monkeypatch.setattr(recipe, "FOLDS", 2)
     flags = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs"), "--precision", "fp32"]
-    small = ["--epochs", "3", "--width", "8", "--hidden", "8", "--batch-size", "20", "--vocabulary", "80"]
+    small = [
+        "--epochs",
+        "3",
+        "--first-epochs",
+        first,
+        "--width",
+        "8",
+        "--hidden",
+        "8",
+        "--batch-size",
+        "20",
+        "--vocabulary",
+        "80",
+    ]
     folds = ["--folds"] if data == "rt-polarity" else []
     assert command.main(["sentiment", "--data", data, *flags, *small, *folds, "--seeds", "0,1"]) == 0
     folder = tmp_path / "models" / f"sentiment-{data}" / "1"
@@ -76,6 +90,7 @@ def test_a_classifier_is_trained_published_measured_and_shown(
     assert mean.goal == publish.GOALS[data]
     assert mean.spread is not None
     assert ("2 folds" in mean.protocol) == bool(folds)
+    assert ("imdb in small" in manifest.data.name) == (data == "imdb" or first == "1")
     assert "Which words decide" in (folder / "report/index.html").read_text()
     capsys.readouterr()
     assert command.main(["evaluate", f"sentiment-{data}", "--models", str(tmp_path / "models")]) == 0
