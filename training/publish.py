@@ -115,7 +115,7 @@ def publish(
                 train_s=round(draft.train_s, 1),
                 machine=f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
                 + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
-                precision=draft.precision,
+                precision="fp32" if draft.precision == "no" else draft.precision,
                 parameters=draft.parameters or sum(p.numel() for p in parameters),
                 parity_max_abs=max(one.parity_max_abs for one in written.values()),
                 parity_rows=min(one.rows for one in exports),
