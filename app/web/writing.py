@@ -170,10 +170,10 @@ def news(progress: Progress, tokenizer: Tokenizer, name: str) -> list[tuple[str,
                 "index": i,
                 "text": pieces[i],
                 "probability": probability(best.log_probabilities[i]),
-                "attention": as_list(best.attention[i]),
+                "attention": attention,
             },
         )
-        for i in new
+        for i, attention in zip(new, as_lists(best.attention[new.start :]), strict=True)
     ]
 
 
@@ -182,9 +182,9 @@ def probability(log_probability: float) -> float:
     return round(min(1.0, exp(log_probability)), 7)
 
 
-def as_list(attention: NDArray[Any]) -> list[float]:
-    """Four decimals: attention is for the eye."""
-    found: list[float] = np.round(attention.astype(np.float64), 4).tolist()
+def as_lists(attention: Sequence[NDArray[Any]] | NDArray[Any]) -> list[list[float]]:
+    """Of each token, over as many places. Four decimals: attention is for the eye."""
+    found: list[list[float]] = np.round(np.array(attention, np.float64), 4).tolist()
     return found
 
 

@@ -15,7 +15,7 @@ from app.codecs.images import grids
 from app.codecs.images.attention import attention_page
 from app.core.decoding.writing import Hypothesis
 from app.engine.model import Model
-from app.web.writing import alternatives, as_list, finish, probability, writer_of, writing_of
+from app.web.writing import alternatives, as_lists, finish, probability, writer_of, writing_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _result(model: Model, outcome: Outcome) -> dict[str, Any]:
             {
                 "text": word.text,
                 "probability": probability(word.log_probability),
-                "attention": [as_list(row) for row in word.attention],
+                "attention": as_lists(word.attention),
             }
             for word in words_of(model, best)
         ],

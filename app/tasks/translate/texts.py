@@ -28,7 +28,7 @@ from app.web.writing import (
     Plan,
     Progress,
     alternatives,
-    as_list,
+    as_lists,
     finish,
     news,
     plan,
@@ -121,7 +121,7 @@ def _result(model: Model, text: Reading, hypotheses: Sequence[Hypothesis]) -> di
             for piece, log_probability in zip(pieces, best.log_probabilities, strict=False)
         ],
         "source_tokens": [text.text[a:b] for a, b in text.encoded.offsets],
-        "alignment": [as_list(attention) for attention in best.attention],
+        "alignment": as_lists(best.attention),
         "alternatives": alternatives(others, partial(text_of, model)),
         "unknown": text.unknown_words,
     }
