@@ -60,13 +60,24 @@ class Decoder(nn.Module):
         tokens: V. width: of an embedding; the last layer's weights are the embeddings (Press and Wolf 2017).
         hidden: H, of each of the two LSTMs. memory: D.
         attention: without it every step sees the memory's `end` alone.
+        scaled: divide scores by the root of D (Vaswani et al. 2017). Sums of so many products are large, and a net with
+            large scores soon looks at one place alone.
     """
 
     def __init__(
-        self, tokens: int, *, width: int, hidden: int, memory: int, dropout: float, attention: bool = True
+        self,
+        tokens: int,
+        *,
+        width: int,
+        hidden: int,
+        memory: int,
+        dropout: float,
+        attention: bool = True,
+        scaled: bool = True,
     ) -> None:
         super().__init__()
         self.attention = attention
+        self.scale = memory**-0.5 if scaled else 1.0
         self.embedding = nn.Embedding(tokens, width, padding_idx=PADDING)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         self.first = LSTM(width, hidden)
@@ -99,7 +110,7 @@ class Decoder(nn.Module):
             seen = end[:, None].expand(-1, asked.shape[1], -1)
             weight = torch.zeros_like(asked[:, :, :1]).expand(-1, -1, memory.shape[1])
         else:
-            score = self.query(asked) @ memory.transpose(1, 2)  # (B, T, S)
+            score = self.query(asked) @ memory.transpose(1, 2) * self.scale  # (B, T, S)
             weight = score.masked_fill(~real[:, None], FAR).softmax(2)
             seen = weight @ memory
         y, (hidden_2, cell_2) = self.second(torch.cat([asked, seen], dim=2), (states[2], states[3]))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.core.decoding.writing import Hypothesis
 from app.core.manifest import (
     Calibration,
     DataSource,
@@ -23,12 +24,14 @@ from app.core.manifest import (
     TensorSpec,
 )
 from app.core.metric_names import figure, goal_of, verdict
+from training.families.translator.report import attention_map
 from training.metrics.onnx_model import Latency
 from training.reporting.charts import Line, line_chart
 from training.reporting.figures import figures
 from training.reporting.image_classifier import ClassifierReport
 from training.reporting.page import write
 
+ROOT = Path(__file__).parents[3]
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HISTORY = {
     "epoch": 1.0,
@@ -373,3 +376,26 @@ def test_probabilities_of_another_shape_are_refused_by_name() -> None:
             latency=[],
             test_split="test",
         )
+
+
+def with_opacity(css: str) -> set[str]:
+    """Classes for which a style sheet sets it, each by its last name."""
+    rules = re.findall(r"([^{}]+)\{[^{}]*[\s;{]opacity:", css)
+    return {selector.strip().split()[-1].lstrip(".") for rule in rules for selector in rule.split(",")}
+
+
+def overruled(html: str, css: str) -> list[str]:
+    """Elements with an opacity of their own that nobody sees: a style sheet counts more than an attribute."""
+    found = re.findall(r'<\w+ class="([\w ]+)"[^<>]*\sopacity="', html)
+    return [name for name in found if with_opacity(css) & set(name.split())]
+
+
+def test_what_a_drawing_says_by_its_opacity_is_seen() -> None:
+    css = (ROOT / "training" / "reporting" / "page.css").read_text(encoding="utf-8")
+    assert with_opacity(css) >= {"bar", "band"}
+    assert overruled('<rect class="bar" x="1" opacity="0.9"/><rect class="cell" opacity="0.9"/>', css) == ["bar"]
+    hypothesis = Hypothesis(tokens=(5,), attention=(np.array([0.9, 0.1]),))
+    drawn = [attention_map(["a", "b"], ["um"], hypothesis)]
+    drawn += [path.read_text(encoding="utf-8") for path in (ROOT / "models").glob("*/*/report/index.html")]
+    assert len(drawn) > 20
+    assert [overruled(html, css) for html in drawn if overruled(html, css)] == []

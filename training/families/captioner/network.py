@@ -81,7 +81,8 @@ class Captioner(nn.Module):
     ) -> None:
         super().__init__()
         self.sight = Sight(widths=widths, blocks=blocks, memory=memory)
-        self.decoder = Decoder(tokens, width=width, hidden=hidden, memory=memory, dropout=dropout)
+        # Not scaled: what is published was trained so, and looks where it should; scaling has not been tried on pictures.
+        self.decoder = Decoder(tokens, width=width, hidden=hidden, memory=memory, dropout=dropout, scaled=False)
         self.language = nn.Parameter(torch.zeros(languages, memory))
         self.words = nn.Linear(memory, words)
         nn.init.constant_(self.words.bias, -4.0)  # a word is in few pictures

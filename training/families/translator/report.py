@@ -246,7 +246,7 @@ def attention_map(read: Sequence[str], written: Sequence[str], hypothesis: Hypot
             f'<text class="muted" x="{left - 6}" y="{y + 14}" text-anchor="end">{escape(token.strip())}</text>'
         )
         parts += [
-            f'<rect class="bar" x="{left + CELL * j}" y="{y}" width="{CELL - 1}" height="{CELL - 1}" '
+            f'<rect class="cell" x="{left + CELL * j}" y="{y}" width="{CELL - 1}" height="{CELL - 1}" '
             f'opacity="{0.04 + 0.96 * float(weight):.2f}"/>'
             for j, weight in enumerate(row[: len(read)])
         ]
