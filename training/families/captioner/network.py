@@ -81,7 +81,7 @@ class Captioner(nn.Module):
     ) -> None:
         super().__init__()
         self.sight = Sight(widths=widths, blocks=blocks, memory=memory)
-        # Not scaled: what is published was trained so, and looks where it should; scaling has not been tried on pictures.
+        # What is published was trained without scaling, which has not been tried on pictures.
         self.decoder = Decoder(tokens, width=width, hidden=hidden, memory=memory, dropout=dropout, scaled=False)
         self.language = nn.Parameter(torch.zeros(languages, memory))
         self.words = nn.Linear(memory, words)
