@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from codecs import BOM_UTF8
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
+
+import numpy as np
 
 from app.core.errors import TooLarge, invalid
 from app.core.manifest import Manifest
@@ -21,13 +23,15 @@ MAX_LISTS: Final = 1 << 19
 MAX_FIELDS: Final = 1_000
 SMALL_BYTES: Final = 16 << 10  # too few for any of it to matter
 PIECE_BYTES: Final = 1 << 20  # looked through before another thread may have its turn
+_SIGNS: Final = b",[:"
 
 
 def check_json(body: bytes, *, values: int = MAX_VALUES, fields: int = MAX_FIELDS, hint: str = "") -> bytes:
     """Count what a body can hold at most, and give what is to be parsed: the body without a byte order mark, which some
     editors and clients write and parsers may ignore (RFC 8259, 8.1).
 
-    Signs inside texts count as well: base64 has none of them.
+    What stands inside texts is left out only where all together is too much: base64 has none of these signs, sentences
+    are full of them.
 
     Args:
         body: JSON, or something that claims to be.
@@ -42,25 +46,49 @@ def check_json(body: bytes, *, values: int = MAX_VALUES, fields: int = MAX_FIELD
         body = body[len(BOM_UTF8) :]
     if len(body) <= SMALL_BYTES:
         return body
-    values = min(values, MAX_VALUES)
-    commas = _count(body, b",")
-    # Only commas make many lists: brackets alone make deep ones, which the parser refuses at once.
-    lists = min(commas, _count(body, b"["))
-    counted = ((commas, values, "values"), (lists, MAX_LISTS, "lists"), (_count(body, b":"), fields, "fields"))
-    for got, most, what in counted:
-        if got > most:
-            raise invalid(
-                "body",
-                expected=f"at most {most} {what}",
-                got=f"{got} {what}",
-                detail=f"the body has {got} JSON {what}, at most {most} are taken{hint}",
-                error=TooLarge,
-            )
+    most = {"values": min(values, MAX_VALUES), "lists": MAX_LISTS, "fields": fields}
+    if _excess(_count(body), most) is None:
+        return body
+    excess = _excess(_count_outside_texts(body), most)
+    if excess is not None:
+        what, got = excess
+        raise invalid(
+            "body",
+            expected=f"at most {most[what]} {what}",
+            got=f"{got} {what}",
+            detail=f"the body has {got} JSON {what}, at most {most[what]} are taken{hint}",
+            error=TooLarge,
+        )
     return body
 
 
-def _count(body: bytes, sign: bytes) -> int:
-    return sum(body.count(sign, at, at + PIECE_BYTES) for at in range(0, len(body), PIECE_BYTES))
+def _excess(signs: Sequence[int], most: Mapping[str, int]) -> tuple[str, int] | None:
+    """Of what there is too much, by how often each of `_SIGNS` is there, and how much it is."""
+    commas, brackets, colons = signs
+    # Only commas make many lists: brackets alone make deep ones, which the parser refuses at once.
+    found = {"values": commas, "lists": min(commas, brackets), "fields": colons}
+    return next(((what, got) for what, got in found.items() if got > most[what]), None)
+
+
+def _count(body: bytes) -> list[int]:
+    """How often each of `_SIGNS` is there."""
+    pieces = range(0, len(body), PIECE_BYTES)
+    return [sum(body.count(sign, at, at + PIECE_BYTES) for at in pieces) for sign in _SIGNS]
+
+
+def _count_outside_texts(body: bytes) -> list[int]:
+    """The same without those inside texts. Where texts begin and end is what the parser finds as well, up to the first
+    fault, at which it stops."""
+    found, inside, left = [0] * len(_SIGNS), False, b""
+    for at in range(0, len(body), PIECE_BYTES):
+        piece = (left + body[at : at + PIECE_BYTES]).replace(rb"\\", b"")
+        left = piece[-1:] if piece.endswith(b"\\") else b""  # it belongs to the first sign of the next piece
+        signs = np.frombuffer(piece.removesuffix(b"\\").replace(rb"\"", b""), np.uint8)
+        quoted = np.logical_xor.accumulate(signs == ord('"')) ^ inside
+        inside = bool(quoted[-1]) if quoted.size else inside
+        bare = signs[~quoted]
+        found = [count + int(np.count_nonzero(bare == sign)) for count, sign in zip(found, _SIGNS, strict=True)]
+    return found
 
 
 def bounds_for(models: Iterable[Model], max_rows: int) -> tuple[int, int]:

@@ -170,6 +170,7 @@ def parse(
     if kind == JSON:
         hint = "; send pictures as base64" if "image" in schema.model_fields else ""
         hint += f", rows as {CSV}" if INSTANCES in schema.model_fields else ""
+        hint += f", at most {max_rows} texts" if COLUMN in schema.model_fields else ""
         body = check_json(body, values=max_values, fields=MAX_FIELDS + max_rows + max_fields, hint=hint)
     payload = _from_json(body, form, query) if kind == JSON else _from_form(body, parameters, form, query, max_rows)
     if payload.instances is not None:

@@ -12,6 +12,7 @@ import pytest
 from libretranslatepy import LibreTranslateAPI
 
 from app.middleware.api_keys import make_key
+from app.web.request.json_size import SMALL_BYTES
 from tests.app.live import LiveServer, Reply, form, open_server
 from tests.app.texts import make_turner, make_writers
 
@@ -57,6 +58,11 @@ def test_a_list_gets_a_list_and_alternatives_are_those_of_n_best(writers: LiveSe
     assert len(others) == 2
     assert ask(writers, alternatives=2).json() == {"translatedText": best["text"], "alternatives": others}
     assert ask(writers, q=[TEXT], alternatives=2).json() == {"translatedText": [best["text"]], "alternatives": [others]}
+
+
+def test_texts_may_be_full_of_colons(writers: LiveServer) -> None:
+    sent = ask(writers, q=["the dog" + ":" * 100] * 20, api_key="k" * SMALL_BYTES)
+    assert (sent.status, len(sent.json()["translatedText"])) == (200, 20)
 
 
 def test_every_form_of_a_body_gives_the_same(writers: LiveServer) -> None:

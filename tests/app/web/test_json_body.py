@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from codecs import BOM_UTF8
 from typing import Annotated
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.core.errors import TooLarge, Unprocessable
+from app.web.request import json_size
 from app.web.request.json_body import is_repeated, read_json, read_value
 from app.web.request.json_size import MAX_FIELDS, PIECE_BYTES, SMALL_BYTES, check_json
 
@@ -88,3 +92,21 @@ def test_a_byte_order_mark_is_skipped_once(filler: int) -> None:
 def test_behind_a_byte_order_mark_a_body_is_as_large_as_without() -> None:
     with pytest.raises(TooLarge, match="JSON fields"):
         check_json(BOM_UTF8 + b'{"a":1}' * (MAX_FIELDS + SMALL_BYTES))
+
+
+def test_signs_inside_texts_are_not_what_a_body_holds() -> None:
+    sentences = ['At noon, a man said: [no], "yes", maybe \\'] * 500
+    body = json.dumps({"text": sentences}).encode()
+    assert check_json(body, values=500, fields=1) is body
+    with pytest.raises(TooLarge, match=r"^the body has 499 JSON values, at most 498 are taken$"):
+        check_json(body, values=498, fields=1)
+    with pytest.raises(TooLarge, match=r"^the body has 1 JSON fields, at most 0 are taken; none$"):
+        check_json(body, fields=0, hint="; none")
+
+
+@given(st.lists(st.text('\\",[:a\u00e9\n'), min_size=1), st.integers(1, 40))
+def test_where_texts_end_is_found_in_pieces_of_any_size(texts: list[str], size: int) -> None:
+    body = json.dumps({"text": texts, "other": [[1], {"deep": texts}]}).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_size, "PIECE_BYTES", size)
+        assert json_size._count_outside_texts(body) == [2 * len(texts), 4, 3]
