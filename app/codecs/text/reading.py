@@ -69,7 +69,8 @@ class Reader:
         encoded = self.tokenizer.encode(text, most)
         if encoded.count > most and not truncate:
             raise over_limit(subject, got=f"{encoded.count} tokens", most=most, unit="tokens")
-        if not len(encoded.ids):
+        # Characters that the tokenizer leaves out (zero-width ones) say nothing, whatever it adds at both ends.
+        if not any(start < end for start, end in encoded.offsets):
             raise _empty(subject, text)
         words = words_of(text)
         return Reading(text, encoded, words, self._unknown(words, encoded))

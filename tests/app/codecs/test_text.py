@@ -179,6 +179,13 @@ def test_what_is_no_text_is_refused_by_name(text: str, error: type[Exception], w
         reader().read(text, "t", truncate=False)
 
 
+@pytest.mark.parametrize("text", ["\u200b", "\ufeff \u00ad"])
+@pytest.mark.parametrize("end", [False, True])
+def test_a_text_of_which_nothing_is_left_is_refused_whatever_stands_at_its_end(text: str, end: bool) -> None:
+    with pytest.raises(Unprocessable, match=rf"^t: has {len(text)} characters that say nothing, expected text$"):
+        reader(of_the_training(end=end)).read(text, "t", truncate=False)
+
+
 @pytest.mark.parametrize("text", ["the собака 狗 \U0001f415", "\u202ethe\u200b", "the\r\n\tdog"])
 def test_scripts_may_be_mixed(text: str) -> None:
     assert reader().read(text, "t", truncate=False).encoded.count >= 2
