@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-_WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
+_HYPHEN: Final = "\u00ad"  # a soft one: where a line may break, and not read
+_PART: Final = rf"\w[\w\u0300-\u036f{_HYPHEN}]*"  # an accent may follow its letter as a character of its own
+_WORD: Final = re.compile(rf"{_PART}(?:['\u2019-]{_PART})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +23,13 @@ class Word:
 
 
 def words_of(text: str) -> list[Word]:
-    """Letters and digits, with apostrophes and hyphens between them."""
+    """Letters and digits with their accents, with apostrophes and hyphens between them."""
     return [Word(found[0], found.start(), found.end()) for found in _WORD.finditer(text)]
 
 
 def plain(word: str) -> str:
-    """A word as a list of words has it: composed, without capitals, with a straight apostrophe."""
-    return unicodedata.normalize("NFC", word).casefold().replace("\u2019", "'")
+    """A word as a list of words has it: composed, without capitals and soft hyphens, with a straight apostrophe."""
+    return unicodedata.normalize("NFC", word.replace(_HYPHEN, "")).casefold().replace("\u2019", "'")
 
 
 def list_of_words(texts: Iterable[str]) -> bytes:

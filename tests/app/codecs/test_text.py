@@ -103,7 +103,16 @@ def test_with_a_list_of_words_a_word_is_unknown_that_is_not_in_it_though_its_par
     assert [word.text for word in found.unknown] == ["manhorse"]
 
 
-@given(st.lists(st.text("ab'-é ", min_size=1, max_size=12), max_size=5))
+@pytest.mark.parametrize("text", ["the nai\u0308ve café", "the na\u00efve cafe\u0301", "the na\u00adïve ca\u00adfé"])
+def test_a_word_is_known_however_its_accents_are_sent_and_where_its_line_may_break(text: str) -> None:
+    known = read_words(list_of_words(["The naïve café"]))
+    assert reader(subwords(), known, max_tokens=99).read(text, "t", truncate=False).unknown == []
+    first, *_, last = words_of(text)
+    assert (first.start, last.end) == (0, len(text))
+    assert len(words_of(text)) == 3
+
+
+@given(st.lists(st.text("ab'-é\u0301\u00ad ", min_size=1, max_size=12), max_size=5))
 def test_no_word_of_the_texts_that_made_a_list_is_unknown(texts: list[str]) -> None:
     words = {plain(word.text) for text in texts for word in words_of(text)}
     if words:
