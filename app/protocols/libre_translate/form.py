@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.codecs.multipart import parse_form
 from app.core.errors import TooLarge, invalid
+from app.web.openapi.schemas import TextField
 from app.web.request.json_body import read_json, refusal
 from app.web.request.json_size import check_json
 from app.web.request.media_types import FORM, JSON
@@ -25,7 +26,7 @@ class LibreTranslateRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    q: Annotated[str | list[str], Field(description="a text, or a list of them")]
+    q: TextField
     source: Annotated[str, Field(description="code of the language; `auto` is the only one that leads to `target`")]
     target: Annotated[str, Field(description="code of the language to translate to")]
     format: Annotated[Literal["text"], Field(description="`html` is not translated")] = "text"
@@ -38,10 +39,11 @@ class Wanted:
     """What a request asks.
 
     Attributes:
+        texts: still as they came: bytes of a form's field, from JSON a text or anything else, to be refused.
         several: whether it sent a list, and gets one.
     """
 
-    texts: list[str]
+    texts: list[Any]
     several: bool
     source: str
     target: str
@@ -66,8 +68,8 @@ def read(kind: str, body: bytes, parameters: str, max_rows: int) -> Wanted:
             values = LibreTranslateRequest.model_validate(_fields(kind, body, parameters, max_rows))
         except ValidationError as error:
             raise refusal(error, "form", LibreTranslateRequest) from None
-    several = not isinstance(values.q, str)
-    texts = [values.q] if isinstance(values.q, str) else values.q
+    several = isinstance(values.q, list)
+    texts = values.q if several else [values.q]
     if not texts:
         raise invalid("q", expected="one text or more", got="none", detail="q is an empty list")
     if len(texts) > max_rows:
@@ -80,23 +82,27 @@ def _fields(kind: str, body: bytes, parameters: str, max_rows: int) -> dict[str,
     """The fields of a form by name; `q` may be there several times, and is a list then."""
     most = MOST_FIELDS + max_rows
     if kind == FORM:
-        pairs = [
-            (part.name, part.data.decode("utf-8", "replace")) for part in parse_form(body, parameters, max_parts=most)
-        ]
+        pairs = [(part.name, part.data) for part in parse_form(body, parameters, max_parts=most)]
     else:
         try:
-            pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=most)
+            # A character is a byte here: a text that is not UTF-8 is refused where it is read, not mended.
+            parsed = parse_qsl(body.decode("latin-1"), keep_blank_values=True, max_num_fields=most, encoding="latin-1")
         except ValueError:
             detail = f"the form has more than {most} fields"
             raise invalid(
                 "form", expected=f"at most {most} fields", got="more", detail=detail, error=TooLarge
             ) from None
-    texts = [text for name, text in pairs if name == "q"]
+        pairs = [(_as_text(name.encode("latin-1")), value.encode("latin-1")) for name, value in parsed]
+    texts = [value for name, value in pairs if name == "q"]
     found: dict[str, Any] = {"q": texts if len(texts) > 1 else texts[0]} if texts else {}
-    for name, text in pairs:
+    for name, value in pairs:
         if name == "q":
             continue
         if name in found:
             raise twice(name, f"form.{name[:100]}")
-        found[name] = text
+        found[name] = _as_text(value)
     return found
+
+
+def _as_text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

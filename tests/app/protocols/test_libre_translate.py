@@ -77,6 +77,16 @@ def test_every_form_of_a_body_gives_the_same(writers: LiveServer) -> None:
     assert ask(writers, kind, body).json() == ask(writers, q=["the dog", "red"]).json()
 
 
+def test_a_form_that_is_not_utf8_is_refused_and_not_mended(writers: LiveServer) -> None:
+    said = {"error": "q: is not UTF-8: byte 0xe9 at 3"}
+    for text in (b"caf%E9", b"caf\xe9"):
+        assert ask(writers, URL_ENCODED, b"q=%b&source=en&target=pt" % text).json() == said
+    kind, body = form(("q", b"caf\xe9"), ("source", b"en"), ("target", b"pt"))
+    assert (ask(writers, kind, body).status, ask(writers, kind, body).json()) == (400, said)
+    reply = ask(writers, URL_ENCODED, b"q=the&q=caf%E9&source=en&target=pt")
+    assert reply.json() == {"error": "q[1]: is not UTF-8: byte 0xe9 at 3"}
+
+
 def test_auto_is_the_only_language_that_leads_there(writers: LiveServer, tmp_path: Path) -> None:
     assert ask(writers, source="auto").json() == ask(writers).json()
     assert "'xx'" in ask(writers, source="auto", target="xx").json()["error"]
@@ -94,7 +104,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "markup": ({"format": "html"}, "body.format is 'html', it must be 'text'"),
     "no text": ({"q": ""}, "q"),
     "no texts": ({"q": []}, "q is an empty list"),
-    "a number": ({"q": 5}, "body.q"),
+    "a number": ({"q": 5}, "q is 5, it must be a text"),
+    "null": ({"q": None}, "q is null, it must be a text"),
+    "a number in a list": ({"q": ["a", 5]}, "q[1] is 5, it must be a text"),
+    "a list in a list": ({"q": [["a"]]}, "q[0] is a list of 1, it must be a text"),
     "too many alternatives": ({"alternatives": 99}, "body.alternatives"),
     "a field that there is not": ({"quelle": "en"}, "'quelle'"),
     "a lone surrogate": ({"q": "a\ud800"}, "the body is not JSON"),
