@@ -75,7 +75,8 @@ def _column(data: bytes, parameters: str, max_rows: int) -> list[tuple[str, str]
     header, delimiter = csv_header(text, lambda name: name.lower() == COLUMN)
     places = [i for i, name in enumerate(header) if name.lower() == COLUMN]
     if len(places) != 1:
-        expected, got = f"one column '{COLUMN}'", listed([shown(name) for name in header]) or "no header"
-        raise invalid("body", expected=expected, got=got, where="the header", verb="has", rule="expected")
+        expected = f"a header with one column '{COLUMN}'"
+        got = f"the header {listed([shown(name) for name in header])}" if header else "no header with whole quotes"
+        raise invalid("body", expected=expected, got=got, where="body:", verb="has", rule="expected")
     rows, _ = csv_rows(text, delimiter, len(header), max_rows=max_rows, subject="body")
     return [(f"body[{i}].{COLUMN}", row[places[0]]) for i, row in enumerate(rows)]

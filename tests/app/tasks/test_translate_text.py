@@ -186,6 +186,21 @@ def test_what_cannot_be_translated_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (b'"text\nthe dog\n', "body: has no header with whole quotes, expected a header with one column 'text'"),
+        (b"\n\n", "body: has no header with whole quotes, expected a header with one column 'text'"),
+        (b"id,words\n1,a\n", "body: has the header 'id', 'words', expected a header with one column 'text'"),
+    ],
+)
+def test_a_csv_file_without_a_column_of_texts_is_told_what_its_header_is(
+    writers: LiveServer, rows: bytes, said: str
+) -> None:
+    details = post(writers, rows, kind="text/csv").assert_refused(422, "body", [])
+    assert details["detail"] == said
+
+
+@pytest.mark.parametrize(
     ("body", "accept", "status", "words"),
     [
         ({"text": "the dog"}, "image/png", 406, ["image/png is given of pictures"]),
