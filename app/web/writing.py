@@ -76,7 +76,7 @@ def plan(call: Call, model: Model, texts: int, *, subject: str) -> Plan:
             detail=f"n_best lists alternatives in {JSON}; {call.media_type} has the best text alone",
         )
     if texts * beam > call.limits.max_rows:
-        got, most = f"{texts} with a beam of {beam}", call.limits.max_rows
+        got, most = f"{texts} inputs with a beam of {beam}", call.limits.max_rows
         detail = f"the request has {got}, at most {most} hypotheses are searched at once"
         raise invalid(subject, expected=f"at most {most} hypotheses", got=got, detail=detail, error=TooLarge)
     return Plan(beam, n_best)

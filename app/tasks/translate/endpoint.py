@@ -18,7 +18,7 @@ from app.tasks.translate.directions import choose_direction
 from app.tasks.translate.openapi import describe
 from app.tasks.translate.outcome import Outcome, page, to_json
 from app.tasks.translate.schema import LAYOUTS, AnyTranslateAnswer, TranslateRequest
-from app.tasks.translate.texts import translate_texts
+from app.tasks.translate.texts import refuse_options, translate_texts
 from app.web.call import Call
 from app.web.endpoint import Endpoint
 from app.web.request.form import RequestForm
@@ -38,9 +38,7 @@ async def translate(call: Call) -> Response:
     payload = await call.read()
     if payload.modality == "text":
         return await translate_texts(call, payload)
-    for option in OF_TEXTS:
-        if option in call.options:
-            raise invalid(option, expected="no such option with pictures", got=str(call.options[option]))
+    refuse_options(call, OF_TEXTS, "pictures")
     if call.media_type not in FORMS:
         raise _not_of_pictures(call.media_type)
     layout, columns = arranged(call.options, call.media_type, LAYOUTS, call.limits)

@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from app.codecs.text.reading import Reading
 from app.core.decoding.writing import Hypothesis
-from app.core.errors import NotAcceptable, invalid, shown
+from app.core.errors import NotAcceptable, invalid
 from app.core.manifest import Tensors
+from app.core.text import described
 from app.engine.model import STEP, Model
 from app.engine.queue import OnStep
 from app.web.call import Call, together
@@ -47,9 +48,7 @@ async def translate_texts(call: Call, payload: Payload) -> Response:
         raise invalid(
             "header.accept", expected=", ".join(FORMS), got=call.media_type, detail=detail, error=NotAcceptable
         )
-    for option in OF_PICTURES:
-        if option in call.options:
-            raise invalid(option, expected="no such option with texts", got=shown(call.options[option]))
+    refuse_options(call, OF_PICTURES, "texts")
     model = choose_translator(call, payload)
     with call.lease(model, ENCODER, STEP):
         texts = await read_texts(call, payload, truncate=False)
@@ -72,6 +71,14 @@ async def translate_texts(call: Call, payload: Payload) -> Response:
     # Attention is most of the answer: tokens times tokens.
     few = sum(len(text.encoded.ids) ** 2 for text in texts) <= 10_000
     return await call.respond(write, STEP, inline=few or form != JSON)
+
+
+def refuse_options(call: Call, names: Sequence[str], inputs: str) -> None:
+    """Raises Unprocessable where one of the options is there; `inputs` are what it does not go with."""
+    for name in names:
+        if name in call.options:
+            expected, got = f"no such option with {inputs}", described(call.options[name])
+            raise invalid(name, expected=expected, got=got, detail=f"{name} is {got}, there is {expected}")
 
 
 def _stream(call: Call, texts: Sequence[Reading], searched: Plan) -> Response:

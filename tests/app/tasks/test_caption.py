@@ -188,7 +188,7 @@ def test_a_stream_has_an_event_for_each_token_and_ends_with_the_plain_answer(wri
         ({"image": [[0] * 4] * 4, "n_best": 2}, "image/png", 422, ["no n_best", "has the best text alone"]),
         ({"images": [[[0] * 4] * 4] * 2}, "text/event-stream", 422, ["2 pictures", "at most 1"]),
         ({"images": [[[0] * 4] * 4] * 17}, "image/png", 422, ["17 pictures", "at most 16"]),
-        ({"images": [[[0] * 4] * 4] * 5, "beam": 5}, "application/json", 413, ["5 with a beam of 5"]),
+        ({"images": [[[0] * 4] * 4] * 5, "beam": 5}, "application/json", 413, ["5 inputs with a beam of 5"]),
         ({"images": [[[0] * 4] * 4] * 21}, "application/json", 413, ["21 pictures"]),
         ({"image": [[0] * 4] * 4, "model": "shades"}, "application/json", 422, ["made to classify, not to caption"]),
         ({"image": "text"}, "application/json", 415, []),

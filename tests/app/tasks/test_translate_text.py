@@ -16,6 +16,7 @@ from tests.app.texts import SOURCE, SPECIAL, TARGET, tables
 
 PATH = "/v1/translate"
 END, START = 3, 2
+PICTURE = [[0] * 8] * 8
 
 
 def post(
@@ -169,12 +170,12 @@ def test_pictures_go_to_the_model_of_pictures(writers: LiveServer) -> None:
         ({"text": "the dog", "beam": 5}, 422, "beam", ["1 to 4", "turner"]),
         ({"text": "the dog", "beam": 2, "n_best": 3}, 422, "n_best", ["1 to 2"]),
         ({"text": "the dog", "n_best": 9}, 422, "n_best", ["1 to 4"]),
-        ({"text": ["the dog"] * 11, "beam": 2}, 413, "text", ["11 with a beam of 2", "at most 20"]),
+        ({"text": ["the dog"] * 11, "beam": 2}, 413, "text", ["11 inputs with a beam of 2", "at most 20"]),
         ({"text": ["the dog"] * 10_000}, 413, "text", ["10000 texts", "at most 20"]),
         ({"text": "the " * 17}, 413, "body.text", ["17 tokens", "16"]),
         ({"text": ["the", "a\u0007"]}, 422, "body.text[1][1]", ["a control character, U+0007"]),
-        ({"text": "the dog", "cycle": True}, 422, "cycle", ["no such option with texts"]),
-        ({"image": [[0] * 8] * 8, "to": "negative", "beam": 2}, 422, "beam", ["no such option with pictures"]),
+        ({"text": "the dog", "cycle": True}, 422, "cycle", ["cycle is true, there is no such option with texts"]),
+        ({"image": PICTURE, "to": "negative", "beam": 2}, 422, "beam", ["2, there is no such option with pictures"]),
         ({"to": "pt"}, 422, "body.image", ["exactly one of image, images, text"]),
         (b'{"text": "\\udc00"}', 422, "body", ["not JSON"]),
     ],
