@@ -15,6 +15,7 @@ from app.core.manifest import (
     DataSource,
     Domain,
     FrameLabels,
+    Languages,
     Made,
     Manifest,
     Measure,
@@ -23,8 +24,10 @@ from app.core.manifest import (
     Sound,
     Task,
     TensorSpec,
+    Text,
     Transcription,
     Video,
+    Writing,
 )
 from app.core.manifest.latent import Anomaly, Latent
 from app.core.manifest.sampling import Sampling
@@ -141,6 +144,9 @@ class ModelCard(BaseModel):
     )
     video: Video | None = Field(description="how a clip becomes the model's input: its rate, and what a frame is")
     frame_labels: FrameLabels | None = Field(description="the sentence's grammar, and the twin that streams")
+    text: Text | None = Field(description="how text becomes the model's input: the most characters and tokens of one")
+    writing: Writing | None = Field(description="how it writes text: the most tokens, and how it is searched")
+    languages: Languages | None = Field(description="from which language it translates texts, and to which")
     graphs: dict[str, GraphCard]
     quality: tuple[Measure, ...]
     calibration: Calibration | None
@@ -178,7 +184,7 @@ def card(model: Model, context: Context) -> ModelCard:
             for name in (
                 *("name", "version", "task", "tasks", "modality", "title", "summary", "labels", "picture", "table"),
                 *("target", "latent", "sampling", "plane", "domains", "sound", "transcription", "video"),
-                *("frame_labels", "quality", "calibration", "data", "made"),
+                *("frame_labels", "text", "writing", "languages", "quality", "calibration", "data", "made"),
             )
         },
         max_rows=manifest.max_rows,

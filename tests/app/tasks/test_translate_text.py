@@ -216,3 +216,15 @@ def test_a_form_that_does_not_fit_is_refused(
     writers: LiveServer, body: Any, accept: str, status: int, words: list[str]
 ) -> None:
     post(writers, body, accept=accept).assert_refused(status, None, words)
+
+
+def test_the_model_card_has_the_languages_and_the_limits(writers: LiveServer) -> None:
+    card = writers.get("/v1/models/turner").json()
+    assert card["languages"] == {"source": "en", "target": "pt"}
+    assert (card["text"]["max_tokens"], card["text"]["max_characters"]) == (16, 200)
+    assert {name: card["writing"][name] for name in ("max_tokens", "best", "beam")} == {
+        "max_tokens": 20,
+        "best": 4,
+        "beam": 1,
+    }
+    assert writers.get("/v1/models/inverter").json()["text"] is None
