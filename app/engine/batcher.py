@@ -77,7 +77,7 @@ class Batcher:
         self._worker.start()
 
     def submit(
-        self, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL
+        self, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL, of: int = 0
     ) -> Coroutine[Any, Any, Answer]:
         """Queue the rows and wait for their answer. Cancelling it removes what has not been run from the queue.
 
@@ -85,6 +85,7 @@ class Batcher:
             tensors: every input by name; axis 0 is rows, one number of them for all, at least one.
             deadline: `time.monotonic()` after which the answer is of no use.
             priority: FIRST, NORMAL or LAST.
+            of: rows of the whole request, where it queues them one by one: a large one does not hold up others then.
 
         Raises:
             Unprocessable: no rows at all, or not the same number in each array.
@@ -94,7 +95,7 @@ class Batcher:
             Unavailable: closed.
             InferenceFailed: a run with these rows raised, also when they ran alone.
         """
-        return self._answer(tensors, None, None, deadline, priority)
+        return self._answer(tensors, of, deadline, priority=priority)
 
     async def sample(
         self,
@@ -103,6 +104,7 @@ class Batcher:
         deadline: float | None = None,
         priority: int = NORMAL,
         on_step: OnStep | None = None,
+        of: int = 0,
     ) -> Answer:
         """Run a sampler to its end, step by step, beside whatever else is queued. Cancelling it stops it at its next
         step.
@@ -110,6 +112,7 @@ class Batcher:
         Args:
             sampler: not started; advanced from other threads, one at a time.
             on_step: called on the event loop after each step, with its number, from 1, and the step's outputs.
+            of: as `submit`.
 
         Raises:
             as `submit`; InferenceFailed also where the sampler itself raises.
@@ -118,7 +121,7 @@ class Batcher:
             first = next(sampler)
         except StopIteration as end:
             return Answer(end.value, 0.0, 0.0, 0)
-        return await self._answer(first, sampler, on_step, deadline, priority)
+        return await self._answer(first, of, deadline, priority=priority, sampler=sampler, on_step=on_step)
 
     def check_room(self) -> None:
         """Raises Busy where the queue is full, so that a request need not be decoded."""
@@ -141,9 +144,7 @@ class Batcher:
         if self._alarm is not None:
             self._alarm.cancel()
 
-    async def _answer(
-        self, tensors: Tensors, sampler: Sampler | None, on_step: OnStep | None, deadline: float | None, priority: int
-    ) -> Answer:
+    async def _answer(self, tensors: Tensors, of: int, deadline: float | None, **options: Any) -> Answer:
         rows = rows_of(tensors, self.name)
         if rows > self.max_queued_rows:
             raise invalid(
@@ -157,9 +158,7 @@ class Batcher:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         until = NEVER if deadline is None else deadline
-        job = Job(
-            tensors, rows, loop.create_future(), deadline=until, priority=priority, sampler=sampler, on_step=on_step
-        )
+        job = Job(tensors, rows, loop.create_future(), deadline=until, others=max(0, of - rows), **options)
         with self._changed:
             self._admit(job)
             if not self._busy:

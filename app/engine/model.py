@@ -137,13 +137,13 @@ class Model:
             batcher.check_room()
 
     def run(
-        self, graph: str, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL
+        self, graph: str, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL, of: int = 0
     ) -> Coroutine[Any, Any, Answer]:
         """Run rows through one graph: `Batcher.submit`. An unknown graph is the caller's bug."""
         batcher = self._batchers.get(graph)
         if batcher is None:
             raise self._why_not(graph)
-        return batcher.submit(tensors, deadline=deadline, priority=priority)
+        return batcher.submit(tensors, deadline=deadline, priority=priority, of=of)
 
     def sample(
         self,
@@ -153,12 +153,13 @@ class Model:
         deadline: float | None = None,
         priority: int = NORMAL,
         on_step: OnStep | None = None,
+        of: int = 0,
     ) -> Coroutine[Any, Any, Answer]:
         """Run a sampler on one graph to its end: `Batcher.sample`."""
         batcher = self._batchers.get(graph)
         if batcher is None:
             raise self._why_not(graph)
-        return batcher.sample(sampler, deadline=deadline, priority=priority, on_step=on_step)
+        return batcher.sample(sampler, deadline=deadline, priority=priority, on_step=on_step, of=of)
 
     def _why_not(self, graph: str) -> Exception:
         if graph not in self.manifest.graphs:

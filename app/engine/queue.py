@@ -1,7 +1,8 @@
 """Which rows are run next: the queue of one graph. Pure: no threads, no event loop, no clock of its own.
 
 Priority comes first. Within a priority two lanes keep it fair: jobs of at most a quarter of `max_rows` are light, the
-others heavy, by the rows that they have left. Where both wait, they lead a run in turn. Free room is filled from the
+others heavy, by the rows that they have left. Rows of one request that are jobs of their own, such as texts of a list,
+are heavy where there are as many of them. Where both wait, they lead a run in turn. Free room is filled from the
 other lane and then from lower priorities. Heavy jobs take turns of one run's rows. So a single row waits for the run in
 progress and one more at most, however much heavy work there is; and light traffic cannot starve a heavy job either.
 Rows that cannot be stacked (other types or trailing shapes) form runs of their own, in the same turns; where a graph
@@ -32,7 +33,11 @@ OnStep = Callable[[int, Tensors], None]
 
 
 class Job:
-    """A request's rows in the queue, and the parts of its answer so far. A sampler's job comes back for each step."""
+    """A request's rows in the queue, and the parts of its answer so far. A sampler's job comes back for each step.
+
+    Args:
+        others: rows of the same request in jobs of their own.
+    """
 
     __slots__ = (
         "batch_rows",
@@ -41,6 +46,7 @@ class Job:
         "future",
         "kind",
         "on_step",
+        "others",
         "parts",
         "priority",
         "queued_at",
@@ -64,12 +70,14 @@ class Job:
         priority: int = NORMAL,
         sampler: Sampler | None = None,
         on_step: OnStep | None = None,
+        others: int = 0,
     ) -> None:
         self.future = future
         self.deadline = deadline
         self.priority = priority
         self.sampler = sampler
         self.on_step = on_step
+        self.others = others
         self.started_at = 0.0
         self.run_s = 0.0
         self.batch_rows = 0
@@ -135,11 +143,11 @@ class Queue:
         rows = job.rows - job.taken
         self.rows += rows
         self._rows_of[job.priority] += rows
-        self._lanes[job.priority][rows > self._light_rows][job] = None
+        self._append(job)
 
     def put_back(self, job: Job) -> None:
         """Append what is left of a job that `take` has cut."""
-        self._lanes[job.priority][job.left > self._light_rows][job] = None
+        self._append(job)
 
     def drop(self, job: Job) -> None:
         """Forget what is left of a job that `take` has cut."""
@@ -208,6 +216,9 @@ class Queue:
         for priority, rows in taken.items():
             self._rows_of[priority] -= rows
         return batch
+
+    def _append(self, job: Job) -> None:
+        self._lanes[job.priority][job.left + job.others > self._light_rows][job] = None
 
     def _count(self, job: Job, rows: int) -> None:
         self.rows += rows

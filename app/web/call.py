@@ -254,7 +254,7 @@ class Call:
         Raises:
             Busy, Unavailable, TooLate, InferenceFailed: as `Batcher.submit`.
         """
-        return self._count(await self.model.run(graph, tensors, deadline=self.deadline, priority=self.priority))
+        return self._count(await self.model.run(graph, tensors, **self._terms()))
 
     async def run_each(self, graph: str, rows: Sequence[Tensors]) -> list[Tensors]:
         """Runs of a graph, each queued by itself: rows of different lengths share runs as far as that is worth it.
@@ -270,10 +270,11 @@ class Call:
         Raises:
             Busy, Unavailable, TooLate, InferenceFailed: as `Batcher.sample`.
         """
-        answer = await self.model.sample(
-            graph, sampler, deadline=self.deadline, priority=self.priority, on_step=on_step
-        )
+        answer = await self.model.sample(graph, sampler, on_step=on_step, **self._terms())
         return self._count(answer)
+
+    def _terms(self) -> dict[str, Any]:
+        return {"deadline": self.deadline, "priority": self.priority, "of": self.trace.rows or 0}
 
     def _count(self, answer: Answer) -> Tensors:
         begin = max(answer.queued_at, self._counted_until)

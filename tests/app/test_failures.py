@@ -34,7 +34,7 @@ def run(fragile: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calla
     (model,) = fragile.app.state.registry.catalog.models
 
     def set_run(behaviour: Callable[[], Awaitable[Answer]]) -> None:
-        async def replaced(graph: str, tensors: Tensors, *, deadline: float, priority: int) -> Answer:
+        async def replaced(graph: str, tensors: Tensors, *, deadline: float, priority: int, of: int) -> Answer:
             return await behaviour()
 
         monkeypatch.setattr(model, "run", replaced)

@@ -182,6 +182,19 @@ async def test_a_single_row_waits_for_one_run_more_at_most_behind_many_heavy_req
 
 
 @in_loop
+async def test_a_single_row_waits_no_longer_behind_a_large_request_whose_rows_are_queued_one_by_one() -> None:
+    gate = Gate()
+    batcher = made(gate)
+    many = await queued(*(batcher.submit(rows(0), of=80) for _ in range(80)))
+    await gate.entered()
+    single = await queued(batcher.submit(rows(5)))
+    gate.open()
+    await asyncio.gather(*many, *single)
+    await batcher.close()
+    assert next(i for i, batch in enumerate(gate.batches) if 5 in batch) <= 2
+
+
+@in_loop
 async def test_light_traffic_does_not_starve_a_heavy_request() -> None:
     gate = Gate()
     batcher = made(gate)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
+from app.engine.model import Model
 from app.tasks.translate.schema import TranslateTextAnswer
 from tests.app.live import LiveServer, Reply
 from tests.app.texts import SOURCE, SPECIAL, TARGET, tables
@@ -93,6 +95,24 @@ def test_steps_of_requests_at_different_positions_share_runs(writers: LiveServer
     assert [len(one["tokens"]) for one in results] == [2, 5, 2, 1, 6]
     alone = sum(len(one["tokens"]) + 1 for one in results)
     assert counters.runs - before < alone / 2
+
+
+def test_the_texts_of_a_list_wait_as_parts_of_one_request(writers: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = list[tuple[str, int]]()
+
+    def noted(name: str) -> Callable[..., Any]:
+        method = getattr(Model, name)
+
+        def call(self: Model, *args: Any, of: int, **options: Any) -> Any:
+            parts.append((name, of))
+            return method(self, *args, of=of, **options)
+
+        return call
+
+    for name in ("run", "sample"):
+        monkeypatch.setattr(Model, name, noted(name))
+    assert post(writers, {"text": ["the man", "dog", "red train"]}).status == 200
+    assert sorted(parts) == [("run", 3)] * 3 + [("sample", 3)] * 3
 
 
 def test_what_the_model_never_saw_is_named(writers: LiveServer) -> None:
