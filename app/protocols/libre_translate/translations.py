@@ -18,10 +18,11 @@ from app.web.call import Call, together
 from app.web.endpoint import Endpoint
 from app.web.request.head import deadline_and_priority, media_type
 from app.web.request.media_types import FORM, JSON, URL_ENCODED
+from app.web.request.model_choice import check_within
 from app.web.request.payload import SMALL_BODY, Payload
 from app.web.text import read_texts
 from app.web.translation import choose_translator, languages_of, text_of, translate, translators
-from app.web.writing import ENCODER, plan
+from app.web.writing import ENCODER, MOST_BEAM, plan, writing_of
 
 PATH: Final = "/translate"
 TAKES: Final = (JSON, URL_ENCODED, FORM)
@@ -55,6 +56,8 @@ async def create(call: Call) -> Response:
         {}, [(f"q[{i}]" if wanted.several else "q", text) for i, text in enumerate(wanted.texts)], of="text"
     )
     model = choose_translator(call, payload)
+    most = min(MOST_BEAM, writing_of(model).best) - 1
+    check_within("alternatives", wanted.alternatives, 0, most, f" for model '{model.name}'")
     call.options = {"n_best": 1 + wanted.alternatives}
     with call.lease(model, ENCODER, STEP):
         call.media_type = JSON

@@ -109,6 +109,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a number in a list": ({"q": ["a", 5]}, "q[1] is 5, it must be a text"),
     "a list in a list": ({"q": [["a"]]}, "q[0] is a list of 1, it must be a text"),
     "too many alternatives": ({"alternatives": 99}, "body.alternatives"),
+    "more alternatives than the model has": (
+        {"alternatives": 4},
+        "alternatives is 4, it must be 0 to 3 for model 'turner'",
+    ),
     "a field that there is not": ({"quelle": "en"}, "'quelle'"),
     "a lone surrogate": ({"q": "a\ud800"}, "the body is not JSON"),
 }
