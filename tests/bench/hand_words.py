@@ -150,6 +150,7 @@ def save_transformer(ctranslate2: Any, folder: Path, tokens: int, width: int, la
     spec.register_source_vocabulary(names)
     spec.register_target_vocabulary(names)
     spec.validate()
+    spec.optimize()  # or what is shared is stored twice
     spec.save(str(folder))
 
 

@@ -9,14 +9,22 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 
+def _corpus(written: Sequence[str], *references: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Raises ValueError: not as many references as texts, of which sacreBLEU would score the first ones alone."""
+    for one in references:
+        if len(one) != len(written):
+            raise ValueError(f"{len(written)} texts and {len(one)} references, expected as many")
+    return list(written), [list(one) for one in references]
+
+
 def bleu(written: Sequence[str], references: Sequence[str]) -> float:
     """Of detokenised text with its case, tokenised by 13a, 0 to 100: `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp`."""
-    return float(BLEU().corpus_score(list(written), [list(references)]).score)
+    return float(BLEU().corpus_score(*_corpus(written, references)).score)
 
 
 def bleu_lower(written: Sequence[str], references: Sequence[str]) -> float:
     """The same without case, nearer to papers of Multi30k, which score tokenised text in small letters."""
-    return float(BLEU(lowercase=True).corpus_score(list(written), [list(references)]).score)
+    return float(BLEU(lowercase=True).corpus_score(*_corpus(written, references)).score)
 
 
 def bleu_of_words(written: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -26,12 +34,12 @@ def bleu_of_words(written: Sequence[str], references: Sequence[Sequence[str]]) -
         references: each of all texts; of one text the reference of the nearest length counts.
     """
     score = BLEU(tokenize="none", smooth_method="none", force=True)
-    return float(score.corpus_score(list(written), [list(one) for one in references]).score)
+    return float(score.corpus_score(*_corpus(written, *references)).score)
 
 
 def chrf(written: Sequence[str], references: Sequence[str]) -> float:
     """chrF2 (Popovic 2015), 0 to 100: `nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no`."""
-    return float(CHRF().corpus_score(list(written), [list(references)]).score)
+    return float(CHRF().corpus_score(*_corpus(written, references)).score)
 
 
 def sentence_chrf(written: Sequence[str], references: Sequence[str]) -> list[float]:

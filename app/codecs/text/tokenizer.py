@@ -7,6 +7,7 @@ training and the server cannot differ.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,8 @@ SPECIAL_NAMES: Final = frozenset(
     for bracketed in (f"<{name}>", f"[{name.upper()}]")
 )
 """What special tokens are called, for files that have them in their vocabulary alone and mark none."""
+_HALF: Final = "\ufffd"
+"""What bytes that are no whole character are decoded to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class Tokenizer:
         if most is not None and count > most:
             behind = next((i for i, place in enumerate(reversed(keep)) if not added[place]), 0)  # added at the end
             keep = [*keep[: max(most - behind, 0)], *keep[count - behind :]]
+        offsets = _with_joined(text, offsets)
         if len(keep) < len(ids):
             ids, tokens, offsets = ([values[i] for i in keep] for values in (ids, tokens, offsets))
         return Encoded(np.array(ids, np.int64), tokens, offsets, count)
@@ -116,10 +120,32 @@ class Tokenizer:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """What each id adds to the text of those before it. Together they are the whole text, unless a token changes
-        what stands before it."""
+        what stands before it. Of a character of several tokens the last one adds it, the others nothing."""
         found, before = [], ""
         for end in range(1, len(ids) + 1):
             text = self.decode(ids[:end])
+            if text.endswith(_HALF) and end < len(ids):  # its other bytes may follow
+                found.append("")
+                continue
             found.append(text[len(before) :] if text.startswith(before) else self.decode(ids[end - 1 : end]))
             before = text
         return found
+
+
+def _with_joined(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of tokens, with the accents, vowels and signs that belong to their last character: of characters that a
+    normaliser joined, the library names the first alone."""
+    if text.isascii():
+        return list(offsets)
+    found = []
+    for begin, end in offsets:
+        if begin < end:
+            while end < len(text) and _is_part(text[end]):
+                end += 1
+        found.append((begin, end))
+    return found
+
+
+def _is_part(character: str) -> bool:
+    """Whether a character is written as a part of the one before it: a combining mark, or a Hangul vowel or ending."""
+    return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"

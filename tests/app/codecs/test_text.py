@@ -37,6 +37,17 @@ def subwords() -> Tokenizer:
     return Tokenizer(made.to_str().encode())
 
 
+def in_bytes() -> Tokenizer:
+    """Characters that are not in its vocabulary are tokens of their bytes."""
+    vocabulary = {token: i for i, token in enumerate(("<unk>", "\u2581", "a", *(f"<0x{i:02X}>" for i in range(256))))}
+    made = Made(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", byte_fallback=True))
+    made.normalizer = normalizers.NFC()
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    made.decoder = decoders.Sequence(parts)
+    return Tokenizer(made.to_str().encode())
+
+
 def spaced(*, marked: bool, padded: bool = False) -> Tokenizer:
     """Whole words between spaces: a special token that is spelt is a word of the vocabulary."""
     made = Made(models.WordLevel({word: i for i, word in enumerate((*SPECIAL, "<0>", *SOURCE))}, unk_token=UNKNOWN))
@@ -85,6 +96,15 @@ def test_a_letter_and_its_accent_are_one_character_however_they_are_sent() -> No
     composed, apart = (reader(tokenizer).read(text, "t", truncate=False).encoded for text in ("café", "cafe\u0301"))
     assert composed.ids.tolist() == apart.ids.tolist()
     assert composed.tokens == apart.tokens
+
+
+@pytest.mark.parametrize("text", ["cafe\u0301", "the cafe\u0301, a man"])
+def test_a_token_stands_for_the_accents_of_its_letters_as_well(text: str) -> None:
+    encoded = reader(subwords()).read(text, "t", truncate=False).encoded
+    assert "".join(text[begin:end] for begin, end in encoded.offsets).split() == text.split()
+    hangul = "\u1112\u1161\u11ab \u1112\u1161"  # two syllables, a character for each of their sounds
+    encoded = reader(in_bytes()).read(hangul, "t", truncate=False).encoded
+    assert (hangul[: encoded.offsets[0][1]], hangul[slice(*encoded.offsets[-1])]) == (hangul[:3], hangul[-2:])
 
 
 def test_the_words_that_a_tokenizer_does_not_know_are_named_once_each_where_they_stand() -> None:
@@ -205,6 +225,14 @@ def test_the_pieces_of_a_text_together_are_the_text() -> None:
     for text in ("a man, slowly.", "the café"):
         ids = tokenizer.encode(text).ids.tolist()
         assert "".join(tokenizer.pieces(ids)) == tokenizer.decode(ids) == text
+
+
+def test_a_character_of_several_tokens_is_the_last_ones_piece() -> None:
+    tokenizer = in_bytes()
+    text = "a 猫猫é"
+    ids = tokenizer.encode(text).ids.tolist()
+    assert tokenizer.pieces(ids) == ["", "a", " ", "", "", "猫", "", "", "猫", "", "é"]
+    assert tokenizer.decode(ids) == text
 
 
 @pytest.mark.parametrize(

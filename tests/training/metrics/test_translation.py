@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import exp
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.core.decoding.writing import Search
-from training.metrics.translation import bleu, bleu_lower, chrf, sentence_chrf
+from training.metrics.translation import bleu, bleu_lower, bleu_of_words, chrf, sentence_chrf
 from training.metrics.writing import finish
 
 
@@ -90,3 +90,9 @@ def test_no_run_has_more_rows_than_are_allowed() -> None:
 
     finish([search(3, 0.0, 2) for _ in range(7)], counted, rows=5)
     assert max(seen) <= 5
+
+
+@pytest.mark.parametrize("score", [bleu, bleu_lower, chrf, lambda a, b: bleu_of_words(a, [b])])
+def test_as_many_references_as_texts_are_asked_for(score: Callable[[list[str], list[str]], float]) -> None:
+    with pytest.raises(ValueError, match="2 texts and 1 references"):
+        score(["a man", "a dog"], ["a man"])
