@@ -8,7 +8,8 @@ exactly one sentence in each language:
     3 to 4  Three digits: a red seven, a blue three and a green zero.
 
 Of the fifty kinds (a digit in a colour) ten are in no scene that is trained on, two of each colour and one of each
-digit. Whether a net names them right says if it knows a colour apart from a digit.
+digit. Whether a net names them right says if it knows a colour apart from a digit. To learn that, some scenes to train
+on have digits in colours without a name here, and sentences that leave the colours open.
 """
 
 from __future__ import annotations
@@ -77,16 +78,20 @@ _RELATIONS: Final = {
     },
 }
 _COUNTS: Final = {"en": {3: "Three digits", 4: "Four digits"}, "pt": {3: "Três algarismos", 4: "Quatro algarismos"}}
+OPEN: Final = "\u25a1"
+"""In a sentence in place of a colour that has no name."""
+UNLIKE: Final = 90.0  # distance of a colour without a name from each that has one, in levels
 ARTICLES: Final = {"en": "a", "pt": "um"}
 _AND: Final = {"en": "and", "pt": "e"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One digit of a scene: what it is, the number of its colour, its place (row, column), and its middle in pixels."""
+    """One digit of a scene: what it is, the number of its colour (none where it has no name), its place (row, column),
+    and its middle in pixels."""
 
     digit: int
-    colour: int
+    colour: int | None
     place: tuple[int, int]
     middle: tuple[int, int]  # (down, right)
 
@@ -116,11 +121,13 @@ class Scenes:
 class DigitScenes:
     """Scenes of held-out and of test digits; to train on, new ones are made of `digits.train_x` at every step.
 
-    `unseen` are of test digits, each with at least one kind of `HELD_OUT`; the others have none.
+    Each of `held_unseen` and `unseen`, of held-out and of test digits, has at least one kind of `HELD_OUT`; the others
+    have none.
     """
 
     digits: ImageDataset
     held: Scenes
+    held_unseen: Scenes
     test: Scenes
     unseen: Scenes
 
@@ -145,13 +152,21 @@ def of(digits: ImageDataset) -> DigitScenes:
     return DigitScenes(
         digits=digits,
         held=scenes(*held, HELD_SCENES, Generator().manual_seed(1)),
+        held_unseen=scenes(*held, HELD_SCENES // 2, Generator().manual_seed(5), unseen=True),
         test=scenes(*test, TEST_SCENES, Generator().manual_seed(2)),
         unseen=scenes(*test, TEST_SCENES, Generator().manual_seed(3), unseen=True),
     )
 
 
 def scenes(
-    x: Tensor, y: Tensor, rows: int, generator: Generator, *, unseen: bool = False, strength: float = 0.0
+    x: Tensor,
+    y: Tensor,
+    rows: int,
+    generator: Generator,
+    *,
+    unseen: bool = False,
+    strength: float = 0.0,
+    unnamed: float = 0.0,
 ) -> Scenes:
     """New scenes of digits.
 
@@ -160,6 +175,7 @@ def scenes(
         rows: how many scenes.
         unseen: each has one digit or more of a kind in `HELD_OUT`; else none has.
         strength: of `handwrite`, how differently from the data set they are written; 0 leaves them as they are.
+        unnamed: share of the scenes whose digits have colours without a name.
     """
 
     def drawn(end: int, *shape: int) -> Tensor:
@@ -184,8 +200,14 @@ def scenes(
     if strength:
         flat = ink.reshape(-1, 1, *ink.shape[2:]).float() / 255
         ink = (handwrite(flat, generator, strength=strength) * 255).round().clamp(0, 255).byte().reshape(ink.shape)
-    pictures = _drawn(ink, colour, middle, counts, generator)
-    values = zip(counts.tolist(), digit.tolist(), colour.tolist(), grid.tolist(), middle.tolist(), strict=True)
+    paint = torch.tensor(list(COLOURS.values()), dtype=torch.float32)[colour]  # (rows, MOST, 3)
+    named: list[list[int | None]] = colour.tolist()
+    if unnamed:
+        open_ = torch.rand(rows, generator=generator) < unnamed
+        paint = torch.where(open_[:, None, None], _other_colours(paint.shape[:2], generator), paint)
+        named = [[None] * MOST if other else own for own, other in zip(named, open_.tolist(), strict=True)]
+    pictures = _drawn(ink, paint, middle, counts, generator)
+    values = zip(counts.tolist(), digit.tolist(), named, grid.tolist(), middle.tolist(), strict=True)
     return Scenes(
         pictures=pictures,
         scenes=tuple(
@@ -215,18 +237,29 @@ def sentence(scene: Scene, language: str) -> str:
 
 
 def _name(one: Thing, language: str) -> str:
-    number, colour = NUMBERS[language][one.digit], _COLOURS[language][one.colour]
+    number, colour = NUMBERS[language][one.digit], OPEN if one.colour is None else _COLOURS[language][one.colour]
     kind = f"{colour} {number}" if language == "en" else f"{number} {colour}"
     return f"{ARTICLES[language]} {kind}"
 
 
-def _drawn(ink: Tensor, colour: Tensor, middle: Tensor, counts: Tensor, generator: Generator) -> Tensor:
-    """Digits (rows, MOST, h, w) on a dark background with some noise: (rows, SIDE, SIDE, 3) uint8."""
+def _other_colours(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Light ones that are unlike each of `COLOURS`: (*shape, 3), levels."""
+    known = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
+    many = torch.rand(64, *shape, 3, generator=generator)
+    many = 255 * many / many.amax(-1, keepdim=True).clamp(min=1e-6)
+    far = (many[..., None, :] - known).norm(dim=-1).amin(-1)  # (64, *shape)
+    # The first that is unlike all, as nearly half of them are.
+    first = (far > UNLIKE).float().argmax(0)
+    return many.gather(0, first[None, ..., None].expand(1, *shape, 3))[0]
+
+
+def _drawn(ink: Tensor, paint: Tensor, middle: Tensor, counts: Tensor, generator: Generator) -> Tensor:
+    """Digits (rows, MOST, h, w) in colours (rows, MOST, 3) on a dark background with some noise: (rows, SIDE, SIDE, 3)
+    uint8."""
     rows = len(ink)
     dark = torch.rand(rows, 1, 1, 3, generator=generator) * DARKEST
     noise = torch.randint(NOISE + 1, (rows, SIDE, SIDE, 1), generator=generator)
     field = dark + noise
-    paint = torch.tensor(list(COLOURS.values()), dtype=torch.float32)[colour]  # (rows, MOST, 3)
     steps = torch.arange(DIGIT) - DIGIT // 2
     for i in range(MOST):
         there = (i < counts).nonzero()[:, 0]

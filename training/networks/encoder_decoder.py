@@ -60,8 +60,6 @@ class Decoder(nn.Module):
         tokens: V. width: of an embedding; the last layer's weights are the embeddings (Press and Wolf 2017).
         hidden: H, of each of the two LSTMs. memory: D.
         attention: without it every step sees the memory's `end` alone.
-        scaled: divide scores by the root of D (Vaswani et al. 2017). Sums of so many products are large, and a net with
-            large scores soon looks at one place alone.
     """
 
     def __init__(
@@ -73,11 +71,11 @@ class Decoder(nn.Module):
         memory: int,
         dropout: float,
         attention: bool = True,
-        scaled: bool = True,
     ) -> None:
         super().__init__()
         self.attention = attention
-        self.scale = memory**-0.5 if scaled else 1.0
+        # As by Vaswani et al. 2017: sums of so many products make a net look at one place alone.
+        self.scale = memory**-0.5
         self.embedding = nn.Embedding(tokens, width, padding_idx=PADDING)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         self.first = LSTM(width, hidden)

@@ -99,3 +99,19 @@ def test_sentences_of_all_scenes_differ_in_nothing_but_their_scene() -> None:
             if language == "en":
                 assert named == expected
     assert len(data.first(7)) == len(data.first(7).pictures) == 7
+
+
+def test_a_colour_without_a_name_is_left_open_and_is_like_none_that_has_one() -> None:
+    x, y = torch.full((10, 28, 28, 1), 255, dtype=torch.uint8), torch.arange(10)
+    some = scenes(x, y, 40, Generator().manual_seed(0), unnamed=0.5)
+    known = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
+    kinds = set()
+    for picture, scene, text in zip(some.pictures, some.scenes, some.sentences("en"), strict=True):
+        named = {one.colour is not None for one in scene}
+        assert len(named) == 1
+        assert text.count(made.OPEN) == sum(one.colour is None for one in scene)
+        kinds |= named
+        for one in scene:
+            away = (picture[one.middle].float() - known).norm(dim=1)
+            assert (away.min() < 2) == (one.colour is not None)
+    assert kinds == {True, False}

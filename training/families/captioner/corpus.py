@@ -19,7 +19,7 @@ from training.data.augment import reframe
 from training.data.flickr8k import Captioned, Flickr8k
 from training.data.scenes import LANGUAGES, DigitScenes, Scenes
 from training.families.captioner.network import SIDE
-from training.networks.encoder_decoder import END, PADDING, START
+from training.networks.encoder_decoder import END, PADDING, START, UNKNOWN
 from training.networks.pictures import pixels
 from training.recipe import Batch
 
@@ -114,18 +114,19 @@ class DigitCorpus:
 
     Args:
         rows: scenes of an epoch.
-        strength: of another handwriting, see `scenes.scenes`.
+        strength: of another handwriting; `unnamed`: share with colours that have no name: see `scenes.scenes`.
     """
 
     languages = len(LANGUAGES)
 
-    def __init__(self, data: DigitScenes, *, vocabulary: int, rows: int, strength: float) -> None:
-        self.data, self.rows, self.strength = data, rows, strength
+    def __init__(self, data: DigitScenes, *, vocabulary: int, rows: int, strength: float, unnamed: float) -> None:
+        self.data, self.rows, self.strength, self.unnamed = data, rows, strength, unnamed
         x, y = data.digits.train_x, data.digits.train_y
         some = scenes.scenes(x, y, TOKENIZER_SCENES, Generator().manual_seed(4))
         said = _in_both(some)
         self.tokenizer = subwords.train([text for own in said for text in own], vocabulary=vocabulary)
         self.words = telling(ids_of(self.tokenizer, said))
+        self.space = self.tokenizer.token_to_id(subwords.SPACE) or PADDING
         self.held = {"held": self.shown(data.held)}
 
     def shown(self, part: Scenes) -> Held:
@@ -134,18 +135,22 @@ class DigitCorpus:
 
     def lot(self, batch: Batch) -> Lot:
         digits = self.data.digits
-        made = scenes.scenes(digits.train_x, digits.train_y, len(batch.x), _cpu(batch), strength=self.strength)
+        made = scenes.scenes(
+            digits.train_x, digits.train_y, len(batch.x), _cpu(batch), strength=self.strength, unnamed=self.unnamed
+        )
         x, said = pixels(made.pictures[batch.share]), _in_both(made)[batch.share]
-        return lot_of(x, ids_of(self.tokenizer, said), torch.arange(self.languages), self.words)
+        sentences = [[without_lone_spaces(ids, self.space) for ids in own] for own in ids_of(self.tokenizer, said)]
+        return lot_of(x, sentences, torch.arange(self.languages), self.words)
 
 
 def lot_of(x: Tensor, sentences: Sequence[Sequence[Ids]], language: Tensor, words: Tensor) -> Lot:
-    """Equally many sentences of each picture, in `language`'s order."""
+    """Equally many sentences of each picture, in `language`'s order. What is unknown in them is not learnt."""
     flat = [ids for own in sentences for ids in own]
     before, after = shifted(flat)
     present = after.reshape(len(sentences), -1)
     said = (present[:, :, None] == words).any(1)
-    return Lot(x=x, language=language.repeat(len(sentences)), before=before, after=after, said=said.float())
+    learnt = after.where(after != UNKNOWN, PADDING)
+    return Lot(x=x, language=language.repeat(len(sentences)), before=before, after=learnt, said=said.float())
 
 
 def shifted(sentences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
@@ -156,6 +161,13 @@ def shifted(sentences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         one[0], one[1 : len(ids) + 1] = START, ids
         other[: len(ids)], other[len(ids)] = ids, END
     return torch.from_numpy(before), torch.from_numpy(after)
+
+
+def without_lone_spaces(ids: Ids, space: int) -> Ids:
+    """A word that is unknown is one token, as most of those are that are known, and not a space and what follows it."""
+    behind = np.append(ids[1:], PADDING)
+    kept: Ids = ids[(ids != space) | (behind != UNKNOWN)]
+    return kept
 
 
 def ids_of(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> list[list[Ids]]:

@@ -81,8 +81,7 @@ class Captioner(nn.Module):
     ) -> None:
         super().__init__()
         self.sight = Sight(widths=widths, blocks=blocks, memory=memory)
-        # What is published was trained without scaling, which has not been tried on pictures.
-        self.decoder = Decoder(tokens, width=width, hidden=hidden, memory=memory, dropout=dropout, scaled=False)
+        self.decoder = Decoder(tokens, width=width, hidden=hidden, memory=memory, dropout=dropout)
         self.language = nn.Parameter(torch.zeros(languages, memory))
         self.words = nn.Linear(memory, words)
         nn.init.constant_(self.words.bias, -4.0)  # a word is in few pictures

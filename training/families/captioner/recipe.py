@@ -90,15 +90,16 @@ def train_scenes(options: argparse.Namespace, accelerator: Accelerator) -> Path 
     h = given(options, SCENES)
     name_model(options, "scene-captions" if options.language == "en" else f"scene-captions-{options.language}")
     data = scenes.of(mnist.load())
-    corpus = DigitCorpus(data, vocabulary=h.vocabulary, rows=h.rows, strength=h.strength)
+    corpus = DigitCorpus(data, vocabulary=h.vocabulary, rows=h.rows, strength=h.strength, unnamed=h.unnamed)
 
     def judge(network: Captioner) -> dict[str, float]:
         found = {}
         for number, language in enumerate(LANGUAGES):
             model = Model.trained(network, corpus, language=number)
-            texts = [model.text(one) for one in model.captions(data.held.pictures.numpy())]
-            right = [one == other for one, other in zip(texts, data.held.sentences(language), strict=True)]
-            found[f"held_exact_{language}"] = sum(right) / len(right)
+            for name, part in (("exact", data.held), ("unseen", data.held_unseen)):
+                texts = [model.text(one) for one in model.captions(part.pictures.numpy())]
+                right = [one == other for one, other in zip(texts, part.sentences(language), strict=True)]
+                found[f"held_{name}_{language}"] = sum(right) / len(right)
         return found
 
     models = _trained(options.seeds, corpus, h, judge, options, accelerator, name="scene-captions")

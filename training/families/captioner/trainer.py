@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from training.families.captioner.corpus import Corpus, Held, lot_of
 from training.families.captioner.network import SIDE, Captioner
-from training.networks.encoder_decoder import PADDING
+from training.networks.encoder_decoder import PADDING, START, UNKNOWN
 from training.networks.pictures import pixels
 from training.optim.decay import adamw
 from training.optim.ema import average_of, constant_length, follow
@@ -43,6 +43,8 @@ class Hyperparameters:
     words: float = described(0.03, "weight of the loss of the words that cells are asked for")
     each: int = described(3, "sentences of a photograph at a step; scenes have one in each language")
     rows: int = described(6000, "pictures of an epoch where they are made; photographs are all there are")
+    unnamed: float = described(0.0, "share of the scenes whose digits have colours without a name")
+    forget: float = described(0.0, "share of the tokens written so far that the decoder is not shown")
     strength: float = described(0.6, "how differently from the data set pictures are shown, 0 to 1")
     epochs: int = described(18, "times that every picture is seen")
     batch_size: int = described(32, "pictures per optimisation step")
@@ -65,8 +67,10 @@ SCENES: Final = Hyperparameters(
     smoothing=0.0,
     words=0.1,
     rows=16000,
+    unnamed=0.3,
+    forget=0.2,
     strength=0.5,
-    epochs=14,
+    epochs=18,
     batch_size=64,
     lr=2e-3,
     weight_decay=0.01,
@@ -122,10 +126,12 @@ class Trainer(Resumable):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=batch.generator, device=device)))
         lot = self.corpus.lot(batch)
         x = lot.x if self.blank is None else pixels(self.blank)
+        lost = (torch.rand(lot.before.shape) < h.forget) & (lot.before != PADDING) & (lot.before != START)
+        before = lot.before.where(~lost, UNKNOWN)
         self.network.train()
         self.optimiser.zero_grad()
         with self.accelerator.autocast():
-            logits, _, said = self.network(x.to(device), lot.before.to(device), lot.language.to(device))
+            logits, _, said = self.network(x.to(device), before.to(device), lot.language.to(device))
         after = lot.after.to(device).flatten()
         loss = F.cross_entropy(logits.float().flatten(0, 1), after, ignore_index=PADDING, label_smoothing=h.smoothing)
         target = lot.said.to(device)

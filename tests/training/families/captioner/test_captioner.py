@@ -29,7 +29,7 @@ from training.families.captioner.network import CELLS, Captioner, Saying, Scorin
 from training.families.captioner.trainer import SCENES, Hyperparameters, Trainer, blank_pictures, logits_of
 from training.loop import Run, fit
 from training.metrics import onnx_model
-from training.networks.encoder_decoder import END, NEVER, START
+from training.networks.encoder_decoder import END, NEVER, PADDING, START, UNKNOWN
 from training.networks.pictures import pixels
 from training.recipe import Batch
 
@@ -145,7 +145,7 @@ def test_cells_are_asked_for_words_that_are_neither_rare_nor_everywhere() -> Non
 
 
 def test_sentences_come_back_from_their_ids(few_scenes: DigitScenes) -> None:
-    corpus = DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0)
+    corpus = DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0, unnamed=0)
     for language in scenes.LANGUAGES:
         said = few_scenes.unseen.sentences(language)
         ids = ids_of(corpus.tokenizer, [[text] for text in said])
@@ -173,7 +173,7 @@ def test_a_batch_is_the_same_again_and_photographs_are_shown_anew_each_time(
     monkeypatch.setenv("LECTERN_DATA", str(write_flickr8k(tmp_path)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     photos = Photos(flickr8k.load(), vocabulary=120, reframing=0.7, each=3)
-    for corpus in (photos, DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0.5)):
+    for corpus in (photos, DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0.5, unnamed=0.5)):
         one, again, other = (corpus.lot(batch(4, seed=seed)) for seed in (0, 0, 1))
         assert one.x.shape == (4, 3, SIDE, SIDE)
         assert float(one.x.min()) >= 0
@@ -190,7 +190,7 @@ def test_the_place_of_the_right_picture_is_counted_from_one_and_ties_are_the_wor
 
 
 def test_a_look_counts_where_the_digit_is_and_at_its_number(few_scenes: DigitScenes) -> None:
-    corpus = DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0)
+    corpus = DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0, unnamed=0)
     model = Model.trained(network_for(corpus), corpus)
     things = tuple(
         Thing(digit=digit, colour=4, place=(i, i), middle=(18 + 37 * i, 18 + 37 * i))
@@ -237,7 +237,7 @@ def test_pictures_that_are_shown_are_not_the_data_sets() -> None:
 
 @pytest.mark.slow
 def test_a_resumed_run_takes_the_steps_of_one_that_was_not_stopped(few_scenes: DigitScenes, tmp_path: Path) -> None:
-    corpus = DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0.5)
+    corpus = DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0.5, unnamed=0.5)
     h = replace(SCENES, **TINY, batch_size=2, epochs=1)
 
     def trainer(seed: int) -> Trainer:
@@ -266,7 +266,7 @@ def test_a_resumed_run_takes_the_steps_of_one_that_was_not_stopped(few_scenes: D
 
 @pytest.mark.slow
 def test_scenes_are_learnt(few_scenes: DigitScenes, tmp_path: Path) -> None:
-    corpus = DigitCorpus(few_scenes, vocabulary=400, rows=320, strength=0)
+    corpus = DigitCorpus(few_scenes, vocabulary=400, rows=320, strength=0, unnamed=0)
     h = replace(SCENES, widths=(8, 16, 24, 32), blocks=(0, 0, 0, 0), memory=48, width=32, hidden=64, dropout=0.0)
     trainer = Trainer(corpus, replace(h, rise_steps=10, ema_steps=20), seed=0, accelerator=Accelerator(cpu=True))
     run = Run(folder=tmp_path, epochs=4, batch_size=16, seed=0, title="test", quiet=True)
@@ -284,6 +284,21 @@ def test_graphs_say_what_torch_says(tmp_path: Path) -> None:
         written = write_graph(tmp_path, export)
         assert written.parity_max_abs < 1e-4
         assert all(spec.shape[0] == "rows" for spec in (*written.graph.inputs, *written.graph.outputs))
+
+
+def test_a_colour_that_is_left_open_is_written_before_what_follows_but_never_learnt(few_scenes: DigitScenes) -> None:
+    corpus = DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0, unnamed=1)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.zeros(8, 1)
+    lot = corpus.lot(
+        Batch(x=x, y=x, index=torch.arange(8), share=slice(0, 8), generator=generator, epoch=0, position=0, progress=0)
+    )
+    assert (lot.before == UNKNOWN).any(1).all()
+    assert not (lot.after == UNKNOWN).any()
+    open_ = lot.before[:, 1:] == UNKNOWN
+    assert (lot.after[:, :-1][open_] == PADDING).all()
+    lone = (lot.before[:, :-1] == corpus.space) & open_
+    assert not lone.any()
 
 
 def test_options_of_the_commands_are_the_hyperparameters() -> None:
