@@ -70,8 +70,18 @@ def text_of(model: Model, one: Hypothesis) -> str:
     return writer_of(model).decode(one.tokens)
 
 
+def is_language(code: str | None, language: str) -> bool:
+    """Whether a client's code means a model's language: in any case, and with a region where the model names none
+    ("pt-BR" for "pt") or the other way round. None means any.
+    """
+    if code is None:
+        return True
+    asked, has = code.lower(), language.lower()
+    return asked == has or (("-" in asked) != ("-" in has) and asked.split("-")[0] == has.split("-")[0])
+
+
 def _fits(languages: Languages, source: str | None, target: str | None) -> bool:
-    return source in (None, languages.source) and target in (None, languages.target)
+    return is_language(source, languages.source) and is_language(target, languages.target)
 
 
 def _no_language(source: str | None, target: str | None, models: Sequence[Model]) -> ClientError:
@@ -83,7 +93,7 @@ def _no_language(source: str | None, target: str | None, models: Sequence[Model]
         ("from", source, sorted({pair.source for pair in pairs})),
         ("to", target, sorted({pair.target for pair in pairs})),
     ):
-        if code is not None and code not in known:
+        if code is not None and not any(is_language(code, one) for one in known):
             hint = did_you_mean(code, known)
             detail = f"no text is translated {option} {shown(code)}{hint}; {there}"
             return invalid(option, expected=", ".join(known), got=shown(code), detail=detail)

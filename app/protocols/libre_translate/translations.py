@@ -21,7 +21,7 @@ from app.web.request.media_types import FORM, JSON, URL_ENCODED
 from app.web.request.model_choice import check_within
 from app.web.request.payload import SMALL_BODY, Payload
 from app.web.text import read_texts
-from app.web.translation import choose_translator, languages_of, text_of, translate, translators
+from app.web.translation import choose_translator, is_language, languages_of, text_of, translate, translators
 from app.web.writing import ENCODER, MOST_BEAM, plan, writing_of
 
 PATH: Final = "/translate"
@@ -79,7 +79,7 @@ def _only_source(call: Call, target: str) -> str:
     Raises:
         Unprocessable: there are several.
     """
-    sources = sorted({pair.source for pair in map(languages_of, translators(call)) if pair.target == target})
+    sources = sorted({pair.source for pair in map(languages_of, translators(call)) if is_language(target, pair.target)})
     if len(sources) > 1:
         there = ", ".join(sources)
         detail = f"source is '{AUTO}': no language is detected, and to '{target}' is translated from {there}; name one"

@@ -89,6 +89,7 @@ def test_a_form_that_is_not_utf8_is_refused_and_not_mended(writers: LiveServer) 
 
 def test_auto_is_the_only_language_that_leads_there(writers: LiveServer, tmp_path: Path) -> None:
     assert ask(writers, source="auto").json() == ask(writers).json()
+    assert ask(writers, source="auto", target="pt-BR").json() == ask(writers).json()
     assert "'xx'" in ask(writers, source="auto", target="xx").json()["error"]
     make_turner(tmp_path)
     make_turner(tmp_path, "other", languages=("fr", "pt"))

@@ -13,6 +13,7 @@ import pytest
 
 from app.engine.model import Model
 from app.tasks.translate.schema import TranslateTextAnswer
+from app.web.translation import is_language
 from tests.app.live import LiveServer, Reply
 from tests.app.texts import SOURCE, SPECIAL, TARGET, tables
 
@@ -165,11 +166,31 @@ def test_a_stream_has_an_event_for_each_token_and_ends_with_the_plain_answer(wri
         ({"from": "en"}, "turner"),
         ({"to": "en"}, "wide"),
         ({"from": "de", "to": "en"}, "wide"),
+        ({"from": "DE-at", "to": "en-GB"}, "wide"),
+        ({"to": "pt-BR"}, "turner"),
         ({"model": "wide"}, "wide"),
     ],
 )
 def test_the_languages_choose_the_model(writers: LiveServer, options: dict[str, str], model: str) -> None:
     assert post(writers, {"text": "the dog", **options}).json()["model"] == model
+
+
+@pytest.mark.parametrize(
+    ("code", "language", "meant"),
+    [
+        (None, "pt", True),
+        ("PT", "pt", True),
+        ("pt-BR", "pt", True),
+        ("pt", "pt-BR", True),
+        ("pt-br", "pt-BR", True),
+        ("pt-PT", "pt-BR", False),
+        ("p", "pt", False),
+        ("", "pt", False),
+        ("-BR", "pt", False),
+    ],
+)
+def test_a_region_is_another_only_where_the_model_names_one(code: str | None, language: str, meant: bool) -> None:
+    assert is_language(code, language) == meant
 
 
 def test_pictures_go_to_the_model_of_pictures(writers: LiveServer) -> None:
