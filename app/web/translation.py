@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from app.codecs.text.reading import Reading
-from app.core.decoding.writing import Hypothesis
+from app.codecs.text.tokenizer import Encoded
+from app.core.decoding.writing import Hypothesis, joined
 from app.core.errors import ClientError, invalid, shown
 from app.core.manifest import Languages
 from app.core.text import did_you_mean
 from app.engine.model import Model
 from app.engine.queue import OnStep
-from app.web.call import Call
+from app.web.call import Call, together
 from app.web.openapi.operation import shown_for
 from app.web.prediction import of_another_kind
 from app.web.request.payload import Payload
@@ -19,17 +21,43 @@ from app.web.request.texts import as_row
 from app.web.writing import Plan, Progress, encode, search, writer_of
 
 
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A text as it was translated, and its tokens, which are those of all its sentences."""
+
+    text: str
+    tokens: Hypothesis
+
+
 async def translate(
     call: Call, text: Reading, searched: Plan, progress: Progress | None = None, on_step: OnStep | None = None
-) -> list[Hypothesis]:
-    """The likeliest translations of one text by the leased model, best first.
+) -> list[Translation]:
+    """The likeliest translations of one text by the leased model, best first: the k-th has the k-th of each sentence,
+    or its last.
+
+    Args:
+        progress: of a text that is watched; its sentences are then translated one after the other.
 
     Raises:
         Busy, Unavailable, TooLate, InferenceFailed: as `Call.run` and `Call.sample`.
     """
-    memory = await encode(call, as_row(text.encoded))
-    found = await search(call, memory, searched.beam, progress=progress, on_step=on_step)
-    return found[: searched.n_best]
+
+    async def one(part: Encoded) -> list[Hypothesis]:
+        memory = await encode(call, as_row(part))
+        return await search(call, memory, searched.beam, progress=progress, on_step=on_step)
+
+    places = [len(part.ids) for part in text.parts]
+    if progress is None:
+        found = await together([one(part) for part in text.parts])
+    else:
+        found, progress.places = [], places
+        for part in text.parts:
+            found.append(await one(part))
+            progress.done.append(found[-1][0])
+            progress.search = None
+    count = min(searched.n_best, max(map(len, found)))
+    chosen = [[own[min(k, len(own) - 1)] for own in found] for k in range(count)]
+    return [Translation(_text_of(call.model, text, parts), joined(parts, places)) for parts in chosen]
 
 
 def choose_translator(call: Call, payload: Payload) -> Model:
@@ -65,9 +93,17 @@ def languages_of(model: Model) -> Languages:
     return model.manifest.languages
 
 
-def text_of(model: Model, one: Hypothesis) -> str:
-    """What was written."""
-    return writer_of(model).decode(one.tokens)
+def _text_of(model: Model, text: Reading, parts: Sequence[Hypothesis]) -> str:
+    """What was written, its sentences with the line ends between them that were between those of the text."""
+    writer, written, before = writer_of(model), "", None
+    for part, one in zip(text.parts, parts, strict=True):
+        begin = part.offsets[0][0]
+        if before is not None:
+            space = text.text[before:begin]
+            written += space if "\n" in space and space.isspace() else " "
+        written += writer.decode(one.tokens).strip() if len(parts) > 1 else writer.decode(one.tokens)
+        before = max(end for _, end in part.offsets)
+    return written
 
 
 def is_language(code: str | None, language: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import exp
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codecs.text.tokenizer import Tokenizer
-from app.core.decoding.writing import Hypothesis, Search, padded, write
+from app.core.decoding.writing import Hypothesis, Search, joined, padded, write
 from app.core.errors import TooLarge, invalid
 from app.core.manifest import Tensors, Writing
 from app.engine.model import STEP, Model
@@ -48,10 +48,18 @@ class Memory:
 
 @dataclass(slots=True)
 class Progress:
-    """The search of a text that is being written; there once it began."""
+    """A text that is being written.
+
+    Attributes:
+        search: of the part that is written now; there once it began.
+        done: the parts before. places: of the memory of each part, where there are several.
+        sent: tokens that were told.
+    """
 
     search: Search | None = None
-    sent: int = field(default=0)  # tokens that were told
+    done: list[Hypothesis] = field(default_factory=list)
+    places: Sequence[int] = ()
+    sent: int = 0
 
 
 def plan(call: Call, model: Model, texts: int, *, subject: str) -> Plan:
@@ -156,10 +164,12 @@ def _has_at_most(tokenizer: Tokenizer, max_words: int, tokens: Sequence[int]) ->
 
 def news(progress: Progress, tokenizer: Tokenizer, name: str) -> list[tuple[str, Any]]:
     """An event for each token that a greedy search has written since the last call, with what it adds to the text."""
-    searching = progress.search
-    if searching is None:
+    written = list(progress.done)
+    if progress.search is not None:
+        written += (progress.search.living or progress.search.hypotheses())[:1]
+    if not written:
         return []
-    best = next(iter(searching.living or searching.hypotheses()), Hypothesis())
+    best = joined(written, progress.places)
     pieces = tokenizer.pieces(best.tokens)
     new = range(progress.sent, len(pieces))
     progress.sent = max(progress.sent, len(pieces))
@@ -188,12 +198,9 @@ def as_lists(attention: Sequence[NDArray[Any]] | NDArray[Any]) -> list[list[floa
     return found
 
 
-def alternatives(hypotheses: Sequence[Hypothesis], text_of: Callable[[Hypothesis], str]) -> list[dict[str, Any]]:
-    """What was found beside the best."""
-    return [
-        {"text": text_of(one), "log_probability": round(one.log_probability, 4), "finish": finish(one)}
-        for one in hypotheses
-    ]
+def alternative(one: Hypothesis, text: str) -> dict[str, Any]:
+    """One of those that were found beside the best."""
+    return {"text": text, "log_probability": round(one.log_probability, 4), "finish": finish(one)}
 
 
 def finish(one: Hypothesis) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
+from app.codecs.text.sentences import sentences_of
 from app.codecs.text.tokenizer import Encoded, Tokenizer
 from app.codecs.text.words import Word, plain, words_of
 from app.core.errors import ClientError, invalid, over_limit
@@ -19,12 +23,15 @@ class Reading:
     """A text and its ids.
 
     Attributes:
+        encoded: of the whole text.
+        parts: of each row that the model reads: the text, or its sentences.
         words: all of them, in their order.
         unknown: those that the model has never seen.
     """
 
     text: str
     encoded: Encoded
+    parts: list[Encoded]
     words: list[Word]
     unknown: list[Word]
 
@@ -54,7 +61,7 @@ class Reader:
         self._known = known
 
     def read(self, text: str, subject: str, *, truncate: bool) -> Reading:
-        """A text as ids.
+        """A text as ids, sentence by sentence where the model reads them so.
 
         Args:
             subject: the text's place in the request, for messages.
@@ -66,14 +73,21 @@ class Reader:
         """
         check_characters(text, subject, most=self.declared.max_characters)
         most = self.declared.max_tokens
-        encoded = self.tokenizer.encode(text, most)
-        if encoded.count > most and not truncate:
-            raise over_limit(subject, got=f"{encoded.count} tokens", most=most, unit="tokens")
-        # Characters that the tokenizer leaves out (zero-width ones) say nothing, whatever it adds at both ends.
-        if not any(start < end for start, end in encoded.offsets):
+        spans = sentences_of(text) if self.declared.sentences else [(0, len(text))]
+        parts = []
+        for number, (begin, end) in enumerate(spans, 1):
+            encoded = _moved(self.tokenizer.encode(text[begin:end], most), begin)
+            if encoded.count > most and not truncate:
+                where = f" in sentence {number}" if len(spans) > 1 else ""
+                raise over_limit(subject, got=f"{encoded.count} tokens{where}", most=most, unit="tokens")
+            # Characters that the tokenizer leaves out (zero-width ones) say nothing, whatever it adds at both ends.
+            if any(start < end for start, end in encoded.offsets):
+                parts.append(encoded)
+        if not parts:
             raise _empty(subject, text)
+        whole = parts[0] if len(parts) == 1 else _joined(parts)
         words = words_of(text)
-        return Reading(text, encoded, words, self._unknown(words, encoded))
+        return Reading(text, whole, parts, words, self._unknown(words, whole))
 
     def _unknown(self, words: list[Word], encoded: Encoded) -> list[Word]:
         if self._known is not None:
@@ -89,6 +103,20 @@ class Reader:
             if at < len(spans) and spans[at][0] < word.end:
                 found.append(word)
         return found
+
+
+def _moved(encoded: Encoded, by: int) -> Encoded:
+    """Of a part of a text that begins there."""
+    return replace(encoded, offsets=[(begin + by, end + by) for begin, end in encoded.offsets]) if by else encoded
+
+
+def _joined(parts: Sequence[Encoded]) -> Encoded:
+    return Encoded(
+        ids=np.concatenate([part.ids for part in parts]),
+        tokens=[token for part in parts for token in part.tokens],
+        offsets=[span for part in parts for span in part.offsets],
+        count=sum(part.count for part in parts),
+    )
 
 
 def check_characters(text: str, subject: str, *, most: int) -> None:

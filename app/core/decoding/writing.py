@@ -53,6 +53,33 @@ class Hypothesis:
         return float(self.log_probability / max(1, len(self.log_probabilities)) ** penalty)
 
 
+def joined(parts: Sequence[Hypothesis], places: Sequence[int]) -> Hypothesis:
+    """Texts that were written one after the other as one.
+
+    Args:
+        places: of the memory of each, also of those that are not written yet; attention is over all of them.
+
+    Returns:
+        Its log probability has all ends, of which the list has the last one alone.
+    """
+    if len(places) <= 1:
+        return parts[0]
+    attention, before = list[NDArray[Any]](), 0
+    for one, own in zip(parts, places, strict=False):
+        for weights in one.attention:
+            attention.append(np.zeros(sum(places), weights.dtype))
+            attention[-1][before : before + own] = weights
+        before += own
+    logs = [log for one in parts for log in one.log_probabilities[: len(one.tokens)]]
+    return Hypothesis(
+        tokens=tuple(token for one in parts for token in one.tokens),
+        log_probabilities=(*logs, *parts[-1].log_probabilities[len(parts[-1].tokens) :]),
+        attention=tuple(attention),
+        finished=all(one.finished for one in parts),
+        log_probability=sum(one.log_probability for one in parts),
+    )
+
+
 class _Ended(NamedTuple):
     """A hypothesis to which nothing is added.
 

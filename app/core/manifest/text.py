@@ -34,6 +34,7 @@ class Text(ManifestPart):
         example: a text of the kind that the model was made for; model cards and /docs show it.
         words: every word of the training texts, one a line, as `app/codecs/text/words.py` writes it. Where it is there,
             a word that is not in it is unknown; else one with a part that the tokenizer does not know.
+        sentences: the model reads one at a time; a text is divided into them, and `max_tokens` is of each.
     """
 
     tokenizer: TextFile
@@ -41,6 +42,7 @@ class Text(ManifestPart):
     max_characters: Annotated[int, Field(ge=1, le=100_000)]
     example: Annotated[str, StringConstraints(min_length=1, max_length=400)]
     words: TextFile | None = None
+    sentences: bool = False
 
 
 class Writing(ManifestPart):

@@ -10,7 +10,6 @@ import pydantic_core
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from app.core.decoding.writing import Hypothesis
 from app.core.errors import UnsupportedMedia, invalid
 from app.engine.model import STEP
 from app.protocols.libre_translate.form import AUTO, Wanted, read
@@ -21,7 +20,7 @@ from app.web.request.media_types import FORM, JSON, URL_ENCODED
 from app.web.request.model_choice import check_within
 from app.web.request.payload import SMALL_BODY, Payload
 from app.web.text import read_texts
-from app.web.translation import choose_translator, is_language, languages_of, text_of, translate, translators
+from app.web.translation import Translation, choose_translator, is_language, languages_of, translate, translators
 from app.web.writing import ENCODER, MOST_BEAM, plan, writing_of
 
 PATH: Final = "/translate"
@@ -62,8 +61,9 @@ async def create(call: Call) -> Response:
     with call.lease(model, ENCODER, STEP):
         call.media_type = JSON
         texts = await read_texts(call, payload, truncate=False)
-        searched = plan(call, model, len(texts), subject="q")
-        call.decoded(len(texts))
+        rows = sum(len(text.parts) for text in texts)
+        searched = plan(call, model, rows, subject="q")
+        call.decoded(rows)
         found = await together([translate(call, text, searched) for text in texts])
 
     def write() -> bytes:
@@ -87,9 +87,9 @@ def _only_source(call: Call, target: str) -> str:
     return sources[0] if sources else ""
 
 
-def _values(call: Call, wanted: Wanted, found: Sequence[Sequence[Hypothesis]]) -> dict[str, Any]:
+def _values(call: Call, wanted: Wanted, found: Sequence[Sequence[Translation]]) -> dict[str, Any]:
     """LibreTranslation as JSON values."""
-    written = [[text_of(call.model, one) for one in hypotheses] for hypotheses in found]
+    written = [[one.text for one in translations] for translations in found]
     best, others = [texts[0] for texts in written], [texts[1:] for texts in written]
     values: dict[str, Any] = {"translatedText": best if wanted.several else best[0]}
     if wanted.alternatives:

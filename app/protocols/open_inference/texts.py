@@ -22,6 +22,7 @@ from app.engine.model import Model
 from app.web.call import Call, together
 from app.web.request.payload import SMALL_TEXT
 from app.web.request.texts import as_row
+from app.web.translation import translate
 from app.web.writing import ENCODER, encode, plan, search, writer_of
 
 GRAPH: Final = "text"
@@ -68,16 +69,13 @@ async def run(call: Call, inputs: Tensors) -> dict[str, NDArray[Any]]:
     """
     manifest = call.model.manifest
     if manifest.text is None:
-        images = next(iter(inputs.values()))
-        name = next(iter(inputs))
-        return await _written(call, [{name: images[i : i + 1]} for i in range(len(images))])
+        return await _captioned(call, *next(iter(inputs.items())))
     texts = inputs["text"].tolist()
     writes = manifest.writing is not None
     read = await _read(call, texts, truncate=not writes)
-    rows = [as_row(text.encoded) for text in read]
     if writes:
-        return await _written(call, rows)
-    found = await call.run_each(_CLASSIFIER, rows)
+        return await _translated(call, read)
+    found = await call.run_each(_CLASSIFIER, [as_row(text.encoded) for text in read])
     probabilities = np.concatenate([outputs["probabilities"] for outputs in found])
     labels = [manifest.labels[k] for k in probabilities.argmax(axis=1).tolist()]
     return {"label": np.array(labels, object), "probabilities": probabilities}
@@ -93,14 +91,24 @@ async def _read(call: Call, texts: Sequence[str], *, truncate: bool) -> list[Rea
     return await call.offload(work, inline=sum(map(len, texts)) <= SMALL_TEXT, waits="texts were being read")
 
 
-async def _written(call: Call, rows: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+async def _translated(call: Call, read: Sequence[Reading]) -> dict[str, NDArray[Any]]:
+    rows = sum(len(text.parts) for text in read)
+    searched = plan(call, call.model, rows, subject="the inputs")
+    found = await together([translate(call, text, searched) for text in read])
+    return _answer([best.text for best, *_ in found], [best.tokens for best, *_ in found])
+
+
+async def _captioned(call: Call, name: str, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
     model = call.model
-    beam = plan(call, model, len(rows), subject="the inputs").beam
+    beam = plan(call, model, len(images), subject="the inputs").beam
 
     async def write(row: Tensors) -> Hypothesis:
         return (await search(call, await encode(call, row), beam))[0]
 
-    found = await together([write(row) for row in rows])
-    texts = [writer_of(model).decode(one.tokens) for one in found]
+    found = await together([write({name: images[i : i + 1]}) for i in range(len(images))])
+    return _answer([writer_of(model).decode(one.tokens) for one in found], found)
+
+
+def _answer(texts: Sequence[str], found: Sequence[Hypothesis]) -> dict[str, NDArray[Any]]:
     log_probabilities = np.array([one.log_probability for one in found], np.float32)
     return {"text": np.array(texts, object), "log_probability": log_probabilities}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import exp
 from typing import Any
 
@@ -15,7 +14,7 @@ from app.codecs.images import grids
 from app.codecs.images.attention import attention_page
 from app.core.decoding.writing import Hypothesis
 from app.engine.model import Model
-from app.web.writing import alternatives, as_lists, finish, probability, writer_of, writing_of
+from app.web.writing import alternative, as_lists, finish, probability, writer_of, writing_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def _result(model: Model, outcome: Outcome) -> dict[str, Any]:
             }
             for word in words_of(model, best)
         ],
-        "alternatives": alternatives(others, partial(text_of, model)),
+        "alternatives": [alternative(one, text_of(model, one)) for one in others],
         "evidence": round(outcome.evidence, 4),
     }
 

@@ -12,7 +12,6 @@ import pydantic_core
 from starlette.responses import Response
 
 from app.codecs.text.reading import Reading
-from app.core.decoding.writing import Hypothesis
 from app.core.errors import NotAcceptable, invalid
 from app.core.manifest import Tensors
 from app.core.text import described
@@ -23,12 +22,12 @@ from app.web.request.media_types import CSV, EVENT_STREAM, JSON, TEXT
 from app.web.request.payload import Payload
 from app.web.response.event_stream import Events, EventStream
 from app.web.text import read_texts
-from app.web.translation import choose_translator, languages_of, text_of, translate
+from app.web.translation import Translation, choose_translator, languages_of, translate
 from app.web.writing import (
     ENCODER,
     Plan,
     Progress,
-    alternatives,
+    alternative,
     as_lists,
     finish,
     news,
@@ -52,8 +51,9 @@ async def translate_texts(call: Call, payload: Payload) -> Response:
     model = choose_translator(call, payload)
     with call.lease(model, ENCODER, STEP):
         texts = await read_texts(call, payload, truncate=False)
-        searched = plan(call, model, len(texts), subject="text")
-        call.decoded(len(texts))
+        rows = sum(len(text.parts) for text in texts)
+        searched = plan(call, model, rows, subject="text")
+        call.decoded(rows)
         if call.media_type == EVENT_STREAM:
             return _stream(call, texts, searched)
         found = await together([translate(call, text, searched) for text in texts])
@@ -62,7 +62,7 @@ async def translate_texts(call: Call, payload: Payload) -> Response:
         if call.media_type == JSON:
             answer: bytes = pydantic_core.to_json(to_values(model, texts, found))
             return answer
-        written = [text_of(model, hypotheses[0]) for hypotheses in found]
+        written = [translations[0].text for translations in found]
         return "".join(f"{text}\n" for text in written).encode() if form == TEXT else _as_csv(texts, written, found)
 
     form = call.media_type
@@ -108,19 +108,20 @@ def _stream(call: Call, texts: Sequence[Reading], searched: Plan) -> Response:
 # The answer.
 
 
-def to_values(model: Model, texts: Sequence[Reading], found: Sequence[Sequence[Hypothesis]]) -> dict[str, Any]:
+def to_values(model: Model, texts: Sequence[Reading], found: Sequence[Sequence[Translation]]) -> dict[str, Any]:
     """TranslateTextAnswer as JSON values."""
     languages = languages_of(model)
-    results = [_result(model, text, hypotheses) for text, hypotheses in zip(texts, found, strict=True)]
+    results = [_result(model, text, translations) for text, translations in zip(texts, found, strict=True)]
     head = {"model": model.name, "version": model.version, "device": model.device}
     return {**head, "from": languages.source, "to": languages.target, "results": results}
 
 
-def _result(model: Model, text: Reading, hypotheses: Sequence[Hypothesis]) -> dict[str, Any]:
-    best, *others = hypotheses
+def _result(model: Model, text: Reading, translations: Sequence[Translation]) -> dict[str, Any]:
+    first, *others = translations
+    best = first.tokens
     pieces = writer_of(model).pieces(best.tokens)
     return {
-        "text": text_of(model, best),
+        "text": first.text,
         "log_probability": round(best.log_probability, 4),
         "finish": finish(best),
         "tokens": [
@@ -129,16 +130,16 @@ def _result(model: Model, text: Reading, hypotheses: Sequence[Hypothesis]) -> di
         ],
         "source_tokens": [text.text[a:b] for a, b in text.encoded.offsets],
         "alignment": as_lists(best.attention),
-        "alternatives": alternatives(others, partial(text_of, model)),
+        "alternatives": [alternative(one.tokens, one.text) for one in others],
         "unknown": text.unknown_words,
     }
 
 
-def _as_csv(texts: Sequence[Reading], written: Sequence[str], found: Sequence[Sequence[Hypothesis]]) -> bytes:
+def _as_csv(texts: Sequence[Reading], written: Sequence[str], found: Sequence[Sequence[Translation]]) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(["text", "translation", "log_probability", "unknown"])
     for text, translation, (best, *_) in zip(texts, written, found, strict=True):
         unknown = "; ".join(text.unknown_words)
-        writer.writerow([text.text, translation, round(best.log_probability, 4), unknown])
+        writer.writerow([text.text, translation, round(best.tokens.log_probability, 4), unknown])
     return out.getvalue().encode()

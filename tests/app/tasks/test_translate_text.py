@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,8 +14,9 @@ import pytest
 from app.engine.model import Model
 from app.tasks.translate.schema import TranslateTextAnswer
 from app.web.translation import is_language
-from tests.app.live import LiveServer, Reply
-from tests.app.texts import SOURCE, SPECIAL, TARGET, tables
+from tests.app.live import LiveServer, Reply, open_server
+from tests.app.texts import SOURCE, SPECIAL, TARGET, make_turner, read_manifest, tables
+from tests.made_models import change_manifest
 
 PATH = "/v1/translate"
 END, START = 3, 2
@@ -27,6 +28,12 @@ def post(
 ) -> Reply:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return server.ask("POST", PATH + query, data, {"Content-Type": kind, "Accept": accept})
+
+
+def events_of(reply: Reply) -> list[tuple[str, Any]]:
+    """Name and data of each."""
+    blocks = [block.split("\n") for block in reply.body.decode().strip().split("\n\n")]
+    return [(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))) for lines in blocks]
 
 
 def log_probabilities(text: str, words: tuple[str, ...], seed: int = 0) -> list[float]:
@@ -146,9 +153,7 @@ def test_a_column_is_translated_line_by_line(writers: LiveServer) -> None:
 
 
 def test_a_stream_has_an_event_for_each_token_and_ends_with_the_plain_answer(writers: LiveServer) -> None:
-    reply = post(writers, {"text": "the man sees the dog"}, accept="text/event-stream")
-    events = [block.split("\n") for block in reply.body.decode().strip().split("\n\n")]
-    named = [(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))) for lines in events]
+    named = events_of(post(writers, {"text": "the man sees the dog"}, accept="text/event-stream"))
     plain = post(writers, {"text": "the man sees the dog"}).json()
     assert [name for name, _ in named] == ["token"] * 5 + ["final"]
     assert named[-1][1] == plain
@@ -191,6 +196,52 @@ def test_the_languages_choose_the_model(writers: LiveServer, options: dict[str, 
 )
 def test_a_region_is_another_only_where_the_model_names_one(code: str | None, language: str, meant: bool) -> None:
     assert is_language(code, language) == meant
+
+
+@pytest.fixture(scope="module")
+def by_sentences(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    models = tmp_path_factory.mktemp("sentences")
+    folder = make_turner(models)
+    change_manifest(folder, text={**read_manifest(folder)["text"], "sentences": True})
+    with open_server(models) as server:
+        yield server
+
+
+def test_a_text_is_translated_sentence_by_sentence(by_sentences: LiveServer) -> None:
+    def translated(text: str) -> dict[str, Any]:
+        result: dict[str, Any] = post(by_sentences, {"text": text, "n_best": 2}).json()["results"][0]
+        return result
+
+    one, other, both = translated("The dog"), translated("Red man"), translated("The dog\n\nRed man")
+    assert both["text"] == f"{one['text']}\n\n{other['text']}"
+    assert both["log_probability"] == pytest.approx(one["log_probability"] + other["log_probability"], abs=2e-4)
+    assert [token["probability"] for token in both["tokens"]] == [
+        token["probability"] for part in (one, other) for token in part["tokens"]
+    ]
+    assert both["source_tokens"] == one["source_tokens"] + other["source_tokens"]
+    width, rows = len(one["source_tokens"]), len(one["tokens"])
+    assert [row[:width] for row in both["alignment"][:rows]] == one["alignment"]
+    assert [row[width:] for row in both["alignment"][rows:]] == other["alignment"]
+    assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in both["alignment"])
+    second = [part["alternatives"][0]["text"] for part in (one, other)]
+    assert both["alternatives"][0]["text"] == "\n\n".join(second)
+
+
+def test_sentences_are_streamed_one_after_the_other(by_sentences: LiveServer) -> None:
+    text = "The dog\nRed man\nThe train"
+    plain = post(by_sentences, {"text": text, "beam": 1}).json()
+    *tokens, (name, final) = events_of(post(by_sentences, {"text": text}, accept="text/event-stream"))
+    assert (name, final) == ("final", plain)
+    result = plain["results"][0]
+    assert [data["index"] for _, data in tokens] == list(range(len(result["tokens"])))
+    assert [data["probability"] for _, data in tokens] == [token["probability"] for token in result["tokens"]]
+    assert [data["attention"] for _, data in tokens] == result["alignment"]
+
+
+def test_a_sentence_that_is_too_long_is_named(by_sentences: LiveServer) -> None:
+    text = "The dog\n" + "red " * 40 + "\nThe man"
+    assert "tokens in sentence 2" in post(by_sentences, {"text": text}).problem(413)["detail"]
+    assert post(by_sentences, {"text": "The dog\n" * 20}).status == 200
 
 
 def test_pictures_go_to_the_model_of_pictures(writers: LiveServer) -> None:

@@ -117,6 +117,7 @@ def publish_translator(
                 max_characters=MAX_CHARACTERS,
                 example=EXAMPLES[first.source],
                 words=_file(WORDS_FILE, files),
+                sentences=True,
             ),
             "writing": Writing(
                 tokenizer=_file(WRITTEN_FILE, files),
