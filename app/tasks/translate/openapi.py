@@ -30,23 +30,35 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     codes = [model.manifest.languages for model in models if model.manifest.languages is not None]
     domains = {domain.name for model in models for domain in model.manifest.domains}
     sources, targets = (domains | {getattr(code, end) for code in codes} for end in ("source", "target"))
-    options = model_options(
-        models,
-        TranslateRequest,
-        **{"from": named(sorted(sources)), "to": named(sorted(targets))},
-        beam={"type": "integer", "minimum": 1, "maximum": MOST_BEAM},
-        n_best={"type": "integer", "minimum": 1, "maximum": MOST_BEAM},
-        cycle={"type": "boolean", "default": True},
-        layout={"type": "string", "enum": list(LAYOUTS)},
-        columns={"type": "integer", "minimum": 1, "maximum": limit},
-    )
     # What no loaded model reads is not promised; without a model the forms of both are shown.
-    inputs, takes = dict[str, Schema](), dict[str, Schema]()
-    if not models or any(model.manifest.text is None for model in models):
+    of_pictures = not models or any(model.manifest.text is None for model in models)
+    of_texts = not models or any(model.manifest.text is not None for model in models)
+    own: dict[str, Schema] = {"from": named(sorted(sources)), "to": named(sorted(targets))}
+    inputs, takes, gives = dict[str, Schema](), dict[str, Schema](), dict[str, Schema]()
+    if of_texts:
+        most = {"type": "integer", "minimum": 1, "maximum": MOST_BEAM}
+        own |= {"beam": most, "n_best": most}
+        gives |= {
+            TEXT: {"type": "string", "description": "the translated texts, a line each"},
+            CSV: FILE | {"contentMediaType": CSV, "description": "text, translation, log_probability, unknown"},
+            EVENT_STREAM: {"type": "string", "description": EVENTS},
+        }
+    if of_pictures:
+        own |= {
+            "cycle": {"type": "boolean", "default": True},
+            "layout": {"type": "string", "enum": list(LAYOUTS)},
+            "columns": {"type": "integer", "minimum": 1, "maximum": limit},
+        }
+        gives |= {
+            PNG: FILE | {"description": "the translation, or a grid of several"},
+            NPY: FILE | {"description": "float32 translations (rows, height, width, channels), 0 to 1"},
+        }
+    options = model_options(models, TranslateRequest, **own)
+    if of_pictures:
         npy = "uint8 rows of the shape of the domain's pictures, as numpy.save writes them"
         inputs |= picture_inputs(limit)
         takes |= picture_bodies(options, max_rows=limit, npy=npy)
-    if not models or any(model.manifest.text is not None for model in models):
+    if of_texts:
         inputs |= text_inputs(limit)
         takes |= text_bodies()
     return Operation(
@@ -55,17 +67,13 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         inputs=inputs,
         one_of=tuple(inputs),
         takes=takes,
-        gives={
-            TEXT: {"type": "string", "description": "the translated texts, a line each"},
-            CSV: FILE | {"contentMediaType": CSV, "description": "text, translation, log_probability, unknown"},
-            EVENT_STREAM: {"type": "string", "description": EVENTS},
-            PNG: FILE | {"description": "the translation, or a grid of several"},
-            NPY: FILE | {"description": "float32 translations (rows, height, width, channels), 0 to 1"},
-        },
+        gives=gives,
         headers={
             "X-Cycle-Error": "of answers other than JSON: each picture's `cycle.error`",
             "X-Cycle-P-Value": "of answers other than JSON: each picture's `cycle.p_value`",
-        },
+        }
+        if of_pictures
+        else {},
         requests=_requests(shown_for(registry, "translate"), limit),
     )
 

@@ -320,3 +320,16 @@ def test_the_model_card_has_the_languages_and_the_limits(writers: LiveServer) ->
         "beam": 1,
     }
     assert writers.get("/v1/models/inverter").json()["text"] is None
+
+
+def test_the_document_promises_nothing_of_pictures_where_no_model_reads_them(by_sentences: LiveServer) -> None:
+    operation = by_sentences.get("/openapi.json").json()["paths"]["/v1/translate"]["post"]
+    assert set(operation["responses"]["200"]["content"]) == {
+        "application/json",
+        "text/plain",
+        "text/csv",
+        "text/event-stream",
+    }
+    names = {parameter["name"] for parameter in operation["parameters"]}
+    assert names >= {"from", "to", "beam", "n_best"}
+    assert not names & {"cycle", "layout", "columns"}
