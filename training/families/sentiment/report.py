@@ -28,6 +28,7 @@ from training.reporting.history import Curves, history_charts
 from training.reporting.html import Section, note
 from training.reporting.made import made
 from training.reporting.page import Page
+from training.reporting.shapes import shapes
 from training.reporting.table import Cell, table, wide
 
 SHOWN: Final = 12
@@ -81,6 +82,7 @@ class SentimentReport:
                 Section("training", "Learning curves", self._training()),
                 tried(Path(__file__).parent, m.data.spec),
                 Section("speed", "Speed", self._speed()),
+                shapes("many to one"),
                 made(m),
             ],
             headlines=("accuracy_mean", "accuracy", "nll", "ece"),

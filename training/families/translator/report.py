@@ -25,6 +25,7 @@ from training.reporting.history import Curves, history_charts
 from training.reporting.html import Section, charts, figure, note
 from training.reporting.made import made
 from training.reporting.page import Page
+from training.reporting.shapes import shapes
 from training.reporting.table import Row, table, wide
 
 SHOWN: Final = 20  # of each test that is shown
@@ -63,6 +64,7 @@ class TranslatorReport:
                 Section("training", "Learning curves", self._training()),
                 tried(Path(__file__).parent, m.data.spec),
                 Section("speed", "Speed", self._speed()),
+                shapes("many to many"),
                 made(m),
             ],
             headlines=("bleu", "chrf", "bleu_tatoeba", "gain_of_attention_bleu"),
