@@ -9,7 +9,7 @@ exactly one sentence in each language:
 
 Of the fifty kinds (a digit in a colour) ten are in no scene that is trained on, two of each colour and one of each
 digit. Whether a net names them right says if it knows a colour apart from a digit. To learn that, some scenes to train
-on have digits in colours without a name here, and sentences that leave the colours open.
+on have digits in colours without a name here, or shapes that are no digits; their sentences leave these words open.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _RELATIONS: Final = {
 }
 _COUNTS: Final = {"en": {3: "Three digits", 4: "Four digits"}, "pt": {3: "Três algarismos", 4: "Quatro algarismos"}}
 OPEN: Final = "\u25a1"
-"""In a sentence in place of a colour that has no name."""
+"""In a sentence in place of a colour, or of a shape, that has no name."""
 UNLIKE: Final = 90.0  # distance of a colour without a name from each that has one, in levels
 ARTICLES: Final = {"en": "a", "pt": "um"}
 _AND: Final = {"en": "and", "pt": "e"}
@@ -87,10 +87,10 @@ _AND: Final = {"en": "and", "pt": "e"}
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One digit of a scene: what it is, the number of its colour (none where it has no name), its place (row, column),
-    and its middle in pixels."""
+    """One digit of a scene: what it is, the number of its colour, its place (row, column), and its middle in pixels.
+    `digit` is None of a shape that is none, `colour` of one without a name."""
 
-    digit: int
+    digit: int | None
     colour: int | None
     place: tuple[int, int]
     middle: tuple[int, int]  # (down, right)
@@ -175,7 +175,7 @@ def scenes(
         rows: how many scenes.
         unseen: each has one digit or more of a kind in `HELD_OUT`; else none has.
         strength: of `handwrite`, how differently from the data set they are written; 0 leaves them as they are.
-        unnamed: share of the scenes whose digits have colours without a name.
+        unnamed: share of the scenes with something without a name: in half of them the colours, in half the shapes.
     """
 
     def drawn(end: int, *shape: int) -> Tensor:
@@ -201,13 +201,18 @@ def scenes(
         flat = ink.reshape(-1, 1, *ink.shape[2:]).float() / 255
         ink = (handwrite(flat, generator, strength=strength) * 255).round().clamp(0, 255).byte().reshape(ink.shape)
     paint = torch.tensor(list(COLOURS.values()), dtype=torch.float32)[colour]  # (rows, MOST, 3)
-    named: list[list[int | None]] = colour.tolist()
+    shapes: list[list[int | None]] = digit.tolist()
+    colours: list[list[int | None]] = colour.tolist()
     if unnamed:
-        open_ = torch.rand(rows, generator=generator) < unnamed
-        paint = torch.where(open_[:, None, None], _other_colours(paint.shape[:2], generator), paint)
-        named = [[None] * MOST if other else own for own, other in zip(named, open_.tolist(), strict=True)]
+        chance = torch.rand(rows, generator=generator)
+        no_colour, no_shape = chance < unnamed / 2, (chance >= unnamed / 2) & (chance < unnamed)
+        paint = torch.where(no_colour[:, None, None], _other_colours(paint.shape[:2], generator), paint)
+        # Quarters that have changed places: strokes as those of digits, which are none.
+        ink = torch.where(no_shape[:, None, None, None], ink.roll((DIGIT // 2, DIGIT // 2), (2, 3)), ink)
+        shapes = [[None] * MOST if other else own for own, other in zip(shapes, no_shape.tolist(), strict=True)]
+        colours = [[None] * MOST if other else own for own, other in zip(colours, no_colour.tolist(), strict=True)]
     pictures = _drawn(ink, paint, middle, counts, generator)
-    values = zip(counts.tolist(), digit.tolist(), named, grid.tolist(), middle.tolist(), strict=True)
+    values = zip(counts.tolist(), shapes, colours, grid.tolist(), middle.tolist(), strict=True)
     return Scenes(
         pictures=pictures,
         scenes=tuple(
@@ -237,7 +242,8 @@ def sentence(scene: Scene, language: str) -> str:
 
 
 def _name(one: Thing, language: str) -> str:
-    number, colour = NUMBERS[language][one.digit], OPEN if one.colour is None else _COLOURS[language][one.colour]
+    number = OPEN if one.digit is None else NUMBERS[language][one.digit]
+    colour = OPEN if one.colour is None else _COLOURS[language][one.colour]
     kind = f"{colour} {number}" if language == "en" else f"{number} {colour}"
     return f"{ARTICLES[language]} {kind}"
 

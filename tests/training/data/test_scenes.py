@@ -10,7 +10,7 @@ import torch
 from torch import Generator
 
 from training.data import scenes as made
-from training.data.scenes import COLOURS, HELD_OUT, LANGUAGES, NUMBERS, SIDE, Scenes, Thing, scenes, sentence
+from training.data.scenes import COLOURS, DIGIT, HELD_OUT, LANGUAGES, NUMBERS, SIDE, Scenes, Thing, scenes, sentence
 
 
 def some(rows: int = 300, *, seed: int = 0, unseen: bool = False, strength: float = 0.0) -> Scenes:
@@ -101,17 +101,22 @@ def test_sentences_of_all_scenes_differ_in_nothing_but_their_scene() -> None:
     assert len(data.first(7)) == len(data.first(7).pictures) == 7
 
 
-def test_a_colour_without_a_name_is_left_open_and_is_like_none_that_has_one() -> None:
+def test_what_has_no_name_is_left_open_and_is_like_nothing_that_has_one() -> None:
     x, y = torch.full((10, 28, 28, 1), 255, dtype=torch.uint8), torch.arange(10)
-    some = scenes(x, y, 40, Generator().manual_seed(0), unnamed=0.5)
+    x[:, :2, :2] = 0  # the corner, which no longer is one where quarters changed places
+    some = scenes(x, y, 60, Generator().manual_seed(0), unnamed=0.6)
     known = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
+    corner = torch.tensor([DIGIT // 2 - 1, DIGIT // 2 - 1])
     kinds = set()
     for picture, scene, text in zip(some.pictures, some.scenes, some.sentences("en"), strict=True):
-        named = {one.colour is not None for one in scene}
-        assert len(named) == 1
-        assert text.count(made.OPEN) == sum(one.colour is None for one in scene)
-        kinds |= named
+        kind = {(one.digit is not None, one.colour is not None) for one in scene}
+        assert len(kind) == 1
+        kinds |= kind
+        assert text.count(made.OPEN) == sum((one.digit is None) + (one.colour is None) for one in scene)
         for one in scene:
-            away = (picture[one.middle].float() - known).norm(dim=1)
+            # Where the corner went, there is no ink: in the middle of what is no digit.
+            down, right = torch.tensor(one.middle) - (corner if one.digit is not None else 0)
+            away = (picture[down + 4, right + 4].float() - known).norm(dim=1)
             assert (away.min() < 2) == (one.colour is not None)
-    assert kinds == {True, False}
+            assert (picture[one.middle].max() < 100) == (one.digit is None)
+    assert kinds == {(True, True), (True, False), (False, True)}

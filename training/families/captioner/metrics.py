@@ -273,6 +273,7 @@ def pointed(done: CaptionedScenes, model: Model, language: str) -> list[bool]:
         for thing in scene:
             # Behind its article: "three digits" and the Portuguese "um" are not the digit's number.
             at = _index(pieces, ARTICLES[language], at) + 1
+            assert thing.digit is not None  # of scenes to be measured on, whose things have names
             where = _index(pieces, numbers[thing.digit], at)
             if where < len(pieces):  # else it is written in several tokens
                 hits.append(_covers(thing.middle, int(one.attention[where].argmax())))

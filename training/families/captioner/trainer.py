@@ -43,7 +43,7 @@ class Hyperparameters:
     words: float = described(0.03, "weight of the loss of the words that cells are asked for")
     each: int = described(3, "sentences of a photograph at a step; scenes have one in each language")
     rows: int = described(6000, "pictures of an epoch where they are made; photographs are all there are")
-    unnamed: float = described(0.0, "share of the scenes whose digits have colours without a name")
+    unnamed: float = described(0.0, "share of the scenes with colours, or with shapes, that have no name")
     forget: float = described(0.0, "share of the tokens written so far that the decoder is not shown")
     strength: float = described(0.6, "how differently from the data set pictures are shown, 0 to 1")
     epochs: int = described(18, "times that every picture is seen")
@@ -67,7 +67,7 @@ SCENES: Final = Hyperparameters(
     smoothing=0.0,
     words=0.1,
     rows=16000,
-    unnamed=0.3,
+    unnamed=0.4,
     forget=0.2,
     strength=0.5,
     epochs=18,
