@@ -33,16 +33,16 @@ TOKENS_PER_PASS: Final = 16_000
 class Hyperparameters:
     """To be chosen on the held-out reviews."""
 
-    vocabulary: int = described(6000, "subword units at most")
+    vocabulary: int = described(8000, "subword units at most")
     max_tokens: int = described(320, "of a text that is read; of a longer one its beginning")
-    width: int = described(96, "numbers of an embedding")
-    hidden: int = described(96, "numbers of the LSTM, in each direction")
+    width: int = described(160, "numbers of an embedding")
+    hidden: int = described(128, "numbers of the LSTM, in each direction")
     dropout: float = described(0.5, "of embeddings and before the last layer")
     unknown: float = described(0.1, "share of tokens that are taken for unknown in training")
     smoothing: float = described(0.05, "of the labels in the loss")
     phrases: bool = described(True, "train on labelled phrases as well, where there are any")
-    first_epochs: int = described(3, "times that pieces of IMDB's reviews are seen first, for other data than these")
-    epochs: int = described(6, "times that every text is seen")
+    first_epochs: int = described(5, "times that pieces of IMDB's reviews are seen first, for other data than these")
+    epochs: int = described(8, "times that every text is seen")
     batch_size: int = described(64, "texts per optimisation step")
     lr: float = described(1.5e-3, "learning rate (AdamW)")
     schedule: Schedule = described("cosine", "how the learning rate changes over the run, after its rise")
