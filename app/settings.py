@@ -83,6 +83,7 @@ class Settings(BaseSettings):
             "classify": "cnn-mnist",
             "classify.table": "mlp-pass",
             "classify.audio": "spoken-commands",
+            "classify.text": "sentiment-sst2",
             "regress": "mlp-grade",
             "reconstruct": "autoencoder-5d",
             "generate": "diffusion-mnist",

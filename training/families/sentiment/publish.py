@@ -67,7 +67,7 @@ class Prepared:
     Attributes:
         file: of the tokenizer. tokens: that it has.
         words: the list of those in the texts that were learnt from.
-        first: other reviews that were learnt from before.
+        first: other reviews that were learnt from before, in `first_s` seconds.
     """
 
     reviews: Reviews
@@ -75,6 +75,7 @@ class Prepared:
     tokens: int
     words: bytes
     first: Reviews | None = None
+    first_s: float = 0.0
     train: Ids
     held: Ids
     test: Ids
@@ -129,10 +130,10 @@ def publish_sentiment(
                 note=reviews.note + (FIRST if data.first else ""),
             ),
             max_rows=MAX_ROWS,
-            train_s=total_seconds(chosen.history),
+            train_s=data.first_s + total_seconds(chosen.history),
             precision=precision,
             seeds=(chosen.seed,),
-            more=(_mean(shares, [one.seed for one in models], reviews),),
+            more=(_mean(shares, [one.seed for one in models], data),),
             fields={
                 "labels": LABELS,
                 "text": Text(
@@ -167,19 +168,20 @@ def _file(name: str, files: Mapping[str, bytes]) -> TextFile:
     return TextFile(file=name, sha256=hashlib.sha256(files[name]).hexdigest())
 
 
-def _mean(shares: Sequence[float], seeds: Sequence[int], reviews: Reviews) -> Measure:
+def _mean(shares: Sequence[float], seeds: Sequence[int], data: Prepared) -> Measure:
     """The figure with the goal: over all seeds, and of rt-polarity over the ten folds."""
     folds = len(shares) // len(seeds)
     over = f"{folds} folds of {FOLDS} and of each {len(seeds)} seed(s)" if folds > 1 else f"{len(seeds)} seed(s)"
+    start = " from one net of long reviews" if data.first else ""
     return Measure(
         name="accuracy_mean",
         value=float(np.mean(shares)),
         spread=float(np.std(shares, ddof=1)) if len(shares) > 1 else None,
-        protocol=f"mean of the accuracy on test texts over {over}, each trained anew, in torch; spread: their standard "
-        "deviation",
-        rows=len(reviews.test),
+        protocol=f"mean of the accuracy on test texts over {over}, each trained anew{start}, in torch; spread: their "
+        "standard deviation",
+        rows=len(data.reviews.test),
         seeds=tuple(seeds),
-        goal=GOALS[reviews.name],
+        goal=GOALS[data.reviews.name],
     )
 
 

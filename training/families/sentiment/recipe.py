@@ -23,7 +23,7 @@ from training.families.sentiment.publish import Prepared, Trained
 from training.families.sentiment.trainer import Hyperparameters, Trainer, logits_of
 from training.loop import fit_seeds
 from training.options import add_flags, given
-from training.publish import name_model
+from training.publish import name_model, total_seconds
 from training.recipe import Command
 
 Settings = dict[str, Any]
@@ -83,11 +83,13 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
 
 @dataclass(frozen=True, kw_only=True)
 class First:
-    """What was learnt from long reviews before: the tokenizer and the network to begin with, and the reviews."""
+    """What was learnt from long reviews before, in so many seconds: the tokenizer and the network to begin with, and
+    the reviews."""
 
     tokenizer: Tokenizer
     network: SentimentNet
     reviews: Reviews
+    seconds: float
 
 
 def _first(h: Hyperparameters, settings: Settings, options: argparse.Namespace, accelerator: Accelerator) -> First:
@@ -104,7 +106,7 @@ def _first(h: Hyperparameters, settings: Settings, options: argparse.Namespace, 
         ids, y, (held_ids, held_y), replace(h, epochs=h.first_epochs), {**settings, "first": True}, options,
         accelerator, tokens=tokenizer.get_vocab_size(), title=f"{options.name}, long reviews first", seeds=[0],
     )  # fmt: skip
-    return First(tokenizer=tokenizer, network=one.network, reviews=reviews)
+    return First(tokenizer=tokenizer, network=one.network, reviews=reviews, seconds=total_seconds(one.history))
 
 
 def _pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[NDArray[np.int64]]]:
@@ -155,6 +157,7 @@ def prepared(reviews: Reviews, h: Hyperparameters, first: First | None = None) -
         tokens=tokenizer.get_vocab_size(),
         words=list_of_words([*reviews.train.texts, *before]),
         first=first.reviews if first else None,
+        first_s=first.seconds if first else 0.0,
         train=train,
         held=held,
         test=test,
