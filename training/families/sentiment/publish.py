@@ -123,7 +123,7 @@ def publish_sentiment(
                 name=learnt,
                 spec=reviews.name,
                 source="; ".join(one.source for one in sets),
-                licence="; ".join(f"{one.title}: {one.licence}" for one in sets) if data.first else reviews.licence,
+                licence="; ".join(dict.fromkeys(one.licence for one in sets)),
                 rows_train=sum(len(one.train) for one in sets),
                 rows_held_out=len(reviews.held),
                 rows_test=len(reviews.test),
