@@ -29,6 +29,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from tests.bench.models import WrongModel
 from tests.bench.openloop import offer
 from tests.bench.processes import HOST, Running, lectern, running
 
@@ -173,7 +174,12 @@ async def answers(port: int, sentences: Sequence[Asked]) -> list[Asked]:
 
 
 def run(options: argparse.Namespace, settings: Sequence[str], work: Path) -> tuple[dict[str, Any], bool]:
-    """The figures, and whether no answer depended on its company."""
+    """The figures, and whether no answer depended on its company.
+
+    Raises: WrongModel, StartFailed.
+    """
+    if not (options.models / MODEL).is_dir():
+        raise WrongModel(f"{options.models / MODEL} is missing: train it, or name another folder with --models")
     chance = random.Random(0)
     usual = [Asked.of(sentence(USUAL, chance)) for _ in range(SENTENCES)]
     mixed = [Asked.of(sentence(chance.choice(LENGTHS), chance)) for _ in range(SENTENCES)]
