@@ -164,6 +164,8 @@ class Manifest(ManifestPart):
             raise ValueError("video: video models declare how frames become their input, and only they")
         if (self.modality == "text") != (self.text is not None):
             raise ValueError("text: text models declare how text becomes their input, and only they")
+        if self.text is not None and self.text.sentences and self.languages is None:
+            raise ValueError("text.sentences: models that translate read one at a time, others the whole text")
         if (self.writing is not None) != ("step" in self.graphs):
             raise ValueError("writing: models with a graph 'step' declare how they write, and only they")
         for golden in self.goldens:

@@ -62,6 +62,7 @@ def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("make_teller", "modality", "tensor", "and only they"),
         ("make_teller", "graphs.classifier.inputs.0.dtype", "int32", r"the text makes one int64 \('rows', 'tokens'\)"),
         ("make_teller", "graphs.classifier.inputs.1", ..., r"and one int64 \('rows',\), the graph takes"),
+        ("make_teller", "text.sentences", True, "models that translate read one at a time, others the whole text"),
         ("make_teller", "text.tokenizer.file", "../tokenizer.json", "String should match pattern"),
         ("make_turner", "languages", ..., "a translate model of text declares both"),
         ("make_turner", "languages.target", "en", "source and target are both 'en'"),
