@@ -24,11 +24,14 @@ from app.web.request import head
 from app.web.request.media_types import JSON
 
 DESCRIPTION: Final = """\
-Pictures, sound, clips or rows of tables in; labels with calibrated probabilities, values with prediction intervals,
-reconstructions, new pictures, pictures without noise or of another kind, words with their times out.
+Pictures, sound, clips, texts or rows of tables in; labels with calibrated probabilities, values with prediction
+intervals, reconstructions, new pictures, pictures without noise or of another kind, words with their times,
+translations and captions out.
 
 * **Ask by task**: `/v1/classify`, `/v1/regress`, `/v1/reconstruct`, `/v1/generate`, `/v1/denoise`, `/v1/translate`,
-  `/v1/transcribe`, `/v1/label-frames`. `model` chooses; without it the task's default for what you send answers.
+  `/v1/transcribe`, `/v1/label-frames`, `/v1/caption`. `model` chooses; without it the task's default for what you send
+  answers, and where no model does that, the answer is 404.
+* **Send a text** as `{"text": "..."}`, a list of them, `text/plain`, or a column `text` of `text/csv`.
 * **Send a row by its columns' names**: `{"instances": [{"hours": 5, ...}]}` or `text/csv`. The model's card lists the
   columns with their units and the range that training saw; a row outside of it is answered, and told so.
 * **Send a picture as what it is**: a raw body (`image/png`, `image/jpeg`, ...), a file of a form (several at once), or
