@@ -110,7 +110,9 @@ def table_of(manifest: Manifest, options: argparse.Namespace) -> TableDataset:
 
     Raises: DataError, also where it is no longer that table.
     """
-    dataset = tables.load(options.data, target_column=options.target, task=getattr(options, "task", None))
+    dataset = tables.load(
+        options.data, target_column=options.target, task=getattr(options, "task", None), decimal=options.decimal
+    )
     if dataset.table != manifest.table or dataset.labels != manifest.labels:
         raise DataError(f"{options.data}: is no longer the table that {manifest.name} was made from")
     return dataset

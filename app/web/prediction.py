@@ -141,19 +141,24 @@ async def _table_rows(call: Call, payload: Payload, table: Table) -> tuple[NDArr
 
 
 def csv_of(header: Sequence[str], rows: Iterable[Sequence[float | str]], notes: Notes) -> bytes:
-    """An answer as CSV: a line per row, at its end the names of features that were outside or imputed; of a text its
-    unknown words, and whether it was truncated."""
+    """An answer as CSV: a line per row, at its end the names of features that were outside or imputed, and of columns
+    that were ignored where there are any; of a text its unknown words, and whether it was truncated."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     texts = any("unknown" in note for note in notes.values())
-    writer.writerow([*header, *(("unknown", "truncated") if texts else ("outside", "imputed"))])
+    ignored = any("ignored" in note for note in notes.values())
+    told = (
+        ("unknown", "truncated") if texts else ("outside", "imputed", "ignored") if ignored else ("outside", "imputed")
+    )
+    writer.writerow([*header, *told])
     for i, row in enumerate(rows):
         note = notes.get(i, {})
         if texts:
             writer.writerow([*row, "; ".join(note["unknown"]), str(note["truncated"]).lower()])
             continue
         outside = "; ".join(number["feature"] for number in note.get("outside", ()))
-        writer.writerow([*row, outside, "; ".join(note.get("imputed", ()))])
+        names = [outside, *("; ".join(note.get(key, ())) for key in told[1:])]
+        writer.writerow([*row, *names])
     return out.getvalue().encode()
 
 

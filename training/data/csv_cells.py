@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections import Counter
@@ -11,13 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from app.codecs.tables.delimited import DELIMITERS, decoded, fitted, without_hint
 from training.data.base import DataError
 from training.data.column_header import Header
 
 if TYPE_CHECKING:
     from _csv import Reader
 
-DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+NAMES: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LOOKED_AT: Final = 200  # records that tell the delimiter
 LONGEST_CELL: Final = 10_000
 
@@ -39,32 +39,33 @@ class Cells:
 
 
 def read_cells(path: Path) -> Cells:
-    """Read a file with a line of names and one line per row; empty lines are passed over.
+    """Read a file with a line of names and one line per row; empty lines are passed over, and empty cells at line ends.
 
-    Text is UTF-8, with or without a mark, or UTF-16 with one; what is neither is taken for Windows-1252, in which
-    older spreadsheets write. The delimiter is the one by which most rows have as many cells as the header.
+    Encodings are as `decoded` tells them. The delimiter is the one of a spreadsheet's line `sep=;`, or that by which
+    most rows have as many cells as the header.
 
     Raises: DataError.
     """
     text, encoding = _text(path)
-    first, _, rest = text.partition("\n")
-    skipped = 0
-    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:  # a spreadsheet's own hint
-        text, skipped = rest, 1
-    delimiter = _delimiter(path, text)
-    records = _records(path, text, delimiter, skipped)
+    text, hint = without_hint(text)
+    delimiter = hint or _delimiter(path, text)
+    records = _records(path, text, delimiter)
     if not records:
         raise DataError(f"{path}: is empty, expected a line of column names and rows below it")
     names, header_line = records[0]
-    headers = _headers(path, names, header_line)
+    width = len(names)
+    while width > 1 and all(len(fitted(record, width - 1)) < width for record, _ in records):
+        width -= 1  # a last column without a name and without a value is that of delimiters at the ends of lines
+    headers = _headers(path, names[:width], header_line)
     rows, lines = [], []
     for record, line in records[1:]:
-        if len(record) != len(headers):
+        cells = fitted(record, len(headers))
+        if len(cells) != len(headers):
             raise DataError(
                 f"{path}, line {line}: has {len(record)} cells, the line of names has {len(headers)} "
-                f"(with {DELIMITERS[delimiter]} between them); put quotes around a cell that contains one"
+                f"(with {NAMES[delimiter]} between them); put quotes around a cell that contains one"
             )
-        rows.append([cell.strip() for cell in record])
+        rows.append([cell.strip() for cell in cells])
         lines.append(line)
     if not rows:
         raise DataError(f"{path}: has column names and no rows below them")
@@ -76,19 +77,16 @@ def _text(path: Path) -> tuple[str, str]:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    encodings = ["utf-16"] if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError as error:
-            fault = error
-            continue
-        if "\0" in text:
-            line = text.count("\n", 0, text.index("\0")) + 1
-            raise DataError(f"{path}, line {line}: has a zero byte, expected text")
-        return text, encoding.removesuffix("-sig")
-    line = data.count(b"\n", 0, fault.start) + 1
-    raise DataError(f"{path}, line {line}: byte 0x{data[fault.start]:02x} is neither UTF-8 nor {fault.encoding}")
+    try:
+        text, encoding = decoded(data)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = f"byte 0x{data[error.start]:02x} is neither UTF-8 nor {error.encoding}"
+        raise DataError(f"{path}, line {line}: {what}") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{path}, line {line}: has a zero byte, expected text")
+    return text, encoding
 
 
 def _reader(text: str, delimiter: str) -> Reader:
@@ -131,14 +129,14 @@ def _widths_before_fault(text: str, delimiter: str) -> list[int]:
     return widths
 
 
-def _records(path: Path, text: str, delimiter: str, skipped: int) -> list[tuple[list[str], int]]:
+def _records(path: Path, text: str, delimiter: str) -> list[tuple[list[str], int]]:
     """Each record with the line that it begins in."""
-    reader, found, line = _reader(text, delimiter), [], skipped + 1
+    reader, found, line = _reader(text, delimiter), [], 1
     try:
         for record in reader:
             if any(cell.strip() for cell in record):
                 found.append((record, line))
-            line = reader.line_num + skipped + 1
+            line = reader.line_num + 1
     except csv.Error as error:
         what = str(error)
         if "field limit" in what:

@@ -25,13 +25,16 @@ FEWEST_ROWS: Final = 30
 FEWEST_OF_A_CLASS: Final = 5  # one for each fold
 MANY_ROWS: Final = 5000  # from here on a fifth is a test part, and nothing is nested
 MANY_VALUES: Final = 20  # different numbers of a target; more than so many is a regression
+LEAST_LEFT: Final = 0.9  # of the different values of a column, in float32
 SPLIT_SEED: Final = 7
 
 Task = Literal["classify", "regress"]
 
 
-def load(spec: str, *, target_column: str | None, task: Task | None = None) -> TableDataset:
+def load(spec: str, *, target_column: str | None, task: Task | None = None, decimal: str | None = None) -> TableDataset:
     """The table in the CSV file `spec`, whose column `target_column` is to be predicted from all others.
+
+    `decimal` is what stands before decimals, "." or ",", where the file leaves that open.
 
     Columns that cannot help are left out and named in the note: those without a value, those with one value only,
     those that number the rows, and texts that are names rather than categories.
@@ -40,10 +43,11 @@ def load(spec: str, *, target_column: str | None, task: Task | None = None) -> T
     """
     cells = read_cells(Path(spec))
     at = _place(cells, target_column)
-    answer = csv_values.values(cells, at)
+    decimal = decimal or csv_values.decimal_of(cells)
+    answer = csv_values.values(cells, at, decimal=decimal)
     cells, answer, notes = _with_answers(cells, at, answer)
     task = task or _task_of(answer)
-    columns, x = _columns(cells, at, notes)
+    columns, x, ignored = _columns(cells, at, notes, decimal)
     header = cells.headers[at]
     labels: tuple[str, ...] = ()
     if task == "regress":
@@ -61,8 +65,8 @@ def load(spec: str, *, target_column: str | None, task: Task | None = None) -> T
     return TableDataset(
         name=_slug(name),
         title=name,
-        table=Table(columns=tuple(_column(one, x[train, j]) for j, one in enumerate(columns))),
-        target=target(name_of, y[train].numpy(), unit=header.unit) if task == "regress" else None,
+        table=Table(columns=tuple(_column(one, x[train, j]) for j, one in enumerate(columns)), ignored=ignored),
+        target=target(name_of, y[train].numpy(), unit=answer.unit) if task == "regress" else None,
         labels=labels,
         target_column=name_of,
         train_x=torch.from_numpy(x[train]),
@@ -84,11 +88,13 @@ def load_for(
     """
     cells = read_cells(Path(spec))
     at = _place(cells, target_column)
-    cells, answer, _ = _with_answers(cells, at, csv_values.values(cells, at))
+    decimal = csv_values.decimal_of(cells)
+    cells, answer, _ = _with_answers(cells, at, csv_values.values(cells, at, decimal=decimal))
     x = np.empty((len(cells.rows), len(table.columns)), np.float32)
     for j, column in enumerate(table.columns):
         place = _place(cells, column.name)
-        found = csv_values.values(cells, place)
+        own = "." if isinstance(column, CategoryColumn) else column.decimal
+        found = csv_values.values(cells, place, decimal=decimal or own)
         if isinstance(column, CategoryColumn):
             x[:, j] = csv_values.places(cells, place, found.texts, column.categories)
         elif found.present:
@@ -107,8 +113,10 @@ class _Found:
     """A column to learn from; `words` are its categories, empty for numbers."""
 
     name: str
-    unit: str
-    words: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    unit: str = ""
+    decimal: Literal[".", ","] = "."
+    grouped: bool = False
 
 
 def _place(cells: Cells, name: str | None) -> int:
@@ -137,8 +145,7 @@ def _with_answers(cells: Cells, at: int, answer: Values) -> tuple[Cells, Values,
         notes.append(f"{total - len(keep)} rows without a value of {name} left out")
     rows, lines = [cells.rows[i] for i in keep], [cells.lines[i] for i in keep]
     kept = Cells(cells.path, cells.delimiter, cells.headers, rows, lines, cells.encoding)
-    numbers = None if answer.numbers is None else answer.numbers[keep]
-    return kept, Values([answer.texts[i] for i in keep], numbers), notes
+    return kept, answer.of(keep), notes
 
 
 def _task_of(answer: Values) -> Task:
@@ -180,28 +187,34 @@ def _labels(cells: Cells, at: int, answer: Values) -> tuple[tuple[str, ...], NDA
     return labels, csv_values.places(cells, at, answer.texts, labels).astype(np.int64)
 
 
-def _columns(cells: Cells, at: int, notes: list[str]) -> tuple[list[_Found], NDArray[np.float32]]:
-    """The columns that can help, and their values (N, F)."""
+def _columns(
+    cells: Cells, at: int, notes: list[str], decimal: str | None
+) -> tuple[list[_Found], NDArray[np.float32], tuple[str, ...]]:
+    """The columns that can help, their values (N, F), and the names of the others, the target's among them."""
     found, parts, left_out = [], [], []
+    ignored: list[str] = []
     for j, header in enumerate(cells.headers):
         if j == at:
+            ignored += dict.fromkeys([header.name, header.written])
             continue
-        column = csv_values.values(cells, j)
+        column = csv_values.values(cells, j, decimal=decimal)
         reason = _why_not(column)
         if reason:
             left_out.append(f"'{header.written}' ({reason})")
+            ignored += dict.fromkeys([header.name, header.written])
         elif column.numbers is not None:
-            found.append(_Found(header.name, header.unit, ()))
+            found.append(_Found(header.name, (), column.unit, column.decimal, column.grouped))
             parts.append(column.numbers)
         else:
             words = csv_values.words(column.present)
-            found.append(_Found(header.written, "", words))
+            found.append(_Found(header.written, words))
             parts.append(csv_values.places(cells, j, column.texts, words))
     if left_out:
         notes.append("columns left out: " + ", ".join(left_out))
     if not found:
         raise DataError(f"{cells.path}: no column is left to learn from; left out: {', '.join(left_out)}")
-    return found, np.stack(parts, axis=1).astype(np.float32)
+    names = {one.name for one in found}
+    return found, np.stack(parts, axis=1).astype(np.float32), tuple(one for one in ignored if one not in names)
 
 
 def _why_not(column: Values) -> str:
@@ -212,7 +225,11 @@ def _why_not(column: Values) -> str:
     if column.numbers is not None:
         if csv_values.counts_rows(column.numbers):
             return "it numbers the rows"
-        return "the same in every row" if np.ptp(column.numbers) == 0 else ""
+        there = column.numbers[np.isfinite(column.numbers)]
+        different, left = len(np.unique(there)), len(np.unique(there.astype(np.float32)))
+        if left < LEAST_LEFT * different:
+            return f"its {different} different values are {left} in float32; subtract what they have in common"
+        return "the same in every row" if np.ptp(there) == 0 else ""
     if len(set(present)) == 1:
         return "the same in every row" if len(present) == len(column.texts) else ""
     if csv_values.repeats_little(present):
@@ -223,7 +240,7 @@ def _why_not(column: Values) -> str:
 def _column(found: _Found, values: NDArray[np.float32]) -> TableColumn:
     if found.words:
         return category(found.name, values, found.words)
-    return number(found.name, values, unit=found.unit)
+    return number(found.name, values, unit=found.unit, decimal=found.decimal, grouped=found.grouped)
 
 
 def _test_rows(y: torch.Tensor) -> NDArray[np.int64]:

@@ -38,13 +38,23 @@ class TableDataset(Dataset):
         return "classify" if self.labels else "regress"
 
 
-def number(name: str, values: Floats, *, unit: str = "", about: str = "") -> NumberColumn:
-    """The column of these training values (N,), NaN where one is missing."""
+def number(
+    name: str,
+    values: Floats,
+    *,
+    unit: str = "",
+    about: str = "",
+    decimal: Literal[".", ","] = ".",
+    grouped: bool = False,
+) -> NumberColumn:
+    """The column of these training values (N,), NaN where one is missing. `NumberColumn` says what the others are."""
     return NumberColumn(
         kind="number",
         name=name,
         unit=unit,
         about=about,
+        decimal=decimal,
+        grouped=grouped,
         missing=bool(np.isnan(values).any()),
         low=_short(np.nanmin(values)),
         high=_short(np.nanmax(values)),

@@ -20,12 +20,15 @@ def is_table(spec: str) -> bool:
     return spec in _SOURCES or Path(spec).is_file() or spec.lower().endswith((".csv", ".tsv"))
 
 
-def load(spec: str, *, target_column: str | None = None, task: Task | None = None) -> TableDataset:
+def load(
+    spec: str, *, target_column: str | None = None, task: Task | None = None, decimal: str | None = None
+) -> TableDataset:
     """The table of that name, or in the CSV file at that path.
 
     Args:
         spec: a name that `available()` lists, or a path; `./iris` is the path where both would fit.
-        target_column: the column to predict, and `task` what to do with it: for files only.
+        target_column: the column to predict, `task` what to do with it, and `decimal` what stands before decimals: for
+            files only.
 
     Raises: DataError.
     """
@@ -33,7 +36,7 @@ def load(spec: str, *, target_column: str | None = None, task: Task | None = Non
     if make is None:
         if not os.path.lexists(spec):
             raise DataError(f"{spec}: no such file, and no table of that name; there are {', '.join(_SOURCES)}")
-        return csv_table.load(spec, target_column=target_column, task=task)
+        return csv_table.load(spec, target_column=target_column, task=task, decimal=decimal)
     dataset = make()
     if target_column not in (None, dataset.target_column):
         raise DataError(

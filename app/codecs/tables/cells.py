@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections import Counter
 from math import isnan, nan
 from typing import Final
 
 import numpy as np
 
+from app.codecs.tables.dialect import LONGEST, Numeral, is_missing, numeral, same_unit, truth
 from app.core.errors import ClientError, invalid, shown
 from app.core.manifest.table import CategoryColumn, NumberColumn, TableColumn
 from app.core.text import described, did_you_mean, listed
 
-MISSING: Final = frozenset({"", "na", "nan"})
-"""Texts that stand for no value, capitals or not."""
 MOST: Final = float(np.finfo(np.float32).max)
-_LONGEST: Final = 100  # that is looked into: a megabyte of text takes Unicode's rules seconds
-_DIGITS: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-_PLAIN: Final = re.compile(_DIGITS)
-_WITH_UNIT: Final = re.compile(rf"\s*({_DIGITS})\s*(.*?)\s*", re.DOTALL)
-_PART_OF_NUMBER: Final = re.compile(r"[0-9_.,:'+-]")  # which no unit begins with
-_COMMA: Final = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\D*")
+_PLAIN: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_LONGEST_WORD: Final = 400  # a category has 200 characters at most
 
 
 class WrongCell(Exception):
@@ -40,13 +35,24 @@ class WrongCell(Exception):
 
 
 class NumberCell:
-    """A number; or as text or as {"value": 5, "unit": "h"} with its unit, which must be the column's."""
+    """A number; or as text or as {"value": 5, "unit": "h"} with its unit, which must be the column's.
 
-    __slots__ = ("_unit", "expected")
+    Args:
+        decimal: what decimals stand behind in a file, where its other cells tell; else it is as the column was written.
+    """
 
-    def __init__(self, column: NumberColumn) -> None:
-        self._unit = column.unit
+    __slots__ = ("_column", "_decimal", "_flag", "_told", "_unit", "expected")
+
+    def __init__(self, column: NumberColumn, decimal: str | None = None) -> None:
+        self._column, self._unit = column, column.unit
         self.expected = f"a number in {column.unit}" if column.unit else "a number"
+        self._decimal = decimal or column.decimal
+        self._told = decimal is not None or column.grouped or column.decimal == ","
+        self._flag = not column.unit and column.low >= 0 and column.high <= 1
+
+    def with_decimal(self, decimal: str) -> NumberCell:
+        """The reader of the same column in a file whose decimals stand behind that sign."""
+        return NumberCell(self._column, decimal)
 
     def __call__(self, value: object) -> float:
         if type(value) is float or type(value) is int:
@@ -57,6 +63,8 @@ class NumberCell:
             return nan
         if isinstance(value, dict):
             return self._measured(value)
+        if isinstance(value, bool) and self._flag:
+            return float(value)
         raise WrongCell(self.expected, described(value))
 
     def _finite(self, number: float, came: object) -> float:
@@ -68,19 +76,32 @@ class NumberCell:
         raise WrongCell(f"{self.expected}, at most {MOST:.4g} (float32)", got)
 
     def _text(self, text: str, *, with_unit: bool) -> float:
-        if len(text) <= _LONGEST and _PLAIN.fullmatch(text):
+        if self._decimal == "." and len(text) <= LONGEST and _PLAIN.fullmatch(text):
             return self._finite(float(text), text)
-        if _is_missing(text):
+        if is_missing(text):
             return nan
-        match = _WITH_UNIT.fullmatch(text) if len(text) <= _LONGEST else None
-        number, unit = match.groups() if match else ("", "")
-        if not number or _PART_OF_NUMBER.match(unit) or (unit and not with_unit):
-            comma = len(text) <= _LONGEST and _COMMA.fullmatch(text)
-            hint = " (with a point: " + text.strip().replace(",", ".") + ")" if comma else ""
-            raise WrongCell(self.expected, described(text), hint=hint)
-        if unit:
-            self.check_unit(unit)
-        return self._finite(float(number), text)
+        found = numeral(text)
+        if found is None or (found.unit and not with_unit):
+            answer = truth(text) if self._flag else None
+            if answer is not None:
+                return float(answer)
+            raise WrongCell(self.expected, described(text))
+        number = self._settled(found, text)
+        if found.unit:
+            self.check_unit(found.unit)
+        return self._finite(number, text)
+
+    def _settled(self, found: Numeral, text: str) -> float:
+        point, comma = found.point, found.comma
+        if point is None or comma is None:
+            number = point if comma is None else comma
+            assert number is not None  # of the two readings a numeral has one at least
+            return number
+        # By itself a comma before three digits says nothing; a point is one as long as the file has no commas.
+        if point != comma and not self._told and "," in text:
+            hint = f"; it may be {point:g} or {comma:g}"
+            raise WrongCell(f"{self.expected}, with a point before decimals", described(text), hint=hint)
+        return comma if self._decimal == "," else point
 
     def _measured(self, value: dict[str, object]) -> float:
         if "value" not in value or not value.keys() <= {"value", "unit"}:
@@ -100,34 +121,56 @@ class NumberCell:
 
     def check_unit(self, unit: str) -> None:
         """Raises WrongCell where it is not the column's."""
-        if len(unit) <= _LONGEST and _as_written(unit) == _as_written(self._unit):
+        if len(unit) <= LONGEST and same_unit(unit, self._unit):
             return
         got = unit if len(unit) <= 40 and unit.isprintable() else shown(unit)
         raise WrongCell(self._unit or "a number without unit", got or "no unit", verb="is in" if unit else "has")
 
 
 class CategoryCell:
-    """One of a column's words, as its index among them."""
+    """One of a column's words, as its index among them.
 
-    __slots__ = ("_index", "expected")
+    Words are told apart by their capitals only where the column does so; where it says yes and no in one way, they may
+    be said in any other.
+    """
+
+    __slots__ = ("_folded", "_index", "_truths", "expected")
 
     def __init__(self, column: CategoryColumn) -> None:
-        self._index = {category: float(i) for i, category in enumerate(column.categories)}
-        self.expected = "one of " + listed([f"'{category}'" for category in column.categories])
+        words = column.categories
+        self._index = {word: float(i) for i, word in enumerate(words)}
+        folded = Counter(word.casefold() for word in words)
+        self._folded = {word.casefold(): float(i) for i, word in enumerate(words) if folded[word.casefold()] == 1}
+        truths = [truth(word) for word in words]
+        known = len(set(truths)) == len(truths) and None not in truths
+        self._truths = {said: float(i) for i, said in enumerate(truths)} if known else {}
+        self.expected = "one of " + listed([f"'{category}'" for category in words])
 
     def __call__(self, value: object) -> float:
         # A whole number is taken for its digits: whoever has classes 1, 2, 3 writes them so in JSON.
         word = str(value) if type(value) is int and abs(value) < 10**18 else value
         if isinstance(word, str):
             index = self._index.get(word)
-            if index is not None:
-                return index
-            if _is_missing(word):
-                return nan
-            raise WrongCell(self.expected, described(value), hint=did_you_mean(word, self._index))
+            return self._word(word, value) if index is None else index
         if value is None or (type(value) is float and isnan(value)):
             return nan
-        raise WrongCell(self.expected, described(value))
+        index = self._truths.get(value) if isinstance(value, bool) else None
+        if index is None:
+            raise WrongCell(self.expected, described(value))
+        return index
+
+    def _word(self, word: str, came: object) -> float:
+        bare = word.strip() if len(word) <= _LONGEST_WORD else word
+        index = self._index.get(bare)
+        if index is None and is_missing(bare):
+            return nan
+        if index is None and len(bare) <= _LONGEST_WORD:
+            index = self._folded.get(bare.casefold())
+        if index is None and self._truths:
+            index = self._truths.get(truth(bare))
+        if index is None:
+            raise WrongCell(self.expected, described(came), hint=did_you_mean(word, self._index))
+        return index
 
 
 Cell = NumberCell | CategoryCell
@@ -137,12 +180,3 @@ Cell = NumberCell | CategoryCell
 def cell_of(column: TableColumn) -> Cell:
     """The reader of a column."""
     return NumberCell(column) if isinstance(column, NumberColumn) else CategoryCell(column)
-
-
-def _is_missing(text: str) -> bool:
-    return len(text) <= _LONGEST and text.strip().casefold() in MISSING
-
-
-def _as_written(unit: str) -> str:
-    """A unit whatever its signs are made of: the two Greek letters mu, a raised 2."""
-    return " ".join(unicodedata.normalize("NFKC", unit).split())

@@ -6,7 +6,7 @@ is named by its row and its column, e.g. `body.instances[3].hours`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
@@ -15,8 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.tables.cells import MOST, NumberCell, WrongCell, cell_of
+from app.codecs.tables.cells import MOST, Cell, NumberCell, WrongCell, cell_of
 from app.codecs.tables.delimited import csv_header, csv_rows, csv_text
+from app.codecs.tables.dialect import Decimal, numeral, settled
 from app.core.errors import ClientError, invalid, shown
 from app.core.manifest.table import CategoryColumn, NumberColumn, Table
 from app.core.text import described, listed, unknown
@@ -34,7 +35,7 @@ class Rows:
     Attributes:
         values: float32 (N, F); NaN where a value is missing.
         notes: by row, only where there is one: `outside`, numbers that are not within what training saw;
-            `imputed`, columns that had no value.
+            `imputed`, columns that had no value; `ignored`, columns that came and are no features.
     """
 
     values: NDArray[np.float32]
@@ -44,17 +45,22 @@ class Rows:
 class TableReader:
     """Reads rows of one table. Prepared once: a table may have thousands of columns.
 
+    Args:
+        ignored: names of further columns that may come and change nothing, as the target.
+
     Every form raises Unprocessable, naming the cell: no number, one that float32 cannot hold or in another unit; an
     unknown category; a missing value in a column without which training saw no row.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, ignored: Iterable[str] = ()) -> None:
         columns = table.columns
+        self._ignored = {*table.ignored, *ignored} - {column.name for column in columns}
         self.columns = columns
         self._index = {column.name: i for i, column in enumerate(columns)}
         self._names = tuple(self._index)
         self._cells = tuple(cell_of(column) for column in columns)
         self._only_numbers = all(isinstance(column, NumberColumn) for column in columns)
+        self._by_point = all(column.decimal == "." for column in columns if isinstance(column, NumberColumn))
         take: Callable[[dict[str, Any]], Any] = itemgetter(*self._names)
         self._take = take if len(columns) > 1 else lambda row: (take(row),)
         self._may_miss = np.array([column.missing for column in columns])
@@ -73,9 +79,11 @@ class TableReader:
             Unprocessable: see the class; or an unknown name, a list of another length, a row that is neither.
         """
         values = self._plain(instances)
+        ignored = None
         if values is None:
             values = np.array([self._row(row, f"{subject}[{i}]") for i, row in enumerate(instances)], np.float64)
-        return self._finished(values, subject)
+            ignored = {i: self._not_features(row) for i, row in enumerate(instances)} if self._ignored else None
+        return self._finished(values, subject, ignored=ignored)
 
     def csv(self, data: bytes, parameters: str, *, max_rows: int, subject: str) -> Rows:
         """Rows of a CSV file; its header names the columns in any order, with their units or without: `hours [h]`.
@@ -87,18 +95,19 @@ class TableReader:
         """
         text = csv_text(data, parameters, subject=subject)
         header, delimiter = csv_header(text, self._knows)
-        order = self._order(header, subject)
+        order, ignored = self._order(header, subject)
         rows, lines = csv_rows(text, delimiter, len(header), max_rows=max_rows, subject=subject)
-        values = self._numerals(rows, order) if _are_numerals(data) else None
+        values = self._numerals(rows, order) if self._by_point and _are_numerals(data) else None
         if values is None:
+            cells = self._in_file(rows, lines, order, subject)
             values = np.array(
                 [
-                    self._read([None if at is None else row[at] for at in order], f"{subject}[{i}]", lines[i])
+                    self._read([None if at is None else row[at] for at in order], f"{subject}[{i}]", lines[i], cells)
                     for i, row in enumerate(rows)
                 ],
                 np.float64,
             )
-        return self._finished(values, subject, lines)
+        return self._finished(values, subject, lines, dict.fromkeys(range(len(rows)), ignored) if ignored else None)
 
     def rows(self, values: NDArray[np.float32], *, subject: str) -> Rows:
         """Rows (N, F) that are numbers already, categories as their indices.
@@ -156,8 +165,8 @@ class TableReader:
     def _row(self, row: object, spot: str) -> list[float]:
         width = len(self._names)
         if isinstance(row, dict):
-            if not self._index.keys() >= row.keys():
-                name = next(str(name) for name in row if name not in self._index)
+            if not self._index.keys() >= row.keys() - self._ignored:
+                name = next(str(name) for name in row if name not in self._index and name not in self._ignored)
                 raise unknown("feature", name, self._names, subject=f"{spot}.{name[:100]}")
             return self._read(map(row.get, self._names), spot)
         if isinstance(row, list) and len(row) == width:
@@ -168,16 +177,63 @@ class TableReader:
         expected = f"an object by name, or a list of {width} values: {listed(self._names)}"
         raise WrongCell(expected, described(row)).at(spot)
 
-    def _read(self, values: Iterable[object], spot: str, line: int | None = None) -> list[float]:
+    def _not_features(self, row: object) -> list[str]:
+        return [name for name in row if name in self._ignored] if isinstance(row, dict) else []
+
+    def _in_file(
+        self, rows: Sequence[Sequence[str]], lines: Sequence[int], order: Sequence[int | None], subject: str
+    ) -> Sequence[Cell]:
+        """The readers of the columns' cells in this file: where one cell leaves open what a comma is, others may tell.
+
+        Raises: Unprocessable, where one column has decimals behind points and behind commas.
+        """
+        texts = {
+            j: [row[at] for row in rows]
+            for j, (at, cell) in enumerate(zip(order, self._cells, strict=True))
+            if at is not None and isinstance(cell, NumberCell)
+        }
+        if self._by_point and not any("," in text for column in texts.values() for text in column):
+            return self._cells
+        said = {j: self._settled(column, lines, f"{subject}[%d].{self._names[j]}") for j, column in texts.items()}
+        decimals = {one.value for one in said.values() if one in (Decimal.POINT, Decimal.COMMA)}
+        cells = list(self._cells)
+        for j, one in said.items():
+            cell = cells[j]
+            assert isinstance(cell, NumberCell)
+            if one in (Decimal.POINT, Decimal.COMMA):
+                cells[j] = cell.with_decimal(one.value)
+            elif one is Decimal.OPEN and len(decimals) == 1:
+                cells[j] = cell.with_decimal(*decimals)
+        return cells
+
+    def _settled(self, texts: Sequence[str], lines: Sequence[int], spot: str) -> Decimal:
+        numerals = {i: one for i, text in enumerate(texts) if (one := numeral(text)) is not None}
+        found = settled(numerals.values())
+        if found is Decimal.NEITHER:
+            i = next(i for i, one in numerals.items() if one.comma is None)
+            j = next(j for j, one in numerals.items() if one.point is None)
+            hint = f" as in line {lines[i]}, {described(texts[i])}"
+            raise WrongCell("decimals behind a point" + hint, described(texts[j])).at(spot % j, lines[j])
+        return found
+
+    def _read(
+        self, values: Iterable[object], spot: str, line: int | None = None, cells: Sequence[Cell] | None = None
+    ) -> list[float]:
         read: list[float] = []
         try:
-            for cell, value in zip(self._cells, values, strict=True):
+            for cell, value in zip(self._cells if cells is None else cells, values, strict=True):
                 read.append(cell(value))
         except WrongCell as wrong:
             raise wrong.at(f"{spot}.{self._names[len(read)]}", line) from None
         return read
 
-    def _finished(self, values: NDArray[np.floating[Any]], subject: str, lines: Sequence[int] | None = None) -> Rows:
+    def _finished(
+        self,
+        values: NDArray[np.floating[Any]],
+        subject: str,
+        lines: Sequence[int] | None = None,
+        ignored: Mapping[int, list[str]] | None = None,
+    ) -> Rows:
         given = values.astype(np.float32)
         missing = np.isnan(given)
         # Comparisons with NaN are false.
@@ -192,6 +248,9 @@ class TableReader:
             notes.setdefault(i, {}).setdefault("outside", []).append({**self._spans[j], "value": value})
         for i, j in np.argwhere(missing).tolist():
             notes.setdefault(i, {}).setdefault("imputed", []).append(self._names[j])
+        for i, names in (ignored or {}).items():
+            if names:
+                notes.setdefault(i, {})["ignored"] = names
         return Rows(given, notes)
 
     def _named(self, cell: str) -> tuple[int | None, str | None]:
@@ -207,14 +266,21 @@ class TableReader:
     def _knows(self, cell: str) -> bool:
         return self._named(cell)[0] is not None
 
-    def _order(self, header: Sequence[str], subject: str) -> list[int | None]:
-        """For each column its cell in the rows; None where the file has none."""
+    def _order(self, header: Sequence[str], subject: str) -> tuple[list[int | None], list[str]]:
+        """For each column its cell in the rows, None where the file has none; and the names that are no features.
+
+        The first column may have no name, as that of a data frame's index.
+        """
         order: list[int | None] = [None] * len(self._names)
+        ignored = []
         if not any(map(self._knows, header)):
             raise self._no_header(header, subject)
         for at, cell in enumerate(header):
             j, unit = self._named(cell)
             spot = f"{subject}.header.{cell[:100]}"
+            if j is None and (cell in self._ignored or (not cell and at == 0)):
+                ignored.append(cell)
+                continue
             if j is None:
                 raise unknown("feature", cell, self._names, subject=spot)
             if order[j] is not None:
@@ -231,7 +297,7 @@ class TableReader:
                     got=listed([shown(cell) for cell in header]),
                     detail=f"the header has no '{column.name}', and training saw no row without it",
                 )
-        return order
+        return order, ignored
 
     def _check_unit(self, j: int, unit: str, spot: str) -> None:
         cell = self._cells[j]

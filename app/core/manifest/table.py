@@ -24,6 +24,8 @@ class NumberColumn(Column):
 
     kind: Literal["number"]
     unit: Annotated[str, StringConstraints(max_length=40)] = ""
+    decimal: Literal[".", ","] = "."  # behind which the training file has decimals
+    grouped: bool = False  # whether it has thousands apart: then "1,530" is no riddle
     low: float
     high: float
 
@@ -53,9 +55,13 @@ TableColumn = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind
 class Table(ManifestPart):
     """How a row of a table becomes one float32 row of the graph: a number as it is, a category as its index in
     `categories`, NaN for what is missing. Scaling, one-hot coding and what is put in for a missing value are in the
-    graph."""
+    graph.
+
+    `ignored` are columns of the training file that are no features: the target, and what was left out. They may be
+    in what is sent, and change nothing."""
 
     columns: Annotated[tuple[TableColumn, ...], Field(min_length=1, max_length=10_000)]
+    ignored: Annotated[tuple[Label, ...], Field(max_length=10_000)] = ()
 
     @model_validator(mode="after")
     def _names_are_different(self) -> Self:

@@ -37,13 +37,21 @@ class Noted(BaseModel):
     imputed: Annotated[
         list[str], Field(description="features without a value, for which one was put in; only where there are any")
     ] = []
+    ignored: Annotated[
+        list[str],
+        Field(description="columns that came and are no features: the target, or what training left out; only then"),
+    ] = []
 
 
 def reader_of(model: Model, table: Table) -> TableReader:
     """Made once for each model."""
     reader = model.prepared.get(_PREPARED)
     if not isinstance(reader, TableReader):
-        reader = model.prepared[_PREPARED] = TableReader(table)
+        target = model.manifest.target
+        ignored = (
+            [] if target is None else [target.name, f"{target.name} [{target.unit}]", f"{target.name} ({target.unit})"]
+        )
+        reader = model.prepared[_PREPARED] = TableReader(table, ignored=ignored)
     return reader
 
 

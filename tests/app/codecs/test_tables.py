@@ -92,7 +92,117 @@ def test_a_unit_may_be_written_with_either_mu_and_any_raised_two() -> None:
     assert TableReader(table).records([{"area": "3 \u03bcm2"}], subject="a").values == 3
 
 
-@pytest.mark.parametrize("nothing", [None, "", " ", "NA", "nan", "NaN", float("nan"), {"value": None, "unit": "h"}])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nlectures;hours;petal length (cm);course\n4;5;1,5;morning\n",
+        '"sep=,"\r\nlectures,hours,petal length (cm),course\r\n4,5,1.5,morning\r\n',
+        "lectures|hours|petal length (cm)|course\n4|5|1.5|morning\n",
+        "lectures;hours;petal length (cm);course;\n4;5;1,5;morning;\n;;;;\n",
+        "lectures,hours,petal length (cm),course\n4,5,1.5,morning,,\n , ,,\n",
+        "lectures,hours,petal length (cm),course\n 4 ,5 ,1.5 , morning \n",
+        'lectures,hours,petal length (cm),course\n"4,0","5,0 h","1,5",MORNING\n',
+        "lectures;hours;petal length (cm);course\n4;5;1,500;morning\n".replace("4;", "4,0;"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_csv_is_read_as_spreadsheets_write_it(text: str, encoding: str) -> None:
+    found = READER.csv(text.encode(encoding), "", max_rows=100, subject="body")
+    np.testing.assert_array_equal(found.values, np.array([WANT], np.float32))
+    assert found.notes == {}
+
+
+def test_other_cells_of_a_file_tell_what_a_comma_is() -> None:
+    table = Table(
+        columns=(
+            NumberColumn(kind="number", name="lot", low=0, high=4000),
+            NumberColumn(kind="number", name="far", low=0, high=99),
+        )
+    )
+    reader = TableReader(table)
+
+    def lots(text: str) -> list[float]:
+        found: list[float] = reader.csv(text.encode(), "", max_rows=9, subject="body").values[:, 0].tolist()
+        return found
+
+    assert lots("lot;far\n1.530;10,75\n969;1,5\n") == [1530, 969]
+    assert lots("lot;far\n1,530;10.75\n969;1.5\n") == [1530, 969]
+    assert lots("lot;far\n1,530;10\n1.969,5;1\n") == [np.float32(1.53), 1969.5]
+    assert lots("lot;far\n1.530;10\n9;1\n") == [np.float32(1.53), 9]
+    with pytest.raises(Unprocessable, match=r"it may be 1530 or 1\.53"):
+        lots("lot;far\n1,530;10\n9;1\n")
+    by_comma = [column.model_copy(update={"decimal": ","}) for column in table.columns]
+    reader = TableReader(Table(columns=tuple(by_comma)))
+    assert lots("lot;far\n1.530;10\n9;1\n") == [1530, 9]
+    assert lots("lot;far\n1,530;10\n9;1\n") == [np.float32(1.53), 9]
+    assert lots("lot;far\n1.530;10.75\n9;1\n") == [np.float32(1.53), 9]
+    grouped = [column.model_copy(update={"grouped": True}) for column in table.columns]
+    reader = TableReader(Table(columns=tuple(grouped)))
+    assert lots("lot;far\n1,530;10\n9;1\n") == [1530, 9]
+
+
+@pytest.mark.parametrize(
+    ("words", "values", "wanted"),
+    [
+        (("no", "yes"), [True, False, "YES", "true", "0", 1, "Ja"], [1, 0, 1, 1, 0, 1, 1]),
+        (("False", "True"), [True, "TRUE", "f", 0, "no"], [1, 1, 0, 0, 0]),
+        (("nein", "ja"), ["yes", False], [1, 0]),
+        (("A", "a", "b"), ["a", "A", "B", " b "], [1, 0, 2, 2]),
+    ],
+)
+def test_words_are_known_as_clients_write_them(words: tuple[str, ...], values: list[Any], wanted: list[float]) -> None:
+    reader = TableReader(Table(columns=(CategoryColumn(kind="category", name="w", categories=words),)))
+    assert reader.records([[value] for value in values], subject="a").values[:, 0].tolist() == wanted
+
+
+def test_a_flag_of_zeros_and_ones_takes_booleans_and_another_number_does_not() -> None:
+    flag = TableReader(Table(columns=(NumberColumn(kind="number", name="on", low=0, high=1),)))
+    assert flag.records([[True], [False], ["yes"], ["FALSE"], [1]], subject="a").values[:, 0].tolist() == [
+        1,
+        0,
+        1,
+        0,
+        1,
+    ]
+    with pytest.raises(Unprocessable, match="is 'maybe', expected a number"):
+        flag.records([["maybe"]], subject="a")
+
+
+def test_columns_that_are_no_features_change_nothing_and_are_told() -> None:
+    reader = TableReader(TABLE.model_copy(update={"ignored": ("id", "grade")}), ignored=["grade [points]"])
+    plain = "lectures,hours,petal length (cm),course\n4,5,1.5,morning\n"
+    more = ",id,lectures,grade [points],hours,petal length (cm),course\n0,17,4,99,5,1.5,morning\n"
+    found = reader.csv(more.encode(), "", max_rows=9, subject="body")
+    np.testing.assert_array_equal(found.values, read_csv(plain).values)
+    assert found.notes == {0: {"ignored": ["", "id", "grade [points]"]}}
+    assert reader.records([RIGHT | {"id": 5}, RIGHT], subject="a").notes == {0: {"ignored": ["id"]}}
+    with pytest.raises(Unprocessable, match="'ide'"):
+        reader.records([RIGHT | {"ide": 5}], subject="a")
+    with pytest.raises(Unprocessable, match="'id'"):
+        read_csv(more)
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        None,
+        "",
+        " ",
+        "NA",
+        "N/A",
+        "None",
+        "null",
+        "?",
+        "-",
+        "<NA>",
+        "#DIV/0!",
+        "-nan",
+        "nan",
+        "NaN",
+        float("nan"),
+        {"value": None, "unit": "h"},
+    ],
+)
 def test_what_is_missing_is_put_in_and_said_so(nothing: Any) -> None:
     found = read(RIGHT | {"hours": nothing})
     assert np.isnan(found.values[0, 1])
@@ -141,11 +251,11 @@ CELLS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "an empty object": ("hours", {}, ("an empty object",)),
     "an object in an object": ("hours", {"value": {"value": 5}}, ("has as value an object",)),
     "a unit twice": ("hours", {"value": "5 h", "unit": "h"}, ("is '5 h', expected a number in h",)),
-    "a comma for a point": ("hours", "5,5", ("is '5,5'", "with a point: 5.5")),
-    "digits of groups": ("hours", "1_000", ("is '1_000', expected a number in h",)),
+    "a comma that may be either": ("hours", "5,500", ("is '5,500'", "with a point", "it may be 5500 or 5.5")),
+    "groups of two digits": ("hours", "1_00", ("is '1_00', expected a number in h",)),
+    "a date": ("hours", "2020-01-02", ("is '2020-01-02', expected a number in h",)),
     "a word": ("hours", "many", ("is 'many'",)),
     "a word of infinity": ("hours", "inf", ("is 'inf'",)),
-    "digits of another script": ("hours", "\u0664", ("is '\u0664'",)),
     "true": ("hours", True, ("is true",)),
     "a list": ("hours", [5], ("is a list of 1",)),
     "infinity": ("hours", float("inf"), ("is inf", "finite")),
@@ -157,8 +267,7 @@ CELLS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "missing where it may not be": ("lectures", None, ("is missing", "training saw no row without it")),
     "an empty text where it may not be": ("lectures", "", ("is missing",)),
     "an unknown category": ("course", "night", ("is 'night'", "'morning', 'evening', '3', 'Na'")),
-    "a category in capitals": ("course", "MORNING", ("did you mean 'morning'?",)),
-    "a category with a space": ("course", " evening", ("did you mean 'evening'?",)),
+    "a category with a letter less": ("course", "MORNIG", ("is 'MORNIG'",)),
     "a category by its place": ("course", 0, ("is 0, expected one of",)),
     "a boolean category": ("course", False, ("is false, expected one of",)),
     "a category with a fraction": ("course", 3.0, ("is 3.0, expected one of",)),
@@ -224,8 +333,9 @@ FILES: dict[str, tuple[str | bytes, str, type[ClientError], str, str]] = {
         HEAD + "4,5,3\n,5,3\n", "", Unprocessable, "body[1].lectures", "(line 3) is missing"),
     "more than float32 holds": ("lectures\n1e39\n", "", Unprocessable, "body[0].lectures", "float32"),
     "too few cells": (HEAD + "4,5\n", "", Unprocessable, "body[0]", "(line 2) has 2 cells, the header has 3"),
-    "too many cells": (HEAD + "4,5,3,\n", "", Unprocessable, "body[0]", "has 4 cells"),
-    "a comma for a point": ("lectures;hours\n4;5,5\n", "", Unprocessable, "body[0].hours", "with a point: 5.5"),
+    "too many cells": (HEAD + "4,5,3,1\n", "", Unprocessable, "body[0]", "has 4 cells"),
+    "points and commas before decimals": (
+        "lectures;hours\n4;5,5\n4;5.5\n", "", Unprocessable, "body[0].hours", "behind a point as in line 3, '5.5'"),
     "an open quote": (HEAD + '4,"5,3\n', "", Unprocessable, "body", "line 2: unexpected end of data"),
     "an open quote at the beginning": ('"', "", Unprocessable, "body.header", "no names"),
     "text behind a quote": (HEAD + '"4"4,5,3\n', "", Unprocessable, "body", "line 2: ',' expected after '\"'"),
@@ -233,9 +343,11 @@ FILES: dict[str, tuple[str | bytes, str, type[ClientError], str, str]] = {
     "a line of 5 MB": (HEAD + "4," + " " * (5 << 20), "", Unprocessable, "body", "a line of more than"),
     "more rows than the limit": (HEAD + "4,5,3\n" * 101, "", TooLarge, "body", "more than 100 rows"),
     "a million cells": (b"," * (MAX_CELLS + 1), "", TooLarge, "body", "cells"),
-    "bytes of another charset": ("größe".encode("latin-1"), "", Unprocessable, "body", "is not utf-8: byte 0xf6 at 2"),
+    "bytes of another charset": (
+        "größe".encode("latin-1"), "charset=utf-8", Unprocessable, "body", "is not utf-8: byte 0xf6 at 2"),
+    "bytes of no charset": (b"\x81", "", Unprocessable, "body", "is not text in UTF-8, UTF-16 or Windows-1252: byte"),
     "a charset that is not taken": (
-        HEAD + "4,5,3\n", "charset=utf-16", UnsupportedMedia, "header.content-type", "'utf-16'"),
+        HEAD + "4,5,3\n", "charset=utf-7", UnsupportedMedia, "header.content-type", "'utf-7'"),
     "a charset that does not exist": (
         HEAD + "4,5,3\n", ' Charset="\xff"', UnsupportedMedia, "header.content-type", "is not taken"),
     "a header that is said to be absent": (

@@ -125,8 +125,8 @@ CASES: dict[str, tuple[str, bytes, str, int, tuple[str, ...], str | None]] = {
         ("is missing", "training saw no row without it"), "body.instances[1].lectures"),
     "an unknown category": (
         *rows_with(course="night"), "", 422, ("'morning', 'evening', 'online'",), "body.instances[1].course"),
-    "a category in capitals": (
-        *rows_with(course="Online"), "", 422, ("did you mean 'online'?",), "body.instances[1].course"),
+    "a category with a slip": (
+        *rows_with(course="onlin"), "", 422, ("did you mean 'online'?",), "body.instances[1].course"),
     "a boolean": (*rows_with(hours=True), "", 422, ("true", "a number in h"), "body.instances[1].hours"),
     "NaN where it may not be": (*rows_with(lectures=float("nan")), "", 422, ("missing",), "body.instances[1].lectures"),
     "infinity": (*rows_with(hours=float("inf")), "", 422, ("inf",), "body.instances[1].hours"),

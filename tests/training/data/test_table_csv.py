@@ -16,7 +16,7 @@ from app.core.manifest.table import CategoryColumn, NumberColumn
 from training.data import csv_table, csv_values
 from training.data.base import DataError
 from training.data.column_header import Header
-from training.data.csv_cells import read_cells
+from training.data.csv_cells import Cells, read_cells
 from training.data.tables import load
 
 ROWS = 40
@@ -63,7 +63,10 @@ def test_numbers_words_units_and_gaps_are_told_apart(tmp_path: Path) -> None:
 def test_every_delimiter_gives_the_same_table(tmp_path: Path, separator: str, point: str) -> None:
     plain = load(written(tmp_path, grades()), target_column="grade")
     other = load(written(tmp_path, grades(separator, point), "other.csv"), target_column="grade")
-    assert other.table == plain.table
+    numbers = [column for column in other.table.columns if isinstance(column, NumberColumn)]
+    assert {column.decimal for column in numbers} == {point}
+    by_point = [c.model_copy(update={"decimal": "."}) if c in numbers else c for c in other.table.columns]
+    assert tuple(by_point) == plain.table.columns
     assert other.train_x.nan_to_num(-1).equal(plain.train_x.nan_to_num(-1))
     assert other.train_y.equal(plain.train_y)
 
@@ -83,7 +86,9 @@ def test_a_spreadsheet_s_own_hint_is_no_row(tmp_path: Path) -> None:
     assert len(found.train_y) == ROWS
 
 
-@pytest.mark.parametrize("mark", ["", "NA", "NaN", "null", "?", "n/a"])
+@pytest.mark.parametrize(
+    "mark", ["", "NA", "NaN", "null", "?", "n/a", "None", "<NA>", "#DIV/0!", "-", "-nan", "N.A.", "."]
+)
 def test_gaps_have_many_names(tmp_path: Path, mark: str) -> None:
     text = "a,b,y\n" + "".join(f"{i * i},{mark if i == 5 else ('p', 'q')[i % 2]},{i % 2}\n" for i in range(ROWS))
     found = load(written(tmp_path, text), target_column="y")
@@ -93,11 +98,18 @@ def test_gaps_have_many_names(tmp_path: Path, mark: str) -> None:
 
 
 def test_columns_that_cannot_help_are_left_out_with_a_word(tmp_path: Path) -> None:
-    lines = ["id,name,same,empty,x,y"]
-    lines += [f"{i + 1},student {i},here,,{i * i % 13},{i % 2}" for i in range(ROWS)]
+    lines = ["id,name,same,empty,time,x,y"]
+    lines += [f"{i + 1},student {i},here,,{1700000000 + i},{i * i % 13},{i % 2}" for i in range(ROWS)]
     found = load(written(tmp_path, "\n".join(lines)), target_column="y")
     assert [column.name for column in found.table.columns] == ["x"]
-    for part in ("'id' (it numbers the rows)", "'name' (names or prose", "'same' (the same", "'empty' (no value"):
+    assert found.table.ignored == ("id", "name", "same", "empty", "time", "y")
+    for part in (
+        "'time' (its 40 different values are 1 in float32",
+        "'id' (it numbers the rows)",
+        "'name' (names or prose",
+        "'same' (the same",
+        "'empty' (no value",
+    ):
         assert part in found.note
 
 
@@ -242,16 +254,138 @@ def test_what_the_standard_library_writes_is_read_back(
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=20), st.booleans())
 def test_numbers_are_read_as_they_were_written(numbers: list[float], comma: bool) -> None:
     texts = [repr(number).replace(".", ",") if comma else repr(number) for number in numbers]
-    cells = csv_table.Cells("x.csv", ";", (Header("a", "a"),), [[t] for t in texts], list(range(len(texts))), "utf-8")
-    found = csv_values.values(cells, 0).numbers
+    # With the sign that other columns of such a file tell: "1.125" alone may be 1125 as well.
+    found = csv_values.values(column(texts), 0, decimal="," if comma else ".").numbers
     assert found is not None
     assert found.tolist() == numbers
+
+
+def column(texts: list[str], *, delimiter: str = ";", unit: str = "") -> Cells:
+    lines = list(range(2, len(texts) + 2))
+    return Cells("x.csv", delimiter, (Header("a", "a", unit),), [[t] for t in texts], lines, "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers", "unit"),
+    [
+        (["1.234,5", "969"], [1234.5, 969], ""),
+        (["1,234.5", "969"], [1234.5, 969], ""),
+        (["1,530", "969", "10.75"], [1530, 969, 10.75], ""),
+        (["1.530", "969", "10,75"], [1530, 969, 10.75], ""),
+        (["1,2", "1,530"], [1.2, 1.53], ""),
+        (["1 234,5", "2 000", "7"], [1234.5, 2000, 7], ""),
+        (["1\u202f234,5", "1\u00a0000"], [1234.5, 1000], ""),
+        (["1'234.5", "1\u2019000"], [1234.5, 1000], ""),
+        (["12,34,567", "1,00,000.5"], [1234567, 100000.5], ""),
+        (["1.234.567", "2"], [1234567, 2], ""),
+        (["1_000", "2"], [1000, 2], ""),
+        (["$2,790", "$ 5", "$1,000,000"], [2790, 5, 1000000], "$"),
+        (["\u20ac 5", "7\u20ac"], [5, 7], "\u20ac"),
+        (["EUR 5", "EUR7.5"], [5, 7.5], "EUR"),
+        (["R$ 1.234,56", "7"], [1234.56, 7], "R$"),
+        (["10.7%", "3 %", "0"], [10.7, 3, 0], "%"),
+        (["90 m2", "10.5m\u00b2", "3"], [90, 10.5, 3], "m2"),
+        (["-1", "\u22122", "\u20133", "4-", "(5)", "($6)"], [-1, -2, -3, -4, -5, -6], "$"),
+        (["5,-", "7,\u2013"], [5, 7], ""),
+        ([".5", "5.", "+1e3"], [0.5, 5, 1000], ""),
+        (["\uff11\uff12", "\u0663\u066b\u0665"], [12, 3.5], ""),
+    ],
+)
+def test_numbers_are_read_as_people_write_them(texts: list[str], numbers: list[float], unit: str) -> None:
+    found = csv_values.values(column(texts), 0)
+    assert found.numbers is not None
+    assert found.numbers.tolist() == numbers
+    assert found.unit == unit
+
+
+@pytest.mark.parametrize(
+    ("texts", "delimiter", "said"),
+    [
+        (
+            ["1,530", "969"],
+            ";",
+            "line 2, column 'a': '1,530' may be 1530 or 1.53, and no other cell tells, '969' in line 3",
+        ),
+        (
+            ["969", "1.530"],
+            ",",
+            "line 3, column 'a': '1.530' may be 1.53 or 1530, and no other cell tells, '969' in line 2",
+        ),
+        (["1.5", "1,5"], ";", "line 2, column 'a': '1.5' has decimals behind a point, '1,5' in line 3 behind a comma"),
+        (["10.7%", "0.2"], ",", "'10.7%' and '0.2' in line 3 are in different units"),
+        (["5 km", "7 m", "8 km"], ",", "'5 km' and '7 m' in line 3 are in different units"),
+    ],
+)
+def test_what_numbers_leave_open_is_asked_with_two_cells(texts: list[str], delimiter: str, said: str) -> None:
+    with pytest.raises(DataError) as told:
+        csv_values.values(column(texts, delimiter=delimiter), 0)
+    assert said in str(told.value)
+    if "may be" in said:
+        assert "--decimal" in str(told.value)
+        for decimal, number in (
+            (".", float("1.53" if "." in texts[1] else "1530")),
+            (",", 1.53 if "," in texts[0] else 1530),
+        ):
+            found = csv_values.values(column(texts, delimiter=delimiter), 0, decimal=decimal).numbers
+            assert found is not None
+            assert number in found.tolist()
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["1st", "2nd", "3rd", "4th"] * 9, ["12a", "3b", "14c", "2d", "9e"], ["2020-01-02"] * 3, ["18-24", "25-34"]],
+)
+def test_words_that_begin_with_a_number_are_words(texts: list[str]) -> None:
+    assert csv_values.values(column(texts), 0).numbers is None
+
+
+def test_a_file_tells_by_its_other_columns_what_a_comma_is(tmp_path: Path) -> None:
+    german = "lot;far;price\n" + "".join(f"{i % 7 + 1}.{i * 37 % 1000:03d};{i},5;{i}.000\n" for i in range(1, ROWS))
+    found = load(written(tmp_path, german), target_column="price")
+    assert found.train_x[:2].tolist() == [[2037, 1.5], [3074, 2.5]]
+    assert found.target is not None
+    assert found.target.high == 39000
+    lot, far = found.table.columns
+    assert isinstance(lot, NumberColumn)
+    assert isinstance(far, NumberColumn)
+    assert (lot.decimal, lot.grouped, far.decimal, far.grouped) == (",", True, ",", False)
+    plain = "lot,far,price\n" + "".join(f"{i % 7 + 1}.{i * 37 % 1000:03d},{i}.5,{i * 7}\n" for i in range(1, ROWS))
+    assert load(written(tmp_path, plain), target_column="price").train_x[0, 0] == np.float32(2.037)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "counts"),
+    [
+        ([1, 2, 3, 4, 5], True),
+        ([3, 1, 5, 2, 4], True),
+        ([10, 20, 30, 40], True),
+        ([1, 2, 4, 5, 8, 9], True),
+        ([1, 2, math.nan, 4, *range(5, 40)], True),
+        ([5, 4, 3, 2], True),
+        ([7, 1, 90, 33, 12], False),
+        ([1, 2, 2, 3], False),
+        ([1.5, 2.5, 3.5], False),
+        ([1990, 1991, 1992, 1993], False),
+        ([1700000002, 1700000000, 1700000001], False),
+    ],
+)
+def test_columns_that_number_the_rows_are_found(numbers: list[float], counts: bool) -> None:
+    assert csv_values.counts_rows(np.array(numbers)) == counts
+
+
+def test_a_file_may_end_its_lines_with_delimiters(tmp_path: Path) -> None:
+    plain = load(written(tmp_path, grades()), target_column="grade")
+    for mark in ("utf-8", "utf-16-le"):
+        text = '"sep=,"\n' + grades().replace("\n", ",,\n") + ",,,,,\n"
+        found = load(written(tmp_path, text.encode(mark), "ends.csv"), target_column="grade")
+        assert found.table == plain.table
+        assert found.train_x.nan_to_num(-1).equal(plain.train_x.nan_to_num(-1))
 
 
 @settings(max_examples=30)
 @given(st.lists(st.text(max_size=6).map(str.strip), min_size=1, max_size=30))
 def test_any_column_is_numbers_words_or_one_told_fault(texts: list[str]) -> None:
-    cells = csv_table.Cells("x.csv", ",", (Header("a", "a"),), [[t] for t in texts], list(range(len(texts))), "utf-8")
+    cells = column(texts, delimiter=",")
     try:
         found = csv_values.values(cells, 0)
     except DataError as error:

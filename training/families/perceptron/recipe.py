@@ -36,6 +36,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     trained = parser.add_argument_group("trained weights (these defaults are for MNIST)")
     trained.add_argument("--data", help="a table or pictures of `python -m training list`, a CSV file, or a folder")
     trained.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be predicted")
+    trained.add_argument(
+        "--decimal", choices=(".", ","), help="what stands before decimals, where the file leaves it open"
+    )
     add_flags(trained, LinearHyperparameters)
 
 
@@ -50,7 +53,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     if options.weights is not None:
         name_model(options, "perceptron")
         return publish_given(options)
-    dataset = tables.load(options.data, target_column=options.target)
+    dataset = tables.load(options.data, target_column=options.target, decimal=options.decimal)
     name_model(options, f"perceptron-{dataset.name}")
     return publish_unit(dataset, options, family=UNITS)
 

@@ -39,6 +39,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="a table or pictures of `python -m training list`, or a CSV file")
     table = parser.add_argument_group("tables")
     table.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be predicted")
+    table.add_argument(
+        "--decimal", choices=(".", ","), help="what stands before decimals, where the file leaves it open"
+    )
     table.add_argument("--task", choices=get_args(Task), help="default: regress where the target has many numbers")
     table.add_argument(
         "--repetitions",
@@ -56,7 +59,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return _pictures(options, accelerator)
     if not accelerator.is_main_process:
         return None
-    dataset = tables.load(options.data, target_column=options.target, task=options.task)
+    dataset = tables.load(options.data, target_column=options.target, task=options.task, decimal=options.decimal)
     name_model(options, f"mlp-{dataset.name}")
     print(_plan(dataset))
     seed = options.seeds[0]
