@@ -68,6 +68,8 @@ class _FormCollector:
                 detail=f"part {len(self.parts)} of the form has no name",
             )
         filename = options.get(b"filename")
+        if filename == b"" and not any(self.data):  # a browser's field in which no file was chosen
+            return
         self.parts.append(
             FormPart(
                 name=options[b"name"].decode("utf-8", "replace"),
@@ -116,13 +118,21 @@ def parse_form(body: bytes, parameters: str, *, max_parts: int) -> list[FormPart
                 "on_end": collector.on_end,
             },
         )
-        parser.write(body)
+        parser.write(body[_preamble(body, boundary) :])
         parser.finalize()
     except FormParserError as error:
         raise _broken(str(error)) from None
     if not collector.ended:
         raise _broken(f"it ends after {len(collector.parts)} whole parts, before its closing boundary")
     return collector.parts
+
+
+def _preamble(body: bytes, boundary: bytes) -> int:
+    """Bytes before the first boundary, which mean nothing (RFC 2046, section 5.1.1)."""
+    opening = b"--" + boundary
+    if body.startswith((opening, b"\r\n" + opening)):
+        return 0
+    return max(body.find(b"\n" + opening) + 1, 0)
 
 
 def _broken(why: str) -> ClientError:

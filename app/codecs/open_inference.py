@@ -90,8 +90,8 @@ def parse(body: bytes, header_length: int | None, inputs: Sequence[Tensor], outp
     parameters = _parameters(head, "parameters")
     buffer = memoryview(body)[header_length:] if header_length is not None else memoryview(b"")
     # `bytes` takes true for 1; without the word there is none.
-    pure = not (b"true" in body or b"false" in body)
-    tensors, used = _inputs(head.get("inputs"), {spec.name: spec for spec in inputs}, buffer, pure)
+    words = frozenset(word for word in (b"true", b"false", b"null") if word in body)
+    tensors, used = _inputs(head.get("inputs"), {spec.name: spec for spec in inputs}, buffer, words)
     if used != len(buffer):
         raise wrong(
             "the binary part of the body", f"{used} bytes, the sum of all binary_data_size", f"{len(buffer)} bytes"
@@ -170,14 +170,16 @@ class RawForm:
 
 
 def _parameters(holder: Mapping[str, Any], subject: str) -> dict[str, Any]:
-    found = holder.get("parameters", {})
+    found = holder.get("parameters")
+    if found is None:  # clients write null where they have none
+        return {}
     if not isinstance(found, dict):
         raise wrong(subject, "an object", found)
     return found
 
 
 def _inputs(
-    given: object, specs: Mapping[str, Tensor], buffer: memoryview, pure: bool
+    given: object, specs: Mapping[str, Tensor], buffer: memoryview, words: frozenset[bytes]
 ) -> tuple[dict[str, NDArray[Any]], int]:
     if not isinstance(given, list) or not given:
         raise wrong("inputs", f"a list with {', '.join(specs)}", given)
@@ -199,7 +201,7 @@ def _inputs(
             if isinstance(spec, TextTensor):
                 found[name] = _texts(data, shape, subject)
             else:
-                found[name] = _from_json(data, spec, shape, subject, pure)
+                found[name] = _from_json(data, spec, shape, subject, words)
             continue
         if "data" in entry:
             raise wrong(subject, "either data or binary_data_size", "both")
@@ -263,12 +265,17 @@ def _texts_behind(buffer: memoryview, size: object, shape: tuple[int, ...], subj
     return np.array(found, object)
 
 
-def _from_json(data: object, spec: TensorSpec, shape: tuple[int, ...], subject: str, pure: bool) -> NDArray[Any]:
-    """Row-major numbers, nested or flat; `pure`: there is no true or false among them."""
+def _from_json(
+    data: object, spec: TensorSpec, shape: tuple[int, ...], subject: str, words: frozenset[bytes]
+) -> NDArray[Any]:
+    """Row-major numbers, nested or flat; null is NaN. `words`: which of true, false and null may be among them."""
     dtype = numpy_dtype(spec.dtype)
+    missing: list[int] = []
     if not isinstance(data, list):
         raise wrong(f"{subject}.data", "a list of numbers, flat or nested as its shape", data)
-    if pure and dtype == np.uint8 and len(data) == math.prod(shape):
+    if dtype.kind == "f" and b"null" in words:
+        data, missing = _without_nulls(data)
+    if words <= {b"null"} and dtype == np.uint8 and len(data) == math.prod(shape):
         with suppress(ValueError, TypeError):  # the checks below report it better
             return np.frombuffer(bytes(data), np.uint8).reshape(shape)
     try:
@@ -292,7 +299,33 @@ def _from_json(data: object, spec: TensorSpec, shape: tuple[int, ...], subject: 
         raise wrong(
             f"{subject}.data", f"values that {DATATYPES[spec.dtype]} can hold", f"up to {np.abs(array).max():g}"
         )
+    if missing:
+        cast.reshape(-1)[missing] = np.nan
     return cast
+
+
+def _without_nulls(data: list[Any]) -> tuple[list[Any], list[int]]:
+    """The same with 0 in place of each null, by which JSON writes NaN, and where they were in row-major order."""
+    missing: list[int] = []
+    count = 0
+
+    def filled(values: list[Any]) -> list[Any]:
+        nonlocal count
+        if not any(value is None or type(value) is list for value in values):
+            count += len(values)
+            return values
+        found: list[Any] = []
+        for value in values:
+            if type(value) is list:
+                found.append(filled(value))
+                continue
+            if value is None:
+                missing.append(count)
+            count += 1
+            found.append(0.0 if value is None else value)
+        return found
+
+    return filled(data), missing
 
 
 def _odd(data: object, kind: str) -> str:

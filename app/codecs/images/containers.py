@@ -23,10 +23,18 @@ MAX_FRAMES: Final = 1_000  # counted; more are not distinguished
 
 _AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _NO_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_LOSSLESS: Final = frozenset({0xC3, 0xCB})
+_HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+_JPEG_LS: Final = 0xF7
 _STRIPS: Final = (273, 279, 324, 325)  # TIFF 6.0: StripOffsets, StripByteCounts, TileOffsets, TileByteCounts
 _COMPRESSION: Final = 259
 _JPEG: Final = (6, 7)
 _DIRECTORIES: Final = (34665, 34853, 40965)  # EXIF, GPS, interoperability
+
+
+class OtherKind(Exception):
+    """A whole file of a kind of its format that the decoder has not; the words say which."""
 
 
 class TooManyPieces(Exception):
@@ -47,6 +55,7 @@ def check(data: bytes, name: str) -> int:
 
     Raises:
         TooManyPieces: reading it would take longer than its pixels do.
+        OtherKind: it is whole, perhaps, and there is no decoder for it.
     """
     match name:
         case "PNG":
@@ -86,11 +95,25 @@ def _jpeg(data: bytes) -> None:
         if marker in _NO_LENGTH:
             at += 2
             continue
+        if marker in _FRAMES or marker == _JPEG_LS:
+            _check_kind(marker, data[at + 4])
         exif += data[at + 4 : at + 10] == b"Exif\0\0"
         if exif > MAX_EXIF_SEGMENTS:
             raise TooManyPieces("EXIF segments", MAX_EXIF_SEGMENTS)
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     raise TooManyPieces("segments", MAX_SEGMENTS)
+
+
+def _check_kind(marker: int, bits: int) -> None:
+    """ITU-T T.81, table B.1: what the marker before a frame says of it; its first byte are the bits of a sample."""
+    if marker == _JPEG_LS:
+        raise OtherKind("a JPEG-LS picture")
+    if marker in _LOSSLESS:
+        raise OtherKind("a lossless JPEG")
+    if marker in _HIERARCHICAL:
+        raise OtherKind("a hierarchical JPEG")
+    if bits != 8:
+        raise OtherKind(f"a JPEG of {bits} bits a sample")
 
 
 def _scans(data: bytes, at: int) -> None:

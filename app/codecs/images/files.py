@@ -147,10 +147,10 @@ def _cover(size: tuple[int, int], side: int) -> tuple[int, int]:
     return -(-size[0] * side // short), -(-size[1] * side // short)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, *, own_colours: bool = False) -> Image.Image:
     image.load()
     turn = turn_of(image)
-    return to_8_bit(image if turn is None else image.transpose(turn))
+    return to_8_bit(image if turn is None else image.transpose(turn), own_colours=own_colours)
 
 
 def _photo(image: Image.Image, picture: PhotoPicture) -> NDArray[np.uint8]:
@@ -166,7 +166,7 @@ def _photo(image: Image.Image, picture: PhotoPicture) -> NDArray[np.uint8]:
 
 
 def _as_it_is(image: Image.Image, channels: Literal[1, 3] | None) -> NDArray[np.uint8]:
-    upright = _opaque(_upright(image))
+    upright = _opaque(_upright(image, own_colours=True))
     wanted = {None: upright.mode, 1: "L", 3: "RGB"}[channels]
     pixels = np.array(upright if upright.mode == wanted else upright.convert(wanted))
     return pixels.reshape(*pixels.shape[:2], -1)

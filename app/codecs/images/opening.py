@@ -123,6 +123,11 @@ def _look_inside(data: bytes, name: str, subject: str) -> tuple[int, Iterable[tu
             return found.frames, found.sizes
         # Pillow fills the rectangle of a GIF's frame while it opens the file.
         return containers.check(data, name), [containers.gif_extent(data)] if name == "GIF" else []
+    except containers.OtherKind as error:
+        expected = f"{formats.TAKEN}, JPEG with 8 bits a sample" if name == "JPEG" else formats.TAKEN
+        raise invalid(
+            subject, expected=expected, got=str(error), where=f"{subject}:", rule="expected", error=UnsupportedMedia
+        ) from None
     except containers.TooManyPieces as error:
         raise invalid(
             subject,

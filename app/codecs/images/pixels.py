@@ -1,16 +1,20 @@
 """From any Pillow mode to 8 bits a channel, full scale to full scale: nothing is clipped, nothing is lost but depth.
 
-ICC profiles are ignored: what counts as red here is what the file calls red.
+Colours are sRGB behind this: those of a file with an ICC profile of another space are converted, unless they are asked
+for as they are. Grey stays as it is.
 """
 
 from __future__ import annotations
 
+import io
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+MAX_PROFILE_BYTES: Final = 4 << 20  # the largest that printers come with
 _BITS_PER_SAMPLE: Final = 258  # TIFF 6.0, section 8
 
 
@@ -18,17 +22,23 @@ class NotANumber(ValueError):
     """A pixel of a floating-point picture is NaN or infinite."""
 
 
-def to_8_bit(image: Image.Image) -> Image.Image:
+def to_8_bit(image: Image.Image, *, own_colours: bool = False) -> Image.Image:
     """Mode `L`, `LA`, `RGB` or `RGBA` of a loaded picture of any mode.
 
     Grey of more than 8 bits is scaled by its own full scale (12-bit: 4095, 16-bit: 65535). Where the format does
     not define the full scale (32-bit integers, floats), it is the smallest of 1 (floats only), 255 and 65535 that
     holds every value. Where none does, the values are stretched from least to greatest.
 
+    Args:
+        own_colours: red, green and blue stay those of the file's own space.
+
     Raises:
         NotANumber: NaN or infinity among the pixels.
     """
     mode = image.mode
+    coloured = ("CMYK",) if own_colours else ("RGB", "RGBA", "RGBX", "CMYK")
+    if mode in coloured and (profile := _other_profile(image)) is not None:
+        return _to_srgb(image, profile)
     if mode.startswith("I;16"):
         return _from_16_bit(image)
     if mode in ("I", "F"):
@@ -66,6 +76,39 @@ def _from_unbounded(values: NDArray[Any]) -> NDArray[np.uint8]:
         values = values.astype(np.float64) - low
         full = max(high - low, np.finfo(np.float64).tiny)
     return np.rint(values * (255.0 / full)).astype(np.uint8)
+
+
+def _other_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
+    """A file's profile; None where there is none, where it is that of sRGB, or where it cannot be read."""
+    data = image.info.get("icc_profile", b"")
+    if not data or len(data) > MAX_PROFILE_BYTES:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        space, name = profile.profile.xcolor_space.strip(), profile.profile.profile_description or ""
+    except Exception:  # whatever is wrong with it, the pixels are readable
+        return None
+    wanted = "CMYK" if image.mode == "CMYK" else "RGB"
+    return None if space != wanted or "sRGB" in name else profile
+
+
+def _to_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    """Colours by perception, transparency as it is."""
+    clear = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    opaque = image if image.mode == "CMYK" else image.convert("RGB")
+    try:
+        found = ImageCms.profileToProfile(opaque, profile, _srgb(), outputMode="RGB")
+    except ImageCms.PyCMSError:  # a profile without what a conversion needs
+        found = None
+    found = opaque.convert("RGB") if found is None else found
+    if clear is not None:
+        found.putalpha(clear)
+    return found
+
+
+@cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from app.core.errors import ClientError, NotAcceptable, UnsupportedMedia, invalid, shown
 from app.engine.queue import FIRST, LAST, NORMAL
 from app.web.request.limits import Limits
-from app.web.request.media_types import URL_ENCODED
+from app.web.request.media_types import ALIASES, URL_ENCODED
 from app.web.request.trace import Trace
 
 DEADLINE: Final = "X-Request-Deadline-Ms"
@@ -80,7 +80,8 @@ def _specificity(kind: str, offer: str) -> int:
 
 
 def media_type(trace: Trace, taken: Sequence[str]) -> tuple[str, str]:
-    """The declared content type, lower case and bare, and its parameters as they came. Empty where none is declared.
+    """The declared content type, lower case, bare and by its registered name, and its parameters as they came. Empty
+    where none is declared.
 
     Raises:
         UnsupportedMedia: it is none of `taken`.
@@ -88,6 +89,7 @@ def media_type(trace: Trace, taken: Sequence[str]) -> tuple[str, str]:
     declared = trace.header(b"content-type") or ""
     kind, _, parameters = declared.partition(";")
     kind = kind.strip().lower()
+    kind = ALIASES.get(kind, kind)
     if kind and kind not in taken:
         hint = f"; curl --data-binary needs -H 'Content-Type: {taken[0]}'" if kind == URL_ENCODED else ""
         raise UnsupportedMedia(

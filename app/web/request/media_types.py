@@ -19,3 +19,18 @@ EVENT_STREAM: Final = "text/event-stream"
 IMAGES: Final = (PNG, "image/jpeg", "image/webp", "image/avif", "image/bmp", "image/gif", "image/tiff")
 VIDEOS: Final = ("image/avif", "image/webp", "image/gif", PNG, "video/mp4", "video/webm")
 SOUNDS: Final = MEDIA_TYPES
+ALIASES: Final = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": PNG,
+    "image/tif": "image/tiff",
+    "image/x-tiff": "image/tiff",
+    "image/x-bmp": "image/bmp",
+    "image/x-ms-bmp": "image/bmp",
+    "application/csv": CSV,
+    "text/x-csv": CSV,
+    "text/comma-separated-values": CSV,
+    "text/json": JSON,
+    "application/x-json": JSON,
+}
+"""Other names of the same types, as clients write them; none is in the document."""

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
-from app.codecs.images.files import decode, decode_base64, encode_png
+from app.codecs.images.files import decode, decode_base64, decode_pixels, encode_png
 from app.core.errors import ClientError, TooLarge, Unprocessable, UnsupportedMedia
 from app.core.manifest import PhotoPicture, Picture
 from tests.app.codecs.files import DIGIT, FORMATS, GREY, LIMIT, PHOTO, about, example, saved, scene
@@ -157,6 +157,53 @@ def test_every_colour_model_shows_the_same_grey(mode: str, form: str) -> None:
     pixels = read(saved(image, form))
     assert (pixels[:, :14] < 8).all()
     assert (pixels[:, 18:] > 247).all()
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def in_space(image: Image.Image, form: str, profile: bytes) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, icc_profile=profile, **({"quality": 100} if form in ("JPEG", "WEBP") else {}))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_colours_are_those_of_the_file_s_own_space(form: str) -> None:
+    """In a space whose red and green primaries have changed places, what is called red is seen as green."""
+    swapped = SRGB.replace(b"rXYZ", b"#XYZ").replace(b"gXYZ", b"rXYZ").replace(b"#XYZ", b"gXYZ")
+    swapped = swapped.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    image = Image.new("RGB", (32, 32), (250, 10, 10))
+
+    def seen(data: bytes) -> tuple[int, ...]:
+        return tuple(read(data)[16, 16].tolist())
+
+    red, green = pytest.approx((250, 10, 10), abs=6), pytest.approx((10, 250, 10), abs=6)
+    assert seen(in_space(image, form, swapped)) == green
+    assert seen(in_space(image, form, SRGB)) == red
+    assert seen(in_space(image, form, b"no profile")) == red
+    as_it_is = decode_pixels(in_space(image, form, swapped), channels=3, subject="a", max_pixels=9999)
+    assert tuple(as_it_is[16, 16].tolist()) == red
+
+
+@pytest.mark.parametrize(
+    ("marker", "bits", "says"),
+    [
+        (0xC0, 12, "a JPEG of 12 bits a sample"),
+        (0xC1, 16, "a JPEG of 16 bits a sample"),
+        (0xC3, 8, "a lossless JPEG"),
+        (0xC6, 8, "a hierarchical JPEG"),
+        (0xF7, 8, "a JPEG-LS picture"),
+    ],
+)
+def test_a_jpeg_of_another_kind_is_named_and_not_called_damaged(marker: int, bits: int, says: str) -> None:
+    data = bytearray(saved(Image.new("L", (32, 32)), "JPEG"))
+    at = data.index(b"\xff\xc0")
+    data[at + 1], data[at + 4] = marker, bits
+    with pytest.raises(UnsupportedMedia) as caught:
+        read(bytes(data))
+    assert says in caught.value.detail
+    assert "damaged" not in caught.value.detail
 
 
 @pytest.mark.parametrize(

@@ -55,3 +55,18 @@ def test_a_form_that_is_cut_off_is_not_taken_for_a_shorter_one(cut: int) -> None
     kind, body = form(("image", b"12345678", "a.png"))
     with pytest.raises(Unprocessable):
         parse_form(body[: -cut - 2], kind.partition(";")[2], max_parts=3)
+
+
+def test_what_stands_before_the_first_boundary_means_nothing() -> None:
+    kind, body = form(("image", b"1234", "a.png"), ("model", b"x"))
+    parameters = kind.partition(";")[2]
+    for before in (b"\r\n", b"This is a form.\r\n", b"--\r\nsome -- text\n"):
+        parts = parse_form(before + body, parameters, max_parts=3)
+        assert [(part.name, part.data) for part in parts] == [("image", b"1234"), ("model", b"x")]
+
+
+def test_a_field_in_which_no_file_was_chosen_is_no_part() -> None:
+    kind, body = form(("image", b"1234", "a.png"), ("image", b"", "NONE"), ("model", b"", "m.txt"))
+    body = body.replace(b'filename="NONE"', b'filename=""')
+    parts = parse_form(body, kind.partition(";")[2], max_parts=3)
+    assert [(part.data, part.filename) for part in parts] == [(b"1234", "a.png"), (b"", "m.txt")]

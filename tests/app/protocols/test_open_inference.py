@@ -13,7 +13,10 @@ from tritonclient import http as client
 from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
+from app.codecs import open_inference
 from app.codecs.open_inference import RequestedOutput, encode
+from app.core.errors import Unprocessable
+from app.core.manifest import TensorSpec
 from tests.app.live import LiveServer, Reply
 from tests.made_models import brightness_probabilities, grey_of
 
@@ -259,3 +262,16 @@ def test_what_is_no_number_is_null_in_json() -> None:
     tensors = {"value": np.array([[1.5, np.nan], [np.inf, -np.inf]], np.float32)}
     body, _ = encode({}, tensors, [RequestedOutput(name="value", binary=False)], ())
     assert json.loads(body, parse_constant=pytest.fail)["outputs"][0]["data"] == [1.5, None, None, None]
+
+
+def test_null_is_nan_and_as_good_as_no_parameters() -> None:
+    spec = TensorSpec(name="row", dtype="float32", shape=("rows", 2))
+    entry: dict[str, Any] = {"name": "row", "datatype": "FP32", "shape": [2, 2], "parameters": None}
+    for data in ([[1.5, None], [None, 4]], [1.5, None, None, 4]):
+        body = json.dumps({"parameters": None, "id": None, "outputs": None, "inputs": [entry | {"data": data}]})
+        found = open_inference.parse(body.encode(), None, [spec], [spec]).inputs["row"]
+        np.testing.assert_array_equal(found, np.array([[1.5, np.nan], [np.nan, 4]], np.float32))
+    whole = TensorSpec(name="row", dtype="int64", shape=("rows", 2))
+    body = json.dumps({"inputs": [entry | {"datatype": "INT64", "data": [1, None, 3, 4]}]})
+    with pytest.raises(Unprocessable, match="a list with"):
+        open_inference.parse(body.encode(), None, [whole], [whole])
