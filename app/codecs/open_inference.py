@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -16,7 +15,8 @@ import numpy as np
 import pydantic_core
 from numpy.typing import NDArray
 
-from app.core.errors import ClientError, invalid, shown
+from app.codecs.json_numbers import numbers, wrong
+from app.core.errors import invalid
 from app.core.manifest import ROWS, DType, TensorSpec, numpy_dtype
 
 DATATYPES: Final[dict[DType, str]] = {
@@ -60,11 +60,6 @@ class InferRequest:
     inputs: dict[str, NDArray[Any]]
     outputs: tuple[RequestedOutput, ...]
     parameters: dict[str, Any] = field(default_factory=dict)
-
-
-def wrong(subject: str, expected: str, got: object) -> ClientError:
-    text = got if isinstance(got, str) else shown(got)
-    return invalid(subject, expected=expected, got=text, rule="expected")
 
 
 def parse(body: bytes, header_length: int | None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> InferRequest:
@@ -201,7 +196,7 @@ def _inputs(
             if isinstance(spec, TextTensor):
                 found[name] = _texts(data, shape, subject)
             else:
-                found[name] = _from_json(data, spec, shape, subject, words)
+                found[name] = numbers(data, numpy_dtype(spec.dtype), DATATYPES[spec.dtype], shape, subject, words)
             continue
         if "data" in entry:
             raise wrong(subject, "either data or binary_data_size", "both")
@@ -263,82 +258,6 @@ def _texts_behind(buffer: memoryview, size: object, shape: tuple[int, ...], subj
     if at != size or len(found) != shape[0]:
         raise wrong(subject, f"{shape[0]} texts in {size} bytes", f"{len(found)} in {at} bytes")
     return np.array(found, object)
-
-
-def _from_json(
-    data: object, spec: TensorSpec, shape: tuple[int, ...], subject: str, words: frozenset[bytes]
-) -> NDArray[Any]:
-    """Row-major numbers, nested or flat; null is NaN. `words`: which of true, false and null may be among them."""
-    dtype = numpy_dtype(spec.dtype)
-    missing: list[int] = []
-    if not isinstance(data, list):
-        raise wrong(f"{subject}.data", "a list of numbers, flat or nested as its shape", data)
-    if dtype.kind == "f" and b"null" in words:
-        data, missing = _without_nulls(data)
-    if words <= {b"null"} and dtype == np.uint8 and len(data) == math.prod(shape):
-        with suppress(ValueError, TypeError):  # the checks below report it better
-            return np.frombuffer(bytes(data), np.uint8).reshape(shape)
-    try:
-        array = np.array(data)
-    except (ValueError, OverflowError):
-        raise wrong(f"{subject}.data", f"numbers in the shape {list(shape)} or flat", "a ragged list") from None
-    kinds = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}[dtype.kind]
-    if array.dtype.kind not in kinds:
-        raise wrong(f"{subject}.data", f"values of {DATATYPES[spec.dtype]}", f"a list with {_odd(data, dtype.kind)}")
-    if array.shape != shape and array.shape != (math.prod(shape),):
-        raise wrong(
-            f"{subject}.data", f"{math.prod(shape)} values, flat or as {list(shape)}", f"shape {list(array.shape)}"
-        )
-    if dtype.kind in "ui":
-        info = np.iinfo(dtype)
-        if array.min() < info.min or array.max() > info.max:
-            raise wrong(f"{subject}.data", f"values from {info.min} to {info.max}", f"{array.min()} to {array.max()}")
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype).reshape(shape)
-    if dtype.kind == "f" and not np.isfinite(cast).all():
-        raise wrong(
-            f"{subject}.data", f"values that {DATATYPES[spec.dtype]} can hold", f"up to {np.abs(array).max():g}"
-        )
-    if missing:
-        cast.reshape(-1)[missing] = np.nan
-    return cast
-
-
-def _without_nulls(data: list[Any]) -> tuple[list[Any], list[int]]:
-    """The same with 0 in place of each null, by which JSON writes NaN, and where they were in row-major order."""
-    missing: list[int] = []
-    count = 0
-
-    def filled(values: list[Any]) -> list[Any]:
-        nonlocal count
-        if not any(value is None or type(value) is list for value in values):
-            count += len(values)
-            return values
-        found: list[Any] = []
-        for value in values:
-            if type(value) is list:
-                found.append(filled(value))
-                continue
-            if value is None:
-                missing.append(count)
-            count += 1
-            found.append(0.0 if value is None else value)
-        return found
-
-    return filled(data), missing
-
-
-def _odd(data: object, kind: str) -> str:
-    """The first value that is not a number of the kind, for the message."""
-    good: tuple[type, ...] = {"b": (bool,), "u": (int,), "i": (int,), "f": (int, float)}[kind]
-    todo = [data]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, list):
-            todo.extend(reversed(value))
-        elif type(value) not in good:
-            return shown(value)
-    return "values of several kinds"
 
 
 def _outputs(given: object, names: Sequence[str], parameters: Mapping[str, Any]) -> tuple[RequestedOutput, ...]:

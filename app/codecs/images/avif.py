@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.codecs.images.containers import MAX_FRAMES, TooManyPieces
+from app.codecs.images.pieces import MAX_FRAMES, TooManyPieces
 
 MAX_BOXES: Final = 4_096
 MAX_ITEM_BYTES: Final = 1 << 15  # of the lists of items; a picture of 700 tiles has as many

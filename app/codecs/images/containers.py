@@ -10,16 +10,15 @@ import re
 import struct
 from typing import Final
 
+from app.codecs.images import tiff
+from app.codecs.images.pieces import MAX_FRAMES, MAX_SCANS, OtherKind, TooManyPieces
+
 MAX_CHUNKS: Final = 10_000  # PNG; writers cut 32 MiB into 8 KiB or more
 MAX_SEGMENTS: Final = 4_096  # JPEG, before the first scan; fill bytes count as well
 MAX_EXIF_SEGMENTS: Final = 4
-MAX_SCANS: Final = 64  # JPEG; encoders make about ten
 MAX_BLOCKS: Final = 200_000  # GIF; 32 MiB in full blocks of 255 bytes is less
-MAX_TAGS: Final = 1_000  # TIFF, in one directory
-MAX_STRIPS: Final = 20_000  # TIFF, strips or tiles
 MAX_RLE_BYTES: Final = 1 << 20  # BMP: its run-length codes are read by Python
 MAX_RLE_WIDTH: Final = 1 << 15
-MAX_FRAMES: Final = 1_000  # counted; more are not distinguished
 
 _AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _NO_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -27,23 +26,6 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LOSSLESS: Final = frozenset({0xC3, 0xCB})
 _HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
 _JPEG_LS: Final = 0xF7
-_STRIPS: Final = (273, 279, 324, 325)  # TIFF 6.0: StripOffsets, StripByteCounts, TileOffsets, TileByteCounts
-_COMPRESSION: Final = 259
-_JPEG: Final = (6, 7)
-_DIRECTORIES: Final = (34665, 34853, 40965)  # EXIF, GPS, interoperability
-
-
-class OtherKind(Exception):
-    """A whole file of a kind of its format that the decoder has not; the words say which."""
-
-
-class TooManyPieces(Exception):
-    """A file that no encoder makes: its pieces are more than anyone needs."""
-
-    def __init__(self, pieces: str, limit: int) -> None:
-        super().__init__(f"has more than {limit} {pieces}")
-        self.expected = f"at most {limit} {pieces}"
-        self.got = f"more than {limit}"
 
 
 def check(data: bytes, name: str) -> int:
@@ -65,7 +47,7 @@ def check(data: bytes, name: str) -> int:
         case "GIF":
             return _gif(data)[0]
         case "TIFF":
-            return _tiff(data)
+            return tiff.pictures(data)[0]
         case "BMP":
             _bmp(data)
     return 1
@@ -168,49 +150,6 @@ def _gif(data: bytes) -> tuple[int, tuple[int, int]]:
     else:
         raise TooManyPieces("blocks", MAX_BLOCKS)
     return frames, (width, height)
-
-
-def _tiff(data: bytes) -> int:
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    count, entry, offset = (order + "Q", 20, order + "Q") if big else (order + "H", 12, order + "L")
-
-    def number(kind: str, at: int) -> int:
-        return int(struct.unpack_from(kind, data, at)[0])
-
-    def tags_at(at: int) -> int:
-        tags = number(count, at)
-        if tags > MAX_TAGS:
-            raise TooManyPieces("tags", MAX_TAGS)
-        return tags
-
-    seen: set[int] = set()
-    first = int.from_bytes(data[8:16] if big else data[4:8], "little" if order == "<" else "big")
-    at = first
-    try:
-        while at and at not in seen and len(seen) <= MAX_FRAMES:
-            seen.add(at)
-            at = number(offset, at + struct.calcsize(count) + entry * tags_at(at))
-    except struct.error:  # it leads outside: the decoder reports it, or ignores it
-        pass
-    strips, jpeg = 1, False
-    try:
-        for i in range(tags_at(first)):
-            tag_at = first + struct.calcsize(count) + entry * i
-            tag, values = number(order + "H", tag_at), number(offset, tag_at + 4)
-            if tag in _STRIPS:
-                strips = max(strips, values)
-            if tag == _COMPRESSION:
-                jpeg = number(order + "H", tag_at + entry - struct.calcsize(offset)) in _JPEG
-            if tag in _DIRECTORIES:
-                tags_at(number(offset, tag_at + entry - struct.calcsize(offset)))
-    except struct.error:
-        pass
-    if strips > MAX_STRIPS:
-        raise TooManyPieces("strips or tiles", MAX_STRIPS)
-    if jpeg and data.count(b"\xff\xda") > MAX_SCANS + strips:
-        raise TooManyPieces("scans", MAX_SCANS + strips)
-    return len(seen)
 
 
 def _bmp(data: bytes) -> None:

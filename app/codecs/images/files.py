@@ -150,7 +150,8 @@ def _cover(size: tuple[int, int], side: int) -> tuple[int, int]:
 def _upright(image: Image.Image, *, own_colours: bool = False) -> Image.Image:
     image.load()
     turn = turn_of(image)
-    return to_8_bit(image if turn is None else image.transpose(turn), own_colours=own_colours)
+    seen = to_8_bit(image, own_colours=own_colours)  # while it still has the file's tags
+    return seen if turn is None else seen.transpose(turn)
 
 
 def _photo(image: Image.Image, picture: PhotoPicture) -> NDArray[np.uint8]:

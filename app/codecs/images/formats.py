@@ -36,6 +36,14 @@ _OTHERS: Final = (
     (b"OggS", "an Ogg file: sound, or a video"),
     (b"fLaC", "a FLAC recording"),
     (b"ID3", "an MP3 recording"),
+    (b"SIMPLE  =", "a FITS picture"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR picture"),
+    (b"#?RADIANCE", "a Radiance HDR picture"),
+    (b"DDS ", "a DirectDraw surface"),
+    (b"Lerc2 ", "a LERC picture"),
+    (b"CntZImage ", "a LERC picture"),
+    (b"icns", "an Apple icon"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"P1\n", "a Netpbm picture"),
     (b"P2\n", "a Netpbm picture"),
     (b"P3\n", "a Netpbm picture"),
@@ -48,6 +56,11 @@ _AVIF: Final = (b"avif", b"avis")  # AVIF specification 1.1, section 5: a pictur
 _BRANDS: Final = {
     b"heic": "a HEIC picture",
     b"heix": "a HEIC picture",
+    b"heim": "a HEIC picture",
+    b"heis": "a HEIC picture",
+    b"hevc": "a HEIC sequence of pictures",
+    b"hevx": "a HEIC sequence of pictures",
+    b"crx ": "a camera's raw picture (CR3)",
     b"mif1": "a HEIF picture",
     b"msf1": "a HEIF picture",
 }
@@ -77,6 +90,8 @@ def describe(data: bytes) -> str:
     """What a file that is no picture of ours seems to be, in words for its sender."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         return "a WAV recording"
+    if data[128:132] == b"DICM":
+        return "a DICOM picture"
     for magic, what in _OTHERS:
         if data.startswith(magic):
             return what

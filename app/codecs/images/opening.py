@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from PIL import AvifImagePlugin, Image
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
-from app.codecs.images import avif, containers, formats
+from app.codecs.images import avif, containers, formats, tiff
+from app.codecs.images.pieces import MAX_FRAMES, OtherKind, TooManyPieces
 from app.codecs.images.pixels import NotANumber
 from app.core.errors import ClientError, UnsupportedMedia, invalid, over_limit, shown
 
@@ -62,6 +63,8 @@ def opened(
         _check_pixels(*size, "", subject, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as image:
+            if name == "TIFF":  # the first picture, which thumbnails may precede
+                image.seek(tiff.pictures(data)[1])
             _check_header(image, subject, max_pixels)
             # A phone's JPEG may carry a depth or gain map as a second frame (MPO): the first one is the photo. Those
             # of GIF and TIFF are counted already.
@@ -75,6 +78,10 @@ def opened(
         raise invalid(
             subject, expected="finite pixels", got="NaN", detail=f"{subject}: {error}, a picture's pixels are finite"
         ) from error
+    except UnidentifiedImageError as error:
+        if name == "TIFF" and (kind := tiff.kind(data)) is not None:
+            raise _of_another_kind(kind, name, subject) from error
+        raise damaged(data, name, subject, error) from error
     except Exception as error:  # decoders raise nearly every type on hostile bytes; all of them mean the same here
         raise damaged(data, name, subject, error) from error
 
@@ -88,6 +95,14 @@ def damaged(data: bytes, name: str, subject: str, error: Exception) -> ClientErr
         detail=f"{subject}: begins as {name} but cannot be decoded, it is cut off or damaged "
         f"({len(data)} bytes came; {type(error).__name__}: {shown(_ADDRESS.sub('', str(error)))})",
     )
+
+
+def _of_another_kind(what: str, name: str, subject: str) -> ClientError:
+    expected = formats.TAKEN + {
+        "JPEG": ", JPEG with 8 bits a sample",
+        "TIFF": ", TIFF with 8 or 16 bits a sample or grey of 32",
+    }.get(name, "")
+    return invalid(subject, expected=expected, got=what, where=f"{subject}:", rule="expected", error=UnsupportedMedia)
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -123,12 +138,9 @@ def _look_inside(data: bytes, name: str, subject: str) -> tuple[int, Iterable[tu
             return found.frames, found.sizes
         # Pillow fills the rectangle of a GIF's frame while it opens the file.
         return containers.check(data, name), [containers.gif_extent(data)] if name == "GIF" else []
-    except containers.OtherKind as error:
-        expected = f"{formats.TAKEN}, JPEG with 8 bits a sample" if name == "JPEG" else formats.TAKEN
-        raise invalid(
-            subject, expected=expected, got=str(error), where=f"{subject}:", rule="expected", error=UnsupportedMedia
-        ) from None
-    except containers.TooManyPieces as error:
+    except OtherKind as error:
+        raise _of_another_kind(str(error), name, subject) from None
+    except TooManyPieces as error:
         raise invalid(
             subject,
             expected=error.expected,
@@ -138,11 +150,11 @@ def _look_inside(data: bytes, name: str, subject: str) -> tuple[int, Iterable[tu
 
 
 def _check_frames(frames: int, most: int, subject: str) -> None:
-    if frames <= most and frames <= containers.MAX_FRAMES:
+    if frames <= most and frames <= MAX_FRAMES:
         return
-    many = str(frames) if frames <= containers.MAX_FRAMES else f"more than {containers.MAX_FRAMES}"
+    many = str(frames) if frames <= MAX_FRAMES else f"more than {MAX_FRAMES}"
     if most > 1:
-        raise over_limit(subject, got=f"{many} frames", most=min(most, containers.MAX_FRAMES), unit="frames")
+        raise over_limit(subject, got=f"{many} frames", most=min(most, MAX_FRAMES), unit="frames")
     raise invalid(
         subject,
         expected="one frame",

@@ -12,10 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 MAX_PROFILE_BYTES: Final = 4 << 20  # the largest that printers come with
 _BITS_PER_SAMPLE: Final = 258  # TIFF 6.0, section 8
+_PHOTOMETRIC: Final = 262  # 0: white is zero
+_SAMPLE_FORMAT: Final = 339  # 1: without a sign
 
 
 class NotANumber(ValueError):
@@ -26,8 +28,8 @@ def to_8_bit(image: Image.Image, *, own_colours: bool = False) -> Image.Image:
     """Mode `L`, `LA`, `RGB` or `RGBA` of a loaded picture of any mode.
 
     Grey of more than 8 bits is scaled by its own full scale (12-bit: 4095, 16-bit: 65535). Where the format does
-    not define the full scale (32-bit integers, floats), it is the smallest of 1 (floats only), 255 and 65535 that
-    holds every value. Where none does, the values are stretched from least to greatest.
+    not define the full scale (32-bit integers, floats), it is the smallest of 1 (floats only), 255, 65535 and 2^32 - 1
+    (integers only) that holds every value. Where none does, the values are stretched from least to greatest.
 
     Args:
         own_colours: red, green and blue stay those of the file's own space.
@@ -42,7 +44,8 @@ def to_8_bit(image: Image.Image, *, own_colours: bool = False) -> Image.Image:
     if mode.startswith("I;16"):
         return _from_16_bit(image)
     if mode in ("I", "F"):
-        return Image.fromarray(_from_unbounded(np.array(image, dtype=np.float32 if mode == "F" else np.float64)))
+        shade = Image.fromarray(_from_unbounded(_deep(image)))
+        return ImageOps.invert(shade) if _white_is_zero(image) else shade
     if mode == "LAB":
         return _lab_to_rgb(image)
     grey = mode in ("1", "L", "LA", "La")
@@ -59,6 +62,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     full = 4095 if bits == 12 else 65535
     # A table of 64 KiB instead of wide intermediates of the picture's size.
     table = ((np.minimum(np.arange(65536), full) * 255 + full // 2) // full).astype(np.uint8)
+    table = 255 - table if _white_is_zero(image) else table
     grey = Image.fromarray(table[values])
     clear = image.info.get("transparency")
     if isinstance(clear, int):
@@ -66,11 +70,27 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return grey
 
 
+def _deep(image: Image.Image) -> NDArray[Any]:
+    """The values of 32-bit integers, with a sign or without, or floats."""
+    if image.mode == "F":
+        return np.array(image, dtype=np.float32)
+    values = np.array(image, dtype=np.int32)
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_BITS_PER_SAMPLE, (0,))[0] == 32 and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
+        return values.view(np.uint32).astype(np.float64)
+    return values.astype(np.float64)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """The decoder turns 8 bits and fewer round itself."""
+    return bool(getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0)
+
+
 def _from_unbounded(values: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low) or not np.isfinite(high):  # min and max pass NaN on
         raise NotANumber("a pixel is NaN or infinite")
-    scales = (1.0, 255.0, 65535.0) if values.dtype == np.float32 else (255.0, 65535.0)
+    scales = (1.0, 255.0, 65535.0) if values.dtype == np.float32 else (255.0, 65535.0, 4294967295.0)
     full = next((s for s in scales if low >= 0 and high <= s), None)
     if full is None:
         values = values.astype(np.float64) - low

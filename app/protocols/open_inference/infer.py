@@ -11,6 +11,7 @@ import numpy as np
 from starlette.responses import Response
 
 from app.codecs import open_inference
+from app.codecs.json_numbers import wrong
 from app.codecs.turns import turn_to_parse
 from app.core.errors import NotFound, TooLarge, UnsupportedMedia, shown
 from app.core.manifest import ROWS, Graph, Manifest, Tensors
@@ -143,7 +144,7 @@ def check_rows(request: open_inference.InferRequest, spec: Graph | texts.TextTen
     counts = {name: len(array) for name, array in request.inputs.items()}
     rows = next(iter(counts.values()))
     if len(counts) > 1 and any(count != rows for count in counts.values()):
-        raise open_inference.wrong("the first axis of the inputs", "one size for all", str(counts))
+        raise wrong("the first axis of the inputs", "one size for all", str(counts))
     if rows > limits.max_rows:
         raise TooLarge(
             f"input '{spec.inputs[0].name}' has {rows} rows, at most {limits.max_rows} are taken",
@@ -164,10 +165,10 @@ def check_labels(inputs: Tensors, manifest: Manifest) -> None:
     if places is None:
         return
     most = len(manifest.drawn_labels) - (manifest.sampling is None)
-    wrong = np.flatnonzero((places < 0) | (places > most))
-    if len(wrong):
-        at = int(wrong[0])
-        raise open_inference.wrong(f"input 'label'[{at}]", f"a whole number from 0 to {most}", str(places[at]))
+    beyond = np.flatnonzero((places < 0) | (places > most))
+    if len(beyond):
+        at = int(beyond[0])
+        raise wrong(f"input 'label'[{at}]", f"a whole number from 0 to {most}", str(places[at]))
 
 
 def check_tokens(inputs: Tensors, files: TextFiles) -> None:
@@ -181,11 +182,11 @@ def check_tokens(inputs: Tensors, files: TextFiles) -> None:
         ids = inputs.get(name)
         if ids is None or tokenizer is None:
             continue
-        wrong = np.argwhere((ids < 0) | (ids >= tokenizer.size))
-        if len(wrong):
-            at = tuple(map(int, wrong[0]))
+        beyond = np.argwhere((ids < 0) | (ids >= tokenizer.size))
+        if len(beyond):
+            at = tuple(map(int, beyond[0]))
             subject = f"input '{name}'[{', '.join(map(str, at))}]"
-            raise open_inference.wrong(subject, f"a whole number from 0 to {tokenizer.size - 1}", str(ids[at]))
+            raise wrong(subject, f"a whole number from 0 to {tokenizer.size - 1}", str(ids[at]))
 
 
 def check_lengths(inputs: Tensors, spec: Graph) -> None:
@@ -201,11 +202,11 @@ def check_lengths(inputs: Tensors, spec: Graph) -> None:
         return
     name, axis = free[0]
     lengths, most = inputs[LENGTH], inputs[name].shape[axis]
-    wrong = np.argwhere((lengths < 1) | (lengths > most))
-    if len(wrong):
-        at = tuple(map(int, wrong[0]))
+    beyond = np.argwhere((lengths < 1) | (lengths > most))
+    if len(beyond):
+        at = tuple(map(int, beyond[0]))
         subject = f"input '{LENGTH}'[{', '.join(map(str, at))}]"
-        raise open_inference.wrong(subject, f"a whole number from 1 to {most}", str(lengths[at]))
+        raise wrong(subject, f"a whole number from 1 to {most}", str(lengths[at]))
 
 
 def header_length(trace: Trace) -> int | None:
@@ -214,7 +215,7 @@ def header_length(trace: Trace) -> int | None:
     if text is None:
         return None
     if not text.isdecimal() or len(text) > 12:
-        raise open_inference.wrong(f"header.{HEADER_LENGTH.lower()}", "a whole number of bytes", text[:50])
+        raise wrong(f"header.{HEADER_LENGTH.lower()}", "a whole number of bytes", text[:50])
     return int(text)
 
 
@@ -223,7 +224,7 @@ def within(timeout_us: object, limit_s: float) -> float:
     if timeout_us is None:
         return limit_s
     if type(timeout_us) is not int or timeout_us < 0:
-        raise open_inference.wrong("parameters.timeout", "microseconds, a whole number", timeout_us)
+        raise wrong("parameters.timeout", "microseconds, a whole number", timeout_us)
     return min(limit_s, timeout_us / 1e6) if timeout_us else limit_s
 
 
@@ -232,7 +233,7 @@ def ranked(priority: object, otherwise: int) -> int:
     if priority is None or priority == 0:
         return otherwise
     if type(priority) is not int or priority < 0:
-        raise open_inference.wrong("parameters.priority", "a whole number, 1 the highest, 0 for the default", priority)
+        raise wrong("parameters.priority", "a whole number, 1 the highest, 0 for the default", priority)
     return min(priority, LAST)
 
 
