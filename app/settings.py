@@ -91,6 +91,7 @@ class Settings(BaseSettings):
             "translate": "cyclegan-strokes",
             "transcribe": "speech",
             "label-frames": "motion",
+            "caption": "scene-captions",
         },
         description="model of a request that names none, as task=name, or task.table=name for tables alone",
     )

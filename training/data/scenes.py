@@ -9,7 +9,8 @@ exactly one sentence in each language:
 
 Of the fifty kinds (a digit in a colour) ten are in no scene that is trained on, two of each colour and one of each
 digit. Whether a net names them right says if it knows a colour apart from a digit. To learn that, some scenes to train
-on have digits in colours without a name here, or shapes that are no digits; their sentences leave these words open.
+on have digits in a colour without a name here or in two, a half each, or things whose halves are of two digits; their
+sentences leave these words open.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ NUMBERS: Final = {
     "en": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "pt": ("zero", "um", "dois", "três", "quatro", "cinco", "seis", "sete", "oito", "nove"),
 }
-_COLOURS: Final = {"en": tuple(COLOURS), "pt": ("vermelho", "verde", "azul", "amarelo", "branco")}
+COLOUR_NAMES: Final = {"en": tuple(COLOURS), "pt": ("vermelho", "verde", "azul", "amarelo", "branco")}
 _PLACES: Final = {
     "en": (
         ("in the upper left", "at the top", "in the upper right"),
@@ -81,6 +82,7 @@ _COUNTS: Final = {"en": {3: "Three digits", 4: "Four digits"}, "pt": {3: "Três 
 OPEN: Final = "\u25a1"
 """In a sentence in place of a colour, or of a shape, that has no name."""
 UNLIKE: Final = 90.0  # distance of a colour without a name from each that has one, in levels
+LEAST_HALF: Final = 0.25  # of a thing's ink, on each side of the line through it
 ARTICLES: Final = {"en": "a", "pt": "um"}
 _AND: Final = {"en": "and", "pt": "e"}
 
@@ -88,7 +90,7 @@ _AND: Final = {"en": "and", "pt": "e"}
 @dataclass(frozen=True, kw_only=True)
 class Thing:
     """One digit of a scene: what it is, the number of its colour, its place (row, column), and its middle in pixels.
-    `digit` is None of a shape that is none, `colour` of one without a name."""
+    `digit` is None of halves of two digits, `colour` of two colours or of one without a name."""
 
     digit: int | None
     colour: int | None
@@ -142,7 +144,7 @@ class DigitScenes:
             rows_held_out=len(self.held),
             rows_test=len(self.test) + len(self.unseen),
             note="rows to train on are digits, of which every step makes new scenes; the others are scenes, half of "
-            "the tests' with a digit in a colour that it never has in training",
+            "the tests' with a digit in a colour that it never has in training, where only halves of it may have it",
         )
 
 
@@ -175,7 +177,8 @@ def scenes(
         rows: how many scenes.
         unseen: each has one digit or more of a kind in `HELD_OUT`; else none has.
         strength: of `handwrite`, how differently from the data set they are written; 0 leaves them as they are.
-        unnamed: share of the scenes with something without a name: in half of them the colours, in half the shapes.
+        unnamed: share of the scenes with something without a name: in half of them the colours, which are others or
+            two, in half the shapes.
     """
 
     def drawn(end: int, *shape: int) -> Tensor:
@@ -200,15 +203,22 @@ def scenes(
     if strength:
         flat = ink.reshape(-1, 1, *ink.shape[2:]).float() / 255
         ink = (handwrite(flat, generator, strength=strength) * 255).round().clamp(0, 255).byte().reshape(ink.shape)
-    paint = torch.tensor(list(COLOURS.values()), dtype=torch.float32)[colour]  # (rows, MOST, 3)
+    palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
+    paint = palette[colour][:, :, None, None].expand(*ink.shape, -1)  # (rows, MOST, 28, 28, 3)
     shapes: list[list[int | None]] = digit.tolist()
     colours: list[list[int | None]] = colour.tolist()
     if unnamed:
         chance = torch.rand(rows, generator=generator)
         no_colour, no_shape = chance < unnamed / 2, (chance >= unnamed / 2) & (chance < unnamed)
-        paint = torch.where(no_colour[:, None, None], _other_colours(paint.shape[:2], generator), paint)
-        # Quarters that have changed places: strokes as those of digits, which are none.
-        ink = torch.where(no_shape[:, None, None, None], ink.roll((DIGIT // 2, DIGIT // 2), (2, 3)), ink)
+        half, others = _halves((rows, MOST), generator), ink.roll(1, 0)  # the next scene's digits
+        parted = half & _divides(half, ink)
+        whole = torch.rand(rows, MOST, generator=generator) < 0.5
+        second = torch.where(
+            whole[..., None], _other_colours((rows, MOST), generator), palette[drawn(len(COLOURS), rows, MOST)]
+        )
+        changed = (parted | whole[:, :, None, None]) & no_colour[:, None, None, None]
+        paint = torch.where(changed[..., None], second[:, :, None, None], paint)
+        ink = torch.where(parted & _divides(half, others) & no_shape[:, None, None, None], others, ink)
         shapes = [[None] * MOST if other else own for own, other in zip(shapes, no_shape.tolist(), strict=True)]
         colours = [[None] * MOST if other else own for own, other in zip(colours, no_colour.tolist(), strict=True)]
     pictures = _drawn(ink, paint, middle, counts, generator)
@@ -243,12 +253,12 @@ def sentence(scene: Scene, language: str) -> str:
 
 def _name(one: Thing, language: str) -> str:
     number = OPEN if one.digit is None else NUMBERS[language][one.digit]
-    colour = OPEN if one.colour is None else _COLOURS[language][one.colour]
+    colour = OPEN if one.colour is None else COLOUR_NAMES[language][one.colour]
     kind = f"{colour} {number}" if language == "en" else f"{number} {colour}"
     return f"{ARTICLES[language]} {kind}"
 
 
-def _other_colours(shape: tuple[int, ...], generator: Generator) -> Tensor:
+def _other_colours(shape: tuple[int, int], generator: Generator) -> Tensor:
     """Light ones that are unlike each of `COLOURS`: (*shape, 3), levels."""
     known = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
     many = torch.rand(64, *shape, 3, generator=generator)
@@ -259,9 +269,23 @@ def _other_colours(shape: tuple[int, ...], generator: Generator) -> Tensor:
     return many.gather(0, first[None, ..., None].expand(1, *shape, 3))[0]
 
 
+def _halves(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Which pixels are on one side of a line through a digit's middle, in any direction: (*shape, 28, 28)."""
+    angle = 2 * torch.pi * torch.rand(*shape, 1, 1, generator=generator)
+    steps = torch.arange(DIGIT) - (DIGIT - 1) / 2
+    return angle.cos() * steps[:, None] + angle.sin() * steps > 0
+
+
+def _divides(half: Tensor, ink: Tensor) -> Tensor:
+    """Whether neither side has nearly all of the ink, or else a one in a colour that it must not have could be whole:
+    (..., 1, 1)."""
+    share = (ink * half).sum((-2, -1), keepdim=True) / ink.sum((-2, -1), keepdim=True).clamp(min=1)
+    return (share > LEAST_HALF) & (share < 1 - LEAST_HALF)
+
+
 def _drawn(ink: Tensor, paint: Tensor, middle: Tensor, counts: Tensor, generator: Generator) -> Tensor:
-    """Digits (rows, MOST, h, w) in colours (rows, MOST, 3) on a dark background with some noise: (rows, SIDE, SIDE, 3)
-    uint8."""
+    """Digits (rows, MOST, h, w), each pixel in its colour (..., 3), on a dark background with some noise: (rows, SIDE,
+    SIDE, 3) uint8."""
     rows = len(ink)
     dark = torch.rand(rows, 1, 1, 3, generator=generator) * DARKEST
     noise = torch.randint(NOISE + 1, (rows, SIDE, SIDE, 1), generator=generator)
@@ -273,5 +297,5 @@ def _drawn(ink: Tensor, paint: Tensor, middle: Tensor, counts: Tensor, generator
         right = (middle[there, i, 1, None] + steps)[:, None]
         at = there[:, None, None]
         covered = ink[there, i, :, :, None].float() / 255
-        field[at, down, right] = field[at, down, right] * (1 - covered) + paint[there, i, None, None] * covered
+        field[at, down, right] = field[at, down, right] * (1 - covered) + paint[there, i] * covered
     return field.round().clamp(0, 255).byte()

@@ -12,7 +12,7 @@ Shape = Literal["one to one", "one to many", "many to one", "many to many", "syn
 
 SHAPES: Final[dict[Shape, tuple[str, tuple[str, ...]]]] = {
     "one to one": ("one input, one output: a plain net, with nothing to remember", ("mlp-mnist",)),
-    "one to many": ("one input, and an output at every step until the net ends it", ()),
+    "one to many": ("one input, and an output at every step until the net ends it", ("scene-captions",)),
     "many to one": (
         "an input at every step, one output at the end",
         ("spoken-digits", "spoken-commands", "sentiment-sst2"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -101,22 +102,43 @@ def test_sentences_of_all_scenes_differ_in_nothing_but_their_scene() -> None:
     assert len(data.first(7)) == len(data.first(7).pictures) == 7
 
 
-def test_what_has_no_name_is_left_open_and_is_like_nothing_that_has_one() -> None:
-    x, y = torch.full((10, 28, 28, 1), 255, dtype=torch.uint8), torch.arange(10)
-    x[:, :2, :2] = 0  # the corner, which no longer is one where quarters changed places
-    some = scenes(x, y, 60, Generator().manual_seed(0), unnamed=0.6)
-    known = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
-    corner = torch.tensor([DIGIT // 2 - 1, DIGIT // 2 - 1])
-    kinds = set()
+def test_what_has_no_name_is_left_open_and_no_kind_that_is_held_out_is_whole() -> None:
+    x, y = torch.zeros(10, 28, 28, 1, dtype=torch.uint8), torch.arange(10)
+    x[:, 4:24, 13:15] = 255  # a stroke, which could be on one side of a line
+    for digit in range(10):
+        x[digit, 4 : 5 + digit, 4:24] = 255  # and a bar of its own width
+    some = scenes(x, y, 400, Generator().manual_seed(0), unnamed=0.6)
+    palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
+    middle = slice(-DIGIT // 2, DIGIT // 2)
+    alone = 0
+    several = Counter[tuple[bool, bool]]()
+    kinds = Counter[tuple[bool, bool]]()
     for picture, scene, text in zip(some.pictures, some.scenes, some.sentences("en"), strict=True):
-        kind = {(one.digit is not None, one.colour is not None) for one in scene}
-        assert len(kind) == 1
-        kinds |= kind
+        (kind,) = {(one.digit is not None, one.colour is not None) for one in scene}
         assert text.count(made.OPEN) == sum((one.digit is None) + (one.colour is None) for one in scene)
         for one in scene:
-            # Where the corner went, there is no ink: in the middle of what is no digit.
-            down, right = torch.tensor(one.middle) - (corner if one.digit is not None else 0)
-            away = (picture[down + 4, right + 4].float() - known).norm(dim=1)
-            assert (away.min() < 2) == (one.colour is not None)
-            assert (picture[one.middle].max() < 100) == (one.digit is None)
-    assert kinds == {(True, True), (True, False), (False, True)}
+            down, right = (slice(at + middle.start, at + middle.stop) for at in one.middle)
+            away = (picture[down, right, None].float() - palette).norm(dim=-1)  # (28, 28, colours)
+            inked = away.amin(-1) < 2
+            if one.colour is None and not inked.any():  # a colour of its own
+                assert away.amin(-1)[x[one.digit, :, :, 0] == 255].min() > 80
+                alone += 1
+                continue
+            counts = (away.argmin(-1)[inked, None] == torch.arange(len(COLOURS))).sum(0)
+            kinds[kind] += 1
+            if one.digit is None:  # one colour, and not the shape of any digit
+                assert int((counts > 0).sum()) == 1
+                several[kind] += bool((inked != (x[..., 0] == 255)).flatten(1).any(1).all())
+            elif one.colour is None:
+                assert torch.equal(inked, x[one.digit, :, :, 0] == 255)
+                several[kind] += int((counts > 0).sum()) == 2
+                assert counts[one.digit % len(COLOURS)] < 0.76 * counts.sum()
+            else:
+                assert torch.equal(inked, x[one.digit, :, :, 0] == 255)
+                assert counts.argmax() == one.colour
+                assert int((counts > 0).sum()) == 1
+    assert set(kinds) == {(True, True), (True, False), (False, True)}
+    assert alone > 0.5 * kinds[True, False]
+    # The others are of two halves of the same colour, or of digits of which one side has nearly all ink.
+    assert several[True, False] > 0.3 * kinds[True, False]
+    assert several[False, True] > 0.3 * kinds[False, True]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -17,7 +17,7 @@ from training.data import scenes
 from training.data import tokenizer as subwords
 from training.data.augment import reframe
 from training.data.flickr8k import Captioned, Flickr8k
-from training.data.scenes import LANGUAGES, DigitScenes, Scenes
+from training.data.scenes import LANGUAGES, NUMBERS, DigitScenes, Scene, Scenes
 from training.families.captioner.network import SIDE
 from training.networks.encoder_decoder import END, PADDING, START, UNKNOWN
 from training.networks.pictures import pixels
@@ -28,7 +28,7 @@ Ids = NDArray[np.int64]
 MAX_TOKENS: Final = 24
 """Of a sentence, the end left out. Longer ones, one in fifty of photographs, are not trained on."""
 RARE: Final = 0.01
-USUAL: Final = 0.4
+USUAL: Final = 0.5
 """Shares of the pictures: tokens of fewer or more of them are not asked of the cells."""
 TOKENIZER_SCENES: Final = 4000
 
@@ -38,7 +38,8 @@ class Lot:
     """One step's pictures and sentences, those of one picture following one another, equally many of each.
 
     x float32 (B, 3, SIDE, SIDE) in [0, 1]; `language` (N,) of N sentences; `before` and `after` (N, T), see `shifted`;
-    `said` (B, words), 1 where one of the picture's sentences has the token of `Corpus.words`.
+    `said` (B, words), 1 where one of the picture's sentences has the token of `Corpus.words`; `told` (B, words), if
+    its sentences tell whether it should have.
     """
 
     x: Tensor
@@ -46,6 +47,7 @@ class Lot:
     before: Tensor
     after: Tensor
     said: Tensor
+    told: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,9 @@ class DigitCorpus:
         said = _in_both(some)
         self.tokenizer = subwords.train([text for own in said for text in own], vocabulary=vocabulary)
         self.words = telling(ids_of(self.tokenizer, said))
+        self.colours, self.numbers = (
+            torch.isin(self.words, _pieces(self.tokenizer, names)) for names in (scenes.COLOUR_NAMES, NUMBERS)
+        )
         self.space = self.tokenizer.token_to_id(subwords.SPACE) or PADDING
         self.held = {"held": self.shown(data.held)}
 
@@ -140,17 +145,27 @@ class DigitCorpus:
         )
         x, said = pixels(made.pictures[batch.share]), _in_both(made)[batch.share]
         sentences = [[without_lone_spaces(ids, self.space) for ids in own] for own in ids_of(self.tokenizer, said)]
-        return lot_of(x, sentences, torch.arange(self.languages), self.words)
+        told = ~torch.stack([self.open_words(scene) for scene in made.scenes[batch.share]])
+        return lot_of(x, sentences, torch.arange(self.languages), self.words, told=told)
+
+    def open_words(self, scene: Scene) -> Tensor:
+        """(words,): names of colours, or of numbers, where things have none."""
+        colours = any(one.colour is None for one in scene)
+        numbers = any(one.digit is None for one in scene)
+        return (self.colours & colours) | (self.numbers & numbers)
 
 
-def lot_of(x: Tensor, sentences: Sequence[Sequence[Ids]], language: Tensor, words: Tensor) -> Lot:
+def lot_of(
+    x: Tensor, sentences: Sequence[Sequence[Ids]], language: Tensor, words: Tensor, *, told: Tensor | None = None
+) -> Lot:
     """Equally many sentences of each picture, in `language`'s order. What is unknown in them is not learnt."""
     flat = [ids for own in sentences for ids in own]
     before, after = shifted(flat)
     present = after.reshape(len(sentences), -1)
     said = (present[:, :, None] == words).any(1)
+    told = torch.ones_like(said) if told is None else told
     learnt = after.where(after != UNKNOWN, PADDING)
-    return Lot(x=x, language=language.repeat(len(sentences)), before=before, after=learnt, said=said.float())
+    return Lot(x=x, language=language.repeat(len(sentences)), before=before, after=learnt, said=said.float(), told=told)
 
 
 def shifted(sentences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
@@ -188,6 +203,12 @@ def _some(own: Sequence[Ids], count: int, generator: Generator) -> list[Ids]:
     """So many different sentences, at random; from the first again where there are fewer."""
     order = torch.randperm(len(own), generator=generator).tolist()
     return [own[order[i % len(own)]] for i in range(count)]
+
+
+def _pieces(tokenizer: Tokenizer, names: Mapping[str, Sequence[str]]) -> Tensor:
+    """Ids of the tokens that words inside a sentence are made of."""
+    inside = [f"a {name}" for own in names.values() for name in own]
+    return torch.tensor([int(i) for ids in subwords.encode(tokenizer, inside) for i in ids[1:]])
 
 
 def _in_both(some: Scenes) -> list[tuple[str, ...]]:

@@ -33,14 +33,14 @@ class Hyperparameters:
     """To be chosen on the held-out sentences."""
 
     vocabulary: int = described(4000, "subword units of each language, at most")
-    width: int = described(192, "numbers of an embedding")
-    reading: int = described(192, "numbers of the encoder's LSTM, in each direction")
-    writing: int = described(256, "numbers of each of the decoder's two LSTMs")
+    width: int = described(256, "numbers of an embedding")
+    reading: int = described(256, "numbers of the encoder's LSTM, in each direction")
+    writing: int = described(384, "numbers of each of the decoder's two LSTMs")
     layers: int = described(1, "of the encoder")
     dropout: float = described(0.2, "of embeddings, between layers and before the last one")
     smoothing: float = described(0.1, "share of each token's target that is given to the others")
     everyday_times: int = described(2, "times that everyday sentences are among an epoch's, where there are any")
-    epochs: int = described(12, "times that every sentence is seen")
+    epochs: int = described(14, "times that every sentence is seen")
     batch_size: int = described(64, "sentences per optimisation step")
     lr: float = described(2e-3, "learning rate (AdamW)")
     schedule: Schedule = described("cosine", "how the learning rate changes over the run, after its rise")

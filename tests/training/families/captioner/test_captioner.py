@@ -299,6 +299,14 @@ def test_a_colour_that_is_left_open_is_written_before_what_follows_but_never_lea
     assert (lot.after[:, :-1][open_] == PADDING).all()
     lone = (lot.before[:, :-1] == corpus.space) & open_
     assert not lone.any()
+    # Nor are cells asked for colours where these are open, or for numbers.
+    colours, numbers = (~lot.told[:, which].any(1) for which in (corpus.colours, corpus.numbers))
+    assert (colours ^ numbers).all()
+    assert lot.told[:, ~(corpus.colours | corpus.numbers)].all()
+    names = {corpus.tokenizer.id_to_token(int(i)).strip("\u2581") for i in corpus.words[corpus.colours]}
+    assert names >= {"red", "azul"}
+    named = DigitCorpus(few_scenes, vocabulary=400, rows=8, strength=0, unnamed=0)
+    assert named.lot(batch(4)).told.all()
 
 
 def test_options_of_the_commands_are_the_hyperparameters() -> None:
