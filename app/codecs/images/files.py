@@ -19,7 +19,7 @@ from PIL import Image
 from app.codecs.images import handwriting as digits
 from app.codecs.images.nested import from_nested
 from app.codecs.images.opening import opened, turn_of
-from app.codecs.images.pixels import to_8_bit
+from app.codecs.images.pixels import own_profile, to_8_bit
 from app.core.errors import ClientError, invalid, shown
 from app.core.manifest import PhotoPicture, Picture
 
@@ -53,20 +53,23 @@ def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> N
         return _read(image, picture, subject)
 
 
-def decode_pixels(data: bytes, *, channels: Literal[1, 3] | None, subject: str, max_pixels: int) -> NDArray[np.uint8]:
+def decode_pixels(
+    data: bytes, *, channels: Literal[1, 3] | None, subject: str, max_pixels: int
+) -> tuple[NDArray[np.uint8], bytes]:
     """The bytes of a picture file as they are, of any size: upright, laid on white where it is transparent.
 
     Args:
         channels: what to make of its colours; None keeps grey grey and colours coloured.
 
     Returns:
-        (H, W, 1) or (H, W, 3), uint8.
+        (H, W, 1) or (H, W, 3), uint8; and the ICC profile of their colours, empty where these are grey or sRGB.
 
     Raises:
         as `decode`.
     """
     with opened(data, subject=subject, max_pixels=max_pixels) as (image, _):
-        return _as_it_is(image, channels)
+        pixels = _as_it_is(image, channels)
+        return pixels, own_profile(image) if pixels.shape[2] == 3 else b""
 
 
 def decode_base64(text: str, picture: Picture, *, subject: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -109,12 +112,13 @@ def _pieces(data: bytes) -> Iterator[bytes]:
     return (data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
 
 
-def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """PNG of uint8 pixels (H, W), (H, W, 1) or (H, W, 3); equal pixels give equal bytes."""
+def encode_png(pixels: NDArray[np.uint8], *, profile: bytes = b"") -> bytes:
+    """PNG of uint8 pixels (H, W), (H, W, 1) or (H, W, 3), with the ICC profile of their colours; equal pixels give
+    equal bytes."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "PNG", compress_level=3)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "PNG", compress_level=3, icc_profile=profile or None)
     return out.getvalue()
 
 

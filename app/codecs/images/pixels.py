@@ -98,6 +98,12 @@ def _from_unbounded(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.rint(values * (255.0 / full)).astype(np.uint8)
 
 
+def own_profile(image: Image.Image) -> bytes:
+    """The ICC profile of a file's red, green and blue, where `to_8_bit` keeps them; else nothing."""
+    of_colours = image.mode not in ("CMYK", "LAB") and _other_profile(image) is not None
+    return bytes(image.info["icc_profile"]) if of_colours else b""
+
+
 def _other_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
     """A file's profile; None where there is none, where it is that of sRGB, or where it cannot be read."""
     data = image.info.get("icc_profile", b"")

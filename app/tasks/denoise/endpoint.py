@@ -50,19 +50,19 @@ async def denoise(call: Call) -> Response:
     model = call.choose_model("denoise", "image")
     samples = options.posterior_samples(call, model)
     with call.lease(model, DENOISER):
-        inputs = await options.inputs(call, payload, model, samples)
+        inputs, profiles = await options.inputs(call, payload, model, samples)
         sigmas = given_sigmas(call.options.get("sigma_255"), len(inputs), model.manifest)
         call.decoded(len(inputs))
         if call.media_type == EVENT_STREAM:
             assert samples is not None
-            return _stream(call, inputs, sigmas, samples)
+            return _stream(call, inputs, profiles, sigmas, samples)
         if model.manifest.plane is None:
             means, used, sampled = await fixed_size.restored(call, inputs, sigmas, samples)
-            result = Outcome(model, inputs, list(means), used, sigmas is None, samples, sampled)
+            result = Outcome(model, inputs, profiles, list(means), used, sigmas is None, samples, sampled)
         else:
             with photos.room(model, inputs):
                 restored, used = await photos.restored(call, inputs, sigmas, as_floats=call.media_type == NPY)
-            result = Outcome(model, inputs, restored, used, sigmas is None)
+            result = Outcome(model, inputs, profiles, restored, used, sigmas is None)
 
     def write() -> bytes:
         if call.media_type == JSON:
@@ -70,7 +70,7 @@ async def denoise(call: Call) -> Response:
             return content
         if call.media_type == NPY:
             return encode_npy(outcome.rows(result))
-        return encode_png(outcome.page(result, layout, columns))
+        return encode_png(outcome.page(result, layout, columns), profile=outcome.profile(result))
 
     headers = [(b"x-sigma-255", ", ".join(f"{sigma:.6g}" for sigma in result.sigmas_255).encode("ascii"))]
     if samples is not None:
@@ -79,12 +79,14 @@ async def denoise(call: Call) -> Response:
     return await call.respond(write, DENOISER, inline=inline, headers=tuple(headers))
 
 
-def _stream(call: Call, inputs: list[Pixels], sigmas: Sigmas | None, samples: PosteriorSamples) -> Response:
+def _stream(
+    call: Call, inputs: list[Pixels], profiles: list[bytes], sigmas: Sigmas | None, samples: PosteriorSamples
+) -> Response:
     """Each step of the sampling, with what it looks like, then what JSON would have been."""
 
     async def work(on_step: OnStep) -> Mapping[str, Any]:
         means, used, sampled = await fixed_size.restored(call, inputs, sigmas, samples, on_step)
-        result = Outcome(call.model, inputs, list(means), used, sigmas is None, samples, sampled)
+        result = Outcome(call.model, inputs, profiles, list(means), used, sigmas is None, samples, sampled)
         return await call.encode(lambda: outcome.as_json(result), DENOISER, inline=images.is_quick(result.size))
 
     async def preview(outputs: Tensors) -> str:

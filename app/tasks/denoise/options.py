@@ -20,6 +20,7 @@ from app.web.request.model_choice import check_output_size, check_within
 from app.web.request.payload import Payload
 from app.web.request.pixels import Pixels
 
+Inputs = tuple[list[Pixels], list[bytes]]
 CHAIN: Final = "ancestral"
 MOST_PIXELS: Final = 16 << 20  # of all photos in a request
 NOISE: Final = 8  # standard deviations that noise stays within
@@ -72,8 +73,8 @@ def _chain(model: Model) -> SamplerSpec | None:
     return None if declared is None else declared.sampler(CHAIN)
 
 
-async def inputs(call: Call, payload: Payload, model: Model, samples: PosteriorSamples | None) -> list[Pixels]:
-    """The noisy pictures, (H, W, C) each.
+async def inputs(call: Call, payload: Payload, model: Model, samples: PosteriorSamples | None) -> Inputs:
+    """The noisy pictures, (H, W, C) each, and their ICC profiles.
 
     Raises:
         UnsupportedMedia, Unprocessable, TooLarge: as the codecs; or more than one response may hold.
@@ -85,19 +86,19 @@ async def inputs(call: Call, payload: Payload, model: Model, samples: PosteriorS
     channels = None if picture is None else picture.channels
     most = limits.max_pixels if picture is not None else min(limits.max_pixels, MOST_PIXELS)
 
-    def work(max_pixels: int) -> list[Pixels]:
+    def work(max_pixels: int) -> Inputs:
         return pixels.pictures(
             payload, size=size, channels=channels, max_rows=limits.max_rows, max_pixels=max_pixels, span=span
         )
 
-    found = await call.decode(payload, work, max_pixels=most)
+    found, profiles = await call.decode(payload, work, max_pixels=most)
     if picture is None:
         if form == NPY:
             outcome.check_rows(found)
         elif form == PNG:
             outcome.check_page(found)
-        return found
+        return found, profiles
     n, each = len(found), samples.number if samples else 1
     subject, of = ("samples", f"{n} x {each}") if samples else ("images", "")
     check_output_size(n * each, model, limits, subject=subject, of=of)
-    return found
+    return found, profiles

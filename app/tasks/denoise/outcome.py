@@ -30,12 +30,14 @@ class Outcome:
 
     Attributes:
         inputs, images: (H, W, C) each.
+        profiles: ICC, of each one's colours; empty where these are sRGB, or grey.
         sigmas: (N,), pixels from 0 to 1; estimated or given.
         sampled: float32 (N, samples, H, W, C), as `samples` says.
     """
 
     model: Model
     inputs: Sequence[Pixels]
+    profiles: Sequence[bytes]
     images: Sequence[Pixels]
     sigmas: Sigmas
     estimated: bool
@@ -65,6 +67,11 @@ def rows(outcome: Outcome) -> NDArray[np.float32]:
     return np.stack(outcome.images).astype(np.float32, copy=False) if outcome.sampled is None else outcome.sampled
 
 
+def profile(outcome: Outcome) -> bytes:
+    """That of a page with all pictures, where they have one in common."""
+    return outcome.profiles[0] if len(set(outcome.profiles)) == 1 else b""
+
+
 def page(outcome: Outcome, layout: str, columns: int | None) -> NDArray[np.uint8]:
     """All pictures as one; of samples a row for each picture: the noisy one, the posterior mean, the
     samples, and its spread."""
@@ -82,8 +89,12 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     """DenoiseAnswer, as JSON values."""
     model = outcome.model
     results: list[dict[str, Any]] = [
-        {"image": as_base64(_in_8_bits(image)[None])[0], "sigma_255": sigma, "estimated": outcome.estimated}
-        for image, sigma in zip(outcome.images, outcome.sigmas_255, strict=True)
+        {
+            "image": as_base64(_in_8_bits(image)[None], profile=own)[0],
+            "sigma_255": sigma,
+            "estimated": outcome.estimated,
+        }
+        for image, own, sigma in zip(outcome.images, outcome.profiles, outcome.sigmas_255, strict=True)
     ]
     details: dict[str, Any] = {"model": model.name, "version": model.version, "device": model.device}
     if outcome.sampled is not None and outcome.samples is not None:
@@ -92,7 +103,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         shown = as_base64(_shown(spread))
         for i, result in enumerate(results):
             mean_255, max_255 = rounded([255 * float(spread[i].mean()), 255 * float(spread[i].max())], DIGITS)
-            result["samples"] = as_base64(in_8_bits(outcome.sampled[i]))
+            result["samples"] = as_base64(in_8_bits(outcome.sampled[i]), profile=outcome.profiles[i])
             result["spread"] = {"mean_255": mean_255, "max_255": max_255, "image": shown[i]}
     return details | {"results": results}
 

@@ -37,13 +37,16 @@ def read(image: object, mask: object, picture: Picture, max_pixels: int) -> Init
     """
     size, channels = (picture.height, picture.width), picture.channels
     if mask is None:
-        image_pixels = pixels.picture(image, size=None, channels=channels, subject="init_image", max_pixels=max_pixels)
+        image_pixels, _ = pixels.picture(
+            image, size=None, channels=channels, subject="init_image", max_pixels=max_pixels
+        )
         if image_pixels.shape[:2] != size:
             row = decode_one(image, picture, "init_image", max_pixels)
             return InitImage(pixels.floats(row), None)
         return InitImage(pixels.floats(_in_layout(image_pixels, picture)), None)
-    image_pixels = pixels.picture(image, size=size, channels=channels, subject="init_image", max_pixels=max_pixels)
-    changed = pixels.picture(mask, size=size, channels=1, subject="mask", max_pixels=max_pixels) >= WHITE
+    image_pixels, _ = pixels.picture(image, size=size, channels=channels, subject="init_image", max_pixels=max_pixels)
+    mask_pixels, _ = pixels.picture(mask, size=size, channels=1, subject="mask", max_pixels=max_pixels)
+    changed = mask_pixels >= WHITE
     if not changed.any():
         raise invalid(
             "mask",

@@ -32,8 +32,8 @@ MAX_SIDE: Final = 4096  # of nested lists
 
 def pictures(
     payload: Payload, *, size: Size | None, channels: Channels, max_rows: int, max_pixels: int, span: float = 0.0
-) -> list[Pixels]:
-    """All pictures of a body, in their order.
+) -> tuple[list[Pixels], list[bytes]]:
+    """All pictures of a body, in their order, and the ICC profile of each, empty where its colours are sRGB.
 
     Args:
         size: that they must have; None takes any, at least 4x4.
@@ -45,37 +45,41 @@ def pictures(
         UnsupportedMedia, Unprocessable, TooLarge: as the codecs; or another size.
     """
     if payload.rows is not None:
-        return _rows(payload.rows, size, channels, max_rows, max_pixels, span)
+        rows = _rows(payload.rows, size, channels, max_rows, max_pixels, span)
+        return rows, [b""] * len(rows)
     found: list[Pixels] = []
+    profiles: list[bytes] = []
     there = 0
     for subject, item in payload.items:
-        found.append(picture(item, size=size, channels=channels, subject=subject, max_pixels=max_pixels))
+        pixels, profile = picture(item, size=size, channels=channels, subject=subject, max_pixels=max_pixels)
+        found.append(pixels)
+        profiles.append(profile)
         there += math.prod(found[-1].shape[:2])
         if there > max_pixels:  # here and not at the end: few bytes may be many pixels
             raise _too_many("images", f"have {there} pixels or more together", there, max_pixels)
-    return found
+    return found, profiles
 
 
 def picture(
     item: RawPicture, *, size: Size | None, channels: Channels, subject: str, max_pixels: int
-) -> NDArray[np.uint8]:
-    """One picture, (H, W, C): bytes of a file, or from JSON its base64 or nested pixels.
+) -> tuple[NDArray[np.uint8], bytes]:
+    """One picture, (H, W, C), and its profile: bytes of a file, or from JSON its base64 or nested pixels.
 
     Raises:
         as `pictures`.
     """
     if isinstance(item, list):
-        return _nested(item, size, channels, subject)
+        return _nested(item, size, channels, subject), b""
     if isinstance(item, str):
         item = from_base64(item, subject=subject)
     if not isinstance(item, bytes):
         got = described(item)
         expected = "base64 of an image file, or nested lists of pixels"
         raise invalid(subject, expected=expected, got=got)
-    pixels = decode_pixels(item, channels=channels, subject=subject, max_pixels=max_pixels)
+    pixels, profile = decode_pixels(item, channels=channels, subject=subject, max_pixels=max_pixels)
     if size is not None and pixels.shape[:2] != size:
         raise _other_size(subject, pixels.shape[:2], size)
-    return pixels
+    return pixels, profile
 
 
 def floats(pixels: Pixels) -> NDArray[np.float32]:

@@ -72,9 +72,9 @@ def in_8_bits(images: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(images * 255).astype(np.uint8)
 
 
-def as_base64(pictures: NDArray[np.uint8]) -> list[str]:
-    """A PNG for each of (N, H, W, C)."""
-    return [base64.b64encode(encode_png(picture)).decode("ascii") for picture in pictures]
+def as_base64(pictures: NDArray[np.uint8], *, profile: bytes = b"") -> list[str]:
+    """A PNG for each of (N, H, W, C), with the ICC profile of their colours."""
+    return [base64.b64encode(encode_png(picture, profile=profile)).decode("ascii") for picture in pictures]
 
 
 def size(decoded: Tensors) -> int:

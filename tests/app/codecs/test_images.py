@@ -182,8 +182,13 @@ def test_colours_are_those_of_the_file_s_own_space(form: str) -> None:
     assert seen(in_space(image, form, swapped)) == green
     assert seen(in_space(image, form, SRGB)) == red
     assert seen(in_space(image, form, b"no profile")) == red
-    as_it_is = decode_pixels(in_space(image, form, swapped), channels=3, subject="a", max_pixels=9999)
+    as_it_is, profile = decode_pixels(in_space(image, form, swapped), channels=3, subject="a", max_pixels=9999)
     assert tuple(as_it_is[16, 16].tolist()) == red
+    assert profile == swapped
+    assert seen(encode_png(as_it_is, profile=profile)) == green
+    for other in (SRGB, b"no profile"):
+        _, profile = decode_pixels(in_space(image, form, other), channels=3, subject="a", max_pixels=9999)
+        assert profile == b""
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def written(
 
 
 def read(data: bytes) -> NDArray[np.uint8]:
-    return decode_pixels(data, channels=None, subject="image", max_pixels=10_000)
+    return decode_pixels(data, channels=None, subject="image", max_pixels=10_000)[0]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import socket
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from app.codecs.images.files import encode_png
 from app.codecs.npy import encode_npy
@@ -122,6 +123,27 @@ def test_a_photo_is_turned_upright_and_laid_on_white(denoisers: LiveServer) -> N
     page = opened(ask(denoisers, PATH, file.getvalue(), "model=still", kind=PNG, accept=PNG).body)
     np.testing.assert_array_equal(page[:, :15], sent[:, :15])
     assert (page[:, 15:] == 255).all()
+
+
+def test_a_photo_keeps_the_space_of_its_colours(denoisers: LiveServer) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    other = srgb.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    sent, plain = photo(20, 30), io.BytesIO()
+    files = {other: io.BytesIO(), srgb: io.BytesIO()}
+    for profile, file in files.items():
+        Image.fromarray(sent).save(file, "PNG", icc_profile=profile)
+    Image.fromarray(sent).save(plain, "PNG")
+
+    def profile_of(page: bytes) -> bytes | None:
+        np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(page)))[:20, :30], sent)
+        return Image.open(io.BytesIO(page)).info.get("icc_profile")
+
+    file = files[other].getvalue()
+    assert profile_of(ask(denoisers, PATH, file, "model=still", kind=PNG, accept=PNG).body) == other
+    found = answered(ask(denoisers, PATH, {"image": base64.b64encode(file).decode(), "model": "still"}))
+    assert profile_of(base64.b64decode(found["results"][0]["image"])) == other
+    for file in (files[srgb].getvalue(), plain.getvalue()):  # sRGB is what a PNG without a profile is
+        assert profile_of(ask(denoisers, PATH, file, "model=still", kind=PNG, accept=PNG).body) is None
 
 
 def test_photos_of_several_sizes_stand_on_one_page_and_not_in_one_array(denoisers: LiveServer) -> None:
