@@ -24,7 +24,8 @@ from app.codecs.images import files as images
 from app.core.errors import ClientError
 from app.core.manifest import PhotoPicture
 from training.data.base import DataError, ImageDataset, RowNumbers, stratified, tensor
-from training.data.image_folder_index import Classes, find_files
+from training.data.image_folder_index import Classes, find_files, side_cars
+from training.data.near_copies import near_copies
 
 DEFAULT_SIZE = 64
 MAX_SIZE = 1024
@@ -40,7 +41,7 @@ class _Read:
     """One file as read, or why it could not be."""
 
     pixels: NDArray[np.uint8] | None  # (size, size, 3)
-    digest: bytes
+    digest: bytes  # of the pixels: whatever the file's format, the same picture has the same
     resized: bool
     problem: str
 
@@ -65,7 +66,8 @@ def load(spec: str, *, size: int = DEFAULT_SIZE) -> ImageDataset:
     """The pictures in the folder `spec`, each brought to `size` x `size`, grey if all of them are.
 
     Where there is no test/, a tenth of each class is kept for testing; where there is no val/, a tenth of each
-    class's training pictures is held out; one at least. Copies of a file in one class are used once.
+    class's training pictures is held out; one at least. Copies of a picture in one class are used once, whatever the
+    format of their files; near-copies in two parts are told in the note.
 
     Raises:
         DataError: in one line, why it cannot be trained on.
@@ -79,6 +81,7 @@ def load(spec: str, *, size: int = DEFAULT_SIZE) -> ImageDataset:
     rows = {part: _read_part(root, classes, picture) for part, classes in found.items()}
     _check_readable(root, [row for part in rows.values() for row in part])
     unique, copies = _without_copies(root, rows, labels)
+    near = near_copies({part: [(row.path, row.read.pixels) for row in kept] for part, kept in unique.items()})
     parts = _split(root, {part: _stack(kept) for part, kept in unique.items()}, labels)
     if all(_is_grey(part.x) for part in parts.values()):
         picture = picture.model_copy(update={"channels": 1})
@@ -97,7 +100,14 @@ def load(spec: str, *, size: int = DEFAULT_SIZE) -> ImageDataset:
         test_y=tensor(parts["test"].y),
         source=f"the folder {root.resolve().name}",
         licence="not stated",
-        note=_note(found, len(used), sum(row.read.resized for row in used), copies, size),
+        note="; ".join(
+            [
+                _note(found, len(used), sum(row.read.resized for row in used), size),
+                *([f"{copies} exact copies left out"] if copies else []),
+                *([f"{beside} files that are no pictures passed over"] if (beside := side_cars(root)) else []),
+                *([_told(near)] if near else []),
+            ]
+        ),
     )
 
 
@@ -121,7 +131,8 @@ def _read(path: Path, picture: PhotoPicture) -> _Read:
         return _Read(None, b"", False, error.strerror or str(error))
     except ClientError as error:
         return _Read(None, b"", False, error.detail.removeprefix("picture: "))
-    return _Read(pixels, hashlib.sha256(data).digest(), resized, "")
+    flat = pixels.min() == pixels.max()  # of one colour: as good as any other such picture, and no copy of it
+    return _Read(pixels, hashlib.sha256(data if flat else pixels.tobytes()).digest(), resized, "")
 
 
 def _check_readable(root: Path, rows: list[_Row]) -> None:
@@ -187,11 +198,15 @@ def _is_grey(x: NDArray[np.uint8]) -> bool:
     return all(bool((row[..., :1] == row).all()) for row in x)
 
 
-def _note(found: dict[str, Classes], rows: int, resized: int, copies: int, size: int) -> str:
+def _note(found: dict[str, Classes], rows: int, resized: int, size: int) -> str:
     own = [part for part in ("held", "test") if part in found]
     split = f"its own {' and '.join(own)} part" if own else "split by class, a tenth held out and a tenth for the test"
-    left_out = f"; {copies} exact copies left out" if copies else ""
-    return f"{resized} of {rows} pictures resized to {size}x{size}; {split}{left_out}"
+    return f"{resized} of {rows} pictures resized to {size}x{size}; {split}"
+
+
+def _told(near: list[tuple[str, str]]) -> str:
+    some = _first([f"{one} is nearly {other}" for one, other in near])
+    return f"{len(near)} of other parts look like copies of training pictures, which makes figures too good: {some}"
 
 
 def _slug(name: str) -> str:

@@ -12,7 +12,19 @@ from training.data.base import DataError
 MAX_LABEL_CHARACTERS = 200  # as the manifest has it
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-PARTS = {"train": "train", "test": "test", "val": "held", "valid": "held", "validation": "held"}
+SIDE_CARS = frozenset(
+    {".txt", ".xml", ".json", ".csv", ".tsv", ".md", ".html", ".yaml", ".yml", ".ini", ".db", ".log", ".xmp", ".aae"}
+)
+"""What programs that make, mark or sort pictures lay beside them."""
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "held",
+    "valid": "held",
+    "validation": "held",
+}
 
 Classes = dict[str, list[Path]]
 """Label -> its files; both sorted."""
@@ -41,6 +53,11 @@ def find_files(root: Path) -> dict[str, Classes]:
     for part in found.keys() - {"train"}:
         _check_same(root, {parts["train"].name: found["train"], parts[part].name: found[part]})
     return found
+
+
+def side_cars(root: Path) -> int:
+    """How many files of a folder were passed over as no pictures."""
+    return sum(path.suffix.lower() in SIDE_CARS for path in root.rglob("*") if not path.name.startswith("."))
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -74,7 +91,8 @@ def _classes(root: Path, folders: list[Path], loose: list[Path]) -> Classes:
         label = _label(folder)
         if label in classes:
             raise DataError(f"{root}: two class folders are called {label!r}, written with different code points")
-        inner, classes[label] = _entries(folder)
+        inner, found = _entries(folder)
+        classes[label] = [path for path in found if path.suffix.lower() not in SIDE_CARS]
         if inner:
             raise DataError(
                 f"{inner[0]}: a folder inside the class {label!r}; pictures lie directly in their class's folder"

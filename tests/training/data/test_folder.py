@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_copies_within_a_class_are_used_once_and_never_on_both_sides(tmp_path):
     (root / "train" / "a" / "copy.png").write_bytes(copy)
     dataset = data.load(str(root), size=12)
     assert sizes(dataset) == [[3, 3], [1, 1], [1, 1]]
-    assert dataset.note.endswith("1 exact copies left out")
+    assert dataset.note.endswith("; 1 exact copies left out")
     assert not any(row.equal(dataset.test_x[0]) for row in (*dataset.train_x, *dataset.held_x))
 
 
@@ -176,19 +177,67 @@ def test_a_path_that_is_missing_or_a_file_is_said(tmp_path):
     assert refusal(tmp_path / "file") == "ROOT: Not a directory"
 
 
+@pytest.mark.parametrize("form", ["bmp", "webp", "tiff"])
+def test_the_same_pixels_are_a_copy_whatever_the_file(tmp_path, form):
+    root = fill(tmp_path / "set", {"Training/a": 4, "Training/b": 4, "Testing/a": 1, "Testing/b": 1})
+    image = Image.open(root / "Testing" / "a" / "000.png")
+    image.save(root / "Training" / "a" / f"copy.{form}", **({"lossless": True} if form == "webp" else {}))
+    dataset = data.load(str(root), size=12)
+    assert sizes(dataset) == [[3, 3], [1, 1], [1, 1]]
+    assert "1 exact copies left out" in dataset.note
+
+
+def test_pictures_of_one_colour_are_no_copies_of_each_other(tmp_path):
+    root = fill(tmp_path / "set", {"a": 4, "b": 4})
+    for name in ("a/x.png", "b/x.bmp"):
+        Image.new("RGB", (12, 12), (9, 9, 9)).save(root / name)
+    assert sum(map(sum, sizes(data.load(str(root), size=12)))) == 10
+
+
+def smooth(seed, side=96):
+    """As a photograph, it has more of large things than of small ones."""
+    small = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def test_near_copies_in_two_parts_are_told(tmp_path):
+    for part, many in (("train", 12), ("test", 6)):
+        for label in ("a", "b"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for i in range(many):
+                smooth(zlib.crc32(f"{part}/{label}/{i}".encode())).save(tmp_path / part / label / f"{i}.png")
+    assert "look like copies" not in data.load(str(tmp_path), size=48).note
+    own = smooth(zlib.crc32(b"train/a/3"))
+    own.save(tmp_path / "test" / "a" / "again.jpg", quality=60)
+    own.resize((70, 70)).save(tmp_path / "test" / "a" / "small.png")
+    own.crop((1, 1, 95, 95)).save(tmp_path / "test" / "a" / "cropped.png")
+    note = data.load(str(tmp_path), size=48).note
+    assert "3 of other parts look like copies of training pictures" in note
+    assert "test/a/again.jpg is nearly train/a/3.png" in note
+
+
+def test_what_lies_beside_pictures_is_passed_over_and_counted(tmp_path):
+    root = fill(tmp_path / "set", {"a": 3, "b": 3})
+    (root / "a" / "000.txt").write_text("a caption")
+    (root / "b" / "boxes.XML").write_text("<boxes/>")
+    dataset = data.load(str(root), size=8)
+    assert sizes(dataset) == [[1, 1]] * 3
+    assert dataset.note.endswith("; 2 files that are no pictures passed over")
+
+
 def test_files_that_cannot_be_read_are_counted_and_the_first_named(tmp_path):
     root = fill(tmp_path, {"a": 5, "b": 5})
     whole = (root / "a" / "000.png").read_bytes()
     (root / "a" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (root / "a" / "empty.jpg").touch()
-    (root / "b" / "notes.txt").write_text("remember the milk")
-    (root / "b" / "page.html").write_text("<html></html>")
+    (root / "b" / "notes.doc").write_text("remember the milk")
+    (root / "b" / "page").write_text("<html></html>")
     message = refusal(root)
     assert message.startswith(
         "ROOT: 4 of 14 files cannot be read as pictures: a/cut.png begins as PNG but cannot be decoded"
     )
     assert "a/empty.jpg is empty" in message
-    assert "b/notes.txt is text" in message
+    assert "b/notes.doc is text" in message
     assert message.endswith("; and 1 more")
 
 
