@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,12 +19,15 @@ from training.data import csv_values
 from training.data.base import DataError
 from training.data.csv_cells import Cells, read_cells
 from training.data.csv_values import Values
-from training.data.table import TableDataset, category, folds, number, target
+from training.data.table import TableDataset, category, copies_of, folds, number, target
 
 FEWEST_ROWS: Final = 30
 FEWEST_OF_A_CLASS: Final = 5  # one for each fold
 MANY_ROWS: Final = 5000  # from here on a fifth is a test part, and nothing is nested
 MANY_VALUES: Final = 20  # different numbers of a target; more than so many is a regression
+TOTALS: Final = frozenset(
+    {"total", "totals", "grand total", "sum", "summe", "gesamt", "somme", "soma", "suma", "totale"}
+)
 LEAST_LEFT: Final = 0.9  # of the different values of a column, in float32
 SPLIT_SEED: Final = 7
 
@@ -42,10 +45,11 @@ def load(spec: str, *, target_column: str | None, task: Task | None = None, deci
     Raises: DataError.
     """
     cells = read_cells(Path(spec))
+    cells, notes = _without_totals(cells)
     at = _place(cells, target_column)
     decimal = decimal or csv_values.decimal_of(cells)
     answer = csv_values.values(cells, at, decimal=decimal)
-    cells, answer, notes = _with_answers(cells, at, answer)
+    cells, answer = _with_answers(cells, at, answer, notes)
     task = task or _task_of(answer)
     columns, x, ignored = _columns(cells, at, notes, decimal)
     header = cells.headers[at]
@@ -58,7 +62,11 @@ def load(spec: str, *, target_column: str | None, task: Task | None = None, deci
     else:
         labels, place = _labels(cells, at, answer)
         y = torch.from_numpy(place)
-    test = _test_rows(y)
+    copies = copies_of(torch.from_numpy(x))
+    alike = len(y) - len(np.unique(copies))
+    if alike:
+        notes.append(f"{alike} rows are copies of others; copies are trained on, or measured on, together")
+    test = _test_rows(y, copies)
     train = np.setdiff1d(np.arange(len(y)), test)
     name = Path(spec).stem
     name_of = header.name if task == "regress" else header.written
@@ -86,10 +94,10 @@ def load_for(
 
     Raises: DataError, also where a column is not there or holds a category that the model does not know.
     """
-    cells = read_cells(Path(spec))
+    cells, _ = _without_totals(read_cells(Path(spec)))
     at = _place(cells, target_column)
     decimal = csv_values.decimal_of(cells)
-    cells, answer, _ = _with_answers(cells, at, csv_values.values(cells, at, decimal=decimal))
+    cells, answer = _with_answers(cells, at, csv_values.values(cells, at, decimal=decimal), [])
     x = np.empty((len(cells.rows), len(table.columns)), np.float32)
     for j, column in enumerate(table.columns):
         place = _place(cells, column.name)
@@ -132,11 +140,21 @@ def _place(cells: Cells, name: str | None) -> int:
     raise DataError(f"{cells.path}: has no column '{name}'{did_you_mean(name, names)}; there are {listed(written)}")
 
 
-def _with_answers(cells: Cells, at: int, answer: Values) -> tuple[Cells, Values, list[str]]:
+def _without_totals(cells: Cells) -> tuple[Cells, list[str]]:
+    """The rows without a spreadsheet's last one, if that has the sums of those above; and what there is to say."""
+    notes = [] if cells.encoding != "cp1252" else ["not UTF-8, read as Windows-1252"]
+    last = cells.rows[-1]
+    summed = next((j for j, cell in enumerate(last) if cell.casefold().rstrip(":") in TOTALS), None)
+    if summed is None or sum(row[summed] == last[summed] for row in cells.rows) > 1 or len(cells.rows) == 1:
+        return cells, notes
+    notes.append(f"the last row left out, '{last[summed]}' in line {cells.lines[-1]}")
+    return replace(cells, rows=cells.rows[:-1], lines=cells.lines[:-1]), notes
+
+
+def _with_answers(cells: Cells, at: int, answer: Values, notes: list[str]) -> tuple[Cells, Values]:
     """Only the rows whose target is there, and a word on the others."""
     keep = [i for i, text in enumerate(answer.texts) if text is not None]
     name, total = cells.headers[at].written, len(cells.rows)
-    notes = [] if cells.encoding != "cp1252" else ["not UTF-8, read as Windows-1252"]
     if not keep:
         raise DataError(f"{cells.path}, column '{name}': has no value in {total} rows, so there is nothing to learn")
     if len(keep) < FEWEST_ROWS:
@@ -144,8 +162,7 @@ def _with_answers(cells: Cells, at: int, answer: Values) -> tuple[Cells, Values,
     if len(keep) < total:
         notes.append(f"{total - len(keep)} rows without a value of {name} left out")
     rows, lines = [cells.rows[i] for i in keep], [cells.lines[i] for i in keep]
-    kept = Cells(cells.path, cells.delimiter, cells.headers, rows, lines, cells.encoding)
-    return kept, answer.of(keep), notes
+    return replace(cells, rows=rows, lines=lines), answer.of(keep)
 
 
 def _task_of(answer: Values) -> Task:
@@ -243,11 +260,11 @@ def _column(found: _Found, values: NDArray[np.float32]) -> TableColumn:
     return number(found.name, values, unit=found.unit, decimal=found.decimal, grouped=found.grouped)
 
 
-def _test_rows(y: torch.Tensor) -> NDArray[np.int64]:
+def _test_rows(y: torch.Tensor, copies: NDArray[np.int64]) -> NDArray[np.int64]:
     """A fifth of many rows, of each class alike; none of a few."""
     if len(y) < MANY_ROWS:
         return np.zeros(0, np.int64)
-    return np.flatnonzero(folds(y, 5, seed=SPLIT_SEED) == 0)
+    return np.flatnonzero(folds(y, 5, seed=SPLIT_SEED, copies=copies) == 0)
 
 
 def _slug(name: str) -> str:

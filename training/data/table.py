@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from app.core.manifest.table import CategoryColumn, NumberColumn, Table, Target
 from training.data.base import Dataset, shuffled
 
 Floats = NDArray[np.floating[Any]]
+CHANCES: Final = 10  # kinds of rows that the columns' values allow, for each row, where rows that are alike are copies
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,14 +79,29 @@ def _short(value: np.floating[Any]) -> float:
     return float(str(value))
 
 
-def folds(y: torch.Tensor, count: int, *, seed: int) -> NDArray[np.int64]:
+def folds(y: torch.Tensor, count: int, *, seed: int, copies: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Each row's fold, int64 (N,), 0 to count - 1; sizes differ by one at most, and so do those of each class.
 
-    `y` is int64 (N,) for a classification, whose classes are dealt out in turn, or float32 (N,).
+    `y` is int64 (N,) for a classification, whose classes are dealt out in turn, or float32 (N,). Rows with the same
+    number in `copies` (N,) are in one fold, that of the first.
     """
     order = shuffled(len(y), seed=seed)
     if not y.is_floating_point():
         order = order[np.argsort(y.numpy()[order], kind="stable")]
     fold = np.empty(len(y), np.int64)
     fold[order] = np.arange(len(y)) % count
+    if copies is not None:
+        _, first, place = np.unique(copies, return_index=True, return_inverse=True)
+        fold = fold[first][place]
     return fold
+
+
+def copies_of(x: torch.Tensor) -> NDArray[np.int64]:
+    """A number for each row (N, F), the same for copies: rows that are alike, where columns have so many values that
+    this is no chance. Else each row has its own."""
+    values = np.where(np.isnan(x.numpy()), np.float32(-1.2345e38), x.numpy())
+    kinds = math.prod(float(len(np.unique(column))) for column in values.T)
+    if kinds < CHANCES * len(values):
+        return np.arange(len(values))
+    _, number = np.unique(values, axis=0, return_inverse=True)
+    return number.ravel()

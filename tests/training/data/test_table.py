@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.core.manifest.table import CategoryColumn, NumberColumn
 from training.data import synthetic_tables as rules
 from training.data.base import DataError
-from training.data.table import folds
+from training.data.table import copies_of, folds
 from training.data.tables import available, is_table, load
 
 
@@ -97,6 +97,25 @@ def test_folds_are_even_in_rows_and_in_every_class(labels: list[int], count: int
         sizes = np.bincount(found[part], minlength=count)
         assert sizes.max() - sizes.min() <= 1
     assert (found == folds(y, count, seed=seed)).all()
+
+
+def test_copies_are_in_one_fold() -> None:
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    x[5] = x[31] = x[50]
+    x[7, 1] = x[8, 1] = float("nan")
+    x[8, [0, 2]] = x[7, [0, 2]]
+    copies = copies_of(x)
+    assert len(set(copies.tolist())) == 57
+    for seed in range(20):
+        found = folds(torch.zeros(60, dtype=torch.int64), 5, seed=seed, copies=copies)
+        assert found[5] == found[31] == found[50]
+        assert found[7] == found[8]
+        assert np.bincount(found).min() >= 9
+
+
+def test_rows_of_few_values_are_rows_of_their_own() -> None:
+    x = torch.randint(0, 2, (60, 3), generator=torch.Generator().manual_seed(0)).float()
+    assert copies_of(x).tolist() == list(range(60))
 
 
 def test_folds_of_numbers_are_drawn_without_looking_at_them() -> None:

@@ -353,6 +353,24 @@ def test_a_file_tells_by_its_other_columns_what_a_comma_is(tmp_path: Path) -> No
     assert load(written(tmp_path, plain), target_column="price").train_x[0, 0] == np.float32(2.037)
 
 
+def test_a_row_of_sums_below_the_others_is_left_out(tmp_path: Path) -> None:
+    text = "name,a,y\n" + "".join(f"{'pq'[i % 2]},{i * i},{i % 7}\n" for i in range(ROWS))
+    plain = load(written(tmp_path, text), target_column="y", task="regress")
+    for word in ("Total", "SUM:", "Gesamt"):
+        found = load(written(tmp_path, text + f"{word},20540,117\n", "sums.csv"), target_column="y", task="regress")
+        assert found.train_x.equal(plain.train_x)
+        assert f"the last row left out, '{word}' in line 42" in found.note
+    # A word of the table's own is none.
+    own = text.replace("p,", "total,")
+    assert len(load(written(tmp_path, own + "total,5,5\n", "own.csv"), target_column="y").train_y) == ROWS + 1
+
+
+def test_copies_of_rows_are_told(tmp_path: Path) -> None:
+    text = "a,b,y\n" + "".join(f"{i * i % 37},{i},{i % 2}\n" for i in range(0, 3 * ROWS, 3))
+    found = load(written(tmp_path, text + "0,0,0\n9,3,1\n"), target_column="y")
+    assert "2 rows are copies of others" in found.note
+
+
 @pytest.mark.parametrize(
     ("numbers", "counts"),
     [

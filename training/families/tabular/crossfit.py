@@ -29,12 +29,16 @@ class Folds:
     judges: Tensor
 
     @classmethod
-    def of(cls, y: Tensor, rows: Tensor, *, count: int, repeats: int, seed: int) -> Folds:
-        """`repeats` partitions of the row numbers `rows` (n,) into `count` folds, one net for each fold left out."""
+    def of(
+        cls, y: Tensor, rows: Tensor, *, count: int, repeats: int, seed: int, copies: NDArray[np.int64] | None = None
+    ) -> Folds:
+        """`repeats` partitions of the row numbers `rows` (n,) into `count` folds, one net for each fold left out; rows
+        of one number in `copies` (N,) are in one fold."""
+        alike = None if copies is None else copies[rows.numpy()]
         learns: list[Tensor] = []
         judges: list[Tensor] = []
         for repeat in range(repeats):
-            fold = folds(y[rows], count, seed=seed * 1000 + repeat)
+            fold = folds(y[rows], count, seed=seed * 1000 + repeat, copies=alike)
             for k in range(count):
                 for kept, masks in ((fold != k, learns), (fold == k, judges)):
                     mask = torch.zeros(len(y), dtype=torch.bool)

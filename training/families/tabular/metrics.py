@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,9 @@ GOALS: Final[dict[str, dict[str, float]]] = {
     "diabetes": {"r2": 0.49},
 }
 
+MOST_LABELS: Final = 50
+"""Of more, the first have figures of their own."""
+
 WORDS: Final = {
     "accuracy": "share of rows whose most probable label is the true one",
     "nll": "mean negative log-likelihood of the true label, nats",
@@ -36,8 +40,8 @@ WORDS: Final = {
 }
 
 
-def figures(answers: Floats, y: NDArray[Any], reach: Floats) -> dict[str, float]:
-    """Every figure of these rows.
+def figures(answers: Floats, y: NDArray[Any], reach: Floats, *, labels: Sequence[str] = ()) -> dict[str, float]:
+    """Every figure of these rows; with `labels` those of each label as well.
 
     Args:
         answers: (N, K) probabilities with labels `y`, or (N, 2) value and scale with numbers `y`.
@@ -49,6 +53,7 @@ def figures(answers: Floats, y: NDArray[Any], reach: Floats) -> dict[str, float]
             "nll": classification.negative_log_likelihood(answers, y),
             "brier": classification.brier_score(answers, y),
             "ece": classification.expected_calibration_error(answers, y),
+            **_label_figures(answers, y, labels),
         }
     value, half = answers[:, 0], answers[:, 1:] * reach  # (N,), (N, C)
     return {
@@ -60,10 +65,62 @@ def figures(answers: Floats, y: NDArray[Any], reach: Floats) -> dict[str, float]
     }
 
 
+def label_words(labels: Sequence[str]) -> dict[str, str]:
+    """The words of what `figures` has of each label."""
+    if not labels:
+        return {}
+    words = {"share_commonest": "share of rows with the commonest label: what answering it always would get right"}
+    for label, name in _named(labels).items():
+        words[f"recall_{name}"] = f"share of the rows that are '{label}' which are answered so"
+        words[f"precision_{name}"] = f"share of the rows that are answered '{label}' which are so"
+    return words
+
+
+def _label_figures(answers: Floats, y: NDArray[Any], labels: Sequence[str]) -> dict[str, float]:
+    if not labels:
+        return {}
+    answered = answers.argmax(axis=1)
+    found = {"share_commonest": float(np.bincount(y, minlength=len(labels)).max() / len(y))}
+    for label, name in _named(labels).items():
+        k = labels.index(label)
+        right, there, said = (int(mask.sum()) for mask in ((answered == k) & (y == k), y == k, answered == k))
+        if there:
+            found[f"recall_{name}"] = right / there
+        if said:
+            found[f"precision_{name}"] = right / said
+    return found
+
+
+def _label_remarks(answers: Floats, y: NDArray[Any], labels: Sequence[str]) -> dict[str, str]:
+    """The 95 % intervals of `_label_figures`."""
+    answered = answers.argmax(axis=1)
+    remarks = {}
+    for label, name in _named(labels).items():
+        k = labels.index(label)
+        right = int(((answered == k) & (y == k)).sum())
+        for kind, rows in (("recall", int((y == k).sum())), ("precision", int((answered == k).sum()))):
+            if rows:
+                low, high = classification.wilson_interval(right, rows)
+                remarks[f"{kind}_{name}"] = f"; of {rows:,} rows, 95 % interval {100 * low:.2f} to {100 * high:.2f} %."
+    return remarks
+
+
+def _named(labels: Sequence[str]) -> dict[str, str]:
+    """The first labels, and a name of each that a measure can have."""
+    found: dict[str, str] = {}
+    for k, label in enumerate(labels[:MOST_LABELS]):
+        name = re.sub(r"[^A-Za-z0-9]+", "_", label).strip("_")[:40]
+        found[label] = name if name and name not in found.values() else f"{name}_{k}".lstrip("_")
+    return found
+
+
 def nested_figures(found: Sequence[Repetition], dataset: TableDataset) -> Measured:
     """Means over the repetitions, and their spread."""
     y = dataset.train_y.numpy()
-    rounds = [figures(one.answers, y, one.reach) for one in found]
+    every = [figures(one.answers, y, one.reach, labels=dataset.labels) for one in found]
+    # A label that a round never answers has no precision there.
+    names = [name for name in every[0] if all(name in one for one in every)]
+    rounds = [{name: one[name] for name in names} for one in every]
     return Measured(
         rows=len(y),
         of=f"rows of {dataset.title}",
@@ -72,7 +129,8 @@ def nested_figures(found: Sequence[Repetition], dataset: TableDataset) -> Measur
         if len(rounds) > 1
         else {},
         units=units(rounds[0], dataset),
-        protocols=WORDS,
+        protocols=WORDS | label_words(dataset.labels),
+        remarks=_label_remarks(found[0].answers, y, dataset.labels),
         how=f"; {len(found)} x {OUTER} nested cross-validation: each row is answered by nets whose training, choice "
         "and calibration have not seen it.",
         claimed=True,
@@ -83,17 +141,18 @@ def test_figures(folder: Path, manifest: Manifest, dataset: TableDataset, *, tru
     """Of this very model, from its ONNX file, on the test rows; `truth` are the figures of the rule that made them."""
     y = dataset.test_y.numpy()
     answers, reach = answers_of(folder, manifest, dataset.test_x.numpy())
-    own = figures(answers, y, reach)
+    own = figures(answers, y, reach, labels=dataset.labels)
     return Measured(
         rows=len(y),
         of=f"rows of {dataset.title}",
         figures=own,
         units=units(own, dataset),
-        protocols=WORDS,
+        protocols=WORDS | label_words(dataset.labels),
         how="; this model's ONNX graph in fp32, on the test rows",
         remarks={
             name: f"; the rule that made the rows has {truth[name]:.4f}." if name in truth else "." for name in own
-        },
+        }
+        | _label_remarks(answers, y, dataset.labels),
         claimed=True,
     )
 

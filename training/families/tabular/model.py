@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from training.data.table import TableDataset
+from training.data.table import TableDataset, copies_of
 from training.families.tabular.crossfit import Calibrated, Fitted, Folds, calibrate, fit_grid, mix, mix_moments
 from training.families.tabular.ensemble import Nets, Setting, Task
 from training.families.tabular.nested import Plan
@@ -86,7 +86,7 @@ def train_table(dataset: TableDataset, plan: Plan, *, seed: int) -> TrainedEnsem
     started = perf_counter()
     x, y, task = dataset.train_x, dataset.train_y, task_of(dataset)
     rows = torch.arange(len(y))
-    folds = Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=seed)
+    folds = Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=seed, copies=copies_of(x))
     fitted = fit_grid(x, y, folds.learns, plan.grid, task, seed=seed)
     calibrated = calibrate(fitted.answers(x), y, folds, rows, classes=task.classes)
     return TrainedEnsemble(

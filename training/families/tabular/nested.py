@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.core.manifest.table import Conformal
-from training.data.table import folds
+from training.data.table import copies_of, folds
 from training.families.tabular.crossfit import Folds, calibrate, fit_grid
 from training.families.tabular.ensemble import Setting, Task
 
@@ -47,10 +47,11 @@ class Repetition:
 
 def repeat(x: Tensor, y: Tensor, task: Task, plan: Plan, *, seed: int) -> Repetition:
     """One repetition; `seed` draws its outer folds, the inner ones and the nets' first weights."""
-    outer = folds(y, OUTER, seed=seed)
+    copies = copies_of(x)
+    outer = folds(y, OUTER, seed=seed, copies=copies)
     kept_rows = [torch.from_numpy(np.flatnonzero(outer != o)) for o in range(OUTER)]
     inner = [
-        Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=OUTER * seed + o)
+        Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=OUTER * seed + o, copies=copies)
         for o, rows in enumerate(kept_rows)
     ]
     fitted = fit_grid(x, y, torch.cat([one.learns for one in inner]), plan.grid, task, seed=seed)

@@ -8,19 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, get_args
 
+import numpy as np
 from accelerate import Accelerator
 from tqdm import tqdm
 
 from app.core.manifest import Manifest
 from training.data import csv_table, load, tables
 from training.data.csv_table import Task
-from training.data.table import TableDataset
+from training.data.table import TableDataset, copies_of
 from training.families.tabular import report as page
 from training.families.tabular.ensemble import Schedule
 from training.families.tabular.evidence import Evidence
 from training.families.tabular.image_network import FlatClassifier, FlatHyperparameters, flat_for
 from training.families.tabular.image_report import decided
-from training.families.tabular.metrics import WORDS, answers_of, figures
+from training.families.tabular.metrics import WORDS, answers_of, figures, label_words
 from training.families.tabular.model import PLAN, task_of, train_table
 from training.families.tabular.nested import OUTER, REPETITIONS, Plan, Repetition, nested
 from training.families.tabular.publish import publish_table
@@ -89,8 +90,8 @@ class Tables(Family[TableDataset]):
         return Measured(
             rows=len(y),
             of=f"rows of {dataset.title}" + (", which it was trained on: better than on new ones" if seen else ""),
-            figures=figures(answers, y.numpy(), reach),
-            protocols=WORDS,
+            figures=figures(answers, y.numpy(), reach, labels=dataset.labels),
+            protocols=WORDS | label_words(dataset.labels),
             claimed=tested and len(y) == len(dataset.test_y),
         )
 
@@ -129,6 +130,8 @@ def _measure(
     digest = hashlib.sha256(dataset.train_x.numpy().tobytes() + dataset.train_y.numpy().tobytes()).hexdigest()
     schedule = asdict(Schedule.for_rows(len(dataset.train_y)))
     settings = {"recipe": "mlp", "data": digest, "seed": 0, **asdict(plan), **schedule}
+    if len(np.unique(copies_of(dataset.train_x))) < len(dataset.train_y):
+        settings["copies"] = "together"  # runs of before were measured on copies of rows that they had learnt
     folder = run_folder(options, settings, accelerator)
     x, y, task = dataset.train_x, dataset.train_y, task_of(dataset)
     title = f"{options.name}: nested cross-validation, {OUTER} folds"

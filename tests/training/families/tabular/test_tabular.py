@@ -15,7 +15,7 @@ from training.__main__ import main
 from training.data import tables
 from training.families.tabular import model, nested
 from training.families.tabular.ensemble import Schedule, Setting
-from training.families.tabular.metrics import answers_of, figures, truth_figures
+from training.families.tabular.metrics import answers_of, figures, label_words, truth_figures
 from training.families.tabular.nested import Plan
 from training.metrics import onnx_model
 
@@ -138,6 +138,51 @@ def test_nested_answers_come_from_nets_that_did_not_see_the_row() -> None:
     right = figures(found.answers, y.numpy(), found.reach)["accuracy"]
     assert 0.25 < right < 0.75
     assert found.answers.sum(axis=1) == pytest.approx(np.ones(80))
+
+
+def test_copies_of_rows_are_not_known_by_heart() -> None:
+    """Labels at random again, every row three times: nets that saw a copy would know."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 20, generator=generator), torch.randint(0, 2, (40,), generator=generator)
+    x, y = x.repeat_interleave(3, 0), y.repeat_interleave(3)
+    x[:60, 3] = float("nan")
+    task = model.Task(layout=model.Layout(numbers=tuple(range(20)), categories=(), missing=(3,)), classes=2)
+    found = nested.repeat(x[:100], y[:100], task, Plan(grid=(Setting(widths=(8,), decay=0.01),)), seed=0)
+    assert figures(found.answers, y[:100].numpy(), found.reach)["accuracy"] < 0.75
+
+
+def test_each_label_has_figures_of_its_own() -> None:
+    answers = np.array([[0.9, 0.1, 0.0]] * 6 + [[0.2, 0.8, 0.0]] * 2)
+    y = np.array([0, 0, 0, 0, 0, 1, 1, 2])
+    labels = ("ok", "fraud!", "\u732b")
+    found = figures(answers, y, np.zeros((8, 0)), labels=labels)
+    own = {name: value for name, value in found.items() if name not in ("accuracy", "nll", "brier", "ece")}
+    assert own == {
+        "share_commonest": 5 / 8,
+        "recall_ok": 1.0,
+        "precision_ok": 5 / 6,
+        "recall_fraud": 0.5,
+        "precision_fraud": 0.5,
+        "recall_2": 0.0,  # and what is never answered has no precision
+    }
+    assert set(own) <= set(label_words(labels))
+    assert "'\u732b'" in label_words(labels)["recall_2"]
+
+
+def test_a_rare_label_that_is_never_answered_is_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{v:.3f},{'rare' if i % 20 == 0 else 'common'}" for i, v in enumerate(rng.normal(size=200))]
+    path = tmp_path / "some.csv"
+    path.write_text("\n".join(["x,label", *rows]), encoding="utf-8")
+    assert train(tmp_path, "--data", str(path), "--target", "label") == 0
+    folder = tmp_path / "models" / "mlp-some" / "1"
+    quality = {one.name: one for one in onnx_model.load_manifest(folder).quality}
+    assert quality["share_commonest"].value == 0.95
+    assert quality["recall_rare"].value < 0.3
+    assert "of 10 rows, 95 % interval" in quality["recall_rare"].protocol
+    report = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Share of the commonest label" in report
+    assert "Recall, rare" in report
 
 
 def test_a_missing_target_is_one_line(tmp_path: Path, capsys: Any) -> None:
