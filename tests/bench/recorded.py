@@ -132,7 +132,7 @@ def refused(path: str, body: bytes, headers: Headers, *, other: str, **options: 
         ("no such version of the default", {"version": 7}, 404),
     ):
         yield Recorded(name, address(path, **{**options, **options_}), body, headers, status)
-    yield Recorded("an option twice", f"{path}?version=1&version=1", body, headers, 422)
+    yield Recorded("an option twice", f"{path}?version=1&version=2", body, headers, 422)
     for name, header, value, status in (
         ("no such form of answer", "Accept", "image/gif", 406),
         ("a deadline at once", "X-Request-Deadline-Ms", "0", 504),

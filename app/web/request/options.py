@@ -1,4 +1,4 @@
-"""Options of a request, wherever they stand: in the query, in a JSON body, in fields of a form. Each counts once."""
+"""Options of a request, wherever they stand: in the query, in a JSON body, in fields of a form. Each has one value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Known = Mapping[str, type[str] | type[int] | type[float] | type[bool]]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{0,18})?")
-_BOOLEANS = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _MAX_PAIRS = 100
 
 
@@ -32,7 +32,7 @@ def in_words(message: str) -> str:
 
 
 def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, what: str) -> dict[str, Option]:
-    """Options that came as text.
+    """Options that came as text. One without a text is not given: forms and consoles send those that nobody filled in.
 
     Args:
         pairs: names and texts, as they came.
@@ -41,14 +41,15 @@ def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, wh
         what: "query parameter" or "form field".
 
     Raises:
-        Unprocessable: an unknown name, one given twice, or a text that is not of its type.
+        Unprocessable: an unknown name, one given twice with two values, or a text that is not of its type.
     """
     options: dict[str, Option] = {}
     for name, text in pairs:
         if name not in known:
             raise unknown(what, name, sorted(known), subject=f"{where}.{name[:100]}")
-        if name in options:
-            raise twice(name, f"{where}.{name}")
+        if not text:
+            continue
+        before = options.get(name)
         if known[name] is int:
             if not _INTEGER.fullmatch(text):
                 raise _wrong(f"{where}.{name}", "a whole number", text)
@@ -58,11 +59,13 @@ def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, wh
                 raise _wrong(f"{where}.{name}", "a decimal number", text)
             options[name] = float(text)
         elif known[name] is bool:
-            if text not in _BOOLEANS:
+            if text.lower() not in _BOOLEANS:
                 raise _wrong(f"{where}.{name}", "true or false", text)
-            options[name] = _BOOLEANS[text]
+            options[name] = _BOOLEANS[text.lower()]
         else:
             options[name] = text
+        if before is not None and options[name] != before:
+            raise twice(name, f"{where}.{name}")
     return options
 
 
@@ -92,6 +95,7 @@ def from_query(query: bytes, known: Known) -> dict[str, Option]:
 
 
 def twice(name: str, subject: str) -> ClientError:
+    """The error for a name with two values."""
     return invalid(subject, expected="one value", got="more than one", detail=f"'{name}' is given more than once")
 
 
@@ -99,11 +103,11 @@ def merged(query: dict[str, Option], body: dict[str, Option], *, where: str) -> 
     """Options of the query and of the body.
 
     Raises:
-        Unprocessable: one stands in both.
+        Unprocessable: one stands in both with two values.
     """
     if not query:
         return body
     for name in body:
-        if name in query:
+        if name in query and query[name] != body[name]:
             raise twice(name, f"{where}.{name}")
     return query | body

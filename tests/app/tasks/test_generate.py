@@ -213,7 +213,7 @@ FAULTS: dict[str, Fault] = {
     "a model alone": (None, "model=normal", JSON, 422, "body", ("none of them",)),
     "n and latents": ({"n": 1, "latents": [[0, 0]]}, "", JSON, 422, "n", ("latents and n",)),
     "n in the query and a grid": ({"grid": {"side": 2}}, "n=1", JSON, 422, "grid", ("n and grid",)),
-    "n twice": ({"n": 1}, "n=1", JSON, 422, "body.n", ("more than once",)),
+    "n twice": ({"n": 1}, "n=2", JSON, 422, "body.n", ("more than once",)),
     "a seed of latents": ({"latents": [[0, 0]], "seed": 1}, "", JSON, 422, "seed", ("seed belongs to n",)),
     "frames of n": ({"n": 2, "frames": 3}, "", JSON, 422, "frames", ("frames belongs to between",)),
     "an unknown field": ({"n": 1, "sed": 1}, "", JSON, 422, "body.sed", ("did you mean 'seed'",)),

@@ -21,11 +21,11 @@ LIMITS: dict[str, int] = {"max_rows": 5, "max_pixels": 1000}
 
 
 def picture(item: object, size: raw.Size | None = None, channels: raw.Channels = None) -> NDArray[np.uint8]:
-    return raw.picture(item, size=size, channels=channels, subject="it", max_pixels=1000)
+    return raw.picture(item, size=size, channels=channels, subject="it", max_pixels=1000)[0]
 
 
 def rows(array: NDArray[Any], size: raw.Size | None = None, channels: raw.Channels = None, span: float = 0.0) -> Any:
-    return raw.pictures(Payload({}, [], encode_npy(array)), size=size, channels=channels, span=span, **LIMITS)
+    return raw.pictures(Payload({}, [], encode_npy(array)), size=size, channels=channels, span=span, **LIMITS)[0]
 
 
 def some(*shape: int) -> NDArray[np.uint8]:
@@ -116,7 +116,7 @@ def test_whole_numbers_of_any_width_are_grey_levels() -> None:
 
 def test_pixels_count_together() -> None:
     files = [(f"images[{i}]", encode_png(some(20, 20))) for i in range(3)]
-    assert len(raw.pictures(Payload({}, list(files[:2])), size=None, channels=None, **LIMITS)) == 2
+    assert len(raw.pictures(Payload({}, list(files[:2])), size=None, channels=None, **LIMITS)[0]) == 2
     with pytest.raises(TooLarge) as caught:
         raw.pictures(Payload({}, list(files)), size=None, channels=None, **LIMITS)
     assert (caught.value.subject, caught.value.expected) == ("images", "at most 1000 pixels")

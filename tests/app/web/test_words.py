@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from app.core.errors import NotAcceptable, Unprocessable
 from app.core.text import described
 from app.web.request.head import choose
-from app.web.request.options import from_query, in_words, merged
+from app.web.request.options import from_query, from_texts, in_words, merged
 from app.web.request.trace import begin_trace
 
 OFFERS = ("application/json", "application/x-npy")
@@ -57,8 +57,20 @@ def test_a_number_in_a_query_is_that_number(number: int) -> None:
 
 def test_options_of_two_places_are_joined_and_never_overwritten() -> None:
     assert merged({"model": "a"}, {"top_k": 1}, where="body") == {"model": "a", "top_k": 1}
+    assert merged({"model": "a"}, {"model": "a"}, where="body") == {"model": "a"}
     with pytest.raises(Unprocessable, match="more than once"):
-        merged({"model": "a"}, {"model": "a"}, where="body")
+        merged({"model": "a"}, {"model": "b"}, where="body")
+
+
+def test_options_that_nobody_filled_in_are_not_given() -> None:
+    known = {"model": str, "top_k": int, "explain": bool}
+    pairs = [("model", ""), ("top_k", ""), ("explain", ""), ("top_k", "3"), ("explain", "TRUE"), ("top_k", "3")]
+    assert from_texts(pairs, known, where="form", what="form field") == {"top_k": 3, "explain": True}
+    assert from_texts([("explain", "0")], known, where="form", what="form field") == {"explain": False}
+    with pytest.raises(Unprocessable, match="more than once"):
+        from_texts([("top_k", "3"), ("top_k", "4")], known, where="form", what="form field")
+    with pytest.raises(Unprocessable, match="topk"):
+        from_texts([("topk", "")], known, where="form", what="form field")
 
 
 @given(st.binary(max_size=200))
