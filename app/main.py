@@ -47,19 +47,27 @@ class Lectern(FastAPI):
 
     Attributes:
         front: the outermost layer; FastAPI itself is the innermost.
+        prefix: the path under which a proxy serves this server; a request's own path begins behind it.
     """
 
     front: ASGIApp
+    prefix: str
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, prefix: str, **options: Any) -> None:
         super().__init__(**options)
         self.front = super().__call__
+        self.prefix = prefix
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]  # as
         # good as a coroutine function for who awaits it, and one object less for each request.
         # A route's pattern also matches with a line break behind it; guards compare paths. No path of ours has one.
         if scope["type"] == "http" and "\n" in scope["path"]:
             scope["path"] = scope["path"].replace("\n", "%0A")
+        if self.prefix and scope["type"] != "lifespan":
+            scope["root_path"] = self.prefix  # by which the framework makes whole addresses
+            path: str = scope["path"]
+            if path.startswith(self.prefix) and path[len(self.prefix) :][:1] in ("/", ""):
+                scope["path"] = path[len(self.prefix) :] or "/"
         return self.front(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -131,7 +139,7 @@ def create_app(
             context.pool.shutdown(wait=False, cancel_futures=True)
 
     app = Lectern(
-        title="Lectern", version=VERSION, lifespan=lifespan,
+        prefix=settings.root_path, title="Lectern", version=VERSION, lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
         # Its own would miss the fast path and be a second span of every other request.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
@@ -162,7 +170,7 @@ def create_app(
     app.include_router(libre_translate.router(context))
     app.include_router(health.router(context, metrics.page, readiness))
     landing.install(app, context, docs=settings.docs)
-    openapi_document.install(app, context, has_keys=bool(settings.api_keys))
+    openapi_document.install(app, context, has_keys=bool(settings.api_keys), server=settings.root_path)
 
     # From the inside out.
     endpoints = (

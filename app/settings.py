@@ -72,6 +72,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 lets the system choose")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        max_length=200,
+        description="path under which a proxy serves this server, as /lectern; requests come with it or without",
+    )
     models: Path = Field(Path("models"), description="folder of models, <name>/<version>/manifest.json each")
     only: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="names of the models to load; empty loads all"

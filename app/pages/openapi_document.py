@@ -68,15 +68,21 @@ REASONS: Final = {
 }
 
 
-def install(app: FastAPI, context: Context, *, has_keys: bool) -> None:
-    """Make `app.openapi()` the completed document, kept until what is loaded changes."""
+def install(app: FastAPI, context: Context, *, has_keys: bool, server: str = "") -> None:
+    """Make `app.openapi()` the completed document, kept until what is loaded changes.
+
+    Args:
+        server: the path of this server on its host; empty where it is the whole of it.
+    """
     kept: dict[int, dict[str, Any]] = {}
 
     def document() -> dict[str, Any]:
         generation = context.registry.catalog.generation
         if generation not in kept:
             kept.clear()
-            kept[generation] = build(app, context, has_keys=has_keys)
+            kept[generation] = build(app, context, has_keys=has_keys) | (
+                {"servers": [{"url": server}]} if server else {}
+            )
         return kept[generation]
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI documents this as the way
