@@ -95,6 +95,7 @@ class Settings(BaseSettings):
             "generate": "diffusion-mnist",
             "denoise": "photo-denoiser",
             "translate": "cyclegan-strokes",
+            "translate.text": "translator-en-pt",
             "transcribe": "speech",
             "label-frames": "motion",
             "caption": "scene-captions",

@@ -17,7 +17,7 @@ SHAPES: Final[dict[Shape, tuple[str, tuple[str, ...]]]] = {
         "an input at every step, one output at the end",
         ("spoken-digits", "spoken-commands", "sentiment-sst2"),
     ),
-    "many to many": ("outputs of another number than the inputs, in the same order", ("speech", "speech-streaming")),
+    "many to many": ("outputs of another number than the inputs", ("speech", "speech-streaming", "translator-en-pt")),
     "synced many to many": ("an output for every input", ("motion", "lips", "lips-streaming")),
 }
 
