@@ -43,11 +43,10 @@ def drive(server: LiveServer, mode: GenerationMode, examples: int, *, below: str
     def ask(case: Case) -> None:
         response = case.call(base_url=server.url)
         case.validate_response(response, checks=CHECKS)
-        # A case that should be wrong is right where only an optional part was left out, which its own mode says, or has
-        # no text, which is as good as left out; and whatever is sent as text is a text.
+        # A case that should be wrong is right where only an optional part was left out, which its own mode says; and
+        # whatever is sent as text is a text.
         is_right = case.meta is not None and case.meta.generation.mode.is_positive
-        is_left_out = any(value == "" for value in (case.query or {}).values())
-        if mode.is_positive or not (is_right or is_left_out or case.media_type == "text/plain"):
+        if mode.is_positive or not (is_right or case.media_type == "text/plain"):
             seen.setdefault(case.path, set()).add(response.status_code)
 
     for found in schema.get_all_operations():

@@ -57,14 +57,14 @@ def opened(
         Unprocessable: empty, cut off, damaged, smaller than 4x4, in too many pieces; animated where it must be still.
     """
     name = _format_of(data, subject, taken)
-    frames, sizes = _look_inside(data, name, subject)
+    frames, first, sizes = _look_inside(data, name, subject)
     _check_frames(frames, max_frames, subject)
     for size in sizes:
         _check_pixels(*size, "", subject, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=[name]) as image:
-            if name == "TIFF":  # the first picture, which thumbnails may precede
-                image.seek(tiff.pictures(data)[1])
+            if first:
+                image.seek(first)
             _check_header(image, subject, max_pixels)
             # A phone's JPEG may carry a depth or gain map as a second frame (MPO): the first one is the photo. Those
             # of GIF and TIFF are counted already.
@@ -130,14 +130,17 @@ def _format_of(data: bytes, subject: str, taken: str) -> str:
     return name
 
 
-def _look_inside(data: bytes, name: str, subject: str) -> tuple[int, Iterable[tuple[int, int]]]:
-    """Frames, and sizes that its header need not tell, as far as they are known before a decoder opens it."""
+def _look_inside(data: bytes, name: str, subject: str) -> tuple[int, int, Iterable[tuple[int, int]]]:
+    """Frames, the number of the first, which thumbnails may precede, and sizes that its header need not tell, as far as
+    they are known before a decoder opens it."""
     try:
         if name == "AVIF":
             found = avif.contents(data)
-            return found.frames, found.sizes
+            return found.frames, 0, found.sizes
+        if name == "TIFF":
+            return *tiff.pictures(data), []
         # Pillow fills the rectangle of a GIF's frame while it opens the file.
-        return containers.check(data, name), [containers.gif_extent(data)] if name == "GIF" else []
+        return containers.check(data, name), 0, [containers.gif_extent(data)] if name == "GIF" else []
     except OtherKind as error:
         raise _of_another_kind(str(error), name, subject) from None
     except TooManyPieces as error:

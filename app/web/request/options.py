@@ -32,7 +32,7 @@ def in_words(message: str) -> str:
 
 
 def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, what: str) -> dict[str, Option]:
-    """Options that came as text. One without a text is not given: forms and consoles send those that nobody filled in.
+    """Options that came as text. In a form one without a text is not given: browsers send those that nobody filled in.
 
     Args:
         pairs: names and texts, as they came.
@@ -47,7 +47,7 @@ def from_texts(pairs: Iterable[tuple[str, str]], known: Known, *, where: str, wh
     for name, text in pairs:
         if name not in known:
             raise unknown(what, name, sorted(known), subject=f"{where}.{name[:100]}")
-        if not text:
+        if not text and where == "form":
             continue
         before = options.get(name)
         if known[name] is int:

@@ -135,7 +135,7 @@ WRONG: dict[str, tuple[Any, str, tuple[str, ...], str]] = {
     "certainty": (ONE, "coverage=1", ("1.0",), "coverage"),
     "an exponent": (ONE, "coverage=9e-1", ("'9e-1'", "decimal number"), "query.coverage"),
     "the text nan": (ONE, "coverage=nan", ("'nan'",), "query.coverage"),
-    "a blank text": (ONE, "coverage=%20", ("' '",), "query.coverage"),
+    "an empty text": (ONE, "coverage=", ("''",), "query.coverage"),
     "a text": (ONE | {"coverage": "0.9"}, "", ("'0.9'", "number"), "body.coverage"),
     "true": (ONE | {"coverage": True}, "", ("true", "number"), "body.coverage"),
     "NaN": (ONE | {"coverage": float("nan")}, "", ("nan", "finite"), "body.coverage"),
