@@ -24,6 +24,7 @@ TITLES: Final = {
     "elbo": "ELBO",
     "kl": "KL divergence",
     **{f"coverage_{c}": f"Within the {c} % interval" for c in (50, 80, 90, 95)},
+    "coverage_90_group": "Within the 90 % interval, worst group",
     "width_90": "Width of the 90 % interval",
     **{f"psnr_{s}": f"PSNR at noise {s}" for s in (15, 25, 50)},
     **{f"psnr_blind_{s}": f"PSNR at noise {s}, estimated" for s in (15, 25, 50)},

@@ -51,7 +51,7 @@ def test_each_row_is_scored_by_nets_that_have_not_seen_it() -> None:
     # A net answers 100 for every row that it learnt from and 0.5 too little for the others.
     values = torch.where(folds.learns, 100.0, y - 0.5)
     answers = torch.stack([values, torch.ones_like(values)], dim=-1)[None]  # (1, S, N, 2)
-    found = calibrate(answers, y, folds, rows, classes=0)
+    found = calibrate(answers, y, folds, rows, classes=0, terms=torch.zeros(10, 0))
     assert found.scores.tolist() == [0.5] * 10
     assert found.losses == (0.25,)
 
@@ -68,9 +68,9 @@ def test_settings_that_cannot_be_told_from_the_best_vote_with_it() -> None:
         return found.expand(len(folds), 20, 2)
 
     every = torch.stack([answers(0.8, slice(0, 14)), answers(0.9, slice(0, 2)), answers(0.9, slice(2, 4))])
-    found = calibrate(every, y, folds, rows, classes=2)
+    found = calibrate(every, y, folds, rows, classes=2, terms=torch.zeros(20, 0))
     assert found.kept == (1, 2)  # each wrong on two rows; the first is wrong on most
     assert found.losses[1] == pytest.approx(found.losses[2])
-    given = found(every.double())
+    given = found(every.double(), torch.zeros(20, 0))
     assert (given.argmax(1) == y)[4:].all()
     assert torch.allclose(given.exp().sum(1), torch.ones(20, dtype=torch.float64))

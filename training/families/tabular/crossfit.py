@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from training.data.table import folds
 from training.families.tabular.ensemble import Curve, Nets, Setting, Task, learn
+from training.families.tabular.regions import scaled_scores
 from training.metrics.classification import fit_temperature
 
 
@@ -48,6 +49,10 @@ class Folds:
 
     def __len__(self) -> int:
         return len(self.learns)
+
+    def of_copies(self, source: Tensor) -> Folds:
+        """The same of rows that are copies: row i one of row `source[i]`."""
+        return Folds(learns=self.learns[:, source], judges=self.judges[:, source])
 
 
 def mix(answers: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -113,20 +118,30 @@ class Calibrated:
     temperature: float  # 1 for a regression
     held: Tensor
     scores: NDArray[np.float64]  # (n,) rising: |y - value| / scale; empty for a classification
+    gamma: NDArray[np.float64]  # (T,), `regions.fit_scaling`; empty for a classification
 
-    def __call__(self, answers: Tensor) -> Tensor:
-        """The ensemble's answer (N, K) from all nets' answers (G, S, N, K)."""
+    def __call__(self, answers: Tensor, terms: Tensor) -> Tensor:
+        """The ensemble's answer (N, K) from all nets' answers (G, S, N, K), and where the rows lie: `Terms`, (N, T)."""
         of_kept = answers[list(self.kept)].flatten(0, 1)
         if len(self.scores):
-            return mix_moments(of_kept)
+            return scaled(mix_moments(of_kept), terms, torch.from_numpy(self.gamma))
         return torch.log_softmax(mix(of_kept) / self.temperature, dim=-1)
 
 
-def calibrate(answers: Tensor, y: Tensor, folds: Folds, rows: Tensor, *, classes: int) -> Calibrated:
+def scaled(moments: Tensor, terms: Tensor, gamma: Tensor) -> Tensor:
+    """Value and scale (N, 2), the scale times exp(terms @ gamma)."""
+    factor = torch.exp(terms.to(moments.dtype) @ gamma.to(moments.dtype))
+    return torch.stack([moments[:, 0], moments[:, 1] * factor], dim=-1)
+
+
+def calibrate(
+    answers: Tensor, y: Tensor, folds: Folds, rows: Tensor, *, classes: int, terms: Tensor, copies: Tensor | None = None
+) -> Calibrated:
     """Choose by the answers (G, S, N, K) for rows that the nets did not learn from: the setting with the least loss,
     and all that are within one standard error of it (Breiman et al. 1984, 3.4.3, here of the rows' differences).
 
-    `rows` (n,) are the row numbers that `folds` parts.
+    `rows` (n,) are the row numbers that `folds` parts; `copies` those of their copies with gaps, which only the scales
+    of a regression are fitted to. `terms` (N, T) say where rows lie.
     """
     judged = folds.judges[:, rows].double()  # (S, n)
     weight = judged / judged.sum(0)
@@ -134,14 +149,38 @@ def calibrate(answers: Tensor, y: Tensor, folds: Folds, rows: Tensor, *, classes
     mixture = mix if classes else mix_moments
     losses = torch.stack([_losses(mixture(one, weight), target, classes) for one in seen])  # (G, n)
     kept = _as_good_as_the_best(losses)
-    held = mixture(seen[list(kept)].flatten(0, 1), weight.repeat(len(kept), 1) / len(kept))
     means = tuple(losses.mean(1).tolist())
     if not classes:
-        scores = np.sort(((target - held[:, 0]).abs() / held[:, 1]).numpy())
-        return Calibrated(kept=kept, losses=means, temperature=1.0, held=held, scores=scores)
+        return _calibrate_scales(answers, y, folds, rows, copies, kept=kept, losses=means, terms=terms)
+    held = mix(seen[list(kept)].flatten(0, 1), weight.repeat(len(kept), 1) / len(kept))
     temperature = fit_temperature(held.numpy(), target.numpy())
     held = torch.log_softmax(held / temperature, dim=-1)
-    return Calibrated(kept=kept, losses=means, temperature=temperature, held=held, scores=np.zeros(0))
+    none = np.zeros(0)
+    return Calibrated(kept=kept, losses=means, temperature=temperature, held=held, scores=none, gamma=none)
+
+
+def _calibrate_scales(
+    answers: Tensor,
+    y: Tensor,
+    folds: Folds,
+    rows: Tensor,
+    copies: Tensor | None,
+    *,
+    kept: tuple[int, ...],
+    losses: tuple[float, ...],
+    terms: Tensor,
+) -> Calibrated:
+    """Of a regression: the scores of what is kept, once the scale fits everywhere."""
+    both = rows if copies is None else torch.cat([rows, copies])
+    judged = folds.judges[:, both]
+    weight = judged.double().repeat(len(kept), 1)
+    held = mix_moments(answers[list(kept)][:, :, both].double().flatten(0, 1), weight / weight.sum(0))
+    scores = ((y[both] - held[:, 0]).abs() / held[:, 1]).numpy()
+    where = terms[both].double()
+    fold = judged.int().argmax(0).numpy()
+    gamma, rising = scaled_scores(where.numpy(), scores, fold, np.arange(len(both)) < len(rows))
+    held = scaled(held, where, torch.from_numpy(gamma))[: len(rows)]
+    return Calibrated(kept=kept, losses=losses, temperature=1.0, held=held, scores=rising, gamma=gamma)
 
 
 def _losses(held: Tensor, y: Tensor, classes: int) -> Tensor:

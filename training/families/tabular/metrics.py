@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.core.manifest import Manifest
 from training.data import synthetic_tables
 from training.data.table import TableDataset
+from training.families.tabular.groups import ENOUGH, Group, farthest, groups_of
 from training.families.tabular.nested import COVERAGES, OUTER, Repetition
 from training.family import Measured
 from training.metrics import classification, onnx_model, regression
@@ -36,12 +37,16 @@ WORDS: Final = {
     "rmse": "root of the mean squared error",
     "mae": "mean absolute error",
     **{f"coverage_{round(100 * c)}": f"share of rows within their {100 * c:.0f} % interval" for c in COVERAGES},
+    "coverage_90_group": f"share of rows within their 90 % interval in the group, of those with {ENOUGH} rows or more, "
+    "where it is farthest from 90 %",
     "width_90": "mean width of the 90 % interval",
 }
 
 
-def figures(answers: Floats, y: NDArray[Any], reach: Floats, *, labels: Sequence[str] = ()) -> dict[str, float]:
-    """Every figure of these rows; with `labels` those of each label as well.
+def figures(
+    answers: Floats, y: NDArray[Any], reach: Floats, *, labels: Sequence[str] = (), groups: Sequence[Group] = ()
+) -> dict[str, float]:
+    """Every figure of these rows; with `labels` those of each label as well, with `groups` the coverage in them.
 
     Args:
         answers: (N, K) probabilities with labels `y`, or (N, 2) value and scale with numbers `y`.
@@ -56,13 +61,33 @@ def figures(answers: Floats, y: NDArray[Any], reach: Floats, *, labels: Sequence
             **_label_figures(answers, y, labels),
         }
     value, half = answers[:, 0], answers[:, 1:] * reach  # (N,), (N, C)
+    worst = farthest(groups, within_90(answers, y, reach), 0.9)
     return {
         "r2": regression.r2(value, y),
         "rmse": regression.rmse(value, y),
         "mae": regression.mae(value, y),
         **{f"coverage_{round(100 * c)}": regression.coverage(value, half[:, j], y) for j, c in enumerate(COVERAGES)},
+        **({} if worst is None else {"coverage_90_group": worst[1]}),
         "width_90": float(2 * half[:, COVERAGES.index(0.9)].mean()),
     }
+
+
+def within_90(answers: Floats, y: NDArray[Any], reach: Floats) -> NDArray[np.bool_]:
+    """Bool (N,): which rows of a regression lie in their 90 % interval; arguments as of `figures`."""
+    half = answers[:, 1] * reach[:, COVERAGES.index(0.9)]
+    return np.asarray(np.abs(answers[:, 0].astype(np.float64) - y) <= half)
+
+
+def _group_remark(answers: Floats, y: NDArray[Any], reach: Floats, groups: Sequence[Group]) -> dict[str, str]:
+    """Which group it is, and how many were too small to be judged."""
+    if y.dtype.kind == "i":
+        return {}
+    worst = farthest(groups, within_90(answers, y, reach), 0.9)
+    if worst is None:
+        return {}
+    group, (judged, small) = worst[0], (sum(one.judged is so for one in groups) for so in (True, False))
+    rows = f"{int(group.rows.sum()):,} rows where {group.name}"
+    return {"coverage_90_group": f"; the {rows}, of {judged} groups; {small} have too few rows to be judged."}
 
 
 def label_words(labels: Sequence[str]) -> dict[str, str]:
@@ -116,8 +141,8 @@ def _named(labels: Sequence[str]) -> dict[str, str]:
 
 def nested_figures(found: Sequence[Repetition], dataset: TableDataset) -> Measured:
     """Means over the repetitions, and their spread."""
-    y = dataset.train_y.numpy()
-    every = [figures(one.answers, y, one.reach, labels=dataset.labels) for one in found]
+    y, groups = dataset.train_y.numpy(), groups_of(dataset.table, dataset.train_x.numpy())
+    every = [figures(one.answers, y, one.reach, labels=dataset.labels, groups=groups) for one in found]
     # A label that a round never answers has no precision there.
     names = [name for name in every[0] if all(name in one for one in every)]
     rounds = [{name: one[name] for name in names} for one in every]
@@ -130,7 +155,8 @@ def nested_figures(found: Sequence[Repetition], dataset: TableDataset) -> Measur
         else {},
         units=units(rounds[0], dataset),
         protocols=WORDS | label_words(dataset.labels),
-        remarks=_label_remarks(found[0].answers, y, dataset.labels),
+        remarks=_label_remarks(found[0].answers, y, dataset.labels)
+        | _group_remark(found[0].answers, y, found[0].reach, groups),
         how=f"; {len(found)} x {OUTER} nested cross-validation: each row is answered by nets whose training, choice "
         "and calibration have not seen it.",
         claimed=True,
@@ -141,7 +167,8 @@ def test_figures(folder: Path, manifest: Manifest, dataset: TableDataset, *, tru
     """Of this very model, from its ONNX file, on the test rows; `truth` are the figures of the rule that made them."""
     y = dataset.test_y.numpy()
     answers, reach = answers_of(folder, manifest, dataset.test_x.numpy())
-    own = figures(answers, y, reach, labels=dataset.labels)
+    groups = groups_of(dataset.table, dataset.test_x.numpy())
+    own = figures(answers, y, reach, labels=dataset.labels, groups=groups)
     return Measured(
         rows=len(y),
         of=f"rows of {dataset.title}",
@@ -152,7 +179,8 @@ def test_figures(folder: Path, manifest: Manifest, dataset: TableDataset, *, tru
         remarks={
             name: f"; the rule that made the rows has {truth[name]:.4f}." if name in truth else "." for name in own
         }
-        | _label_remarks(answers, y, dataset.labels),
+        | _label_remarks(answers, y, dataset.labels)
+        | _group_remark(answers, y, reach, groups),
         claimed=True,
     )
 

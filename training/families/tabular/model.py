@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from training.data.table import TableDataset, copies_of
-from training.families.tabular.crossfit import Calibrated, Fitted, Folds, calibrate, fit_grid, mix, mix_moments
+from training.families.tabular.crossfit import Calibrated, Fitted, Folds, calibrate, fit_grid, mix, mix_moments, scaled
 from training.families.tabular.ensemble import Nets, Setting, Task
 from training.families.tabular.nested import Plan
+from training.families.tabular.regions import Gapped, Terms
 from training.networks.dense import Layout
 
 GRID: Final = tuple(
@@ -36,14 +37,18 @@ class Classifier(nn.Module):
 
 class Regressor(nn.Module):
     """Rows (B, F) float32, NaN where missing -> value (B,) and scale (B,), in the target's unit: the moments of the
-    nets' mixture."""
+    nets' mixture, the scale as wide as rows that lie there have shown it to be."""
 
-    def __init__(self, members: list[Nets]) -> None:
+    gamma: Tensor
+
+    def __init__(self, members: list[Nets], terms: Terms, gamma: Tensor) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.members, self.terms = nn.ModuleList(members), terms
+        self.register_buffer("gamma", gamma.float())
 
     def forward(self, row: Tensor) -> tuple[Tensor, Tensor]:
-        answers = mix_moments(torch.cat([nets(row) for nets in self.members]))
+        moments = mix_moments(torch.cat([nets(row) for nets in self.members]))
+        answers = scaled(moments, self.terms(row), self.gamma)
         return answers[:, 0], answers[:, 1]
 
 
@@ -55,6 +60,7 @@ class TrainedEnsemble:
     folds: Folds
     folds_count: int
     calibrated: Calibrated
+    terms: Terms
     seconds: float
 
     @property
@@ -74,7 +80,7 @@ class TrainedEnsemble:
         """What is exported."""
         if self.fitted.task.classes:
             return Classifier(self.members(), self.calibrated.temperature)
-        return Regressor(self.members())
+        return Regressor(self.members(), self.terms, torch.from_numpy(self.calibrated.gamma))
 
 
 def task_of(dataset: TableDataset) -> Task:
@@ -87,12 +93,19 @@ def train_table(dataset: TableDataset, plan: Plan, *, seed: int) -> TrainedEnsem
     x, y, task = dataset.train_x, dataset.train_y, task_of(dataset)
     rows = torch.arange(len(y))
     folds = Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=seed, copies=copies_of(x))
-    fitted = fit_grid(x, y, folds.learns, plan.grid, task, seed=seed)
-    calibrated = calibrate(fitted.answers(x), y, folds, rows, classes=task.classes)
+    given = Gapped.of(x, y, task.layout, seed=seed)
+    every = folds.of_copies(given.source)
+    fitted = fit_grid(given.x, given.y, every.learns, plan.grid, task, seed=seed)
+    terms = Terms(task.layout, x)
+    calibrated = calibrate(
+        fitted.answers(given.x), given.y, every, rows,
+        classes=task.classes, terms=terms(given.x), copies=torch.arange(len(y), len(given.y)),
+    )  # fmt: skip
     return TrainedEnsemble(
         fitted=fitted,
         folds=folds,
         folds_count=plan.folds,
         calibrated=calibrated,
+        terms=terms,
         seconds=perf_counter() - started,
     )

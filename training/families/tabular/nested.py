@@ -17,6 +17,7 @@ from app.core.manifest.table import Conformal
 from training.data.table import copies_of, folds
 from training.families.tabular.crossfit import Folds, calibrate, fit_grid
 from training.families.tabular.ensemble import Setting, Task
+from training.families.tabular.regions import Gapped, Terms
 
 OUTER: Final = 5
 REPETITIONS: Final = 10
@@ -54,16 +55,22 @@ def repeat(x: Tensor, y: Tensor, task: Task, plan: Plan, *, seed: int) -> Repeti
         Folds.of(y, rows, count=plan.folds, repeats=plan.repeats, seed=OUTER * seed + o, copies=copies)
         for o, rows in enumerate(kept_rows)
     ]
-    fitted = fit_grid(x, y, torch.cat([one.learns for one in inner]), plan.grid, task, seed=seed)
-    every = fitted.answers(x).reshape(len(plan.grid), OUTER, -1, len(y), 2 if not task.classes else task.classes)
+    # A copy of a row goes where the row goes, so what is left out of a fold is left out with its copies.
+    given = Gapped.of(x, y, task.layout, seed=seed)
+    learns = torch.cat([one.learns for one in inner])[:, given.source]
+    fitted = fit_grid(given.x, given.y, learns, plan.grid, task, seed=seed)
+    every = fitted.answers(given.x).reshape(len(plan.grid), OUTER, -1, len(given.y), task.classes or 2)
     answers = np.zeros((len(y), every.shape[-1]))
     reach = np.zeros((len(y), 0 if task.classes else len(COVERAGES)))
     kept = np.zeros((OUTER, len(plan.grid)), np.bool_)
     for o, rows in enumerate(kept_rows):
-        found = calibrate(every[:, o], y, inner[o], rows, classes=task.classes)
+        terms = Terms(task.layout, x[rows])(given.x)
+        kept_copies = len(y) + torch.from_numpy(np.flatnonzero(outer[given.source[len(y) :].numpy()] != o))
+        parts = inner[o].of_copies(given.source)
+        found = calibrate(every[:, o], given.y, parts, rows, classes=task.classes, terms=terms, copies=kept_copies)
         out = np.flatnonzero(outer == o)
-        given = found(every[:, o][:, :, out].double())
-        answers[out] = (given.exp() if task.classes else given).numpy()
+        answered = found(every[:, o][:, :, out].double(), terms[out])
+        answers[out] = (answered.exp() if task.classes else answered).numpy()
         kept[o, list(found.kept)] = True
         if not task.classes:
             conformal = Conformal(method="cross", scores=tuple(found.scores.tolist()))

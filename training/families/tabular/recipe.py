@@ -19,6 +19,7 @@ from training.data.table import TableDataset, copies_of
 from training.families.tabular import report as page
 from training.families.tabular.ensemble import Schedule
 from training.families.tabular.evidence import Evidence
+from training.families.tabular.groups import groups_of
 from training.families.tabular.image_network import FlatClassifier, FlatHyperparameters, flat_for
 from training.families.tabular.image_report import decided
 from training.families.tabular.metrics import WORDS, answers_of, figures, label_words
@@ -90,7 +91,9 @@ class Tables(Family[TableDataset]):
         return Measured(
             rows=len(y),
             of=f"rows of {dataset.title}" + (", which it was trained on: better than on new ones" if seen else ""),
-            figures=figures(answers, y.numpy(), reach, labels=dataset.labels),
+            figures=figures(
+                answers, y.numpy(), reach, labels=dataset.labels, groups=groups_of(dataset.table, x.numpy())
+            ),
             protocols=WORDS | label_words(dataset.labels),
             claimed=tested and len(y) == len(dataset.test_y),
         )
@@ -130,6 +133,8 @@ def _measure(
     digest = hashlib.sha256(dataset.train_x.numpy().tobytes() + dataset.train_y.numpy().tobytes()).hexdigest()
     schedule = asdict(Schedule.for_rows(len(dataset.train_y)))
     settings = {"recipe": "mlp", "data": digest, "seed": 0, **asdict(plan), **schedule}
+    if not dataset.labels:
+        settings["scales"] = "by region"  # runs of before had one quantile for all regions
     if len(np.unique(copies_of(dataset.train_x))) < len(dataset.train_y):
         settings["copies"] = "together"  # runs of before were measured on copies of rows that they had learnt
     folder = run_folder(options, settings, accelerator)

@@ -16,9 +16,11 @@ from training.data.table import TableDataset
 from training.families.tabular import charts as tabular_charts
 from training.families.tabular import surface
 from training.families.tabular.evidence import SHUFFLES, Evidence
-from training.families.tabular.metrics import answers_of, truth_figures
+from training.families.tabular.groups import ENOUGH, groups_of
+from training.families.tabular.metrics import answers_of, truth_figures, within_90
 from training.families.tabular.metrics import figures as figures_of
 from training.families.tabular.nested import COVERAGES, OUTER
+from training.metrics.classification import wilson_interval
 from training.reporting.ablations import tried
 from training.reporting.calibration import calibration
 from training.reporting.figures import figures
@@ -28,7 +30,7 @@ from training.reporting.html import Section, charts, note
 from training.reporting.html import figure as shown
 from training.reporting.made import made
 from training.reporting.page import Page
-from training.reporting.table import Cell, Row, table, wide
+from training.reporting.table import Cell, Row, label, table, wide
 
 Floats = NDArray[np.floating[Any]]
 SHOWN: Final = 200  # rows in a chart of single rows
@@ -72,6 +74,7 @@ class Unseen:
             answers, reach = evidence.answers, evidence.reach
         self.answers, self.reach = answers.astype(np.float32), reach
         self.y = (dataset.test_y if self.tested else dataset.train_y).numpy()
+        self.groups = groups_of(dataset.table, (dataset.test_x if self.tested else dataset.train_x).numpy())
         self.figures = figures_of(answers, self.y, reach)
 
 
@@ -141,18 +144,35 @@ def _intervals(unseen: Unseen, m: Manifest) -> Section:
         "the nets predict a scale, and the conformal scores of "
         f"{count(len(m.conformal.scores) if m.conformal else 0)} rows calibrate it (Barber et al. 2021)."
     )
-    return Section("calibration", "Calibration of the intervals", note(words) + charts(drawings))
+    body = note(words) + charts(drawings) + _by_group(unseen)
+    return Section("calibration", "Calibration of the intervals", body)
+
+
+def _by_group(unseen: Unseen) -> str:
+    """The share of rows in their 90 % interval, group by group."""
+    inside = within_90(unseen.answers, unseen.y, unseen.reach)
+    rows: list[Row] = []
+    for group in unseen.groups:
+        hits, size = int(inside[group.rows].sum()), int(group.rows.sum())
+        low, high = wilson_interval(hits, size)
+        share = f"{100 * hits / size:.1f}{THIN}%" if group.judged else "too few rows"
+        rows.append((label(group.name), size, share, f"{100 * low:.1f} to {100 * high:.1f}{THIN}%"))
+    words = (
+        f"Rows inside their 90{THIN}% interval, by what they have in common, with the 95{THIN}% interval of the share. "
+        f"Of fewer than {ENOUGH} rows the share says too little."
+    )
+    return note(words) + table(("Group", "Rows", "Inside", "95 % interval"), rows)
 
 
 def _importances(dataset: TableDataset, evidence: Evidence) -> str:
     names = [column.name for column in dataset.table.columns]
-    label = "NLL gained, nats" if evidence.importance_of == "nll" else "R² lost"
+    axis = "NLL gained, nats" if evidence.importance_of == "nll" else "R² lost"
     words = (
         "How much worse the predictions of rows not trained on become when one column is shuffled among them: mean "
         f"and standard deviation of {SHUFFLES} shuffles. Correlated columns share their importance: each alone may "
         "look unimportant."
     )
-    return note(words) + shown(tabular_charts.importance_chart(names, evidence.importances, label=label))
+    return note(words) + shown(tabular_charts.importance_chart(names, evidence.importances, label=axis))
 
 
 def _curves(evidence: Evidence, m: Manifest) -> str:
@@ -160,12 +180,12 @@ def _curves(evidence: Evidence, m: Manifest) -> str:
     history = [{"step": step, "train": loss} for step, loss in zip(steps, train, strict=True)]
     for row, loss in zip(history, held, strict=False):
         row["held"] = loss
-    label = "Cross-entropy, nats" if m.task == "classify" else "Half squared error"
+    axis = "Cross-entropy, nats" if m.task == "classify" else "Half squared error"
     lines = [("train", "training"), ("held", "held-out")]
     words = "Mean over the nets of the best shape, each on the rows that it is trained on and on the fold left out."
     if m.task == "regress":
         words += " The target is standardised: predicting its mean would cost 0.5."
-    return note(words) + history_charts(history, [Curves(y_label=label, lines=lines)], x="step")
+    return note(words) + history_charts(history, [Curves(y_label=axis, lines=lines)], x="step")
 
 
 def _choice(evidence: Evidence, m: Manifest) -> str:
