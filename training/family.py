@@ -14,6 +14,7 @@ from app.core.manifest import Manifest, Measure
 from training.data import dataset_of, tables
 from training.data.base import DataError, ImageDataset
 from training.data.table import TableDataset
+from training.options import reading_of
 
 D = TypeVar("D")
 
@@ -111,7 +112,7 @@ def table_of(manifest: Manifest, options: argparse.Namespace) -> TableDataset:
     Raises: DataError, also where it is no longer that table.
     """
     dataset = tables.load(
-        options.data, target_column=options.target, task=getattr(options, "task", None), decimal=options.decimal
+        options.data, target_column=options.target, task=getattr(options, "task", None), reading=reading_of(options)
     )
     if dataset.table != manifest.table or dataset.labels != manifest.labels:
         raise DataError(f"{options.data}: is no longer the table that {manifest.name} was made from")

@@ -6,6 +6,8 @@ import argparse
 from dataclasses import field, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from training.data.csv_values import Reading
+
 T = TypeVar("T")
 
 
@@ -41,6 +43,24 @@ def add_picture_data(parser: argparse.ArgumentParser) -> None:
     """`--data` and `--size` of what learns from labelled pictures."""
     parser.add_argument("--data", required=True, help="a data set of `python -m training list`, or a folder")
     parser.add_argument("--size", type=positive, help="side in pixels that a folder's pictures are brought to")
+
+
+def add_reading(parser: argparse._ActionsContainer) -> None:
+    """`--decimal` and `--dates` of what learns from a CSV file; `reading_of` takes them."""
+    parser.add_argument(
+        "--decimal", choices=(".", ","), help="what stands before decimals, where the file leaves it open"
+    )
+    parser.add_argument(
+        "--dates",
+        choices=("day-first", "month-first"),
+        help="what stands first in 3/4/2024, where the file leaves it open",
+    )
+
+
+def reading_of(options: argparse.Namespace) -> Reading:
+    """How cells are read that leave open what they mean."""
+    first = None if options.dates is None else options.dates.partition("-")[0]
+    return Reading(decimal=options.decimal, first=first)
 
 
 def given(options: argparse.Namespace, defaults: T) -> T:

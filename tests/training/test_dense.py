@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from torch import Tensor
 
 from app.core.manifest.table import CategoryColumn, NumberColumn, Table
 from training.families.tabular.ensemble import Schedule, Setting, Task, learn
-from training.networks.dense import Coding, Dense, Layout
+from training.networks.dense import Coding, Dense, Layout, date_coding, date_parts
 
 NAN = float("nan")
 LONG = Schedule(steps=400, lr=0.1)
@@ -129,3 +132,22 @@ def test_depth_is_free() -> None:
         net = Dense(PLAIN, nets=2, widths=widths, outputs=3, generator=generator)
         assert net(torch.zeros(5, 2)).shape == (2, 5, 3)
         assert len(net.weights) == len(widths) + 1
+
+
+def test_a_date_has_its_weekday_season_and_hour() -> None:
+    offset = 19_000.0
+    whens = [datetime(2022, 3, 1, 6, tzinfo=UTC) + timedelta(days=37 * i) for i in range(30)]
+    days = torch.tensor(
+        [[(when - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(days=1) - offset] for when in whens] + [[NAN]]
+    )
+    found = date_coding(days, offset, True)
+    assert found.shape == (31, len(date_parts(True)))
+    assert found[:-1, :7].argmax(1).tolist() == [when.weekday() for when in whens]
+    assert (found[:-1, :7].sum(1) == 1).all()
+    assert torch.allclose(found[:-1, 9:], torch.tensor([1.0, 0.0]).expand(30, 2), atol=1e-2)  # six in the morning
+    day_of_year = torch.tensor([2 * math.pi * when.timetuple().tm_yday / 365.2425 for when in whens])
+    assert torch.allclose(found[:-1, 7:9], torch.stack([day_of_year.sin(), day_of_year.cos()], 1), atol=0.03)
+    assert (found[-1] == 0).all()
+    layout = Layout(numbers=(0,), categories=(), missing=(0,), dates=((0, offset, True),))
+    coded = Coding(layout, nets=1)(days)
+    assert coded.shape == (1, 31, layout.width)

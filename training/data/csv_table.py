@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.core.manifest.table import CategoryColumn, Table, TableColumn
+from app.core.manifest.table import CategoryColumn, DateColumn, NumberColumn, Table, TableColumn
 from app.core.text import did_you_mean, listed
 from training.data import csv_values
 from training.data.base import DataError
 from training.data.csv_cells import Cells, read_cells
-from training.data.csv_values import Values
-from training.data.table import TableDataset, category, copies_of, folds, number, target
+from training.data.csv_values import AS_WRITTEN, Dates, Reading, Values
+from training.data.table import TableDataset, category, copies_of, date, folds, number, target
 
 FEWEST_ROWS: Final = 30
 FEWEST_OF_A_CLASS: Final = 5  # one for each fold
@@ -34,10 +34,11 @@ SPLIT_SEED: Final = 7
 Task = Literal["classify", "regress"]
 
 
-def load(spec: str, *, target_column: str | None, task: Task | None = None, decimal: str | None = None) -> TableDataset:
-    """The table in the CSV file `spec`, whose column `target_column` is to be predicted from all others.
-
-    `decimal` is what stands before decimals, "." or ",", where the file leaves that open.
+def load(
+    spec: str, *, target_column: str | None, task: Task | None = None, reading: Reading = AS_WRITTEN
+) -> TableDataset:
+    """The table in the CSV file `spec`, whose column `target_column` is to be predicted from all others; `reading` says
+    what the file leaves open.
 
     Columns that cannot help are left out and named in the note: those without a value, those with one value only,
     those that number the rows, and texts that are names rather than categories.
@@ -47,11 +48,11 @@ def load(spec: str, *, target_column: str | None, task: Task | None = None, deci
     cells = read_cells(Path(spec))
     cells, notes = _without_totals(cells)
     at = _place(cells, target_column)
-    decimal = decimal or csv_values.decimal_of(cells)
-    answer = csv_values.values(cells, at, decimal=decimal)
+    reading = replace(reading, decimal=reading.decimal or csv_values.decimal_of(cells))
+    answer = csv_values.values(cells, at, reading, dates=False)
     cells, answer = _with_answers(cells, at, answer, notes)
     task = task or _task_of(answer)
-    columns, x, ignored = _columns(cells, at, notes, decimal)
+    columns, x, ignored = _columns(cells, at, notes, reading)
     header = cells.headers[at]
     labels: tuple[str, ...] = ()
     if task == "regress":
@@ -97,16 +98,20 @@ def load_for(
     cells, _ = _without_totals(read_cells(Path(spec)))
     at = _place(cells, target_column)
     decimal = csv_values.decimal_of(cells)
-    cells, answer = _with_answers(cells, at, csv_values.values(cells, at, decimal=decimal), [])
+    answer = csv_values.values(cells, at, Reading(decimal=decimal), dates=False)
+    cells, answer = _with_answers(cells, at, answer, [])
     x = np.empty((len(cells.rows), len(table.columns)), np.float32)
     for j, column in enumerate(table.columns):
         place = _place(cells, column.name)
-        own = "." if isinstance(column, CategoryColumn) else column.decimal
-        found = csv_values.values(cells, place, decimal=decimal or own)
+        own = Reading(
+            decimal=decimal or (column.decimal if isinstance(column, NumberColumn) else "."),
+            first=column.order if isinstance(column, DateColumn) else None,
+        )
+        found = csv_values.values(cells, place, own, dates=isinstance(column, DateColumn))
         if isinstance(column, CategoryColumn):
             x[:, j] = csv_values.places(cells, place, found.texts, column.categories)
         elif found.present:
-            x[:, j] = _numbers_of(cells, place, found)
+            x[:, j] = _numbers_of(cells, place, found) - column.offset
         else:
             x[:, j] = np.nan
     if labels:
@@ -125,6 +130,8 @@ class _Found:
     unit: str = ""
     decimal: Literal[".", ","] = "."
     grouped: bool = False
+    dates: Dates | None = None
+    offset: float = 0.0
 
 
 def _place(cells: Cells, name: str | None) -> int:
@@ -205,7 +212,7 @@ def _labels(cells: Cells, at: int, answer: Values) -> tuple[tuple[str, ...], NDA
 
 
 def _columns(
-    cells: Cells, at: int, notes: list[str], decimal: str | None
+    cells: Cells, at: int, notes: list[str], reading: Reading
 ) -> tuple[list[_Found], NDArray[np.float32], tuple[str, ...]]:
     """The columns that can help, their values (N, F), and the names of the others, the target's among them."""
     found, parts, left_out = [], [], []
@@ -214,14 +221,19 @@ def _columns(
         if j == at:
             ignored += dict.fromkeys([header.name, header.written])
             continue
-        column = csv_values.values(cells, j, decimal=decimal)
+        column = csv_values.values(cells, j, reading)
         reason = _why_not(column)
         if reason:
             left_out.append(f"'{header.written}' ({reason})")
             ignored += dict.fromkeys([header.name, header.written])
         elif column.numbers is not None:
-            found.append(_Found(header.name, (), column.unit, column.decimal, column.grouped))
-            parts.append(column.numbers)
+            offset = _offset(column)
+            found.append(
+                _Found(header.name, (), column.unit, column.decimal, column.grouped, column.dates, offset)
+                if column.dates is None
+                else _Found(header.written, dates=column.dates, offset=offset)
+            )
+            parts.append(column.numbers - offset)
         else:
             words = csv_values.words(column.present)
             found.append(_Found(header.written, words))
@@ -240,12 +252,12 @@ def _why_not(column: Values) -> str:
     if not present:
         return "no value in any row"
     if column.numbers is not None:
-        if csv_values.counts_rows(column.numbers):
+        if column.dates is None and csv_values.counts_rows(column.numbers):
             return "it numbers the rows"
         there = column.numbers[np.isfinite(column.numbers)]
-        different, left = len(np.unique(there)), len(np.unique(there.astype(np.float32)))
+        different, left = _different(there), _different((there - _offset(column)).astype(np.float32))
         if left < LEAST_LEFT * different:
-            return f"its {different} different values are {left} in float32; subtract what they have in common"
+            return f"its {different} different values are {left} in float32, with any offset"
         return "the same in every row" if np.ptp(there) == 0 else ""
     if len(set(present)) == 1:
         return "the same in every row" if len(present) == len(column.texts) else ""
@@ -254,10 +266,28 @@ def _why_not(column: Values) -> str:
     return "words of more than 200 characters" if max(map(len, present)) > 200 else ""
 
 
+def _different(values: NDArray[np.floating[Any]]) -> int:
+    return len(np.unique(values))
+
+
+def _offset(column: Values) -> float:
+    """What is subtracted in float64 before float32 has to hold the rest: the middle of dates, and of numbers that
+    float32 cannot tell apart."""
+    assert column.numbers is not None
+    there = column.numbers[np.isfinite(column.numbers)]
+    if column.dates is None and _different(there.astype(np.float32)) >= LEAST_LEFT * _different(there):
+        return 0.0
+    return float(np.round(np.median(there)))
+
+
 def _column(found: _Found, values: NDArray[np.float32]) -> TableColumn:
     if found.words:
         return category(found.name, values, found.words)
-    return number(found.name, values, unit=found.unit, decimal=found.decimal, grouped=found.grouped)
+    if found.dates is not None:
+        return date(found.name, values, order=found.dates.order, clock=found.dates.clock, offset=found.offset)
+    return number(
+        found.name, values, unit=found.unit, decimal=found.decimal, grouped=found.grouped, offset=found.offset
+    )
 
 
 def _test_rows(y: torch.Tensor, copies: NDArray[np.int64]) -> NDArray[np.int64]:

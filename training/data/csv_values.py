@@ -9,11 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.tables.dates import Moment, Order, first_of, moment
 from app.codecs.tables.dialect import Decimal, Numeral, is_missing, numeral, same_unit, settled
 from training.data.base import DataError
 from training.data.csv_cells import Cells
@@ -23,7 +25,25 @@ MOST: Final = float(np.finfo(np.float32).max)
 MOST_UNITS: Final = 3  # of more, texts are words that begin with a number: 1st, 12a
 MOST_GAPS: Final = 2.0  # places for each number of rising ones
 TIMES: Final = ((1800, 2200), (9.0e8, 4.2e9), (9.0e11, 4.2e12))  # years; seconds and milliseconds, 1998 to 2103
+GLANCE: Final = 50  # cells that tell whether a column may be one of dates
 SLIPS: Final = 0.1  # a smaller share of cells that are no numbers are slips of the pen, not categories
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How cells are read that leave open what they mean: what stands before decimals, "." or ",", and what stands first
+    in 3/4/2024, "day" or "month"; None for an error."""
+
+    decimal: str | None = None
+    first: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dates:
+    """What a column of dates has in common: what stands first, and whether they have a time of day."""
+
+    order: Literal["day", "month"]
+    clock: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +52,9 @@ class Values:
 
     Attributes:
         texts: (N,) the cells, None where one is missing.
-        numbers: (N,) float64 where all that are there are numbers, NaN where one is missing; else None.
+        numbers: (N,) float64 where all that are there are numbers, or dates in days since 1970-01-01, NaN where one is
+            missing; else None.
+        dates: of a column of dates.
         unit: that cells have with their numbers, empty where none has.
         decimal: behind which numbers have decimals. grouped: whether some have thousands apart.
     """
@@ -42,6 +64,7 @@ class Values:
     unit: str = ""
     decimal: Literal[".", ","] = "."
     grouped: bool = False
+    dates: Dates | None = None
 
     @property
     def present(self) -> list[str]:
@@ -53,19 +76,24 @@ class Values:
         return replace(self, texts=[self.texts[i] for i in rows], numbers=numbers)
 
 
-def values(cells: Cells, column: int, *, decimal: str | None = None) -> Values:
+AS_WRITTEN: Final = Reading()
+
+
+def values(cells: Cells, column: int, reading: Reading = AS_WRITTEN, *, dates: bool = True) -> Values:
     """Read one column.
 
     Args:
-        decimal: what decimals stand behind where the column's own cells leave it open: as `decimal_of` tells of the
-            file, or as a person said.
+        reading: where the column's own cells leave something open: as `decimal_of` tells of the file, or as a person
+            said. dates: whether it may be one of dates, or these are words.
 
-    Raises: DataError at the first cell that is no number in a column where nine of ten are; at two cells that
-        contradict each other, or that leave open what they mean; at one beyond float32.
+    Raises: DataError at the first cell that is no number, or no date, in a column where nine of ten are; at two cells
+        that contradict each other, or that leave open what they mean; at one beyond float32.
     """
     raw = [row[column] for row in cells.rows]
     texts = [None if is_missing(text) else text for text in raw]
     count = sum(text is not None for text in texts)
+    if dates and (days := _dates(cells, column, texts, reading.first)):
+        return days
     found = {i: one for i, text in enumerate(texts) if text is not None and (one := numeral(text)) is not None}
     if not found or len(found) <= (1 - SLIPS) * count:
         return Values(texts=texts)
@@ -78,7 +106,7 @@ def values(cells: Cells, column: int, *, decimal: str | None = None) -> Values:
             f"{cells.at(slip, column)}: {_shown(raw[slip])} is not a number, as {len(found)} of {count} cells of the "
             "column are; mend it, or leave the cell empty"
         )
-    sign = _sign(cells, column, raw, found, decimal)
+    sign = _sign(cells, column, raw, found, reading.decimal)
     numbers = np.full(len(texts), np.nan)
     for i, one in found.items():
         number = one.value(sign)
@@ -88,6 +116,54 @@ def values(cells: Cells, column: int, *, decimal: str | None = None) -> Values:
         numbers[i] = number
     grouped = any(("," if sign == "." else ".") in raw[i] for i in found)
     return Values(texts=texts, numbers=numbers, unit=unit, decimal=sign, grouped=grouped)
+
+
+def _dates(cells: Cells, column: int, texts: Sequence[str | None], first: str | None) -> Values | None:
+    """A column of dates; None where it is something else."""
+    there = {i: text for i, text in enumerate(texts) if text is not None}
+    # Most columns are seen to be none by their first cells.
+    if not any(moment(text) for text in islice(there.values(), GLANCE)):
+        return None
+    found = {i: one for i, text in there.items() if (one := moment(text)) is not None}
+    if len(found) <= (1 - SLIPS) * len(there):
+        return None
+    if len(found) < len(there):
+        i = next(i for i in there if i not in found)
+        raise DataError(
+            f"{cells.at(i, column)}: {_shown(there[i])} is not a date, as {len(found)} of {len(there)} cells of the "
+            "column are; mend it, or leave the cell empty"
+        )
+    order = _order(cells, column, there, found, first)
+    days = np.full(len(texts), np.nan)
+    for i, one in found.items():
+        number = one.days(order)
+        assert number is not None  # `_order` suits every cell
+        days[i] = number
+    return Values(texts=list(texts), numbers=days, dates=Dates(order=order, clock=any(m.clock for m in found.values())))
+
+
+def _order(
+    cells: Cells, column: int, texts: Mapping[int, str], found: Mapping[int, Moment], first: str | None
+) -> Literal["day", "month"]:
+    """What stands first in the dates of a column."""
+    said = first_of(found.values())
+    if said is Order.NEITHER:
+        i = next(i for i, one in found.items() if one.month_first is None)
+        j = next(j for j, one in found.items() if one.day_first is None)
+        raise DataError(
+            f"{cells.at(i, column)}: {_shown(texts[i])} has the day first, {_shown(texts[j])} in line {cells.lines[j]} "
+            "the month; write all of them in one way, best as 2024-03-05"
+        )
+    if said is Order.OPEN and first is None:
+        i = next(i for i, one in found.items() if one.day_first != one.month_first)
+        j = next((j for j in found if j != i), i)
+        raise DataError(
+            f"{cells.at(i, column)}: {_shown(texts[i])} may have the day or the month first, and no other cell tells, "
+            f"{_shown(texts[j])} in line {cells.lines[j]} neither; say which: --dates day-first or --dates month-first"
+        )
+    if said is Order.MONTH or (said is Order.OPEN and first == "month"):
+        return "month"
+    return "day"
 
 
 def decimal_of(cells: Cells) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.core.manifest.table import CategoryColumn, NumberColumn, Table, Target
+from app.core.manifest.table import CategoryColumn, DateColumn, NumberColumn, Table, Target
 from training.data.base import Dataset, shuffled
 
 Floats = NDArray[np.floating[Any]]
@@ -48,8 +48,10 @@ def number(
     about: str = "",
     decimal: Literal[".", ","] = ".",
     grouped: bool = False,
+    offset: float = 0.0,
 ) -> NumberColumn:
-    """The column of these training values (N,), NaN where one is missing. `NumberColumn` says what the others are."""
+    """The column of these training values (N,), less `offset`, NaN where one is missing. `NumberColumn` says what the
+    others are."""
     return NumberColumn(
         kind="number",
         name=name,
@@ -58,8 +60,23 @@ def number(
         decimal=decimal,
         grouped=grouped,
         missing=bool(np.isnan(values).any()),
-        low=_short(np.nanmin(values)),
-        high=_short(np.nanmax(values)),
+        offset=offset,
+        low=_short(np.nanmin(values)) + offset,
+        high=_short(np.nanmax(values)) + offset,
+    )
+
+
+def date(name: str, values: Floats, *, order: Literal["day", "month"], clock: bool, offset: float) -> DateColumn:
+    """The column of these training dates (N,): days since 1970-01-01 less `offset`, NaN where one is missing."""
+    return DateColumn(
+        kind="date",
+        name=name,
+        missing=bool(np.isnan(values).any()),
+        order=order,
+        clock=clock,
+        offset=offset,
+        low=_short(np.nanmin(values)) + offset,
+        high=_short(np.nanmax(values)) + offset,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from training.data import csv_table, scikit_learn_tables, synthetic_tables
 from training.data.base import DataError
 from training.data.csv_table import Task
+from training.data.csv_values import AS_WRITTEN, Reading
 from training.data.table import TableDataset
 
 __all__ = ["available", "is_table", "load"]
@@ -21,14 +22,14 @@ def is_table(spec: str) -> bool:
 
 
 def load(
-    spec: str, *, target_column: str | None = None, task: Task | None = None, decimal: str | None = None
+    spec: str, *, target_column: str | None = None, task: Task | None = None, reading: Reading = AS_WRITTEN
 ) -> TableDataset:
     """The table of that name, or in the CSV file at that path.
 
     Args:
         spec: a name that `available()` lists, or a path; `./iris` is the path where both would fit.
-        target_column: the column to predict, `task` what to do with it, and `decimal` what stands before decimals: for
-            files only.
+        target_column: the column to predict, `task` what to do with it, and `reading` how cells are read that leave
+            open what they mean: for files only.
 
     Raises: DataError.
     """
@@ -36,7 +37,7 @@ def load(
     if make is None:
         if not os.path.lexists(spec):
             raise DataError(f"{spec}: no such file, and no table of that name; there are {', '.join(_SOURCES)}")
-        return csv_table.load(spec, target_column=target_column, task=task, decimal=decimal)
+        return csv_table.load(spec, target_column=target_column, task=task, reading=reading)
     dataset = make()
     if target_column not in (None, dataset.target_column):
         raise DataError(

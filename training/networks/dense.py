@@ -2,9 +2,10 @@
 
     row (F) -> coded (D) -> [linear, tanh] x depth -> linear -> (K)
 
-Rows are coded inside the graph: numbers standardised, categories one-hot, what is missing at the mean with a one in a
-column of its own. Each net has its own statistics and its own weights, and no arithmetic mixes two nets, so that all
-folds and all settings of a cross-validation are learned in one batched matrix product per layer.
+Rows are coded inside the graph: numbers and the days of dates standardised, categories one-hot, what is missing at the
+mean with a one in a column of its own; dates have their parts besides, weekday, season and time of day. Each net has
+its own statistics and its own weights, and no arithmetic mixes two nets, so that all folds and all settings of a
+cross-validation are learned in one batched matrix product per layer.
 """
 
 from __future__ import annotations
@@ -13,20 +14,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from app.core.manifest.table import CategoryColumn, Table
+from app.core.manifest.table import CategoryColumn, DateColumn, Table
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where in a row the numbers and the categories lie, and which of them may be missing."""
+    """Where in a row the numbers and the categories lie, and which of them may be missing. Dates are numbers of days,
+    and have parts besides."""
 
     numbers: tuple[int, ...]
     categories: tuple[tuple[int, int], ...]  # (place in the row, how many categories)
     missing: tuple[int, ...]
+    dates: tuple[tuple[int, float, bool], ...] = ()  # (place in the row, days from 1970-01-01 to 0, has a time of day)
 
     @classmethod
     def of(cls, table: Table) -> Layout:
@@ -35,12 +39,38 @@ class Layout:
             numbers=tuple(i for i, c in columns if not isinstance(c, CategoryColumn)),
             categories=tuple((i, len(c.categories)) for i, c in columns if isinstance(c, CategoryColumn)),
             missing=tuple(i for i, c in columns if c.missing),
+            dates=tuple((i, c.offset, c.clock) for i, c in columns if isinstance(c, DateColumn)),
         )
 
     @property
     def width(self) -> int:
         """D, the columns of a coded row."""
-        return len(self.numbers) + sum(count for _, count in self.categories) + len(self.missing)
+        parts = sum(len(date_parts(clock)) for _, _, clock in self.dates)
+        return len(self.numbers) + sum(count for _, count in self.categories) + len(self.missing) + parts
+
+
+WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+YEAR: Final = 365.2425  # days
+FIRST_WEEKDAY: Final = 3  # of 1970-01-01, a Thursday
+
+
+def date_parts(clock: bool) -> tuple[str, ...]:
+    """What the parts of a date are, in `date_coding`'s order."""
+    circles = ("season, sine", "season, cosine") + (("hour, sine", "hour, cosine") if clock else ())
+    return (*WEEKDAYS, *circles)
+
+
+def date_coding(days: Tensor, offset: float, clock: bool) -> Tensor:
+    """Days (..., 1) less `offset` as their parts (..., P): a one for the weekday, and the place in the year, and with
+    `clock` in the day, on a circle; all 0 where the date is missing."""
+    whole = torch.floor(days) + (math.floor(offset) + FIRST_WEEKDAY) % 7
+    weekday = whole - 7 * torch.floor(whole / 7)
+    parts = [(weekday == torch.arange(7)).float()]
+    turns = [(days + offset % YEAR) / YEAR] + ([days + offset % 1] if clock else [])
+    for turn in turns:
+        angle = 2 * math.pi * (turn - torch.floor(turn))
+        parts += [torch.sin(angle), torch.cos(angle)]
+    return torch.where(torch.isnan(days), 0.0, torch.cat(parts, dim=-1))
 
 
 class Coding(nn.Module):
@@ -85,6 +115,7 @@ class Coding(nn.Module):
         fixed = [(x[..., i : i + 1] == torch.arange(count)).float() for i, count in self.layout.categories]
         if self.layout.missing:
             fixed.append(torch.isnan(x[..., self.get_buffer("missing")]).float())
+        fixed += [date_coding(x[..., i : i + 1], offset, clock) for i, offset, clock in self.layout.dates]
         parts += [part.expand(*z.shape[:2], part.shape[-1]) for part in fixed]
         return torch.cat(parts, dim=-1)
 

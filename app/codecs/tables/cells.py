@@ -9,9 +9,10 @@ from typing import Final
 
 import numpy as np
 
+from app.codecs.tables.dates import moment
 from app.codecs.tables.dialect import LONGEST, Numeral, is_missing, numeral, same_unit, truth
 from app.core.errors import ClientError, invalid, shown
-from app.core.manifest.table import CategoryColumn, NumberColumn, TableColumn
+from app.core.manifest.table import CategoryColumn, DateColumn, NumberColumn, TableColumn
 from app.core.text import described, did_you_mean, listed
 
 MOST: Final = float(np.finfo(np.float32).max)
@@ -127,6 +128,39 @@ class NumberCell:
         raise WrongCell(self._unit or "a number without unit", got or "no unit", verb="is in" if unit else "has")
 
 
+class DateCell:
+    """A date, as text, in days since 1970-01-01.
+
+    Args:
+        order: what stands first in 3/4/2024 in a file, where its other cells tell; else it is as in training.
+    """
+
+    __slots__ = ("_column", "_order", "expected")
+
+    def __init__(self, column: DateColumn, order: str | None = None) -> None:
+        self._column, self._order = column, order or column.order
+        example = column.written(round((column.low + column.high) / 2))
+        self.expected = f"a date{' and time' if column.clock else ''}, such as '{example}'"
+
+    def with_order(self, order: str) -> DateCell:
+        """The reader of the same column in a file that has the day, or the month, first."""
+        return DateCell(self._column, order)
+
+    def __call__(self, value: object) -> float:
+        if value is None or (type(value) is float and isnan(value)):
+            return nan
+        if not isinstance(value, str):
+            raise WrongCell(self.expected, described(value))
+        if is_missing(value):
+            return nan
+        found = moment(value)
+        days = None if found is None else found.days(self._order)
+        if days is None:
+            hint = "" if found is None else f"; dates have the {self._order} first here, as in training"
+            raise WrongCell(self.expected, described(value), hint=hint)
+        return days
+
+
 class CategoryCell:
     """One of a column's words, as its index among them.
 
@@ -173,10 +207,12 @@ class CategoryCell:
         return index
 
 
-Cell = NumberCell | CategoryCell
+Cell = NumberCell | DateCell | CategoryCell
 """The reader of one column's cells; raises WrongCell."""
 
 
 def cell_of(column: TableColumn) -> Cell:
     """The reader of a column."""
-    return NumberCell(column) if isinstance(column, NumberColumn) else CategoryCell(column)
+    if isinstance(column, NumberColumn):
+        return NumberCell(column)
+    return DateCell(column) if isinstance(column, DateColumn) else CategoryCell(column)

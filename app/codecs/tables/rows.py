@@ -15,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.tables.cells import MOST, Cell, NumberCell, WrongCell, cell_of
+from app.codecs.tables.cells import MOST, Cell, DateCell, NumberCell, WrongCell, cell_of
+from app.codecs.tables.dates import Order, first_of, moment
 from app.codecs.tables.delimited import csv_header, csv_rows, csv_text
 from app.codecs.tables.dialect import Decimal, numeral, settled
 from app.core.errors import ClientError, invalid, shown
-from app.core.manifest.table import CategoryColumn, NumberColumn, Table
+from app.core.manifest.table import CategoryColumn, DateColumn, NumberColumn, Table
 from app.core.text import described, listed, unknown
 
 _OPENED_BY: Final = {"]": "[", ")": "("}
@@ -63,13 +64,20 @@ class TableReader:
         self._by_point = all(column.decimal == "." for column in columns if isinstance(column, NumberColumn))
         take: Callable[[dict[str, Any]], Any] = itemgetter(*self._names)
         self._take = take if len(columns) > 1 else lambda row: (take(row),)
+        self._has_offset = any(not isinstance(column, CategoryColumn) and column.offset for column in columns)
         self._may_miss = np.array([column.missing for column in columns])
-        spans = [(c.low, c.high) if isinstance(c, NumberColumn) else (-np.inf, np.inf) for c in columns]
+        self._offset = np.array([0.0 if isinstance(c, CategoryColumn) else c.offset for c in columns])
+        spans = [(-np.inf, np.inf) if isinstance(c, CategoryColumn) else (c.low, c.high) for c in columns]
+        places = np.arange(len(columns))
         # Compared as float32: what float32 rounds to a bound is within it.
-        self._low, self._high = (np.array(bound, np.float64).astype(np.float32) for bound in zip(*spans, strict=True))
+        self._low, self._high = (
+            (np.array(bound, np.float64) - self._offset).astype(np.float32) for bound in zip(*spans, strict=True)
+        )
         self._spans = [
             {"feature": c.name, "value": 0.0, "low": low, "high": high, "unit": getattr(c, "unit", "")}
-            for c, low, high in zip(columns, _written(self._low), _written(self._high), strict=True)
+            for c, low, high in zip(
+                columns, self._shown(self._low, places), self._shown(self._high, places), strict=True
+            )
         ]
 
     def records(self, instances: Sequence[object], *, subject: str) -> Rows:
@@ -110,7 +118,7 @@ class TableReader:
         return self._finished(values, subject, lines, dict.fromkeys(range(len(rows)), ignored) if ignored else None)
 
     def rows(self, values: NDArray[np.float32], *, subject: str) -> Rows:
-        """Rows (N, F) that are numbers already, categories as their indices.
+        """Rows (N, F) as the graph takes them: numbers less their column's offset, categories as their indices.
 
         Raises:
             Unprocessable: see the class; or an index without a category.
@@ -125,7 +133,7 @@ class TableReader:
                 i = int(np.argmax(wrong))
                 expected = f"a whole number from 0 to {most}, the index of a category"
                 raise WrongCell(expected, str(of[i])).at(f"{subject}[{i}].{column.name}")
-        return self._finished(values, subject)
+        return self._finished(values, subject, less_offset=True)
 
     def _plain(self, instances: Sequence[object]) -> NDArray[np.float64] | None:
         """The values where all rows are records or lists of nothing but numbers; None where they are anything else."""
@@ -192,11 +200,11 @@ class TableReader:
             for j, (at, cell) in enumerate(zip(order, self._cells, strict=True))
             if at is not None and isinstance(cell, NumberCell)
         }
+        cells = self._with_orders(rows, order)
         if self._by_point and not any("," in text for column in texts.values() for text in column):
-            return self._cells
+            return cells
         said = {j: self._settled(column, lines, f"{subject}[%d].{self._names[j]}") for j, column in texts.items()}
         decimals = {one.value for one in said.values() if one in (Decimal.POINT, Decimal.COMMA)}
-        cells = list(self._cells)
         for j, one in said.items():
             cell = cells[j]
             assert isinstance(cell, NumberCell)
@@ -204,6 +212,16 @@ class TableReader:
                 cells[j] = cell.with_decimal(one.value)
             elif one is Decimal.OPEN and len(decimals) == 1:
                 cells[j] = cell.with_decimal(*decimals)
+        return cells
+
+    def _with_orders(self, rows: Sequence[Sequence[str]], order: Sequence[int | None]) -> list[Cell]:
+        """The cells' readers, those of dates by what stands first in this file, where that is told."""
+        cells = list(self._cells)
+        for j, (at, cell) in enumerate(zip(order, cells, strict=True)):
+            if at is not None and isinstance(cell, DateCell):
+                said = first_of(one for row in rows if (one := moment(row[at])) is not None)
+                if said in (Order.DAY, Order.MONTH):
+                    cells[j] = cell.with_order(said.value)
         return cells
 
     def _settled(self, texts: Sequence[str], lines: Sequence[int], spot: str) -> Decimal:
@@ -233,8 +251,11 @@ class TableReader:
         subject: str,
         lines: Sequence[int] | None = None,
         ignored: Mapping[int, list[str]] | None = None,
+        *,
+        less_offset: bool = False,
     ) -> Rows:
-        given = values.astype(np.float32)
+        less = values if less_offset or not self._has_offset else values - self._offset
+        given = less.astype(np.float32)
         missing = np.isnan(given)
         # Comparisons with NaN are false.
         outside = (given < self._low) | (given > self._high)
@@ -244,7 +265,7 @@ class TableReader:
             raise wrong.at(f"{subject}[{i}].{self._names[j]}", lines[i] if lines else None)
         notes: dict[int, dict[str, list[Any]]] = {}
         at = np.nonzero(outside)
-        for i, j, value in zip(*(axis.tolist() for axis in at), _written(values[at]), strict=True):
+        for i, j, value in zip(*(axis.tolist() for axis in at), self._shown(less[at], at[1]), strict=True):
             notes.setdefault(i, {}).setdefault("outside", []).append({**self._spans[j], "value": value})
         for i, j in np.argwhere(missing).tolist():
             notes.setdefault(i, {}).setdefault("imputed", []).append(self._names[j])
@@ -252,6 +273,17 @@ class TableReader:
             if names:
                 notes.setdefault(i, {})["ignored"] = names
         return Rows(given, notes)
+
+    def _shown(self, values: NDArray[np.floating[Any]], columns: NDArray[np.intp]) -> list[float | str]:
+        """Values (n,) of those columns, less their offset, as whoever sent them writes them."""
+        found: list[float | str] = []
+        for value, plain, j in zip(values.tolist(), _written(values), columns.tolist(), strict=True):
+            column, offset = self.columns[j], float(self._offset[j])
+            if isinstance(column, DateColumn):
+                found.append(column.written(value + offset) if np.isfinite(value) else value)
+            else:
+                found.append(plain + offset if offset else plain)
+        return found
 
     def _named(self, cell: str) -> tuple[int | None, str | None]:
         """The column that a header's cell names, and the unit that it gives with it."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from app.core.manifest.part import Label, ManifestPart, brief
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_S: Final = 86_400
 
 
 class Column(ManifestPart):
@@ -19,21 +23,43 @@ class Column(ManifestPart):
     missing: bool = False  # whether training saw rows without it: only then may a request leave it out
 
 
-class NumberColumn(Column):
-    """A number: the training rows span `low` to `high`. Outside of it a model extrapolates; responses say so."""
+class RangeColumn(Column):
+    """What the training rows span from `low` to `high`. Outside of it a model extrapolates; responses say so."""
 
-    kind: Literal["number"]
-    unit: Annotated[str, StringConstraints(max_length=40)] = ""
-    decimal: Literal[".", ","] = "."  # behind which the training file has decimals
-    grouped: bool = False  # whether it has thousands apart: then "1,530" is no riddle
     low: float
     high: float
+    offset: float = 0.0  # the graph takes values less this: float32 has not the digits of a time in seconds
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
         if self.low > self.high:
             raise ValueError(f"column '{self.name}': low {self.low} is above high {self.high}")
         return self
+
+
+class NumberColumn(RangeColumn):
+    """A number, in `unit`."""
+
+    kind: Literal["number"]
+    unit: Annotated[str, StringConstraints(max_length=40)] = ""
+    decimal: Literal[".", ","] = "."  # behind which the training file has decimals
+    grouped: bool = False  # whether it has thousands apart: then "1,530" is no riddle
+
+
+class DateColumn(RangeColumn):
+    """A date, or with `clock` a date and a time, in days since 1970-01-01."""
+
+    kind: Literal["date"]
+    order: Literal["day", "month"] = "day"  # what stands first in 3/4/2024
+    clock: bool = False
+
+    def written(self, days: float) -> str:
+        """As ISO 8601 has it, to the day or to the second."""
+        try:
+            when = EPOCH + timedelta(seconds=round(days * DAY_S))
+        except OverflowError:
+            return f"{days:g} days after 1970-01-01"
+        return f"{when:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") if self.clock else when.date().isoformat()
 
 
 class CategoryColumn(Column):
@@ -49,13 +75,13 @@ class CategoryColumn(Column):
         return self
 
 
-TableColumn = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]
+TableColumn = Annotated[NumberColumn | DateColumn | CategoryColumn, Field(discriminator="kind")]
 
 
 class Table(ManifestPart):
-    """How a row of a table becomes one float32 row of the graph: a number as it is, a category as its index in
-    `categories`, NaN for what is missing. Scaling, one-hot coding and what is put in for a missing value are in the
-    graph.
+    """How a row of a table becomes one float32 row of the graph: a number or the days of a date less the column's
+    `offset`, a category as its index in `categories`, NaN for what is missing. Scaling, one-hot coding, a date's parts
+    and what is put in for a missing value are in the graph.
 
     `ignored` are columns of the training file that are no features: the target, and what was left out. They may be
     in what is sent, and change nothing."""
@@ -71,11 +97,18 @@ class Table(ManifestPart):
         return self
 
     def middle_row(self) -> dict[str, float | str]:
-        """An example row by name: the middle of each column's range, and its first category."""
+        """An example row by name: the middle of each column's range, or its first category."""
         return {
-            column.name: column.categories[0] if column.kind == "category" else brief((column.low + column.high) / 2)
+            column.name: column.categories[0] if isinstance(column, CategoryColumn) else _middle(column)
             for column in self.columns
         }
+
+
+def _middle(column: NumberColumn | DateColumn) -> float | str:
+    middle = (column.low + column.high) / 2
+    if isinstance(column, DateColumn):
+        return column.written(middle)
+    return column.offset + brief(middle - column.offset) if column.offset else brief(middle)
 
 
 class Target(ManifestPart):

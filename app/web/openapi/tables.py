@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.core.manifest.table import NumberColumn, Table, TableColumn
+from app.core.manifest.table import CategoryColumn, DateColumn, NumberColumn, Table, TableColumn
 from app.engine.model import Model
 from app.web.openapi.golden import golden_rows
 from app.web.openapi.operation import FILE, Schema
@@ -60,7 +60,12 @@ def _record_schema(name: str, table: Table) -> Schema:
 
 def _cell_schema(column: TableColumn) -> Schema:
     null: list[Schema] = [{"type": "null"}] if column.missing else []
-    if not isinstance(column, NumberColumn):
+    if isinstance(column, DateColumn):
+        low, high = column.written(column.low), column.written(column.high)
+        told = f"{column.about}; " if column.about else ""
+        what = "a date and time" if column.clock else "a date"
+        return {"description": f"{told}{what}; training saw {low} to {high}", "anyOf": [{"type": "string"}, *null]}
+    if isinstance(column, CategoryColumn):
         schema: Schema = {"anyOf": [{"type": "string", "enum": list(column.categories)}, *null]}
         return schema | ({"description": column.about} if column.about else {})
     unit = f" in {column.unit}" if column.unit else ""
@@ -72,9 +77,15 @@ def _cell_schema(column: TableColumn) -> Schema:
         "properties": {"value": {"type": "number"}, "unit": {"type": "string", "enum": [column.unit]}},
     }
     return {
-        "description": f"{about}a number{unit}, or with its unit; training saw {column.low:g} to {column.high:g}",
+        "description": f"{about}a number{unit}, or with its unit; training saw {_plain(column.low)} to "
+        f"{_plain(column.high)}",
         "anyOf": [{"type": "number"}, {"type": "string"}, measure, *null],
     }
+
+
+def _plain(value: float) -> str:
+    """A bound in six digits, or in as many as a large whole number has."""
+    return f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:g}"
 
 
 def example_records(model: Model) -> list[dict[str, Any]]:
@@ -86,7 +97,7 @@ def example_records(model: Model) -> list[dict[str, Any]]:
     if golden is not None:
         rows = golden_rows(model).get(model.manifest.graphs[golden.graph].inputs[0].name)
     if rows is None or rows.shape[1:] != (len(table.columns),):
-        middle = [(c.low + c.high) / 2 if isinstance(c, NumberColumn) else 0.0 for c in table.columns]
+        middle = [0.0 if isinstance(c, CategoryColumn) else (c.low + c.high) / 2 - c.offset for c in table.columns]
         rows = np.array([middle], np.float32)
     return [
         {column.name: _as_sent(column, value) for column, value in zip(table.columns, row, strict=True)}
@@ -97,7 +108,9 @@ def example_records(model: Model) -> list[dict[str, Any]]:
 def _as_sent(column: TableColumn, value: np.float32) -> float | str | None:
     if np.isnan(value):
         return None
+    if isinstance(column, DateColumn):
+        return column.written(float(value) + column.offset)
     if isinstance(column, NumberColumn):
-        number = float(str(value))  # as few digits as say all of it
+        number = float(str(value)) + column.offset  # as few digits as say all of it
         return int(number) if number.is_integer() and abs(number) < 1e15 else number
     return column.categories[int(value)]

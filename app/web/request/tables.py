@@ -19,12 +19,12 @@ _PREPARED: Final = "table"
 
 
 class Outside(BaseModel):
-    """A number that is not within what the training rows span: the model extrapolates."""
+    """A number or a date that is not within what the training rows span: the model extrapolates."""
 
     feature: str
-    value: float
-    low: Annotated[float, Field(description="least value among the training rows")]
-    high: Annotated[float, Field(description="greatest value among the training rows")]
+    value: Annotated[float | str, Field(description="as text where it is a date")]
+    low: Annotated[float | str, Field(description="least value among the training rows")]
+    high: Annotated[float | str, Field(description="greatest value among the training rows")]
     unit: Annotated[str, Field(description="empty where it has none")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.manifest.table import CategoryColumn, NumberColumn
+from app.codecs.tables.rows import TableReader
+from app.core.manifest.table import CategoryColumn, DateColumn, NumberColumn
 from training.data import csv_table, csv_values
 from training.data.base import DataError
 from training.data.column_header import Header
 from training.data.csv_cells import Cells, read_cells
+from training.data.csv_values import Reading
 from training.data.tables import load
 
 ROWS = 40
@@ -98,19 +101,93 @@ def test_gaps_have_many_names(tmp_path: Path, mark: str) -> None:
 
 
 def test_columns_that_cannot_help_are_left_out_with_a_word(tmp_path: Path) -> None:
-    lines = ["id,name,same,empty,time,x,y"]
-    lines += [f"{i + 1},student {i},here,,{1700000000 + i},{i * i % 13},{i % 2}" for i in range(ROWS)]
+    lines = ["id,name,same,empty,fine,x,y"]
+    lines += [f"{i + 1},student {i},here,,{i % 2 * 10**9 + i / 1000},{i * i % 13},{i % 2}" for i in range(ROWS)]
     found = load(written(tmp_path, "\n".join(lines)), target_column="y")
     assert [column.name for column in found.table.columns] == ["x"]
-    assert found.table.ignored == ("id", "name", "same", "empty", "time", "y")
+    assert found.table.ignored == ("id", "name", "same", "empty", "fine", "y")
     for part in (
-        "'time' (its 40 different values are 1 in float32",
+        "'fine' (its 40 different values are 2 in float32, with any offset)",
         "'id' (it numbers the rows)",
         "'name' (names or prose",
         "'same' (the same",
         "'empty' (no value",
     ):
         assert part in found.note
+
+
+def test_a_time_in_seconds_is_shifted_before_float32(tmp_path: Path) -> None:
+    text = "time,x,y\n" + "".join(f"{1700000000 + i + i // 7},{i * i % 13},{i % 2}\n" for i in range(ROWS))
+    path = written(tmp_path, text)
+    found = load(path, target_column="y")
+    time = found.table.columns[0]
+    assert isinstance(time, NumberColumn)
+    assert (time.low, time.high) == (1700000000, 1700000044)
+    back = found.train_x[:, 0].double() + time.offset
+    assert back.tolist() == [1700000000 + i + i // 7 for i in range(ROWS)]
+    # The server reads the file alike, and another training does.
+    read = TableReader(found.table, ignored=["y"]).csv(text.encode(), "", max_rows=99, subject="body")
+    assert np.array_equal(read.values, found.train_x.numpy())
+    x, _ = csv_table.load_for(path, found.table, target_column="y", labels=found.labels)
+    assert np.array_equal(x.numpy(), found.train_x.numpy())
+    far = TableReader(found.table).records([{"time": 1700000100, "x": 5}], subject="body").notes
+    assert far == {0: {"outside": [{
+        "feature": "time", "value": 1700000100, "low": 1700000000, "high": 1700000044, "unit": ""}]}}  # fmt: skip
+
+
+FORMS = ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d %b %Y", "%B %d, %Y", "%Y-%m-%dT%H:%M:%S", "%d.%m.%y %H:%M")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dates_are_days_in_every_form(tmp_path: Path, form: str) -> None:
+    days = [datetime(2023, 1, 1, tzinfo=UTC) + timedelta(days=9 * i, hours=i % 24) for i in range(ROWS)]
+    text = "\n".join(["when;x;y", *(f"{day:{form}};{i * i % 13};{i % 2}" for i, day in enumerate(days))])
+    path = written(tmp_path, text)
+    found = load(path, target_column="y")
+    when = found.table.columns[0]
+    assert isinstance(when, DateColumn)
+    assert when.clock is ("%H" in form)
+    assert when.written(when.low).startswith("2023-01-01")
+    seconds = [(day - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() for day in days]
+    truth = np.array(seconds) / 86_400 if when.clock else np.array(seconds) // 86_400
+    assert found.train_x[:, 0].double().numpy() + when.offset == pytest.approx(truth, abs=1e-4)
+    read = TableReader(found.table, ignored=["y"]).csv(text.encode(), "", max_rows=99, subject="body")
+    assert np.array_equal(read.values, found.train_x.numpy())
+    assert not any("outside" in note for note in read.notes.values())
+    x, _ = csv_table.load_for(path, found.table, target_column="y", labels=found.labels)
+    assert np.array_equal(x.numpy(), found.train_x.numpy())
+
+
+def test_a_date_that_may_be_two_is_asked_about(tmp_path: Path) -> None:
+    text = "when,x,y\n" + "".join(f"{i % 12 + 1:02}/{i % 11 + 1:02}/2024,{i * i % 13},{i % 2}\n" for i in range(ROWS))
+    path = written(tmp_path, text)
+    with pytest.raises(DataError, match=r"line 13, column 'when': '12/01/2024' may have") as error:
+        load(path, target_column="y")
+    assert "--dates day-first or --dates month-first" in str(error.value)
+    by_day, by_month = (load(path, target_column="y", reading=Reading(first=first)) for first in ("day", "month"))
+    # Row 12 is 01/02/2024.
+    column = by_day.table.columns[0]
+    assert isinstance(column, DateColumn)
+    assert column.written(by_day.train_x[12, 0].item() + column.offset) == "2024-02-01"
+    other = by_month.table.columns[0]
+    assert isinstance(other, DateColumn)
+    assert other.written(by_month.train_x[12, 0].item() + other.offset) == "2024-01-02"
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (("13/01/2024", "01/13/2024"), "'13/01/2024' has the day first, '01/13/2024' in line 3 the month"),
+        (("2024-01-13", "soon"), "line 3, column 'when': 'soon' is not a date, as 39 of 40 cells"),
+        (("2024-01-13", "2024-02-30"), "'2024-02-30' is not a date"),
+    ],
+)
+def test_what_spoils_a_column_of_dates_is_named(tmp_path: Path, cells: tuple[str, str], told: str) -> None:
+    rows = [*cells, *(f"2024-03-{i % 28 + 1:02}" for i in range(ROWS - 2))]
+    text = "when,x,y\n" + "".join(f"{day},{i * i % 13},{i % 2}\n" for i, day in enumerate(rows))
+    with pytest.raises(DataError) as error:
+        load(written(tmp_path, text), target_column="y")
+    assert told in str(error.value)
 
 
 def test_rows_without_an_answer_are_left_out_with_a_word(tmp_path: Path) -> None:
@@ -255,7 +332,7 @@ def test_what_the_standard_library_writes_is_read_back(
 def test_numbers_are_read_as_they_were_written(numbers: list[float], comma: bool) -> None:
     texts = [repr(number).replace(".", ",") if comma else repr(number) for number in numbers]
     # With the sign that other columns of such a file tell: "1.125" alone may be 1125 as well.
-    found = csv_values.values(column(texts), 0, decimal="," if comma else ".").numbers
+    found = csv_values.values(column(texts), 0, Reading(decimal="," if comma else ".")).numbers
     assert found is not None
     assert found.tolist() == numbers
 
@@ -326,14 +403,14 @@ def test_what_numbers_leave_open_is_asked_with_two_cells(texts: list[str], delim
             (".", float("1.53" if "." in texts[1] else "1530")),
             (",", 1.53 if "," in texts[0] else 1530),
         ):
-            found = csv_values.values(column(texts, delimiter=delimiter), 0, decimal=decimal).numbers
+            found = csv_values.values(column(texts, delimiter=delimiter), 0, Reading(decimal=decimal)).numbers
             assert found is not None
             assert number in found.tolist()
 
 
 @pytest.mark.parametrize(
     "texts",
-    [["1st", "2nd", "3rd", "4th"] * 9, ["12a", "3b", "14c", "2d", "9e"], ["2020-01-02"] * 3, ["18-24", "25-34"]],
+    [["1st", "2nd", "3rd", "4th"] * 9, ["12a", "3b", "14c", "2d", "9e"], ["18-24", "25-34"]],
 )
 def test_words_that_begin_with_a_number_are_words(texts: list[str]) -> None:
     assert csv_values.values(column(texts), 0).numbers is None

@@ -34,7 +34,7 @@ from training.families.perceptron.network import (
 )
 from training.family import Family, Measured
 from training.metrics import classification, onnx_model, regression
-from training.networks.dense import Coding, Layout
+from training.networks.dense import Coding, Layout, date_parts
 from training.publish import Draft, publish, read_json, write_json
 from training.reporting.page import write
 
@@ -188,11 +188,13 @@ def write_report(folder: Path, manifest: Manifest, dataset: TableDataset) -> Non
 def coded_names(dataset: TableDataset) -> list[str]:
     """What each of the D coded columns is, in `Coding`'s order."""
     columns = dataset.table.columns
-    names = [column.name for column in columns if column.kind == "number"]
+    names = [column.name for column in columns if column.kind != "category"]
     names += [
         f"{column.name} = {word}" for column in columns if column.kind == "category" for word in column.categories
     ]
-    return [*names, *(f"{column.name} is missing" for column in columns if column.missing)]
+    missing = [f"{column.name} is missing" for column in columns if column.missing]
+    dates = [column for column in columns if column.kind == "date"]
+    return [*names, *missing, *(f"{column.name}: {part}" for column in dates for part in date_parts(column.clock))]
 
 
 def _check(dataset: TableDataset, activation: Activation) -> None:

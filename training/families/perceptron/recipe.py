@@ -19,7 +19,7 @@ from training.families.perceptron.publish_trained import measured, publish_unit,
 from training.families.perceptron.templates import weights
 from training.family import Family, FamilyByModel, Measured, options_of, table_of
 from training.image_classification import ImageClassifiers, train_classifier
-from training.options import add_flags, given
+from training.options import add_flags, add_reading, given, reading_of
 from training.publish import name_model
 from training.recipe import Command
 
@@ -36,9 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     trained = parser.add_argument_group("trained weights (these defaults are for MNIST)")
     trained.add_argument("--data", help="a table or pictures of `python -m training list`, a CSV file, or a folder")
     trained.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be predicted")
-    trained.add_argument(
-        "--decimal", choices=(".", ","), help="what stands before decimals, where the file leaves it open"
-    )
+    add_reading(trained)
     add_flags(trained, LinearHyperparameters)
 
 
@@ -53,7 +51,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     if options.weights is not None:
         name_model(options, "perceptron")
         return publish_given(options)
-    dataset = tables.load(options.data, target_column=options.target, decimal=options.decimal)
+    dataset = tables.load(options.data, target_column=options.target, reading=reading_of(options))
     name_model(options, f"perceptron-{dataset.name}")
     return publish_unit(dataset, options, family=UNITS)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
-from app.core.manifest.table import NumberColumn
+from app.core.manifest.table import CategoryColumn, NumberColumn
 from app.core.metric_names import figure, title_of
 from training.data.table import TableDataset
 from training.reporting.charts import Line, line_chart
@@ -75,11 +75,14 @@ def page(
 
 def _plane(e: Evidence, dataset: TableDataset, x: NDArray[np.float32], y: NDArray[Any]) -> str:
     """The two numbers with the largest weights; all others at their means, categories at none."""
-    columns = [(i, c) for i, c in enumerate(dataset.table.columns) if isinstance(c, NumberColumn)]
-    if len(columns) < 2:
+    # Weights of numbers and dates come first; the axes are the graph's own numbers.
+    ranged = [(i, c) for i, c in enumerate(dataset.table.columns) if not isinstance(c, CategoryColumn)]
+    places = [(k, i, c) for k, (i, c) in enumerate(ranged) if isinstance(c, NumberColumn) and not c.offset]
+    if len(places) < 2:
         return ""
-    order = np.argsort(-np.abs(e.weights[: len(columns)]), kind="stable")[:2]
-    a, b = sorted(int(i) for i in order)
+    weights = np.abs(np.array(e.weights)[[k for k, _, _ in places]])
+    columns = [(i, c) for _, i, c in places]
+    a, b = sorted(int(i) for i in np.argsort(-weights, kind="stable")[:2])
     (at_a, first), (at_b, second) = columns[a], columns[b]
     plane = Plane(
         x_range=_around(first),
@@ -90,7 +93,9 @@ def _plane(e: Evidence, dataset: TableDataset, x: NDArray[np.float32], y: NDArra
         height=450,
     )
     xs, ys = plane.grid(FINE)
-    z = e.bias + e.weights[a] * (xs - e.mean[a]) / e.scale[a] + e.weights[b] * (ys - e.mean[b]) / e.scale[b]
+    of_a, of_b = places[a][0], places[b][0]
+    z = e.bias + e.weights[of_a] * (xs - e.mean[of_a]) / e.scale[of_a]
+    z = z + e.weights[of_b] * (ys - e.mean[of_b]) / e.scale[of_b]
     shown = x[:SHOWN]
     known = ~np.isnan(shown[:, at_a]) & ~np.isnan(shown[:, at_b])
     points = [(float(r[at_a]), float(r[at_b])) for r in shown[known]]

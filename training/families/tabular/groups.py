@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.manifest.table import CategoryColumn, Table
+from app.core.manifest.table import CategoryColumn, DateColumn, NumberColumn, Table
 
 ENOUGH: Final = 200
 """Rows of a group, from which on its coverage is known within some four points."""
@@ -40,13 +40,20 @@ def groups_of(table: Table, x: Floats) -> list[Group]:
         if isinstance(column, CategoryColumn):
             found += [Group(name=f"{column.name} is {c}", rows=values == k) for k, c in enumerate(column.categories)]
         elif not missing.all():
-            unit = f" {column.unit}" if column.unit else ""
             ends = np.unique(np.nanquantile(values, (0, 0.25, 0.5, 0.75, 1)))
             for low, high in pairwise(ends.tolist()):
                 within = (values >= low) & ((values < high) | ((high == ends[-1]) & (values == high)))
-                found.append(Group(name=f"{column.name} {low:.4g} to {high:.4g}{unit}", rows=within))
+                found.append(Group(name=f"{column.name} {_span(column, low, high)}", rows=within))
         found.append(Group(name=f"{column.name} missing", rows=missing))
     return [group for group in found if group.rows.any()]
+
+
+def _span(column: NumberColumn | DateColumn, low: float, high: float) -> str:
+    low, high = low + column.offset, high + column.offset
+    if isinstance(column, DateColumn):
+        return f"{column.written(low)} to {column.written(high)}"
+    unit = f" {column.unit}" if column.unit else ""
+    return f"{low:g} to {high:g}{unit}" if column.offset else f"{low:.4g} to {high:.4g}{unit}"
 
 
 def farthest(groups: Sequence[Group], inside: NDArray[np.bool_], coverage: float) -> tuple[Group, float] | None:

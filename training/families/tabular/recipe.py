@@ -29,7 +29,7 @@ from training.families.tabular.publish import publish_table
 from training.family import Family, FamilyByModel, Measured, options_of, table_of
 from training.image_classification import ImageClassifiers, train_classifier
 from training.loop import Interrupted, run_folder
-from training.options import add_flags, given, positive
+from training.options import add_flags, add_reading, given, positive, reading_of
 from training.publish import name_model
 from training.recipe import Command
 from training.reporting.page import write
@@ -41,9 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="a table or pictures of `python -m training list`, or a CSV file")
     table = parser.add_argument_group("tables")
     table.add_argument("--target", metavar="COLUMN", help="the column of a CSV file that is to be predicted")
-    table.add_argument(
-        "--decimal", choices=(".", ","), help="what stands before decimals, where the file leaves it open"
-    )
+    add_reading(table)
     table.add_argument("--task", choices=get_args(Task), help="default: regress where the target has many numbers")
     table.add_argument(
         "--repetitions",
@@ -61,7 +59,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
         return _pictures(options, accelerator)
     if not accelerator.is_main_process:
         return None
-    dataset = tables.load(options.data, target_column=options.target, task=options.task, decimal=options.decimal)
+    dataset = tables.load(options.data, target_column=options.target, task=options.task, reading=reading_of(options))
     name_model(options, f"mlp-{dataset.name}")
     print(_plan(dataset))
     seed = options.seeds[0]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest, Measure
-from app.core.manifest.table import CategoryColumn, NumberColumn
+from app.core.manifest.table import DateColumn, NumberColumn
 from app.core.metric_names import THIN, figure
 from training.data.table import TableDataset
 from training.families.tabular import charts as tabular_charts
@@ -221,8 +221,9 @@ def _columns(m: Manifest) -> str:
         if isinstance(column, NumberColumn):
             unit = f"{THIN}{escape(column.unit)}" if column.unit else ""
             values = f"{column.low:g} to {column.high:g}{unit}"
+        elif isinstance(column, DateColumn):
+            values = f"{column.written(column.low)} to {column.written(column.high)}"
         else:
-            assert isinstance(column, CategoryColumn)
             some = ", ".join(column.categories[:12]) + (", …" if len(column.categories) > 12 else "")
             values = escape(some)
         missing = "may be missing" if column.missing else ""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.manifest import Manifest
-from app.core.manifest.table import NumberColumn
+from app.core.manifest.table import CategoryColumn, NumberColumn
 from app.core.metric_names import figure as value_of
 from training.data import synthetic_tables
 from training.data.table import TableDataset
@@ -29,7 +29,8 @@ Field = NDArray[np.floating[Any]]
 def section(folder: Path, manifest: Manifest, dataset: TableDataset, evidence: Evidence) -> str:
     """The surface over the two most important numbers; nothing where a table has fewer than two."""
     table = dataset.table
-    numbers = [j for j, column in enumerate(table.columns) if isinstance(column, NumberColumn)]
+    # The axes are the graph's own numbers.
+    numbers = [j for j, column in enumerate(table.columns) if isinstance(column, NumberColumn) and not column.offset]
     if len(numbers) < 2:
         return ""
     a, b = sorted(sorted(numbers, key=lambda j: -evidence.importances[j][0])[:2])
@@ -141,7 +142,7 @@ def _middle(dataset: TableDataset) -> NDArray[np.float32]:
     x = dataset.train_x.numpy()
     found = np.nanmedian(x, axis=0)
     for j, column in enumerate(dataset.table.columns):
-        if not isinstance(column, NumberColumn):
+        if isinstance(column, CategoryColumn):
             known = x[:, j][~np.isnan(x[:, j])]
             found[j] = np.bincount(known.astype(np.int64)).argmax()
     return np.asarray(found, np.float32)
