@@ -230,8 +230,10 @@ def _name_axes(path: Path, shapes: Mapping[str, tuple[str | int, ...]]) -> None:
 
 def _strip(path: Path) -> None:
     """Leave the graph alone in the file: the exporter also writes down where in which source file each node came from,
-    with folders of the machine that it ran on."""
+    with folders of the machine that it ran on; and shapes between the nodes, which contradict those that tools work out
+    for it again, so that ONNX Runtime's quantisation refuses the file."""
     model = onnx.load(path)
+    del model.graph.value_info[:]
     parts: list[Any] = [model]
     while parts:
         part = parts.pop()

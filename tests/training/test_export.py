@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from app.engine.session import Session
@@ -201,3 +202,15 @@ def test_a_folder_that_cannot_be_written_is_named_before_training() -> None:
 def test_a_check_that_passes_leaves_no_folder_behind(tmp_path: Path) -> None:
     check_can_publish(tmp_path, "net", None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_quantisation_tools_take_a_graph(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(4, 512), nn.ReLU(), nn.Linear(512, 3))
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    made = Export(graph="classifier", module=net, inputs={"x": x}, outputs=("y",))
+    export.write_graph(tmp_path, made)
+    quantize_dynamic(tmp_path / "classifier.onnx", tmp_path / "small.onnx", weight_type=QuantType.QUInt8)
+    session = ort.InferenceSession(tmp_path / "small.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": x.numpy()})
+    assert np.allclose(found, net(x).detach().numpy(), atol=0.05)
+    assert (tmp_path / "small.onnx").stat().st_size < (tmp_path / "classifier.onnx").stat().st_size
