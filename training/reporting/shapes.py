@@ -17,7 +17,10 @@ SHAPES: Final[dict[Shape, tuple[str, tuple[str, ...]]]] = {
         "an input at every step, one output at the end",
         ("spoken-digits", "spoken-commands", "sentiment-sst2"),
     ),
-    "many to many": ("outputs of another number than the inputs", ("speech", "speech-streaming", "translator-en-pt")),
+    "many to many": (
+        "outputs of another number than the inputs",
+        ("speech", "speech-streaming", "translator-en-pt", "translator-de-en"),
+    ),
     "synced many to many": ("an output for every input", ("motion", "lips", "lips-streaming")),
 }
 
