@@ -86,7 +86,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fresh", action="store_true", help="forget the checkpoint of this same command")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     group.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    group.add_argument("--threads", type=positive, help="CPU threads; default: all")
+    group.add_argument("--threads", type=positive, help="CPU threads; default: all, or 1 for a small table")
     group.add_argument("--compile", action="store_true", help="torch.compile the network (slower on the CPUs tried)")
 
 

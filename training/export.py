@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,9 @@ class Export:
     dynamic: Axes = field(default_factory=dict)
     """Variable axes but the rows: of an input all; of an output those that are as long as none of an input and are not
     to be called `frames`. Such rows are given filled up with zeros; an int64 input `length` says how long each is."""
+
+    fill: Callable[[onnx.ModelProto], None] | None = None
+    """Completes the exported graph, before it is checked."""
 
     @property
     def rows(self) -> int:
@@ -134,7 +137,7 @@ def write_graph(folder: Path, export: Export) -> Written:
     inputs = {name: rows.cpu() for name, rows in export.inputs.items()}
     outputs = list(export.outputs)
     _translate(export, module, inputs, path)
-    _strip(path)
+    _strip(path, export.fill)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -228,7 +231,7 @@ def _name_axes(path: Path, shapes: Mapping[str, tuple[str | int, ...]]) -> None:
     onnx.save(model, path)
 
 
-def _strip(path: Path) -> None:
+def _strip(path: Path, fill: Callable[[onnx.ModelProto], None] | None) -> None:
     """Leave the graph alone in the file: the exporter also writes down where in which source file each node came from,
     with folders of the machine that it ran on; and shapes between the nodes, which contradict those that tools work out
     for it again, so that ONNX Runtime's quantisation refuses the file."""
@@ -242,6 +245,8 @@ def _strip(path: Path) -> None:
                 part.ClearField(found.name)
             elif found.message_type is not None:
                 parts += [value] if hasattr(value, "ListFields") else value
+    if fill is not None:
+        fill(model)
     onnx.save(model, path)
 
 

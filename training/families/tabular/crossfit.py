@@ -1,14 +1,16 @@
-"""Cross-fitting: what nets make of rows that they did not learn from chooses the setting and calibrates the ensemble.
+"""Cross-fitting: what members make of rows that they did not learn from chooses the setting, weighs nets and trees, and
+calibrates the ensemble.
 
-The nets of all folds together are the ensemble; none is trained again on all rows. So every row has been answered by
-nets that did not see it, and those answers are the validation score, the temperature and the conformal scores.
+The nets and trees of all folds together are the ensemble; none is trained again on all rows. So every row has been
+answered by members that did not see it, and those answers are the validation score, the weight, the temperature and the
+conformal scores.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -17,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.data.table import folds
-from training.families.tabular.ensemble import Curve, Nets, Setting, Task, learn
+from training.families.tabular.ensemble import Curve, Nets, Schedule, Setting, Task, learn
+from training.families.tabular.pooling import LEVELS, Share, log_probabilities, pool_labels, pool_values
 from training.families.tabular.regions import scaled_scores
 from training.metrics.classification import fit_temperature
 
@@ -96,13 +99,18 @@ class Fitted:
         return torch.stack([found[setting] for setting in self.grid])
 
 
-def fit_grid(x: Tensor, y: Tensor, learns: Tensor, grid: Sequence[Setting], task: Task, *, seed: int) -> Fitted:
-    """Learn every setting of the grid on every fold; settings of one shape at once."""
+def fit_grid(
+    x: Tensor, y: Tensor, learns: Tensor, grid: Sequence[Setting], task: Task, *, seed: int, effort: float = 1.0
+) -> Fitted:
+    """Learn every setting of the grid on every fold; settings of one shape at once. `effort` is the part of the usual
+    steps that is made."""
+    schedule = Schedule.for_rows(len(y))
+    schedule = replace(schedule, steps=max(1, round(effort * schedule.steps)))
     by_shape = sorted(grid, key=lambda setting: setting.widths)
     groups = []
     for _, members in groupby(by_shape, key=lambda setting: setting.widths):
         settings = tuple(members)
-        groups.append((settings, *learn(x, y, learns, settings, task, seed=seed)))
+        groups.append((settings, *learn(x, y, learns, settings, task, seed=seed, schedule=schedule)))
     return Fitted(task=task, grid=tuple(grid), groups=tuple(groups), folds=len(learns))
 
 
@@ -113,19 +121,30 @@ class Calibrated:
     `held` are the ensemble's answers for those rows: (n, K) calibrated log-probabilities, or (n, 2).
     """
 
-    kept: tuple[int, ...]  # places in the grid
-    losses: tuple[float, ...]  # of each setting: calibrated NLL in nats, or mean squared error
+    kept: tuple[int, ...]  # places in the nets' grid
+    losses: tuple[float, ...]  # of each setting, nets' then trees': calibrated NLL in nats, or mean squared error
+    share: Share
+    tree: int  # the place in the trees' grid, whose first answer soonest
     temperature: float  # 1 for a regression
     held: Tensor
     scores: NDArray[np.float64]  # (n,) rising: |y - value| / scale; empty for a classification
     gamma: NDArray[np.float64]  # (T,), `regions.fit_scaling`; empty for a classification
+    alone: tuple[float, float] = (1.0, 1.0)  # temperatures of the nets alone, and of the trees alone
 
-    def __call__(self, answers: Tensor, terms: Tensor) -> Tensor:
-        """The ensemble's answer (N, K) from all nets' answers (G, S, N, K), and where the rows lie: `Terms`, (N, T)."""
+    def __call__(self, answers: Tensor, terms: Tensor, trees: Tensor | None = None) -> Tensor:
+        """The ensemble's answer (N, K or 2) from all nets' answers (G, S, N, K) and the chosen trees' (N, O), and where
+        the rows lie: `Terms`, (N, T)."""
         of_kept = answers[list(self.kept)].flatten(0, 1)
         if len(self.scores):
-            return scaled(mix_moments(of_kept), terms, torch.from_numpy(self.gamma))
-        return torch.log_softmax(mix(of_kept) / self.temperature, dim=-1)
+            return scaled(pool_values(mix_moments(of_kept), trees, self.share), terms, torch.from_numpy(self.gamma))
+        return torch.log_softmax(pool_labels(mix(of_kept), trees, self.share.trees) / self.temperature, dim=-1)
+
+    def nets_alone(self) -> Calibrated:
+        """The same nets without trees."""
+        return replace(self, share=replace(self.share, trees=0.0), temperature=self.alone[0])
+
+    def trees_alone(self) -> Calibrated:
+        return replace(self, share=replace(self.share, trees=1.0), temperature=self.alone[1])
 
 
 def scaled(moments: Tensor, terms: Tensor, gamma: Tensor) -> Tensor:
@@ -135,52 +154,99 @@ def scaled(moments: Tensor, terms: Tensor, gamma: Tensor) -> Tensor:
 
 
 def calibrate(
-    answers: Tensor, y: Tensor, folds: Folds, rows: Tensor, *, classes: int, terms: Tensor, copies: Tensor | None = None
-) -> Calibrated:
-    """Choose by the answers (G, S, N, K) for rows that the nets did not learn from: the setting with the least loss,
-    and all that are within one standard error of it (Breiman et al. 1984, 3.4.3, here of the rows' differences).
-
-    `rows` (n,) are the row numbers that `folds` parts; `copies` those of their copies with gaps, which only the scales
-    of a regression are fitted to. `terms` (N, T) say where rows lie.
-    """
-    judged = folds.judges[:, rows].double()  # (S, n)
-    weight = judged / judged.sum(0)
-    seen, target = answers[:, :, rows].double(), y[rows]
-    mixture = mix if classes else mix_moments
-    losses = torch.stack([_losses(mixture(one, weight), target, classes) for one in seen])  # (G, n)
-    kept = _as_good_as_the_best(losses)
-    means = tuple(losses.mean(1).tolist())
-    if not classes:
-        return _calibrate_scales(answers, y, folds, rows, copies, kept=kept, losses=means, terms=terms)
-    held = mix(seen[list(kept)].flatten(0, 1), weight.repeat(len(kept), 1) / len(kept))
-    temperature = fit_temperature(held.numpy(), target.numpy())
-    held = torch.log_softmax(held / temperature, dim=-1)
-    none = np.zeros(0)
-    return Calibrated(kept=kept, losses=means, temperature=temperature, held=held, scores=none, gamma=none)
-
-
-def _calibrate_scales(
     answers: Tensor,
     y: Tensor,
     folds: Folds,
     rows: Tensor,
-    copies: Tensor | None,
     *,
-    kept: tuple[int, ...],
-    losses: tuple[float, ...],
+    classes: int,
     terms: Tensor,
+    copies: Tensor | None = None,
+    trees: Sequence[NDArray[np.float64]] = (),
 ) -> Calibrated:
-    """Of a regression: the scores of what is kept, once the scale fits everywhere."""
+    """Choose by the answers (G, S, N, K) for rows that the nets did not learn from: the setting with the least loss,
+    and all that are within one standard error of it (Breiman et al. 1984, 3.4.3, here of the rows' differences).
+    The first of the trees' settings that is as good as their best is weighed against them by the same rows (Wolpert
+    1992).
+
+    `rows` (n,) are the row numbers that `folds` parts; `copies` those of their copies with gaps, which only the scales
+    of a regression are fitted to. `terms` (N, T) say where rows lie. `trees` are each setting's answers (N, O) by models
+    that did not learn from a row.
+    """
+    target = y[rows]
+    seen = _seen(answers, folds, rows)
+    mixture = mix if classes else mix_moments
+    losses = torch.stack([_losses(mixture(one, weight), target, classes) for one, weight in seen])  # (G, n)
+    kept = _as_good_as_the_best(losses)
+    grown = [torch.from_numpy(one)[rows] for one in trees]
+    of_trees = [_losses(log_probabilities(one) if classes else one, target, classes) for one in grown]
+    means = (*losses.mean(1).tolist(), *(float(one.mean()) for one in of_trees))
+    tree = min(_as_good_as_the_best(torch.stack(of_trees))) if grown else 0
+    nets = mixture(*_together(answers, folds, rows, kept))
+    chosen = Calibrated(
+        kept=kept,
+        losses=means,
+        share=Share(),
+        tree=tree,
+        temperature=1.0,
+        held=nets,
+        scores=np.zeros(0),
+        gamma=np.zeros(0),
+    )
+    best = grown[tree] if grown else None
+    if classes:
+        return _with_labels(chosen, nets, best, target)
+    if best is not None:
+        chosen = replace(chosen, share=_share(nets, best, target))
     both = rows if copies is None else torch.cat([rows, copies])
-    judged = folds.judges[:, both]
-    weight = judged.double().repeat(len(kept), 1)
-    held = mix_moments(answers[list(kept)][:, :, both].double().flatten(0, 1), weight / weight.sum(0))
-    scores = ((y[both] - held[:, 0]).abs() / held[:, 1]).numpy()
-    where = terms[both].double()
+    held = mix_moments(*_together(answers, folds, both, kept))
+    held = pool_values(held, torch.from_numpy(trees[tree])[both] if trees else None, chosen.share)
+    return _with_scales(chosen, held, y[both], folds.judges[:, both], terms[both].double(), rows=len(rows))
+
+
+def _seen(answers: Tensor, folds: Folds, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Of each setting the nets' answers (S, n, K) and their weights (S, n): those that did not learn from a row."""
+    judged = folds.judges[:, rows].double()
+    return [(one, judged / judged.sum(0)) for one in answers[:, :, rows].double()]
+
+
+def _together(answers: Tensor, folds: Folds, rows: Tensor, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The same of all settings that are kept: (E, n, K) and (E, n)."""
+    judged = folds.judges[:, rows].double().repeat(len(kept), 1)
+    return answers[list(kept)][:, :, rows].double().flatten(0, 1), judged / judged.sum(0)
+
+
+def _share(nets: Tensor, trees: Tensor, y: Tensor) -> Share:
+    """The weight with the least squared error."""
+    of_nets, of_trees = nets[:, 0] - y, trees[:, 0] - y
+    ratio = float((of_trees.square().mean() / of_nets.square().mean().clamp(min=1e-30)).sqrt())
+    found = [float((level * of_trees + (1 - level) * of_nets).square().mean()) for level in LEVELS]
+    return Share(trees=LEVELS[int(np.argmin(found))], ratio=ratio)
+
+
+def _with_scales(
+    chosen: Calibrated, held: Tensor, y: Tensor, judged: Tensor, terms: Tensor, *, rows: int
+) -> Calibrated:
+    """Of a regression: the conformal scores of the first `rows` rows, once the scale fits everywhere."""
+    scores = ((y - held[:, 0]).abs() / held[:, 1]).numpy()
     fold = judged.int().argmax(0).numpy()
-    gamma, rising = scaled_scores(where.numpy(), scores, fold, np.arange(len(both)) < len(rows))
-    held = scaled(held, where, torch.from_numpy(gamma))[: len(rows)]
-    return Calibrated(kept=kept, losses=losses, temperature=1.0, held=held, scores=rising, gamma=gamma)
+    gamma, rising = scaled_scores(terms.numpy(), scores, fold, np.arange(len(scores)) < rows)
+    held = scaled(held, terms, torch.from_numpy(gamma))[:rows]
+    return replace(chosen, held=held, scores=rising, gamma=gamma)
+
+
+def _with_labels(chosen: Calibrated, nets: Tensor, trees: Tensor | None, y: Tensor) -> Calibrated:
+    """The weight and the temperature with the least log-loss."""
+    levels = (0.0,) if trees is None else LEVELS
+    found = []
+    for level in levels:
+        z = pool_labels(nets, trees, level)
+        temperature = fit_temperature(z.numpy(), y.numpy())
+        found.append((float(nn.functional.cross_entropy(z / temperature, y)), level, temperature))
+    _, level, temperature = min(found)
+    held = torch.log_softmax(pool_labels(nets, trees, level) / temperature, dim=-1)
+    alone = (found[0][2], found[-1][2])
+    return replace(chosen, share=Share(trees=level), temperature=temperature, held=held, alone=alone)
 
 
 def _losses(held: Tensor, y: Tensor, classes: int) -> Tensor:

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from training.data.table import TableDataset
-from training.families.tabular.crossfit import mix, mix_moments
 from training.families.tabular.metrics import figures
 from training.families.tabular.model import TrainedEnsemble
 from training.families.tabular.nested import Repetition
@@ -28,9 +27,12 @@ MOST_ROWS: Final = 2000  # that importances are worked out on
 class Evidence:
     """Facts of one training.
 
-    `grid` has one entry per setting: widths, decay, loss of rows not trained on, whether it is in the ensemble, and
-    how often the nested rounds chose it. `curve` is the mean one of the kept shape's nets. `importances` are by column:
-    mean and standard deviation of what a figure loses when the column is shuffled. `answers` (N, K or 2) and `reach`
+    `grid` has one entry per setting: widths and decay, or leaves and rounds; loss of rows not trained on, whether it is
+    in the ensemble, and how often the nested rounds chose it. `weight` is that of the trees, `weights` those of the
+    nested rounds, and `dropped` says what was left out to keep a budget.
+
+    `curve` is the mean one of the kept shape's nets. `importances` are by column: mean and standard deviation of what a
+    figure loses when the column is shuffled. `answers` (N, K or 2) and `reach`
     (N, C) are the first nested round's for all rows, empty where there is a test part.
     """
 
@@ -43,20 +45,24 @@ class Evidence:
     rounds: int
     answers: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     reach: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    weight: float = 0.0
+    weights: list[float] = field(default_factory=list)
+    dropped: str = ""
 
     @classmethod
-    def of(cls, dataset: TableDataset, learned: TrainedEnsemble, rounds: Sequence[Repetition]) -> Evidence:
-        chosen = sum((one.kept.sum(0) for one in rounds), np.zeros(len(learned.fitted.grid), np.int64))
-        grid = [
-            {
-                "widths": list(setting.widths),
-                "decay": setting.decay,
-                "loss": learned.calibrated.losses[i],
-                "kept": i in learned.calibrated.kept,
-                "chosen": int(chosen[i]),
-            }
-            for i, setting in enumerate(learned.fitted.grid)
+    def of(
+        cls, dataset: TableDataset, learned: TrainedEnsemble, rounds: Sequence[Repetition], *, dropped: str = ""
+    ) -> Evidence:
+        found = learned.calibrated
+        settings: list[dict[str, Any]] = [
+            {"widths": list(one.widths), "decay": one.decay, "kept": found.share.trees < 1 and i in found.kept}
+            for i, one in enumerate(learned.fitted.grid)
+        ] + [
+            {"leaves": one.setting.leaves, "rounds": one.rounds, "kept": found.share.trees > 0 and i == found.tree}
+            for i, one in enumerate(learned.grown)
         ]
+        chosen = sum((one.kept.sum(0) for one in rounds), np.zeros(len(settings), np.int64))
+        grid = [{**one, "loss": found.losses[i], "chosen": int(chosen[i])} for i, one in enumerate(settings)]
         curve = next(c for settings, _, c in learned.fitted.groups if learned.settings[0] in settings)
         first = rounds[0] if rounds else None
         return cls(
@@ -67,6 +73,9 @@ class Evidence:
             folds=learned.folds_count,
             nets=len(learned.folds) * len(learned.settings),
             rounds=len(rounds),
+            weight=found.share.trees,
+            weights=[float(weight) for one in rounds for weight in one.weight],
+            dropped=dropped,
             **(
                 {}
                 if first is None
@@ -94,18 +103,12 @@ def importances(dataset: TableDataset, learned: TrainedEnsemble, *, seed: int = 
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(dataset.train_y))[:MOST_ROWS])
     x, y = dataset.train_x[rows], dataset.train_y[rows].numpy()
-    judged = learned.folds.judges[:, rows].double().repeat(len(learned.settings), 1)  # (E, n)
-    weight = judged / judged.sum(0)
-    members = learned.members()
 
-    @torch.no_grad()
     def figure(x: torch.Tensor) -> float:
-        answers = torch.cat([nets(x) for nets in members]).double()
+        answers = learned.unseen(x, rows)
         if dataset.labels:
-            p = torch.softmax(mix(answers, weight) / learned.calibrated.temperature, dim=-1).numpy()
-            return figures(p, y, np.zeros((len(y), 0)))["nll"]
-        value = mix_moments(answers, weight)[:, 0].numpy()
-        return float(np.square(value - y).sum() / np.square(y - y.mean()).sum())
+            return figures(answers, y, np.zeros((len(y), 0)))["nll"]
+        return float(np.square(answers[:, 0] - y).sum() / np.square(y - y.mean()).sum())
 
     base, found = figure(x), []
     for j in range(x.shape[1]):

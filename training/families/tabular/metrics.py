@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.manifest import Manifest
+from app.core.manifest import Manifest, Measure
 from training.data import synthetic_tables
 from training.data.table import TableDataset
 from training.families.tabular.groups import ENOUGH, Group, farthest, groups_of
@@ -157,10 +157,53 @@ def nested_figures(found: Sequence[Repetition], dataset: TableDataset) -> Measur
         protocols=WORDS | label_words(dataset.labels),
         remarks=_label_remarks(found[0].answers, y, dataset.labels)
         | _group_remark(found[0].answers, y, found[0].reach, groups),
-        how=f"; {len(found)} x {OUTER} nested cross-validation: each row is answered by nets whose training, choice "
-        "and calibration have not seen it.",
+        how=f"; {len(found)} x {OUTER} nested cross-validation: each row is answered by members whose training, "
+        "choice and calibration have not seen it.",
         claimed=True,
     )
+
+
+ALONE: Final = ("accuracy", "nll", "r2", "rmse")
+"""The figures that nets and trees have of their own."""
+
+
+def alone_figures(nets: Floats, trees: Floats, y: NDArray[Any]) -> dict[str, float]:
+    """What the nets alone reach, and the trees alone; their answers as `figures` takes them."""
+    reach = np.zeros((len(y), len(COVERAGES)))
+    found: dict[str, float] = {}
+    for kind, answers in (("nets", nets), ("trees", trees)):
+        own = figures(answers, y, reach)
+        found |= {f"{name}_{kind}_alone": own[name] for name in ALONE if name in own}
+    return found
+
+
+def alone_measures(
+    every: Sequence[tuple[Floats, Floats]], dataset: TableDataset, *, y: NDArray[Any], how: str, weight: float
+) -> list[Measure]:
+    """The manifest's entries of `alone_figures`, means over the rounds of answers (nets, trees).
+
+    Args:
+        how: the rows that they are measured on, in words.
+        weight: of the trees in the ensemble that is published.
+    """
+    rounds = [alone_figures(nets, trees, y) for nets, trees in every]
+    found = []
+    for name in rounds[0]:
+        first, kind, _ = name.rsplit("_", 2)
+        values = [one[name] for one in rounds]
+        share = weight if kind == "trees" else 1 - weight
+        found.append(
+            Measure(
+                name=name,
+                value=float(np.mean(values)),
+                spread=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                unit=units([first], dataset).get(first, ""),
+                protocol=f"{WORDS[first]}, of the {kind} alone, whose weight in the ensemble is {share:.1f}; {how}",
+                rows=len(y),
+                seeds=tuple(range(len(rounds))),
+            )
+        )
+    return found
 
 
 def test_figures(folder: Path, manifest: Manifest, dataset: TableDataset, *, truth: dict[str, float]) -> Measured:

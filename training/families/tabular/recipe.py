@@ -6,17 +6,22 @@ import argparse
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 from typing import Final, get_args
 
 import numpy as np
+import torch
 from accelerate import Accelerator
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from app.core.manifest import Manifest
 from training.data import csv_table, load, tables
-from training.data.csv_table import Task
+from training.data.csv_table import MANY_ROWS, Task
 from training.data.table import TableDataset, copies_of
+from training.families.tabular import budget
 from training.families.tabular import report as page
+from training.families.tabular.budget import PUBLISH_S, Cost, Decided, decide, in_words
 from training.families.tabular.ensemble import Schedule
 from training.families.tabular.evidence import Evidence
 from training.families.tabular.groups import groups_of
@@ -50,6 +55,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"of the nested cross-validation that measures small tables (default {REPETITIONS})",
     )
+    table.add_argument(
+        "--budget",
+        type=budget.seconds,
+        metavar="TIME",
+        help="the longest that it may take, as 90s, 5m or 1h: repetitions and members are dropped to keep it",
+    )
     add_flags(parser.add_argument_group("pictures (these defaults are for MNIST)"), FlatHyperparameters)
 
 
@@ -57,15 +68,16 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     """Learn and publish. None in the processes that only helped. Raises: DataError, PublishError, Interrupted."""
     if not tables.is_table(options.data):
         return _pictures(options, accelerator)
+    started = perf_counter()
     if not accelerator.is_main_process:
         return None
     dataset = tables.load(options.data, target_column=options.target, task=options.task, reading=reading_of(options))
     name_model(options, f"mlp-{dataset.name}")
     print(_plan(dataset))
-    seed = options.seeds[0]
-    learned = train_table(dataset, PLAN, seed=seed)
-    rounds = [] if len(dataset.test_y) else _measure(dataset, PLAN, options, accelerator)
-    return publish_table(dataset, learned, rounds, options=options, seed=seed, family=TABLES)
+    if options.threads is None and len(dataset.train_y) < MANY_ROWS:
+        torch.set_num_threads(1)  # several wait for each other longer than they work
+    with threadpool_limits(torch.get_num_threads(), user_api="openmp"):  # scikit-learn has an OpenMP of its own
+        return _train(dataset, options, accelerator, started)
 
 
 class Tables(Family[TableDataset]):
@@ -124,10 +136,41 @@ def _plan(dataset: TableDataset) -> str:
     return "\n".join([*lines, dataset.note] if dataset.note else lines)
 
 
+def _train(dataset: TableDataset, options: argparse.Namespace, accelerator: Accelerator, started: float) -> Path:
+    made = _decide(dataset, options, started)
+    seed = options.seeds[0]
+    learned = train_table(dataset, made.plan, seed=seed)
+    rounds = [] if len(dataset.test_y) else _measure(dataset, made.plan, options, accelerator, started)
+    dropped = made.dropped
+    if rounds and len(rounds) < options.repetitions:
+        dropped = (f"{len(rounds)} of {options.repetitions} repetitions", *dropped)
+    if dropped:
+        print(f"To keep --budget: {', '.join(dropped)}")
+    return publish_table(
+        dataset, learned, rounds, dropped=", ".join(dropped), options=options, seed=seed, family=TABLES
+    )
+
+
+def _decide(dataset: TableDataset, options: argparse.Namespace, started: float) -> Decided:
+    """What will be trained, and a line on how long that will take."""
+    cost = Cost.measured(dataset, task_of(dataset), PLAN)
+    used = perf_counter() - started
+    made = decide(cost, PLAN, options.repetitions, options.budget, used=used)
+    threads, expected = torch.get_num_threads(), list(made.dropped)
+    if not cost.tested and made.repetitions < options.repetitions:
+        expected.insert(0, f"about {made.repetitions} of {options.repetitions} repetitions")
+    print(
+        f"{len(dataset.train_y):,} rows, {len(dataset.table.columns)} columns, {threads} thread{'s' * (threads > 1)}: "
+        f"{in_words(made.seconds)}" + (f"; to keep --budget: {', '.join(expected)}" if expected else "")
+    )
+    return made
+
+
 def _measure(
-    dataset: TableDataset, plan: Plan, options: argparse.Namespace, accelerator: Accelerator
+    dataset: TableDataset, plan: Plan, options: argparse.Namespace, accelerator: Accelerator, started: float
 ) -> list[Repetition]:
     """The nested rounds, from where an interrupted run left off. Raises: Interrupted."""
+    wanted, until = options.repetitions, None if options.budget is None else started + options.budget - PUBLISH_S
     digest = hashlib.sha256(dataset.train_x.numpy().tobytes() + dataset.train_y.numpy().tobytes()).hexdigest()
     schedule = asdict(Schedule.for_rows(len(dataset.train_y)))
     settings = {"recipe": "mlp", "data": digest, "seed": 0, **asdict(plan), **schedule}
@@ -139,9 +182,8 @@ def _measure(
     x, y, task = dataset.train_x, dataset.train_y, task_of(dataset)
     title = f"{options.name}: nested cross-validation, {OUTER} folds"
     try:
-        return list(
-            tqdm(nested(x, y, task, plan, folder=folder, repetitions=options.repetitions), title, options.repetitions)
-        )
+        rounds = nested(x, y, task, plan, folder=folder, repetitions=wanted, until=until)
+        return list(tqdm(rounds, title, wanted))
     except KeyboardInterrupt:
         raise Interrupted(folder) from None
 

@@ -87,7 +87,7 @@ def _claim(unseen: Unseen, m: Manifest, evidence: Evidence) -> str:
     how = (
         f"on {rows} test rows not used in training"
         if unseen.tested
-        else f"on all {rows} rows, each predicted by nets not trained on it ({evidence.rounds} × {OUTER} nested "
+        else f"on all {rows} rows, each predicted by members not trained on it ({evidence.rounds} × {OUTER} nested "
         "cross-validation)"
     )
     if m.task == "classify":
@@ -192,20 +192,42 @@ def _choice(evidence: Evidence, m: Manifest) -> str:
     """Every setting's loss on rows that it was not trained on."""
     loss = "NLL, nats" if m.task == "classify" else "Mean squared error"
     best = min(one["loss"] for one in evidence.grid)
-    linear = min((one["loss"] for one in evidence.grid if not one["widths"]), default=best)
+    nets = [one for one in evidence.grid if "widths" in one]
+    linear = min((one["loss"] for one in nets if not one["widths"]), default=best)
     rows: list[Row] = []
     for one in sorted(evidence.grid, key=lambda one: float(one["loss"])):
-        shape = " × ".join(map(str, one["widths"])) or "no hidden layer"
+        if "leaves" in one:
+            shape, decay = f"trees of {one['leaves']} leaves, {one['rounds']} rounds", "–"
+        else:
+            shape, decay = " × ".join(map(str, one["widths"])) or "no hidden layer", f"{one['decay']:g}"
         voter = Cell("<strong>in the ensemble</strong>" if one["kept"] else "")
         chosen = [f"{one['chosen']} of {evidence.rounds * OUTER}"] if evidence.rounds else []
-        rows.append((shape, f"{one['decay']:g}", f"{one['loss']:.4g}", *chosen, voter))
-    titles = ["Hidden layers", "Weight decay", loss, *(["Chosen"] if evidence.rounds else []), ""]
-    kept = sum(bool(one["kept"]) for one in evidence.grid)
+        rows.append((shape, decay, f"{one['loss']:.4g}", *chosen, voter))
+    titles = [
+        "Hidden layers, or trees" if len(nets) < len(evidence.grid) else "Hidden layers",
+        "Weight decay",
+        loss,
+        *(["Chosen"] if evidence.rounds else []),
+        "",
+    ]
+    kept = sum(bool(one["kept"]) for one in nets)
     words = (
-        f"{evidence.folds}-fold cross-validation of every setting. The best one and all within a standard error of it "
-        f"form the ensemble, here {kept} with {evidence.nets} nets, one for each fold left out. The best setting has "
-        f"{best:.4g}, the best without a hidden layer {linear:.4g}."
+        f"{evidence.folds}-fold cross-validation of every setting. The best nets and all within a standard error "
+        f"of them form the ensemble, here {kept} with {evidence.nets} nets, one for each fold left out. The best "
+        f"setting has {best:.4g}, the best without a hidden layer {linear:.4g}."
     )
+    if len(nets) < len(evidence.grid):
+        words += (
+            f" The best trees beside them have the weight {evidence.weight:.1f} of 1, with which the rows left out are "
+            "predicted best"
+            + (
+                f" ({min(evidence.weights):.1f} to {max(evidence.weights):.1f} in the nested rounds)."
+                if evidence.weights
+                else "."
+            )
+        )
+    if evidence.dropped:
+        words += f" To keep the time that was given: {escape(evidence.dropped)}."
     if evidence.rounds:
         words += (
             f" In the nested rounds the choice was made again {evidence.rounds * OUTER} times, each without a fifth of "

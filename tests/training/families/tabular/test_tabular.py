@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -17,14 +18,15 @@ from training.families.tabular import model, nested
 from training.families.tabular.ensemble import Schedule, Setting
 from training.families.tabular.metrics import answers_of, figures, label_words, truth_figures
 from training.families.tabular.nested import Plan
+from training.families.tabular.trees import Boosting
 from training.metrics import onnx_model
 
-QUICK = Plan(grid=(Setting(decay=1.0), Setting(widths=(4,), decay=1.0)))
+QUICK = Plan(grid=(Setting(decay=1.0), Setting(widths=(4,), decay=1.0)), trees=(Boosting(leaves=4, rounds=20),))
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two settings and few steps: enough to be right about a clear table."""
+    """Three settings and few steps: enough to be right about a clear table."""
     monkeypatch.setattr("training.families.tabular.recipe.PLAN", QUICK)
     monkeypatch.setattr(Schedule, "for_rows", classmethod(lambda cls, rows: cls(steps=40, lr=0.1, batch=rows)))
     monkeypatch.setattr("sys.argv", ["python -m training"])
@@ -64,6 +66,7 @@ def test_a_csv_file_becomes_a_regression_with_intervals(tmp_path: Path, capsys: 
     check_regression(folder, manifest, path)
     shown = capsys.readouterr().out
     assert "some: 60 rows to learn from, 2 columns" in shown
+    assert "60 rows, 2 columns, 1 thread: about " in shown
     assert "r2 0.9" in shown
     assert run(tmp_path, "evaluate", "mlp-some") == 0
     assert "which it was trained on" in capsys.readouterr().out
@@ -191,6 +194,71 @@ def test_a_missing_target_is_one_line(tmp_path: Path, capsys: Any) -> None:
     assert told.startswith("error: ")
     assert told.count("\n") == 0
     assert "--target; there are a [cm], b, y [kg], label" in told
+
+
+def steps(folder: Path, *, rows: int = 160) -> Path:
+    """A number that jumps up and down with another, which is for the trees; some of that is missing."""
+    rng = np.random.default_rng(0)
+    a, b, c = rng.integers(0, 60, rows) / 10, rng.integers(0, 60, rows) / 10, rng.integers(0, 4, rows)
+    y = 10 * (np.floor(a) % 2) + 3 * (c == 2) + rng.normal(size=rows) * 0.3
+    lines = ["a,b,c,y"] + [f"{'' if i % 9 == 0 else a[i]},{b[i]},{'pqrs'[c[i]]},{y[i]:.3f}" for i in range(rows)]
+    path = folder / "steps.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_trees_are_published_with_what_they_weigh(tmp_path: Path, capsys: Any) -> None:
+    assert train(tmp_path, "--data", str(steps(tmp_path)), "--target", "y") == 0
+    folder = tmp_path / "models" / "mlp-steps" / "1"
+    manifest = onnx_model.load_manifest(folder)
+    quality = {one.name: one for one in manifest.quality}
+    assert quality["r2"].value > quality["r2_nets_alone"].value + 0.2
+    assert quality["r2_trees_alone"].value > 0.5
+    assert quality["coverage_90"].value > 0.8
+    assert "of the trees alone, whose weight in the ensemble is " in quality["rmse_trees_alone"].protocol
+    assert "boosted trees of up to 4 leaves" in manifest.summary
+    report = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "trees of 4 leaves" in report
+    assert "in the nested rounds)" in report
+    graph = onnx.load(folder / "regressor.onnx")
+    assert [node.op_type for node in graph.graph.node].count("TreeEnsembleRegressor") == 1
+    # Rows of a batch answer as they do alone; unknown and missing values are answered.
+    rows = np.array([[1.5, 1, 0], [4.5, 1, 1], [np.nan, np.nan, np.nan], [99, -99, 7]], np.float32)
+    together, _ = answers_of(folder, manifest, rows)
+    alone = np.concatenate([answers_of(folder, manifest, rows[i : i + 1])[0] for i in range(4)])
+    assert together == pytest.approx(alone, rel=1e-5)
+    assert together[:2, 0] == pytest.approx([10, 0], abs=3)
+    assert np.isfinite(together).all()
+    assert manifest.made.parameters > sum(len(one.float_data) for one in graph.graph.initializer)
+    capsys.readouterr()
+
+
+def test_trees_that_answer_otherwise_in_the_graph_are_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("training.families.tabular.tree_graph._down", lambda threshold: threshold + 0.01)
+    assert train(tmp_path, "--data", str(steps(tmp_path)), "--target", "y") == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: regressor.onnx: ")
+    assert "scikit-learn" in said or "torch" in said
+    assert not (tmp_path / "models" / "mlp-steps").exists()
+
+
+def test_a_budget_is_kept_and_what_was_dropped_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Nothing fits into a second: one repetition, and the shortest training."""
+    assert train(tmp_path, "--data", str(table(tmp_path)), "--target", "label", "--budget", "1s") == 0
+    shown = capsys.readouterr().out
+    words = "1 of 2 settings of nets, 1 of 1 of trees, trainings of 10 % of the length"
+    assert f"to keep --budget: about 1 of 2 repetitions, {words}" in shown
+    assert f"To keep --budget: 1 of 2 repetitions, {words}" in shown
+    folder = tmp_path / "models" / "mlp-some" / "1"
+    manifest = onnx_model.load_manifest(folder)
+    assert {one.seeds for one in manifest.quality} == {(0,)}
+    assert f"To keep the time that was given: 1 of 2 repetitions, {words}" in (
+        folder / "report" / "index.html"
+    ).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
