@@ -18,7 +18,7 @@ PYDANTIC = frozenset({"pydantic", "pydantic_core"})
 TORCH = frozenset({"torch", "accelerate"})
 BELOW_WEB = frozenset({"app.core", "app.engine", "app.codecs"})
 ORT = frozenset({"onnxruntime"})
-LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "tqdm", "numpy", "PIL", "pydantic", "scipy"}
+LEARNING = TORCH | {"onnx", "onnxscript", "sklearn", "threadpoolctl", "tqdm", "numpy", "PIL", "pydantic", "scipy"}
 WORDS = frozenset({"tokenizers"})
 
 # Of this server (by prefix) and of others (by top-level name; the standard library goes without saying).

@@ -67,13 +67,18 @@ def open_graph(folder: Path, graph: Graph, *, threads: int = 0) -> ort.Inference
             expected=graph.sha256,
             got=found,
         )
+    try:
+        return open_bytes(data, threads=threads)
+    except Exception as error:  # the runtime's own errors share no base below Exception
+        raise LoadRefused(f"{path}: ONNX Runtime cannot load it: {error}", subject=str(path)) from error
+
+
+def open_bytes(data: bytes, *, threads: int = 0) -> ort.InferenceSession:
+    """A CPU session of an ONNX file's bytes."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own errors share no base below Exception
-        raise LoadRefused(f"{path}: ONNX Runtime cannot load it: {error}", subject=str(path)) from error
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def run(

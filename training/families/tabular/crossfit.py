@@ -170,8 +170,8 @@ def calibrate(
     1992).
 
     `rows` (n,) are the row numbers that `folds` parts; `copies` those of their copies with gaps, which only the scales
-    of a regression are fitted to. `terms` (N, T) say where rows lie. `trees` are each setting's answers (N, O) by models
-    that did not learn from a row.
+    of a regression are fitted to. `terms` (N, T) say where rows lie. `trees` are the answers (N, O) of each of their
+    settings, by models that did not learn from a row.
     """
     target = y[rows]
     seen = _seen(answers, folds, rows)

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.core.manifest.table import CategoryColumn, Table
+from training.export import PublishError
 from training.families.tabular.trees import Boosted
-from training.parity import PublishError
+from training.metrics import onnx_model
 
 OPERATOR: Final = "TreeEnsembleRegressor"
 DOMAIN: Final = "ai.onnx.ml"
@@ -268,6 +268,6 @@ def _run(path: Path, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         opset_imports=list(written.opset_import),
         ir_version=written.ir_version,
     )
-    session = ort.InferenceSession(alone.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnx_model.open_bytes(alone.SerializeToString())
     found: NDArray[np.float32] = session.run(None, {node.input[0]: rows})[0]
     return found
