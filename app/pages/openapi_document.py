@@ -19,7 +19,8 @@ from app.pages import examples
 from app.protocols import libre_translate, open_inference, openai_audio
 from app.tasks import TASKS
 from app.web.context import Context
-from app.web.openapi.operation import Operation, models_for, named, shown_for
+from app.web.openapi.forms import exactly_one
+from app.web.openapi.operation import Operation, declare, in_order, named, shown_for
 from app.web.request import head
 from app.web.request.media_types import JSON
 
@@ -116,11 +117,12 @@ def build(app: FastAPI, context: Context, *, has_keys: bool) -> dict[str, Any]:
     open_inference.complete(
         document, context.registry.catalog.models, examples.inference(context.registry.catalog.defaults)
     )
-    openai_audio.complete(document, models_for(context.registry, "transcribe"), protected=has_keys)
+    openai_audio.complete(document, in_order(context.registry, "transcribe", ("audio",)), protected=has_keys)
     libre_translate.complete(document, shown_for(context.registry, "translate"), protected=has_keys)
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _complete_errors(operation, path, has_keys=has_keys, further=further.get(path))
+    _drop_titles(document)
     if has_keys:
         document["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
@@ -192,10 +194,10 @@ def _complete_task(
         for name, schema in task.options.items()
     ]
     operation["parameters"].append(head.PARAMETER)
-    about = head.DOCUMENTED.format(late=504)
-    operation["description"] = f"{task.rule}\n\n{about}" if task.rule else about
+    deadline = head.DOCUMENTED.format(late=504)
+    operation["description"] = "\n\n".join([task.about, *([task.rule] if task.rule else []), deadline])
+    declare(schemas, *task.schemas)
     schemas[task.body] = {
-        "title": task.body,
         "type": "object",
         "additionalProperties": False,
         "properties": {**task.inputs, **task.options},
@@ -203,7 +205,7 @@ def _complete_task(
     if task.one_of:
         listed = ", ".join(f"`{name}`" for name in task.one_of)
         schemas[task.body]["description"] = f"Exactly one of {listed}, and options."
-        schemas[task.body]["oneOf"] = [{"required": [name]} for name in task.one_of]
+        schemas[task.body] |= exactly_one(task.one_of)
     if task.rule:
         schemas[task.body]["description"] = task.rule
     sent = {name: {"summary": name, "value": value} for name, value in requests.items()}
@@ -233,6 +235,20 @@ def _complete_cards(document: dict[str, Any], context: Context) -> None:
         for parameter in operations.get("get", {}).get("parameters", []):
             if path.startswith("/v1") and parameter["name"] == "name":
                 parameter["schema"] = named(names)
+
+
+def _drop_titles(value: Any) -> None:
+    """Take away the titles that pydantic makes of fields' names: makers of clients name classes after them, alike."""
+    if isinstance(value, list):
+        for inner in value:
+            _drop_titles(inner)
+    elif isinstance(value, dict):
+        for schema in (*value.get("properties", {}).values(), value.get("schema")):
+            if isinstance(schema, dict):
+                schema.pop("title", None)
+        for key, inner in value.items():
+            if key not in ("example", "examples"):
+                _drop_titles(inner)
 
 
 def response(app: FastAPI) -> Response:

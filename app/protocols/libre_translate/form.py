@@ -19,6 +19,7 @@ from app.web.writing import MOST_BEAM
 
 AUTO: Final = "auto"
 MOST_FIELDS: Final = 64
+OPTIONAL: Final = ("format", "alternatives", "api_key")
 
 
 class LibreTranslateRequest(BaseModel):
@@ -96,7 +97,7 @@ def _fields(kind: str, body: bytes, parameters: str, max_rows: int) -> dict[str,
     texts = [value for name, value in pairs if name == "q"]
     found: dict[str, Any] = {"q": texts if len(texts) > 1 else texts[0]} if texts else {}
     for name, value in pairs:
-        if name == "q":
+        if name == "q" or (not value and name in OPTIONAL):  # browsers send fields that nobody filled in
             continue
         if name in found:
             raise twice(name, f"form.{name[:100]}")

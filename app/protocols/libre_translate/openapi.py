@@ -7,14 +7,16 @@ from typing import Any, Final
 
 from app.engine.model import Model
 from app.protocols.libre_translate.errors import PATHS, REASONS, LibreError
-from app.protocols.libre_translate.form import LibreTranslateRequest
+from app.protocols.libre_translate.form import OPTIONAL, LibreTranslateRequest
 from app.protocols.libre_translate.translations import PATH, TAKES
-from app.web.openapi.operation import REF, declare
+from app.web.openapi.forms import optional
+from app.web.openapi.operation import REF, declare, declare_requests
 from app.web.openapi.texts import example_text
 from app.web.request import head
 from app.web.request.media_types import JSON
 
 TAG: Final = "libretranslate"
+ABOUT: Final = "One text, or several as a list, in another language, as LibreTranslate answers them."
 DESCRIPTION: Final = 'For clients of LibreTranslate. Errors are `{"error": ...}`.'
 FORM_SHOWN: Final = {"q": "Where is the station?", "source": "en", "target": "pt"}
 _OF_LISTS: Final = (401, 500, 503)
@@ -28,14 +30,28 @@ def complete(document: dict[str, Any], models: Sequence[Model], *, protected: bo
         protected: whether an API key is needed.
     """
     schemas = document["components"]["schemas"]
-    for kind in (LibreError, LibreTranslateRequest):
-        declare(schemas, kind)
+    declare(schemas, LibreError)
+    declare_requests(schemas, LibreTranslateRequest)
     operation = document["paths"][PATH]["post"]
-    operation["description"] = head.DOCUMENTED.format(late=504)
+    operation["description"] = f"{ABOUT}\n\n{head.DOCUMENTED.format(late=504)}"
     operation["parameters"] = [head.PARAMETER]
     body = {"schema": {"$ref": REF.format(model=LibreTranslateRequest.__name__)}}
-    examples = {"examples": _requests(models)}
-    operation["requestBody"] = {"required": True, "content": dict.fromkeys(TAKES, body) | {JSON: body | examples}}
+    requests = _requests(models)
+    fields = schemas[LibreTranslateRequest.__name__]["properties"]
+    first = next(iter(requests.values()))["value"]
+    form = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(first),
+        "properties": {
+            **{name: fields[name] | {"examples": [value]} for name, value in first.items()},
+            **optional({name: fields[name] for name in OPTIONAL}),
+        },
+    }
+    operation["requestBody"] = {
+        "required": True,
+        "content": {kind: {"schema": form} for kind in TAKES} | {JSON: body | {"examples": requests}},
+    }
     error = {JSON: {"schema": {"$ref": REF.format(model=LibreError.__name__)}}}
     for path in PATHS:
         for method, one in document["paths"][path].items():

@@ -11,7 +11,7 @@ from app.protocols.open_inference.documents import ControlRequest, IndexRequest,
 from app.protocols.open_inference.errors import REASONS, is_mine
 from app.protocols.open_inference.infer import HEADER_LENGTH
 from app.protocols.open_inference.models import names
-from app.web.openapi.operation import REF, declare
+from app.web.openapi.operation import REF, declare, declare_requests
 from app.web.request import head
 
 TAG: Final = "open inference protocol"
@@ -50,8 +50,8 @@ def complete(document: dict[str, Any], models: Sequence[Model], shown: ExampleMo
         shown: None where no model is loaded.
     """
     schemas = document["components"]["schemas"]
-    for kind in (InferRequest, IndexRequest, ControlRequest, OipError):
-        declare(schemas, kind)
+    declare(schemas, OipError)
+    declare_requests(schemas, InferRequest, IndexRequest, ControlRequest)
     path_parameters = {
         "name": _path_parameter("name", (n for m in models for n in names(m)), shown.name if shown else None),
         "version": _path_parameter("version", (m.version for m in models), shown.version if shown else None),

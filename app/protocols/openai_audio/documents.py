@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from math import log
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
@@ -17,7 +17,19 @@ from app.web.speech.transcript import Transcript, Word
 
 MEDIA_TYPES: Final = {"json": JSON, "verbose_json": JSON, "text": TEXT, "srt": SRT, "vtt": VTT}
 UNKNOWN: Final = "unknown"  # language: a model here is of one, which it does not tell
+DELTA: Final = "transcript.text.delta"
+DONE: Final = "transcript.text.done"
 _LEAST: Final = 1e-10  # probability whose logarithm is taken
+
+
+class OpenAIDelta(BaseModel):
+    type: Literal["transcript.text.delta"]
+    delta: str
+
+
+class OpenAIDone(BaseModel):
+    type: Literal["transcript.text.done"]
+    text: str
 
 
 class OpenAIUsage(BaseModel):

@@ -51,12 +51,13 @@ def read(body: bytes, parameters: str) -> Wanted:
     for part in parse_form(body, parameters, max_parts=MOST_PARTS):
         name = part.name
         if name in (TIMES, TIMES.removesuffix("[]")):
-            times.add(cast("Granularity", _one_of(TIMES, _text(part), GRANULARITIES)))
+            if part.data:
+                times.add(cast("Granularity", _one_of(TIMES, _text(part), GRANULARITIES)))
         elif name not in SINGLE:
             raise unknown("form field", name, [*SINGLE, TIMES], subject=name[:100])
         elif name in fields:
             raise twice(name, name)
-        else:
+        elif part.data or name == "file":  # browsers send fields that nobody filled in
             fields[name] = part
     for name in ("file", "model"):
         if name not in fields:

@@ -14,7 +14,7 @@ from app.core.errors import UnsupportedMedia, invalid
 from app.core.manifest import Tensors
 from app.engine.queue import OnStep
 from app.protocols.openai_audio import errors
-from app.protocols.openai_audio.documents import MEDIA_TYPES, OpenAITranscription, values
+from app.protocols.openai_audio.documents import DELTA, DONE, MEDIA_TYPES, OpenAITranscription, values
 from app.protocols.openai_audio.form import Wanted, read
 from app.web.call import Call
 from app.web.endpoint import Endpoint
@@ -28,7 +28,6 @@ from app.web.speech.subtitles import subtitles
 from app.web.speech.transcript import Transcript
 
 PATH: Final = "/v1/audio/transcriptions"
-DELTA, DONE = "transcript.text.delta", "transcript.text.done"
 
 
 async def create(call: Call) -> Response:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from app.engine.model import Model
 from app.engine.registry import Registry
-from app.tasks.caption.schema import CaptionRequest
+from app.tasks.caption.schema import CaptionAnswer, CaptionRequest
 from app.web.openapi.golden import as_base64, example_pictures, stroke
-from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
+from app.web.openapi.operation import (
+    PROBLEM,
+    Operation,
+    events_schema,
+    file_schema,
+    fitting,
+    model_options,
+    models_for,
+    shown_for,
+)
 from app.web.openapi.pictures import picture_bodies, picture_inputs
+from app.web.openapi.schemas import WrittenToken
 from app.web.request.limits import Limits
 from app.web.request.media_types import EVENT_STREAM, PNG, TEXT
 from app.web.writing import ENCODER, MOST_BEAM
 
-EVENTS = (
-    "of one picture, greedy: `token {index, text, probability, attention}` as each is written, its attention over the "
-    "cells in the order of reading, then `final` with the JSON answer"
+EVENTS: Final = (
+    "of one picture, greedy: an event `token` as each is written, then `final`, the JSON, or `error`, a problem"
 )
 
 
@@ -34,18 +43,23 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         max_words=count | ({"maximum": longest} if longest else {}),
     )
     return Operation(
+        about="A sentence for each picture, with where the model looked for each word, and how much of it the picture "
+        "says and not the habit of the language.",
         options=options,
         body="CaptionRequest",
         inputs=picture_inputs(limit),
         one_of=("image", "images"),
         takes=picture_bodies(
-            options, max_rows=limit, npy="uint8 rows of the model's pictures, as numpy.save writes them"
+            fitting(options, registry, "caption", ("image",)),
+            max_rows=limit,
+            npy="uint8 rows of the model's pictures, as numpy.save writes them",
         ),
         gives={
             TEXT: {"type": "string", "description": "the captions, a line each"},
-            PNG: FILE | {"description": "each picture once for each word, light where the model looked"},
-            EVENT_STREAM: {"type": "string", "description": EVENTS},
+            PNG: file_schema(PNG, "each picture once for each word, light where the model looked"),
+            EVENT_STREAM: events_schema(EVENTS, {"token": WrittenToken, "final": CaptionAnswer, "error": PROBLEM}),
         },
+        schemas=(WrittenToken,),
         requests=_requests(shown_for(registry, "caption")),
     )
 

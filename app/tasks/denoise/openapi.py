@@ -12,11 +12,20 @@ from app.engine.model import Model
 from app.engine.registry import Registry
 from app.tasks.denoise.noise_level import span_of
 from app.tasks.denoise.runs import DENOISER
-from app.tasks.denoise.schema import MAX_SAMPLES, MAX_SEED, SIGMA_SCHEMA, DenoiseRequest
+from app.tasks.denoise.schema import MAX_SAMPLES, MAX_SEED, SIGMA_SCHEMA, DenoiseAnswer, DenoiseRequest
 from app.web.openapi.golden import as_base64, golden_rows, stroke
-from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
+from app.web.openapi.operation import (
+    PROBLEM,
+    Operation,
+    events_schema,
+    file_schema,
+    fitting,
+    model_options,
+    models_for,
+    shown_for,
+)
 from app.web.openapi.pictures import picture_bodies, picture_inputs
-from app.web.openapi.schemas import LAYOUTS
+from app.web.openapi.schemas import LAYOUTS, SamplingStep
 from app.web.request.limits import Limits
 from app.web.request.media_types import EVENT_STREAM, NPY, PNG
 from app.web.response.images import in_8_bits
@@ -46,32 +55,35 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         columns={"type": "integer", "minimum": 1, "maximum": limit},
     )
     return Operation(
+        about="Each picture without its noise, whose strength is estimated where it is not given; with `samples` "
+        "several restorations, and how far they differ.",
         options=options,
         body="DenoiseRequest",
         inputs=picture_inputs(limit),
         one_of=("image", "images"),
         takes=picture_bodies(
-            options,
+            fitting(options, registry, "denoise", ("image",)),
             max_rows=limit,
             npy="rows (rows, height, width[, channels]), as numpy.save writes them: uint8, or floats "
             "from 0 to 1 with noise that may lie beyond",
         ),
         gives={
-            PNG: FILE
-            | {
-                "description": "the picture without noise, or a grid of several; of samples a row for each picture: "
-                "the noisy one, the posterior mean, the samples, their spread"
-            },
-            NPY: FILE
-            | {
-                "description": "float32 pictures (rows, height, width, channels), 0 to 1; samples "
-                "(rows, samples, height, width, channels)"
-            },
-            EVENT_STREAM: {
-                "type": "string",
-                "description": "of samples: each step with a preview, then the JSON answer",
-            },
+            PNG: file_schema(
+                PNG,
+                "the picture without noise, or a grid of several; of samples a row for each picture: the noisy one, "
+                "the posterior mean, the samples, their spread",
+            ),
+            NPY: file_schema(
+                NPY,
+                "float32 pictures (rows, height, width, channels), 0 to 1; samples (rows, samples, height, width, "
+                "channels)",
+            ),
+            EVENT_STREAM: events_schema(
+                "of samples: each step with a preview, then the JSON answer, or `error`, a problem",
+                {"step": SamplingStep, "result": DenoiseAnswer, "error": PROBLEM},
+            ),
         },
+        schemas=(SamplingStep,),
         headers={
             "X-Sigma-255": "standard deviation of each picture's noise in grey levels, given or estimated",
             "X-Seed": "of samples: the same again gives the same",

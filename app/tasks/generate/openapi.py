@@ -19,12 +19,23 @@ from app.tasks.generate.schema import (
     MOST_FRAMES,
     MOST_LEVELS,
     MOST_VISITS,
+    GenerateAnswer,
     GenerateRequest,
     Grid,
 )
 from app.web.openapi.golden import as_base64, stroke
-from app.web.openapi.operation import FILE, Operation, Schema, model_options, models_for, shown_for
+from app.web.openapi.operation import (
+    PROBLEM,
+    Operation,
+    Schema,
+    events_schema,
+    file_schema,
+    model_options,
+    models_for,
+    shown_for,
+)
 from app.web.openapi.pictures import PICTURE_SCHEMA
+from app.web.openapi.schemas import SamplingStep
 from app.web.request.limits import Limits
 from app.web.request.media_types import EVENT_STREAM, NPY, PNG
 from app.web.request.model_choice import latent_of, most_pictures
@@ -48,6 +59,8 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     schemas = GenerateRequest.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
     label, sampling = _label(models), _sampling(models)
     return Operation(
+        about="New pictures of the kind that the model was trained on: by chance, by label, from codes, between two, "
+        "or from a picture that is sent.",
         options=model_options(
             models,
             GenerateRequest,
@@ -73,15 +86,15 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         rule=RULE,
         optional_body=True,
         gives={
-            PNG: FILE | {"description": "the picture, or a grid of several; X-Seed is the seed"},
-            NPY: FILE | {"description": "float32 pictures (rows, height, width, channels), 0 to 1"},
-            EVENT_STREAM: {
-                "type": "string",
-                "description": "of models that generate in steps an event `step` for each of them: its number, how "
-                "many there are, the seconds left, and a preview as base64 of a PNG; in the end `result`, the "
-                "answer as JSON, or `error`, a problem",
-            },
+            PNG: file_schema(PNG, "the picture, or a grid of several; X-Seed is the seed"),
+            NPY: file_schema(NPY, "float32 pictures (rows, height, width, channels), 0 to 1"),
+            EVENT_STREAM: events_schema(
+                "of models that generate in steps an event `step` for each of them; in the end `result`, the answer as "
+                "JSON, or `error`, a problem",
+                {"step": SamplingStep, "result": GenerateAnswer, "error": PROBLEM},
+            ),
         },
+        schemas=(SamplingStep,),
         headers={"X-Seed": "of samples: the same again gives the same pictures"},
         requests=_requests(shown_for(registry, "generate"), limits),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,10 +13,21 @@ from app.codecs.video import encode_png
 from app.core.manifest import Video
 from app.engine.model import Model
 from app.engine.registry import Registry
-from app.tasks.label_frames.schema import CLIP_SCHEMA, LabelFramesRequest
+from app.tasks.label_frames.schema import CLIP_SCHEMA, FrameLabel, LabelFramesAnswer, LabelFramesRequest
+from app.web.openapi.forms import files_schema, form_schema
 from app.web.openapi.golden import as_base64, as_picture, golden_rows, stroke
-from app.web.openapi.operation import FILE, Operation, Schema, model_options, models_for, shown_for
-from app.web.openapi.pictures import form_schema, picture_inputs
+from app.web.openapi.operation import (
+    FILE,
+    PROBLEM,
+    Operation,
+    events_schema,
+    file_schema,
+    fitting,
+    model_options,
+    models_for,
+    shown_for,
+)
+from app.web.openapi.pictures import picture_inputs
 from app.web.request.limits import Limits
 from app.web.request.media_types import EVENT_STREAM, FORM, NPY, VIDEOS, VTT
 
@@ -31,36 +42,32 @@ def describe(registry: Registry, limits: Limits) -> Operation:
     most = min(limits.max_rows, max((video.max_frames for video in videos), default=limits.max_rows))
     options = model_options(models, LabelFramesRequest)
     return Operation(
+        about="A label for each frame of one clip, and the parts of the clip that have one label; as JSON, numbers or "
+        "subtitles.",
         options=options,
         body="LabelFramesRequest",
         inputs={"video": CLIP_SCHEMA, **picture_inputs(most)},
         one_of=("video", "image", "images"),
         takes={
-            FORM: _form(options, most),
-            **dict.fromkeys(VIDEOS, FILE),
-            NPY: FILE | {"description": "uint8 frames (T, height, width) or (T, height, width, channels)"},
+            FORM: form_schema(
+                {"video": FILE | {"description": "one clip"}, "image": files_schema("image files, a frame each", most)},
+                fitting(options, registry, "label-frames", ("video",)),
+            ),
+            **{kind: file_schema(kind) for kind in VIDEOS},
+            NPY: file_schema(NPY, "uint8 frames (T, height, width) or (T, height, width, channels)"),
         },
         gives={
-            NPY: FILE | {"description": "float32 probabilities (frames, labels)"},
+            NPY: file_schema(NPY, "float32 probabilities (frames, labels)"),
             VTT: {"type": "string", "description": "the segments as WebVTT"},
-            EVENT_STREAM: {
-                "type": "string",
-                "description": "by a model that streams: an event `frame` for each frame, as in `frames`; in the end "
-                "`final`, the answer as JSON, or `error`, a problem",
-            },
+            EVENT_STREAM: events_schema(
+                "by a model that streams: an event `frame` for each frame, as in `frames`; in the end `final`, the "
+                "answer as JSON, or `error`, a problem",
+                {"frame": FrameLabel, "final": LabelFramesAnswer, "error": PROBLEM},
+            ),
         },
         errors=(409,),
         requests=_example_requests(shown_for(registry, "label-frames")),
     )
-
-
-def _form(options: Mapping[str, Schema], max_files: int) -> Schema:
-    form = form_schema(options, max_files=max_files)
-    clip = FILE | {"description": "one clip"}
-    frames = form["properties"]["image"] | {"description": "image files, a frame each"}
-    form["properties"] = {"video": clip, **form["properties"], "image": frames}
-    del form["required"]
-    return form | {"oneOf": [{"required": ["video"]}, {"required": ["image"]}]}
 
 
 def _example_requests(models: Sequence[Model]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from app.web.openapi.schemas import ModelAnswer, PictureRequest
 
 # As a picture in JSON: the codec checks it, which knows the model.
 CLIP_SCHEMA: Final[dict[str, Any]] = {
-    "title": "Clip",
     "description": "A clip as base64 (a `data:` URL is taken too): animated AVIF, WebP, GIF or PNG; MP4 or WebM where "
     "this server has PyAV.",
     "type": "string",

@@ -9,7 +9,7 @@ from app.engine.model import Model
 from app.engine.registry import Registry
 from app.tasks.reconstruct.schema import Perturb, ReconstructRequest
 from app.web.openapi.golden import as_base64, example_pictures, stroke
-from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
+from app.web.openapi.operation import Operation, file_schema, fitting, model_options, models_for, shown_for
 from app.web.openapi.pictures import picture_bodies, picture_inputs
 from app.web.openapi.schemas import LAYOUTS
 from app.web.request.limits import Limits
@@ -28,6 +28,8 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         columns={"type": "integer", "minimum": 1, "maximum": limit},
     )
     return Operation(
+        about="Each picture is coded as a few numbers and decoded from them: what is lost, how unusual that is, and "
+        "with `perturb` what the numbers mean.",
         options=options,
         body="ReconstructRequest",
         inputs={
@@ -36,11 +38,13 @@ def describe(registry: Registry, limits: Limits) -> Operation:
         },
         one_of=("image", "images"),
         takes=picture_bodies(
-            options, max_rows=limit, npy="uint8 rows of the model's own shape, as numpy.save writes them"
+            fitting(options, registry, "reconstruct", ("image",)),
+            max_rows=limit,
+            npy="uint8 rows of the model's own shape, as numpy.save writes them",
         ),
         gives={
-            PNG: FILE | {"description": "the reconstruction, or a grid of several"},
-            NPY: FILE | {"description": "float32 reconstructions (rows, height, width, channels), 0 to 1"},
+            PNG: file_schema(PNG, "the reconstruction, or a grid of several"),
+            NPY: file_schema(NPY, "float32 reconstructions (rows, height, width, channels), 0 to 1"),
         },
         requests=_requests(shown_for(registry, "reconstruct"), limit),
     )

@@ -11,28 +11,40 @@ from app.engine.registry import Registry
 from app.tasks.regress.outcome import bounded, to_json
 from app.tasks.regress.schema import DEFAULT_COVERAGE, LEAST_COVERAGE, MOST_COVERAGE, RegressRequest
 from app.web.openapi.golden import as_base64, example_pictures, golden_rows
-from app.web.openapi.operation import FILE, Operation, model_options, models_for, shown_for
+from app.web.openapi.operation import Operation, csv_schema, file_schema, fitting, model_options, models_for, shown_for
 from app.web.openapi.tables import example_records, row_bodies, row_inputs
 from app.web.request.limits import Limits
 from app.web.request.media_types import CSV, NPY
+from app.web.request.payload import INSTANCES
 
 
 def describe(registry: Registry, limits: Limits) -> Operation:
     """From the models that are loaded."""
     models = models_for(registry, "regress")
-    coverage = {"type": "number", "minimum": LEAST_COVERAGE, "maximum": MOST_COVERAGE, "default": DEFAULT_COVERAGE}
+    coverage = {"type": "number", "minimum": LEAST_COVERAGE, "maximum": MOST_COVERAGE}
     options = model_options(models, RegressRequest, coverage=coverage)
     limit = limits.max_rows
     shown = shown_for(registry, "regress")
+    # What no loaded model reads is not promised; without a model the forms of both are shown.
+    of_pictures = not models or any(model.manifest.picture is not None for model in models)
+    inputs, takes = row_inputs(models, limit), row_bodies(fitting(options, registry, "regress", ("image",)), limit)
+    if not of_pictures:
+        inputs = {INSTANCES: inputs[INSTANCES]}
+        takes = {NPY: takes[NPY], CSV: takes[CSV]}
     return Operation(
+        about="Each row of a table, or picture, gets the number that the model predicts and an interval around it that "
+        "holds the true one with the probability `coverage`.",
         options=options,
         body="RegressRequest",
-        inputs=row_inputs(models, limit),
-        one_of=("image", "images", "instances"),
-        takes=row_bodies(options, limit),
+        inputs=inputs,
+        one_of=tuple(inputs),
+        takes=takes,
         gives={
-            CSV: FILE | {"contentMediaType": CSV, "description": "value, low, high, outside, imputed; a line per row"},
-            NPY: FILE | {"description": "float32 (rows, 3): value, low, high; NaN where there is no interval"},
+            CSV: csv_schema(
+                "value, low, high, outside, imputed; a line per row",
+                {"^(value|low|high)( \\[.*\\])?$": "number", "^(outside|imputed|ignored)$": "string"},
+            ),
+            NPY: file_schema(NPY, "float32 (rows, 3): value, low, high; NaN where there is no interval"),
         },
         requests=_example_requests(shown),
         answers=_example_answers(shown),

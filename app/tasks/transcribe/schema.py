@@ -55,6 +55,13 @@ class Heard(BaseModel):
     ]
 
 
+class PartialTranscript(BaseModel):
+    """An event of a recording that is being heard."""
+
+    text: Annotated[str, Field(description="the words so far")]
+    stable: Annotated[str, Field(description="those at the beginning that no longer change")]
+
+
 class TranscribeAnswer(ModelAnswer):
     """Who answered, and one result per recording, in their order."""
 

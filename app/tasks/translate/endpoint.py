@@ -17,7 +17,7 @@ from app.core.errors import ClientError, NotAcceptable, invalid
 from app.tasks.translate.directions import choose_direction
 from app.tasks.translate.openapi import describe
 from app.tasks.translate.outcome import Outcome, page, to_json
-from app.tasks.translate.schema import LAYOUTS, AnyTranslateAnswer, TranslateRequest
+from app.tasks.translate.schema import LAYOUTS, TranslateAnswer, TranslateRequest
 from app.tasks.translate.texts import refuse_options, translate_texts
 from app.web.call import Call
 from app.web.endpoint import Endpoint
@@ -92,6 +92,6 @@ ENDPOINT: Final = Endpoint(
         takes=taken(TranslateRequest),
         offers=(*FORMS, TEXT, CSV, EVENT_STREAM),
     ),
-    response=AnyTranslateAnswer,
+    response=TranslateAnswer,
     describe=describe,
 )

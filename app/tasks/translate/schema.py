@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, Field, RootModel, create_model
+from pydantic import BaseModel, Field, create_model
 
 from app.web.openapi.pictures import PNG_SCHEMA
 from app.web.openapi.schemas import BEAM, N_BEST, ColumnsField, ModelAnswer, PictureRequest, TextField, WrittenText
@@ -76,14 +76,6 @@ class Translated(BaseModel):
     cycle: Annotated[Cycle | None, Field(description="null where `cycle` is false")]
 
 
-class TranslateAnswer(ModelAnswer):
-    """Of pictures: who answered, from where to where, and one result per picture, in their order."""
-
-    source: Annotated[str, Field(alias="from", description="domain of the pictures that were sent")]
-    to: Annotated[str, Field(description="domain of the pictures in the answer")]
-    results: list[Translated]
-
-
 class Token(BaseModel):
     """A token of a text that was written."""
 
@@ -102,13 +94,14 @@ class TranslatedText(WrittenText):
     unknown: Annotated[list[str], Field(description="words of the text that the model has never seen")]
 
 
-class TranslateTextAnswer(ModelAnswer):
-    """Of texts: who answered, from which language to which, and one result per text, in their order."""
-
-    source: Annotated[str, Field(alias="from", description="language of the texts that were sent")]
-    to: Annotated[str, Field(description="language of the texts in the answer")]
-    results: list[TranslatedText]
+def _as_one_of(schema: dict[str, Any]) -> None:
+    """A result is of one kind; makers of clients mix the fields of what may be of several."""
+    schema["oneOf"] = schema.pop("anyOf")
 
 
-class AnyTranslateAnswer(RootModel[TranslateAnswer | TranslateTextAnswer]):
-    """Of pictures or of texts."""
+class TranslateAnswer(ModelAnswer):
+    """Who answered, from where to where, and one result per picture or text, in their order."""
+
+    source: Annotated[str, Field(alias="from", description="language of the texts, or domain of the pictures, sent")]
+    to: Annotated[str, Field(description="language of the texts, or domain of the pictures, in the answer")]
+    results: list[Annotated[Translated | TranslatedText, Field(json_schema_extra=_as_one_of)]]

@@ -109,7 +109,7 @@ def _stream(call: Call, texts: Sequence[Reading], searched: Plan) -> Response:
 
 
 def to_values(model: Model, texts: Sequence[Reading], found: Sequence[Sequence[Translation]]) -> dict[str, Any]:
-    """TranslateTextAnswer as JSON values."""
+    """TranslateAnswer as JSON values."""
     languages = languages_of(model)
     results = [_result(model, text, translations) for text, translations in zip(texts, found, strict=True)]
     head = {"model": model.name, "version": model.version, "device": model.device}

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from app.web.openapi.operation import FILE, Schema
+from app.web.openapi.forms import files_schema, form_schema
+from app.web.openapi.operation import Schema, file_schema
 from app.web.request.media_types import FORM, IMAGES, NPY, PNG
 
 # A picture in JSON is checked by the codec, which knows the model; the parser only lets it through.
 PICTURE_SCHEMA: Final[Schema] = {
-    "title": "Picture",
     "description": "An image file as base64 (a `data:` URL is taken too), or pixels 0 to 255 as nested lists: "
     "height x width, or height x width x channels.",
-    "oneOf": [
+    "anyOf": [
         {"type": "string", "contentEncoding": "base64"},
         {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": {}}},
     ],
 }
 
 PNG_SCHEMA: Final[Schema] = {"contentEncoding": "base64", "contentMediaType": PNG}
+IMAGE_FILES: Final = "image files"
 
 
 def picture_inputs(max_rows: int) -> dict[str, Schema]:
@@ -33,18 +34,7 @@ def picture_inputs(max_rows: int) -> dict[str, Schema]:
 def picture_bodies(options: Mapping[str, Schema], *, max_rows: int, npy: str) -> dict[str, Schema]:
     """Schemas of the bodies other than JSON that pictures come in, by media type; `npy` describes the rows of NPY."""
     return {
-        FORM: form_schema(options, max_files=max_rows),
-        **dict.fromkeys(IMAGES, FILE),
-        NPY: FILE | {"description": npy},
-    }
-
-
-def form_schema(options: Mapping[str, Schema], *, max_files: int) -> Schema:
-    """A form of image files and options."""
-    files = {"type": "array", "minItems": 1, "maxItems": max_files, "items": FILE, "description": "image files"}
-    return {
-        "type": "object",
-        "required": ["image"],
-        "additionalProperties": False,
-        "properties": {"image": files, **options},
+        FORM: form_schema({"image": files_schema(IMAGE_FILES, max_rows)}, options),
+        **{kind: file_schema(kind) for kind in IMAGES},
+        NPY: file_schema(NPY, npy),
     }

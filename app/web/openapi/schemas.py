@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.web.openapi.pictures import PICTURE_SCHEMA
+from app.web.openapi.pictures import PICTURE_SCHEMA, PNG_SCHEMA
 from app.web.openapi.sounds import SOUND_SCHEMA
 from app.web.openapi.texts import TEXT_SCHEMA
 from app.web.request.media_types import PNG
@@ -69,6 +69,30 @@ class SoundRequest(BaseModel):
     sounds: SoundsField = []
     model: ModelField = None
     version: VersionField = None
+
+
+class SamplingStep(BaseModel):
+    """An event of pictures that are made step by step."""
+
+    step: Annotated[int, Field(ge=1, description="its number")]
+    steps: Annotated[int, Field(ge=1, description="how many there are")]
+    left_s: Annotated[float, Field(ge=0, description="seconds that the others will take")]
+    preview: Annotated[str, Field(description="what it looks like, as PNG", json_schema_extra=PNG_SCHEMA)]
+
+
+class WrittenToken(BaseModel):
+    """An event of a text that is being written."""
+
+    index: Annotated[int, Field(ge=0)]
+    text: Annotated[str, Field(description="what it adds to the text")]
+    probability: Annotated[float, Field(ge=0, le=1)]
+    attention: Annotated[
+        list[float],
+        Field(
+            description="how much the model looked at each token of the source, or cell of the picture in the order of "
+            "reading"
+        ),
+    ]
 
 
 class ModelAnswer(BaseModel):

@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 
 from app.codecs.audio import encode_wav
 from app.engine.model import Model
+from app.web.openapi.forms import files_schema, form_schema
 from app.web.openapi.golden import golden_rows
-from app.web.openapi.operation import FILE, Schema
+from app.web.openapi.operation import Schema, file_schema
 from app.web.request.media_types import FORM, NPY, SOUNDS
 
 # As a picture in JSON: the codec checks it, which knows the model.
 SOUND_SCHEMA: Final[Schema] = {
-    "title": "Sound",
     "description": "A sound file as base64 (a `data:` URL is taken too): WAV, FLAC, Ogg or MP3.",
     "type": "string",
     "contentEncoding": "base64",
 }
 NPY_SAMPLES: Final = "float32 samples from -1 to 1, (samples,) or (rows, samples), at the model's own rate"
+SOUND_FILES: Final = "sound files"
 SHOWN_S: Final = 1.0  # of a longer recording only the beginning: the document holds it as base64
 TONE_S, TONE_HZ = 0.5, 440.0
 
@@ -37,14 +38,11 @@ def sound_inputs(max_rows: int) -> dict[str, Schema]:
 
 def sound_bodies(options: Mapping[str, Schema], *, max_rows: int) -> dict[str, Schema]:
     """Schemas of the bodies other than JSON that sound comes in, by media type."""
-    files = {"type": "array", "minItems": 1, "maxItems": max_rows, "items": FILE, "description": "sound files"}
-    form = {
-        "type": "object",
-        "required": ["sound"],
-        "additionalProperties": False,
-        "properties": {"sound": files, **options},
+    return {
+        FORM: form_schema({"sound": files_schema(SOUND_FILES, max_rows)}, options),
+        **{kind: file_schema(kind) for kind in SOUNDS},
+        NPY: file_schema(NPY, NPY_SAMPLES),
     }
-    return {FORM: form, **dict.fromkeys(SOUNDS, FILE), NPY: FILE | {"description": NPY_SAMPLES}}
 
 
 def example_sounds(model: Model) -> list[str]:

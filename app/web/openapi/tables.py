@@ -10,18 +10,18 @@ import numpy as np
 from app.core.manifest.table import CategoryColumn, DateColumn, NumberColumn, Table, TableColumn
 from app.engine.model import Model
 from app.web.openapi.golden import golden_rows
-from app.web.openapi.operation import FILE, Schema
+from app.web.openapi.operation import Schema, file_schema
 from app.web.openapi.pictures import picture_bodies, picture_inputs
 from app.web.request.media_types import CSV
 
 SHOWN_ROWS: Final = 3
 SHOWN_COLUMNS: Final = 100  # of a wider table the document does not list the columns
 
-CSV_SCHEMA: Final[Schema] = FILE | {
-    "contentMediaType": CSV,
-    "description": "rows of a table: a header with the features' names in any order, with units if you like "
-    "(`hours [h]`), between commas, semicolons or tabs",
-}
+CSV_SCHEMA: Final = file_schema(
+    CSV,
+    "rows of a table: a header with the features' names in any order, with units if you like (`hours [h]`), between "
+    "commas, semicolons or tabs",
+)
 
 
 def row_inputs(models: list[Model], max_rows: int) -> dict[str, Schema]:
@@ -39,9 +39,7 @@ def instances_schema(models: list[Model], *, max_rows: int) -> Schema:
     """Rows of a table in JSON: objects as each of the models takes them, or lists."""
     tables = {m.name: m.manifest.table for m in models if m.manifest.table is not None}
     rows: list[Schema] = [_record_schema(name, table) for name, table in tables.items()] or [{"type": "object"}]
-    rows.append(
-        {"title": "by column order", "type": "array", "items": {}, "description": "values in the columns' order"}
-    )
+    rows.append({"type": "array", "items": {}, "description": "values in the columns' order"})
     described = "rows of a table, each an object by feature or a list in the columns' order"
     return {"type": "array", "minItems": 1, "maxItems": max_rows, "description": described, "items": {"anyOf": rows}}
 
@@ -64,7 +62,7 @@ def _cell_schema(column: TableColumn) -> Schema:
         low, high = column.written(column.low), column.written(column.high)
         told = f"{column.about}; " if column.about else ""
         what = "a date and time" if column.clock else "a date"
-        return {"description": f"{told}{what}; training saw {low} to {high}", "anyOf": [{"type": "string"}, *null]}
+        return {"description": f"{told}{what}; training saw {low} to {high}", "oneOf": [{"type": "string"}, *null]}
     if isinstance(column, CategoryColumn):
         schema: Schema = {"anyOf": [{"type": "string", "enum": list(column.categories)}, *null]}
         return schema | ({"description": column.about} if column.about else {})
@@ -79,7 +77,7 @@ def _cell_schema(column: TableColumn) -> Schema:
     return {
         "description": f"{about}a number{unit}, or with its unit; training saw {_plain(column.low)} to "
         f"{_plain(column.high)}",
-        "anyOf": [{"type": "number"}, {"type": "string"}, measure, *null],
+        "oneOf": [{"type": "number"}, {"type": "string"}, measure, *null],
     }
 
 

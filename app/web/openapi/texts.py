@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from app.engine.model import Model
-from app.web.openapi.operation import FILE, Schema
+from app.web.openapi.operation import Schema, file_schema
 from app.web.request.media_types import CSV, TEXT
 
 # As a picture in JSON: the codec checks it, which knows the model.
 TEXT_SCHEMA: Final[Schema] = {
-    "title": "Text",
     "description": "a text, or a list of them",
     "anyOf": [
         {"type": "string", "minLength": 1},
@@ -29,7 +28,7 @@ def text_inputs(max_rows: int) -> dict[str, Schema]:
 def text_bodies() -> dict[str, Schema]:
     """Schemas of the bodies other than JSON that texts come in, by media type."""
     plain = {"type": "string", "minLength": 1, "contentMediaType": TEXT, "description": "one text, in UTF-8"}
-    return {TEXT: plain, CSV: FILE | {"contentMediaType": CSV, "description": CSV_TEXTS}}
+    return {TEXT: plain, CSV: file_schema(CSV, CSV_TEXTS)}
 
 
 def example_text(model: Model) -> str | None:

@@ -207,6 +207,8 @@ def _from_form(body: bytes, parameters: str, form: RequestForm, query: dict[str,
     of: Modality = FILE_FIELDS[fields[0]]
     for part in parts:
         if part.name in fields:
+            if part.filename is None and not part.data:  # as Swagger UI sends a field in which no file was chosen
+                continue
             kind = FILE_FIELDS[part.name]
             if items and kind != of:
                 raise _mixed(f"form.{part.name}", of, kind)

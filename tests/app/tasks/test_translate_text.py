@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from app.engine.model import Model
-from app.tasks.translate.schema import TranslateTextAnswer
+from app.tasks.translate.schema import TranslateAnswer
 from app.web.translation import is_language
 from tests.app.live import LiveServer, Reply, open_server
 from tests.app.texts import SOURCE, SPECIAL, TARGET, make_turner, read_manifest, tables
@@ -59,7 +59,7 @@ def likeliest(text: str, seed: int = 0) -> list[tuple[float, str]]:
 
 def test_a_text_is_translated_word_by_word_with_where_each_was_found(writers: LiveServer) -> None:
     answer = post(writers, {"text": "The man sees the dog"}).json()
-    TranslateTextAnswer.model_validate(answer, strict=True)
+    TranslateAnswer.model_validate(answer, strict=True)
     head = {key: answer[key] for key in ("model", "version", "device", "from", "to")}
     assert head == {"model": "turner", "version": "1", "device": "cpu", "from": "en", "to": "pt"}
     (result,) = answer["results"]
