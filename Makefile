@@ -1,4 +1,5 @@
-# Everything is installed into .venv inside the checkout, nothing outside it (but for Debian's Chromium, by `make browser`).
+# Everything is installed into .venv and build inside the checkout, nothing outside it (but for Debian's Chromium, by
+# `make browser`).
 # A stamp in .venv says what is installed; it is older than pyproject.toml or the constraints when there is more to do.
 
 PYTHON ?= python3
@@ -27,9 +28,10 @@ endif
 SERVE := $(VENV)/.installed-$(RUNTIME)
 TEST := $(VENV)/.installed-test
 BROWSER := $(VENV)/.installed-browser
+CLIENTS := build/clients
 
 .DELETE_ON_ERROR:
-.PHONY: help install serve training check lint types test slow proofs quality browser bench bench-overload soak image clean
+.PHONY: help install serve training check lint types test slow proofs quality browser clients bench bench-overload soak image clean
 
 help:  ## this list
 	@echo "Targets (ARGS= is passed on, RUNTIME=cpu or gpu overrules what is seen; here it is $(RUNTIME)):"
@@ -73,6 +75,9 @@ browser: $(BROWSER)  ## the pages in headless Chromium with every outside addres
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	else echo "make browser needs chromium: install the system's package (as root: apt-get install chromium)" >&2; exit 1; fi
 	@$(PY) -m pytest -m browser tests/browser $(ARGS)
+
+clients: $(TEST) $(CLIENTS)/.installed  ## clients that five makers write from the OpenAPI document ask every task
+	@$(PY) -m pytest -m slow tests/clients $(ARGS)
 
 bench: $(TEST)  ## requests/s, latency and overhead by wrk, beside bare uvicorn and raw ONNX Runtime (ARGS="-- --workers 2")
 	@$(PY) -m tests.bench $(ARGS)
@@ -118,6 +123,17 @@ $(TEST): $(SERVE)
 	@echo "Installing what training and the tests need into $(VENV) (torch is large)"
 	@$(PY) .ci/requirements.py $(RUNTIME) training test > $(VENV)/requirements-test.txt
 	@$(INSTALL) -r $(VENV)/requirements-test.txt
+	@touch $@
+
+# Makers of clients bring versions of their own: they have an environment of their own.
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package.json
+	@for program in java npm; do command -v $$program >/dev/null || \
+		{ echo "make clients needs $$program: install it" >&2; exit 1; }; done
+	@echo "Installing the makers of clients into $(CLIENTS)"
+	@$(PYTHON) -m venv --clear $(CLIENTS)/python
+	@$(CLIENTS)/python/bin/python -m pip --disable-pip-version-check install --quiet -r tests/clients/requirements.txt
+	@cp tests/clients/package.json $(CLIENTS)
+	@npm install --prefix $(CLIENTS) --silent --no-fund --no-audit
 	@touch $@
 
 $(BROWSER): $(TEST)

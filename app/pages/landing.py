@@ -81,7 +81,8 @@ SWAGGER: Final = PAGE.format(
 )
 REDOC: Final = PAGE.format(
     title="Lectern: the API, to read",
-    head='<link rel="stylesheet" href="static/page.css">',
+    # Redoc writes in dark colours whatever the reader's scheme is.
+    head='<meta name="color-scheme" content="light">\n<style>body { margin: 0; background: white }</style>',
     body='<div id="docs" data-page="redoc" data-document="openapi.json"></div>\n'
     '<script src="static/redoc.standalone.js"></script>\n<script src="static/docs.js"></script>',
 )

@@ -195,7 +195,7 @@ def _complete_task(
     ]
     operation["parameters"].append(head.PARAMETER)
     deadline = head.DOCUMENTED.format(late=504)
-    operation["description"] = "\n\n".join([task.about, *([task.rule] if task.rule else []), deadline])
+    operation["description"] = "\n\n".join(filter(None, [task.about, task.rule, deadline]))
     declare(schemas, *task.schemas)
     schemas[task.body] = {
         "type": "object",

@@ -110,6 +110,39 @@ def test_redoc_shows_the_api_and_asks_nobody_else(watched: Watched, tmp_path: Pa
     watched.assert_clean()
 
 
+# The least contrast (WCAG 2.2, 1.4.3) of texts that are seen, each against the nearest background that is painted.
+CONTRAST = """() => {
+    const channels = color => (color.match(/[\\d.]+/g) || []).map(Number);
+    const light = rgb => rgb.slice(0, 3).map(v => v / 255)
+        .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = node => {
+        for (; node; node = node.parentElement) {
+            const found = channels(getComputedStyle(node).backgroundColor);
+            if (found.length === 3 || found[3] > 0.5) return found;
+        }
+        return matchMedia('(prefers-color-scheme: dark)').matches
+            && getComputedStyle(document.documentElement).colorScheme.includes('dark') ? [0, 0, 0] : [255, 255, 255];
+    };
+    const ratios = [...document.querySelectorAll('p, li, h1, h2, label, summary')].filter(e => e.checkVisibility())
+        .map(e => [light(channels(getComputedStyle(e).color)), light(behind(e))])
+        .map(([a, b]) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+    return [ratios.length, Math.min(...ratios)];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("page", "text"), [("/", "Lectern"), ("/docs", "/v1/classify"), ("/redoc", "Ask by task")])
+def test_the_pages_can_be_read_in_both_schemes(watched: Watched, page: str, text: str, scheme: str) -> None:
+    watched.page.emulate_media(color_scheme=scheme)
+    watched.page.goto(watched.address + page)
+    watched.page.wait_for_selector(f":text('{text}') >> visible=true")
+    count, least = watched.page.evaluate(CONTRAST)
+    assert count > 10
+    assert least > 3  # the least for large texts, which the headings of Redoc are
+    watched.assert_clean()
+
+
 @pytest.mark.parametrize(
     "path", [f"/v1/{task}" for task in ("classify", "regress", "reconstruct", "generate", "denoise", "translate")]
 )

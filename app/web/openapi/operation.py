@@ -28,10 +28,10 @@ class Operation:
     """Beyond the route.
 
     Attributes:
-        about: what it does, for whom reads no other page.
         options: schemas of what may stand in the query, in the JSON body or in fields of a form.
         body: name of the JSON body's schema.
         inputs: schemas of the JSON body's other fields.
+        about: what it does, for whom reads no other page.
         one_of: the inputs of which exactly one is required; none: the body's fields are all optional.
         rule: what a request must have, in words, where that may stand in the query or in the body: a schema of the one
             cannot say it of both.
@@ -45,10 +45,10 @@ class Operation:
         schemas: models that `takes` and `gives` refer to.
     """
 
-    about: str
     options: Mapping[str, Schema]
     body: str
     inputs: Mapping[str, Schema]
+    about: str = ""
     one_of: tuple[str, ...] = ()
     rule: str = ""
     optional_body: bool = False
