@@ -169,7 +169,7 @@ def create_app(
     app.include_router(openai_audio.router(context))
     app.include_router(libre_translate.router(context))
     app.include_router(health.router(context, metrics.page, readiness))
-    landing.install(app, context, docs=settings.docs)
+    landing.install(app, context, docs=settings.docs, has_keys=bool(settings.api_keys))
     openapi_document.install(app, context, has_keys=bool(settings.api_keys), server=settings.root_path)
 
     # From the inside out.

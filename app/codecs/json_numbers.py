@@ -20,7 +20,7 @@ def wrong(subject: str, expected: str, got: object) -> ClientError:
 def numbers(
     data: object, dtype: np.dtype[Any], datatype: str, shape: tuple[int, ...], subject: str, words: frozenset[bytes]
 ) -> NDArray[Any]:
-    """Row-major numbers, nested or flat, as an array; null is NaN.
+    """Row-major numbers, nested or flat, as an array; null is NaN, and so is NaN.
 
     Args:
         datatype: what the protocol calls `dtype`.
@@ -55,8 +55,8 @@ def numbers(
             raise wrong(f"{subject}.data", f"values from {info.min} to {info.max}", f"{array.min()} to {array.max()}")
     with np.errstate(over="ignore"):
         cast = array.astype(dtype).reshape(shape)
-    if dtype.kind == "f" and not np.isfinite(cast).all():
-        raise wrong(f"{subject}.data", f"values that {datatype} can hold", f"up to {np.abs(array).max():g}")
+    if dtype.kind == "f" and np.isinf(cast).any():
+        raise wrong(f"{subject}.data", f"values that {datatype} can hold", f"up to {np.nanmax(np.abs(array)):g}")
     if missing:
         cast.reshape(-1)[missing] = np.nan
     return cast

@@ -77,7 +77,8 @@ def parse(body: bytes, header_length: int | None, inputs: Sequence[Tensor], outp
     if header_length is not None and not 0 <= header_length <= len(body):
         raise wrong("header.inference-header-content-length", f"0 to {len(body)}, the body's length", header_length)
     try:
-        head = pydantic_core.from_json(body[:header_length], allow_inf_nan=False)
+        # JSON has no NaN, but Triton takes it, and its client and Python's json write it.
+        head = pydantic_core.from_json(body[:header_length], allow_inf_nan=True)
     except ValueError as error:
         raise invalid("body", expected="a JSON object", detail=f"the request is not JSON: {error}") from None
     if not isinstance(head, dict):

@@ -2,13 +2,14 @@
 
 Only digests are kept. A missing, an unknown and a known key take the same steps: one SHA-256 and one comparison in
 constant time with each digest. What needs a key: everything under /v1 and /v2, /translate, /languages and /metrics.
-Health, the pages and the document that describes them stay open.
+Health, the pages, models' reports among them, and the document that describes them stay open.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -19,6 +20,7 @@ from app.core.errors import Unauthorized
 from app.middleware.errors import refused
 
 PROTECTED: Final = ("/v1", "/v2", "/translate", "/languages", "/metrics")
+REPORT: Final = re.compile(r"/v1/models/[^/]+/report")
 
 
 def make_key() -> tuple[str, str]:
@@ -28,7 +30,8 @@ def make_key() -> tuple[str, str]:
 
 
 def is_protected(path: str) -> bool:
-    return any(path == prefix or path.startswith(prefix + "/") for prefix in PROTECTED)
+    """Whether a path needs a key. A report is a page, which a browser opens by a link, without a header."""
+    return not REPORT.fullmatch(path) and any(path == prefix or path.startswith(prefix + "/") for prefix in PROTECTED)
 
 
 def presented(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -111,14 +111,18 @@ def page(text: str) -> HTMLResponse:
     return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
 
 
-def install(app: FastAPI, context: Context, *, docs: bool) -> None:
-    """Give the app its pages; without `docs` only the landing page, which then links to none."""
+def install(app: FastAPI, context: Context, *, docs: bool, has_keys: bool = False) -> None:
+    """Give the app its pages; without `docs` only the landing page, which then links to none.
+
+    Args:
+        has_keys: whether what is no page needs a key, which a browser that follows a link does not send.
+    """
 
     @app.get("/", include_in_schema=False)
     async def landing(request: Request) -> Response:
         for model in context.registry.catalog.models:  # the first visit reads and encodes pictures: not on the loop
             await asyncio.to_thread(gallery, model)
-        return page(landing_page(context, str(request.base_url).rstrip("/"), docs=docs))
+        return page(landing_page(context, str(request.base_url).rstrip("/"), docs=docs, has_keys=has_keys))
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str) -> Response:
@@ -141,12 +145,13 @@ def install(app: FastAPI, context: Context, *, docs: bool) -> None:
         return openapi.response(app)
 
 
-def landing_page(context: Context, base: str, *, docs: bool) -> str:
+def landing_page(context: Context, base: str, *, docs: bool, has_keys: bool = False) -> str:
     """A few pictures and what default models make of them; then, by task and kind of input, a line for each model.
 
     Args:
         base: the server's address, without a slash at its end; it stands in the commands.
         docs: whether there are documentation pages to link to.
+        has_keys: as in `install`; no link then leads to what needs a key.
     """
     registry = context.registry
     defaults = {model: cards.default_for(model, context) for model in registry.catalog.models}
@@ -157,7 +162,7 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
     shown = "".join(_shown(group, models[0]) for group, models in groups.items() if group[0] in SHOWN)
     sections = "\n".join(
         f'<section id="{"-".join(group)}"><h2>{_heading(group)}</h2>'
-        + "".join(_line(model, base, defaults[model]) for model in models)
+        + "".join(_line(model, base, defaults[model], cards_open=not has_keys) for model in models)
         + "</section>"
         for group, models in groups.items()
     )
@@ -165,7 +170,9 @@ def landing_page(context: Context, base: str, *, docs: bool) -> str:
         f"<li><strong>{html.escape(r.folder)}</strong><br>{html.escape(r.reason)}</li>"
         for r in registry.catalog.refused
     )
-    links = [("v1/models", "Models as JSON"), ("health/ready", "Readiness"), ("metrics", "Metrics")]
+    links = [("health/ready", "Readiness")]
+    if not has_keys:
+        links = [("v1/models", "Models as JSON"), *links, ("metrics", "Metrics")]
     if docs:
         links = [("docs", "Try the API"), ("redoc", "Read the API"), ("openapi.json", "OpenAPI"), *links]
     count = len(registry.catalog.models)
@@ -218,11 +225,11 @@ def _figures(found: Sequence[Example]) -> str:
     )
 
 
-def _line(model: Model, address: str, default_for: Sequence[str]) -> str:
+def _line(model: Model, address: str, default_for: Sequence[str], *, cards_open: bool) -> str:
     """A model in one line; it opens to its summary, pictures, figures, commands and links."""
     m = model.manifest
     at = f"v1/models/{m.name}"
-    links = [(f"{at}?version={m.version}", "model card")]
+    links = [(f"{at}?version={m.version}", "model card")] if cards_open else []
     if m.report:
         links.insert(0, (f"{at}/report?version={m.version}", "report"))
     # The first figures that have a goal; without any, the first one.

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from app.core.errors import NotFound, invalid
+from app.core.errors import NotFound, invalid, shown
 from app.core.manifest import (
     Calibration,
     DataSource,
@@ -33,6 +33,7 @@ from app.core.manifest.latent import Anomaly, Latent
 from app.core.manifest.sampling import Sampling
 from app.core.manifest.table import Table, Target
 from app.engine.registry import Model
+from app.protocols.open_inference.models import names
 from app.web.context import Context
 from app.web.request.options import from_query
 
@@ -288,6 +289,18 @@ def router(context: Context) -> APIRouter:
     @routes.get("/{name}", operation_id="get_model", summary="A model's card", dependencies=[only("version")])
     async def get_model(name: str, version: Version = None) -> ModelCard:
         return card(registry.catalog.get(name, version), context)
+
+    @routes.post("/{name}:{verb}", include_in_schema=False)
+    async def another_protocol(name: str, verb: str) -> Response:
+        """What KServe's client asks where its user names no protocol."""
+        model = registry.catalog.get(name, None)
+        graphs, task = names(model), model.manifest.task
+        instead = f"POST /v2/models/{graphs[0]}/infer, or POST /v1/{task}?model={model.name}"
+        detail = (
+            f"':{verb[:100]}' is of protocol v1 of KServe and TensorFlow Serving, which is not answered here: send "
+            f'{instead}; KServe\'s client takes RESTConfig(protocol="v2")'
+        )
+        raise invalid("path", expected=instead, got=shown(f"{name}:{verb}"), detail=detail, error=NotFound)
 
     @routes.get(
         "/{name}/report",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -11,9 +13,11 @@ from unittest.mock import patch
 import pytest
 
 from app.codecs.images.files import encode_png
+from app.core.manifest import MANIFEST_FILE
 from app.middleware.api_keys import ApiKeys, is_protected, make_key, presented
 from app.settings import Settings
 from tests.app.live import LiveServer, grey, open_server
+from tests.made_models import make_classifier_folder
 
 PNG = encode_png(grey(100))
 KEY, DIGEST = make_key()
@@ -81,12 +85,28 @@ def test_health_and_the_pages_stay_open(locked: LiveServer) -> None:
         assert locked.get(path).status == 200
 
 
+def test_every_link_of_the_landing_page_opens_without_a_key(tmp_path: Path) -> None:
+    folder = make_classifier_folder(tmp_path, "shades")
+    (folder / "report").mkdir()
+    (folder / "report" / "index.html").write_text("<p>how it was trained</p>", encoding="utf-8")
+    manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest | {"report": "report/index.html"}), encoding="utf-8")
+    with open_server(tmp_path, api_keys=(DIGEST,)) as locked:
+        links = re.findall(r'href="([^"#]+)"', locked.get("/").body.decode())
+        assert "v1/models/shades/report?version=1" in links
+        for link in links:
+            if not link.startswith("data:"):
+                assert locked.get(f"/{link}").status == 200, link
+        assert locked.get("/v1/models/shades").status == 401
+        assert "security" not in locked.app.openapi()["paths"]["/v1/models/{name}/report"]["get"]
+
+
 @pytest.mark.parametrize("path", ["/v1", "/v1/models", "/v1/classify", "/v2/health/live", "/metrics"])
 def test_what_needs_a_key(path: str) -> None:
     assert is_protected(path)
 
 
-@pytest.mark.parametrize("path", ["/", "/v10", "/health/live", "/docs", "/metricsx"])
+@pytest.mark.parametrize("path", ["/", "/v10", "/v1/models/shades/report", "/health/live", "/docs", "/metricsx"])
 def test_what_needs_none(path: str) -> None:
     assert not is_protected(path)
 

@@ -271,6 +271,11 @@ def test_null_is_nan_and_as_good_as_no_parameters() -> None:
         body = json.dumps({"parameters": None, "id": None, "outputs": None, "inputs": [entry | {"data": data}]})
         found = open_inference.parse(body.encode(), None, [spec], [spec]).inputs["row"]
         np.testing.assert_array_equal(found, np.array([[1.5, np.nan], [np.nan, 4]], np.float32))
+        body = body.replace("null", "NaN").replace('": NaN', '": null')  # as Triton's client writes it
+        found = open_inference.parse(body.encode(), None, [spec], [spec]).inputs["row"]
+        np.testing.assert_array_equal(found, np.array([[1.5, np.nan], [np.nan, 4]], np.float32))
+        with pytest.raises(Unprocessable, match="values that FP32 can hold"):
+            open_inference.parse(body.replace("NaN", "-Infinity", 1).encode(), None, [spec], [spec])
     whole = TensorSpec(name="row", dtype="int64", shape=("rows", 2))
     body = json.dumps({"inputs": [entry | {"datatype": "INT64", "data": [1, None, 3, 4]}]})
     with pytest.raises(Unprocessable, match="a list with"):

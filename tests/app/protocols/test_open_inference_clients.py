@@ -167,3 +167,12 @@ def check_golden(
             np.testing.assert_allclose(got.as_numpy(tensor.name), rows[tensor.name], atol=golden.atol)
         (stats,) = triton.get_inference_statistics(name, manifest.version)["model_stats"]
         assert stats["inference_count"] >= len(next(iter(rows.values())))
+
+
+def test_who_speaks_version_1_is_told_what_to_ask_instead(server: LiveServer) -> None:
+    # KServe's client does where its user names no protocol.
+    for verb in ("predict", "explain"):
+        problem = server.ask("POST", f"/v1/models/digits:{verb}", b'{"instances": [[0]]}', {}).problem(404)
+        assert problem["expected"] == "POST /v2/models/digits/infer, or POST /v1/classify?model=digits"
+        assert 'RESTConfig(protocol="v2")' in problem["detail"]
+    assert "digits, shades" in server.ask("POST", "/v1/models/nine:predict", b"{}", {}).problem(404)["expected"]
