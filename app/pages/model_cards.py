@@ -173,8 +173,8 @@ def only(*known: str) -> Any:
     return Depends(check)
 
 
-def card(model: Model, context: Context) -> ModelCard:
-    """The model's card."""
+def card(model: Model, context: Context, prefix: str = "") -> ModelCard:
+    """The model's card. `prefix`: the path of this server on its host, for addresses."""
     manifest = model.manifest
     counters = model.counters
     versions = [m.version for m in context.registry.catalog.models if m.name == model.name]
@@ -211,7 +211,7 @@ def card(model: Model, context: Context) -> ModelCard:
         loaded_at=model.loaded_at,
         load_s=round(model.load_s, 3),
         memory_bytes=model.memory_bytes,
-        report=f"/v1/models/{model.name}/report?version={model.version}" if manifest.report else None,
+        report=f"{prefix}/v1/models/{model.name}/report?version={model.version}" if manifest.report else None,
     )
 
 
@@ -233,7 +233,7 @@ def _counts(counters: Any) -> dict[str, int]:
     return {name: int(getattr(counters, name)) for name in names}
 
 
-def summary(model: Model, context: Context) -> Summary:
+def summary(model: Model, context: Context, prefix: str = "") -> Summary:
     manifest = model.manifest
     default = context.registry.catalog.default_version(model.name)
     defaults = default_for(model, context)
@@ -247,7 +247,7 @@ def summary(model: Model, context: Context) -> Summary:
         default=bool(defaults),
         default_for=defaults,
         default_version_since=default.since if default and default.model is model else None,
-        card=f"/v1/models/{model.name}?version={model.version}",
+        card=f"{prefix}/v1/models/{model.name}?version={model.version}",
     )
 
 
@@ -279,16 +279,16 @@ def router(context: Context) -> APIRouter:
     registry = context.registry
 
     @routes.get("", operation_id="list_models", summary="What is loaded, what was refused", dependencies=[only()])
-    async def list_models() -> ModelList:
+    async def list_models(request: Request) -> ModelList:
         return ModelList(
             device=registry.device,
-            models=[summary(model, context) for model in registry.catalog.models],
+            models=[summary(model, context, request.scope["root_path"]) for model in registry.catalog.models],
             refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.catalog.refused],
         )
 
     @routes.get("/{name}", operation_id="get_model", summary="A model's card", dependencies=[only("version")])
-    async def get_model(name: str, version: Version = None) -> ModelCard:
-        return card(registry.catalog.get(name, version), context)
+    async def get_model(request: Request, name: str, version: Version = None) -> ModelCard:
+        return card(registry.catalog.get(name, version), context, request.scope["root_path"])
 
     @routes.post("/{name}:{verb}", include_in_schema=False)
     async def another_protocol(name: str, verb: str) -> Response:

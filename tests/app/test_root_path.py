@@ -33,6 +33,11 @@ def test_requests_come_with_the_path_or_without(below: LiveServer, before: str) 
 def test_the_document_and_the_pages_name_it(below: LiveServer, server: LiveServer) -> None:
     assert below.get("/ml/lectern/openapi.json").json()["servers"] == [{"url": "/ml/lectern"}]
     assert "servers" not in server.get("/openapi.json").json()
+    listed = below.get("/v1/models").json()["models"]
+    assert all(model["card"].startswith("/ml/lectern/v1/models/") for model in listed)
+    for model in listed:
+        assert below.get(model["card"]).json()["name"] == model["name"]
+    assert server.get("/v1/models").json()["models"][0]["card"].startswith("/v1/models/")
     page = below.get("/ml/lectern/").body.decode()
     assert "/ml/lectern/v1/classify" in page
     assert 'href="/' not in page  # what is absolute would lead beside it
