@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from tests.app.live import LiveServer, open_server
-from tests.app.test_openapi import nodes, operations, validator
+from tests.app.test_openapi import as_shown, examples, nodes, operations, validator
 from tests.made_tables import make_regressor_folder
 
 JSON, FORM, EVENTS = "application/json", "multipart/form-data", "text/event-stream"
 SERVERS = (*("server", "tables", "coders", "drawers", "translators", "denoisers", "hearers", "watchers", "writers"),)
+SHIPPED = Path(__file__).parents[2] / "models"
 FILES = ("image", "video", "sound", "file")
 
 
@@ -107,6 +108,21 @@ def test_a_form_with_a_chosen_file_answers_200_as_swagger_ui_sends_it(
     request: pytest.FixtureRequest, fixture: str, expected: set[tuple[str, str]], empty: bool
 ) -> None:
     assert ask_every_form(request.getfixturevalue(fixture), empty=empty) >= expected
+
+
+@pytest.mark.slow
+def test_every_example_and_every_form_of_the_shipped_models_answers_200() -> None:
+    with open_server(SHIPPED, max_rows_per_request=512, max_body_bytes=32 << 20) as server:
+        document = server.app.openapi()
+        sent = examples(document)
+        assert len(sent) >= 60
+        for path, method, kind, value in sent:
+            url = as_shown(path, document["paths"][path][method])
+            reply = server.ask(method.upper(), url, json.dumps(value).encode(), {"Content-Type": kind})
+            assert reply.status == 200, (path, value, reply.body)
+        forms = {path for path, kind, _ in bodies(document) if kind == FORM}
+        for empty in (True, False):
+            assert {path for path, _ in ask_every_form(server, empty=empty)} == forms - {"/translate"}  # it has no file
 
 
 def test_a_field_without_a_file_is_one_in_which_none_was_chosen(server: LiveServer) -> None:

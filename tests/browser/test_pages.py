@@ -12,6 +12,12 @@ from tests.browser.chromium import CHROMIUM, FLAGS, WAIT_MS
 
 pytestmark = pytest.mark.browser
 
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+TASKS = (
+    *("classify", "regress", "reconstruct", "generate", "denoise", "translate"),
+    *("transcribe", "label-frames", "caption"),
+)
+
 
 class Watched:
     """A page and everything that went wrong on it."""
@@ -143,9 +149,7 @@ def test_the_pages_can_be_read_in_both_schemes(watched: Watched, page: str, text
     watched.assert_clean()
 
 
-@pytest.mark.parametrize(
-    "path", [f"/v1/{task}" for task in ("classify", "regress", "reconstruct", "generate", "denoise", "translate")]
-)
+@pytest.mark.parametrize("path", [f"/v1/{task}" for task in TASKS])
 def test_the_example_in_swagger_ui_answers_200_as_it_stands(watched: Watched, tmp_path: Path, path: str) -> None:
     page = watched.page
     page.goto(watched.address + "/docs")
@@ -161,6 +165,38 @@ def test_the_example_in_swagger_ui_answers_200_as_it_stands(watched: Watched, tm
     assert {"model", "version", "device"} <= answer.keys()
     operation.locator(".live-responses-table .response-col_status >> text=200").first.wait_for()
     page.screenshot(path=tmp_path / "try-it-out.png", full_page=True)
+    watched.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "file"),
+    [
+        *((f"/v1/{task}", "image", "seven.jpg") for task in ("classify", "reconstruct", "denoise", "translate")),
+        ("/v1/classify", "sound", "stop.opus"),
+        ("/v1/transcribe", "sound", "sentence.opus"),
+        ("/v1/audio/transcriptions", "file", "sentence.opus"),
+        ("/v1/label-frames", "video", "lips.avif"),
+        ("/v1/label-frames", "image", "moving.png"),
+        ("/v1/caption", "image", "scene.png"),
+    ],
+)
+def test_a_form_in_swagger_ui_answers_200_with_a_chosen_file(
+    watched: Watched, path: str, field: str, file: str
+) -> None:
+    page = watched.page
+    page.goto(watched.address + "/docs")
+    operation = page.locator(".opblock-post", has=page.locator(f"[data-path='{path}']"))
+    operation.locator(".opblock-summary-control").click()
+    if (kinds := operation.locator(".opblock-section-request-body select.content-type")).count():
+        kinds.select_option("multipart/form-data")
+    row = operation.locator(f".opblock-section-request-body tr[data-property-name='{field}']")
+    row.wait_for()
+    if not row.locator("input[type=file]").count():  # of several files
+        row.locator("button").first.click()
+    row.locator("input[type=file]").first.set_input_files(EXAMPLES / file)
+    with page.expect_response(lambda r: r.url.startswith(watched.address + path)) as answered:
+        operation.locator("button.execute").click()
+    assert answered.value.status == 200, answered.value.text()
     watched.assert_clean()
 
 
