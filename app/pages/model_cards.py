@@ -6,10 +6,10 @@ import re
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 
-from app.core.errors import NotFound, invalid, shown
+from app.core.errors import NotFound, invalid
 from app.core.manifest import (
     Calibration,
     DataSource,
@@ -291,16 +291,18 @@ def router(context: Context) -> APIRouter:
         return card(registry.catalog.get(name, version), context, request.scope["root_path"])
 
     @routes.post("/{name}:{verb}", include_in_schema=False)
-    async def another_protocol(name: str, verb: str) -> Response:
-        """What KServe's client asks where its user names no protocol."""
-        model = registry.catalog.get(name, None)
-        graphs, task = names(model), model.manifest.task
-        instead = f"POST /v2/models/{graphs[0]}/infer, or POST /v1/{task}?model={model.name}"
+    async def version_1(name: str, verb: str) -> Response:
+        """What KServe's client asks where its user names no protocol; it shows `error` of an answer alone."""
+        try:
+            model = registry.catalog.get(name, None)
+        except NotFound as error:
+            return JSONResponse({"error": error.detail}, error.status)
+        instead = f"POST /v2/models/{names(model)[0]}/infer, or POST /v1/{model.manifest.task}?model={model.name}"
         detail = (
             f"':{verb[:100]}' is of protocol v1 of KServe and TensorFlow Serving, which is not answered here: send "
             f'{instead}; KServe\'s client takes RESTConfig(protocol="v2")'
         )
-        raise invalid("path", expected=instead, got=shown(f"{name}:{verb}"), detail=detail, error=NotFound)
+        return JSONResponse({"error": detail}, NotFound.status)
 
     @routes.get(
         "/{name}/report",

@@ -170,9 +170,11 @@ def check_golden(
 
 
 def test_who_speaks_version_1_is_told_what_to_ask_instead(server: LiveServer) -> None:
-    # KServe's client does where its user names no protocol.
+    # KServe's client does where its user names no protocol, and shows `error` where the type is this, to the letter.
     for verb in ("predict", "explain"):
-        problem = server.ask("POST", f"/v1/models/digits:{verb}", b'{"instances": [[0]]}', {}).problem(404)
-        assert problem["expected"] == "POST /v2/models/digits/infer, or POST /v1/classify?model=digits"
-        assert 'RESTConfig(protocol="v2")' in problem["detail"]
-    assert "digits, shades" in server.ask("POST", "/v1/models/nine:predict", b"{}", {}).problem(404)["expected"]
+        reply = server.ask("POST", f"/v1/models/digits:{verb}", b'{"instances": [[0]]}', {})
+        assert (reply.status, reply.header("content-type")) == (404, "application/json")
+        for instead in ("/v2/models/digits/infer", 'RESTConfig(protocol="v2")', "/v1/classify?model=digits"):
+            assert instead in reply.json()["error"]
+    unknown = server.ask("POST", "/v1/models/nine:predict", b"{}", {})
+    assert (unknown.status, "digits, shades" in unknown.json()["error"]) == (404, True)
