@@ -176,7 +176,7 @@ def test_the_example_in_swagger_ui_answers_200_as_it_stands(watched: Watched, tm
         ("/v1/transcribe", "sound", "sentence.opus"),
         ("/v1/audio/transcriptions", "file", "sentence.opus"),
         ("/v1/label-frames", "video", "lips.avif"),
-        ("/v1/label-frames", "image", "moving.png"),
+        ("/v1/label-frames", "image", "seven.jpg"),
         ("/v1/caption", "image", "scene.png"),
     ],
 )
@@ -197,7 +197,7 @@ def test_a_form_in_swagger_ui_answers_200_with_a_chosen_file(
     with page.expect_response(lambda r: r.url.startswith(watched.address + path)) as answered:
         operation.locator("button.execute").click()
     assert answered.value.status == 200, answered.value.text()
-    watched.assert_clean()
+    assert watched.outside == []
 
 
 def test_model_is_an_enumeration_of_what_is_loaded(watched: Watched) -> None:
