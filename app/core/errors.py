@@ -11,6 +11,7 @@
     |   |-- TooLarge            413  more bytes, rows or pixels than the limits
     |   |-- UnsupportedMedia    415  a content type or file format that is not taken
     |   `-- Unprocessable       422  understood, and wrong
+    |       `-- SeveralPieces   422  several pieces of writing where one is read; has `boxes`
     |-- Busy                    429  the queue is full; has Retry-After
     |-- Unavailable             503  not ready, or shutting down
     |-- TooLate                 504  the deadline passed before the answer
@@ -25,6 +26,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 SHOWN_CHARACTERS = 200
+SHOWN_BOXES = 8  # in a sentence
 
 
 def shown(value: object) -> str:
@@ -120,6 +122,27 @@ class UnsupportedMedia(ClientError):
 class Unprocessable(ClientError):
     status = 422
     title = "Cannot be processed"
+
+
+class SeveralPieces(Unprocessable):
+    """Args:
+    boxes: left, top, right and bottom of each piece, in pixels of the upright picture; right and bottom are outside.
+    """
+
+    title = "Several pieces of writing"
+
+    def __init__(self, subject: str, boxes: list[tuple[int, int, int, int]]) -> None:
+        got = f"{len(boxes)} pieces"
+        listed = "; ".join(", ".join(map(str, box)) for box in boxes[:SHOWN_BOXES])
+        more = f"; and {len(boxes) - SHOWN_BOXES} more" if len(boxes) > SHOWN_BOXES else ""
+        super().__init__(
+            f"{subject}: has {got} of writing, expected one: send each by itself "
+            f"(left, top, right, bottom in pixels: {listed}{more})",
+            subject=subject,
+            expected="one piece of writing",
+            got=got,
+        )
+        self.boxes = boxes
 
 
 def invalid(

@@ -47,6 +47,10 @@ class Problem(BaseModel):
     subject: str | None = Field(None, description="the header, parameter, field or file at fault")
     expected: str | None = Field(None, description="what is taken there")
     got: str | None = Field(None, description="what came")
+    boxes: list[tuple[int, int, int, int]] | None = Field(
+        None,
+        description="of several pieces of writing: left, top, right, bottom of each, in pixels of the upright picture",
+    )
 
 
 class MethodNotAllowed(ClientError):
@@ -57,7 +61,7 @@ class MethodNotAllowed(ClientError):
 
 
 def kinds() -> dict[str, type[LecternError]]:
-    """Every error that a client can meet, by its kind, in the order of their statuses."""
+    """Every error that a client can meet, by its kind, in the order of their statuses, general ones before special."""
     todo: list[type[LecternError]] = [*LecternError.__subclasses__()]
     found: list[type[LecternError]] = []
     while todo:
@@ -67,7 +71,7 @@ def kinds() -> dict[str, type[LecternError]]:
             found.append(cls)
     # Not called: some take more than a sentence, and a kind is its class's name.
     named = {cls.__new__(cls).kind: cls for cls in found}
-    return dict(sorted(named.items(), key=lambda item: (item[1].status, item[0])))
+    return dict(sorted(named.items(), key=lambda item: (item[1].status, len(item[1].__mro__), item[0])))
 
 
 def refused(error: LecternError, scope: Scope) -> Response:

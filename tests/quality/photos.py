@@ -28,7 +28,7 @@ _TURNS: Final = {  # EXIF orientation -> what the camera stores of an upright pi
 def photo(row: NDArray[np.uint8], *, seed: int) -> bytes:
     """A JPEG of one MNIST row (28, 28), light on black, as someone might have photographed it."""
     rng = np.random.default_rng(seed)
-    ink = _written(row, wider=rng.uniform(-0.5, 0.6))
+    ink = written(row, wider=rng.uniform(-0.5, 0.6))
     scale = float(np.exp(rng.uniform(np.log(2), np.log(12))))
     size = _paper_size(ink, scale, rng)
     scale = min(scale, *((side - 2 * MARGIN) / n * FINE for side, n in zip(size, ink.size, strict=True)))
@@ -48,7 +48,7 @@ def photo(row: NDArray[np.uint8], *, seed: int) -> bytes:
     return out.getvalue()
 
 
-def _written(row: NDArray[np.uint8], *, wider: float) -> Image.Image:
+def written(row: NDArray[np.uint8], *, wider: float) -> Image.Image:
     """The row's ink, FINE times its size and cut to its bounding box, each edge moved out by `wider` row pixels."""
     big = Image.fromarray(row).resize((28 * FINE, 28 * FINE), Image.Resampling.BICUBIC)
     if wider < 0:  # a fine pen still leaves a line: never more than a quarter of the stroke from each edge

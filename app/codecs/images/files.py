@@ -47,7 +47,7 @@ def decode(data: bytes, picture: Picture, *, subject: str, max_pixels: int) -> N
         UnsupportedMedia: not a picture, or one of another format.
         TooLarge: more than `max_pixels`.
         Unprocessable: empty, cut off, damaged, smaller than 4x4, animated, in too many pieces; no ink where a digit
-            is to be read.
+            is to be read, or several pieces of writing.
     """
     with opened(data, subject=subject, max_pixels=max_pixels) as (image, _):
         return _read(image, picture, subject)
@@ -123,25 +123,29 @@ def encode_png(pixels: NDArray[np.uint8], *, profile: bytes = b"") -> bytes:
 
 
 def _read(image: Image.Image, picture: Picture, subject: str) -> NDArray[np.uint8]:
+    longer_side = max(image.size)
     if isinstance(picture, PhotoPicture):
         # A JPEG much larger than needed is scaled while it is decoded (by the DCT), with detail to spare for resizing.
         side = 2 * max(picture.height, picture.width)
         image.draft(None, (max(side, _cover(image.size, side)[0]), max(side, _cover(image.size, side)[1])))
     else:
         image.draft("L", (2 * digits.WORK_SIDE, 2 * digits.WORK_SIDE))
-    return row_of(_upright(image), picture, subject=subject)
+    return row_of(_upright(image), picture, subject=subject, longer_side=longer_side)
 
 
-def row_of(image: Image.Image, picture: Picture, *, subject: str) -> NDArray[np.uint8]:
+def row_of(image: Image.Image, picture: Picture, *, subject: str, longer_side: int | None = None) -> NDArray[np.uint8]:
     """An upright picture of mode L, LA, RGB or RGBA as one row for the graph: `picture.shape`, uint8.
 
+    Args:
+        longer_side: px, of the picture as it came, where it was scaled while it was decoded.
+
     Raises:
-        Unprocessable: no ink where a digit is to be read.
+        Unprocessable: no ink where a digit is to be read, or several pieces of writing.
     """
     if isinstance(picture, PhotoPicture):
         pixels = _photo(image, picture)
     else:
-        pixels = digits.read(image, picture, subject=subject)[:, :, None]
+        pixels = digits.read(image, picture, subject=subject, longer_side=longer_side)[:, :, None]
     return pixels if picture.layout == "hwc" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

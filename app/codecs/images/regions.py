@@ -16,11 +16,13 @@ class Regions:
         labels: (H, W) int32, which region each pixel belongs to.
         area: (N + 1,) pixels.
         longest_contact: (N + 1,) the greatest share of one side of the picture that the region covers.
+        boxes: (N + 1, 4) top, left, bottom and right; entry 0 is empty.
     """
 
     labels: NDArray[np.int32]
     area: NDArray[np.int64]
     longest_contact: NDArray[np.float64]
+    boxes: NDArray[np.int64]
 
 
 def find_regions(mask: NDArray[np.bool_]) -> Regions:
@@ -39,7 +41,23 @@ def find_regions(mask: NDArray[np.bool_]) -> Regions:
     count = int(names.max(initial=0)) + 1
     sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
     contact = np.max([np.bincount(side, minlength=count) / len(side) for side in sides], axis=0)
-    return Regions(labels, np.bincount(labels.ravel(), minlength=count), contact)
+    area = np.bincount(names, lengths, count).astype(np.int64)
+    area[0] = h * w - area.sum()
+    return Regions(labels, area, contact, _boxes(names, row, start, stop, count))
+
+
+def _boxes(
+    names: NDArray[np.int32], row: NDArray[np.intp], start: NDArray[np.intp], stop: NDArray[np.intp], count: int
+) -> NDArray[np.int64]:
+    boxes = np.zeros((count, 4), np.int64)
+    if len(names):
+        order = np.argsort(names, kind="stable")
+        first = np.searchsorted(names[order], np.arange(1, count))
+        for column, (choose, values) in enumerate(
+            ((np.minimum, row), (np.minimum, start), (np.maximum, row + 1), (np.maximum, stop))
+        ):
+            boxes[1:, column] = choose.reduceat(values[order], first)
+    return boxes
 
 
 def _joined(row: list[int], start: list[int], stop: list[int], height: int) -> NDArray[np.int32]:

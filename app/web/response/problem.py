@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.core.errors import LecternError
+from app.core.errors import LecternError, SeveralPieces
 
 
 def problem_details(error: BaseException | None, request_id: str) -> dict[str, Any]:
@@ -28,4 +28,6 @@ def problem_details(error: BaseException | None, request_id: str) -> dict[str, A
         value = getattr(error, name)
         if value is not None:
             body[name] = value
+    if isinstance(error, SeveralPieces):
+        body["boxes"] = error.boxes
     return body
