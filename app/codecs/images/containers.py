@@ -63,7 +63,7 @@ def _png(data: bytes) -> None:
 def _jpeg(data: bytes) -> None:
     at, end, exif = 2, len(data), 0
     for _ in range(MAX_SEGMENTS):
-        if at + 4 > end:
+        if at + 5 > end:  # a marker, a length, and a first byte behind it
             return
         if data[at] != 0xFF or data[at + 1] == 0xFF:
             at += 1

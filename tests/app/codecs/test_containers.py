@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,15 @@ def frames(data: bytes, form: str) -> int:
 @pytest.mark.parametrize("form", FORMATS)
 def test_real_files_of_every_format_are_within_the_limits(form: str) -> None:
     assert frames(example(form), form) == 1
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_that_ends_anywhere_is_counted_or_refused(form: str) -> None:
+    data = example(form)
+    for end in (*range(min(len(data), 1500)), len(data) - 1):
+        # It may be any file's beginning; what is left is for the decoder to say.
+        with suppress(Unprocessable, TooLarge):
+            assert frames(data[:end], form) <= 1
 
 
 def test_real_files_of_many_pieces_are_read() -> None:

@@ -217,11 +217,19 @@ def _together(answers: Tensor, folds: Folds, rows: Tensor, kept: tuple[int, ...]
 
 
 def _share(nets: Tensor, trees: Tensor, y: Tensor) -> Share:
-    """The weight with the least squared error."""
+    """The weight by the squared errors."""
     of_nets, of_trees = nets[:, 0] - y, trees[:, 0] - y
     ratio = float((of_trees.square().mean() / of_nets.square().mean().clamp(min=1e-30)).sqrt())
-    found = [float((level * of_trees + (1 - level) * of_nets).square().mean()) for level in LEVELS]
-    return Share(trees=LEVELS[int(np.argmin(found))], ratio=ratio)
+    losses = torch.stack([(level * of_trees + (1 - level) * of_nets).square() for level in LEVELS])
+    return Share(trees=LEVELS[_weight(losses)], ratio=ratio)
+
+
+def _weight(losses: Tensor) -> int:
+    """Of the weights in LEVELS by their losses (11, n): none where no other is better by more than a standard error,
+    for a few rows that trees happen to have right make them too sure; else the one that parts nets and trees most
+    evenly among those that cannot be told from the best."""
+    good = _as_good_as_the_best(losses)
+    return 0 if 0 in good else min(good, key=lambda i: abs(LEVELS[i] - 0.5))
 
 
 def _with_scales(
@@ -236,17 +244,20 @@ def _with_scales(
 
 
 def _with_labels(chosen: Calibrated, nets: Tensor, trees: Tensor | None, y: Tensor) -> Calibrated:
-    """The weight and the temperature with the least log-loss."""
+    """The weight by the log-losses, and the temperature with the least."""
     levels = (0.0,) if trees is None else LEVELS
-    found = []
-    for level in levels:
-        z = pool_labels(nets, trees, level)
-        temperature = fit_temperature(z.numpy(), y.numpy())
-        found.append((float(nn.functional.cross_entropy(z / temperature, y)), level, temperature))
-    _, level, temperature = min(found)
-    held = torch.log_softmax(pool_labels(nets, trees, level) / temperature, dim=-1)
-    alone = (found[0][2], found[-1][2])
-    return replace(chosen, share=Share(trees=level), temperature=temperature, held=held, alone=alone)
+    pooled = [pool_labels(nets, trees, level) for level in levels]
+    temperatures = [fit_temperature(z.numpy(), y.numpy()) for z in pooled]
+    scaled_down = [z / temperature for z, temperature in zip(pooled, temperatures, strict=True)]
+    losses = torch.stack([nn.functional.cross_entropy(z, y, reduction="none") for z in scaled_down])
+    i = 0 if trees is None else _weight(losses)
+    return replace(
+        chosen,
+        share=Share(trees=levels[i]),
+        temperature=temperatures[i],
+        held=torch.log_softmax(scaled_down[i], dim=-1),
+        alone=(temperatures[0], temperatures[-1]),
+    )
 
 
 def _losses(held: Tensor, y: Tensor, classes: int) -> Tensor:

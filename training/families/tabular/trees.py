@@ -25,6 +25,7 @@ PATIENCE: Final = 15  # rounds without a better loss on the rows left out
 MOST_CATEGORIES: Final = 254  # that a split can part; a rarer one is taken as missing
 FEW_ROWS: Final = 2000  # up to here 64 bins do as well as 255, in half the time
 SLACK: Final = 1.005  # fewer rounds may cost so much of the loss: they answer as much sooner
+SUREST: Final = 0.5  # the temperature that rounds are measured with at least
 FEWEST_ROUNDS: Final = 5
 TRIED_ROUNDS: Final = 30
 ABSENT: Final = 1e-3  # weight of the one row that stands for a label that a fold lacks
@@ -148,6 +149,7 @@ def _best_rounds(models: Sequence[Any], values: Floats, target: NDArray[Any], ju
     """The fewest rounds with hardly more than the least loss, over the rows that the models were not trained on.
 
     That of labels is measured once calibrated: many rounds only make probabilities surer, as the temperature does too.
+    Not of a few rounds alone, whose rows it would make so sure that a new one on the wrong side costs ten nats.
     """
     seen = [judge for judge in judges.numpy() if judge.any()]
     staged = [
@@ -172,11 +174,12 @@ def _staged(model: Any, x: Floats) -> Iterator[Floats]:
 
 
 def _loss(scores: Floats, y: NDArray[Any], task: Task) -> float:
-    """Mean over the rows: log-loss once calibrated, or squared error."""
+    """Mean over the rows: squared error, or log-loss once calibrated, but of scores that were to be made much surer."""
     if not task.classes:
         return float(np.square(scores[:, 0] - y).mean())
     z = log_probabilities(torch.from_numpy(scores))
-    return float(F.cross_entropy(z / fit_temperature(z.numpy(), y), torch.from_numpy(y)))
+    temperature = max(SUREST, fit_temperature(z.numpy(), y))
+    return float(F.cross_entropy(z / temperature, torch.from_numpy(y)))
 
 
 def _judged(models: Sequence[Any], x: Tensor, judges: Tensor) -> Floats:

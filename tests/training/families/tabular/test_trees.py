@@ -19,6 +19,7 @@ from training.families.tabular import nested, tree_graph
 from training.families.tabular.crossfit import Folds, calibrate
 from training.families.tabular.ensemble import Schedule, Setting, Task
 from training.families.tabular.nested import Plan
+from training.families.tabular.pooling import pool_labels
 from training.families.tabular.tree_graph import Trees, check_trees, hard_rows
 from training.families.tabular.trees import Boosted, Boosting, boost
 from training.networks.dense import Layout
@@ -188,7 +189,10 @@ def test_trees_that_know_the_label_outweigh_nets_that_do_not() -> None:
     y = torch.from_numpy(rng.integers(0, 2, 200))
     right = np.where(y.numpy() == 1, 2.0, -2.0)[:, None] * np.where(rng.random((200, 1)) < 0.9, 1, -1)
     found = calibrated(np.log(np.full((200, 2), 0.5)), right, y, 2)
-    assert found.share.trees > 0.5
+    assert found.share.trees > 0
+    # Whatever the weight, nets that say nothing leave what the trees say: the temperature makes up for it.
+    said = torch.log_softmax(pool_labels(None, torch.from_numpy(right), 1.0) / found.alone[1], dim=-1)
+    assert torch.allclose(found.held, said, atol=1e-3)
     assert torch.allclose(found.held.exp().sum(1), torch.ones(200, dtype=torch.float64))
     half = torch.log(torch.full((1, 1, 200, 2), 0.5, dtype=torch.float64))
     alone = found.trees_alone()(half, torch.zeros(200, 0), torch.from_numpy(right))
@@ -220,3 +224,18 @@ def test_nested_rounds_choose_and_weigh_anew(monkeypatch: pytest.MonkeyPatch) ->
     error = [float(np.square(one[:, 0] - y.numpy()).mean()) for one in (found.answers, found.nets, found.trees)]
     assert error[0] <= error[2] / 10
     assert not np.array_equal(found.nets, found.trees)
+
+
+def test_few_rows_that_trees_have_right_do_not_let_them_answer_alone() -> None:
+    # Nets and trees are right about the same rows; one row that only the trees have right may be chance.
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(rng.integers(0, 2, 60))
+    sign = np.where(y.numpy() == 1, 1.0, -1.0)
+    of_nets, of_trees = sign * 2.0, sign * 2.0
+    of_nets[:1] *= -0.2
+    nets = np.stack([-np.logaddexp(0, of_nets), -np.logaddexp(0, -of_nets)], axis=1)
+    assert calibrated(nets, of_trees[:, None], y, 2).share.trees == 0
+    # A third of the rows is not.
+    of_nets[:20] = sign[:20] * -2.0
+    nets = np.stack([-np.logaddexp(0, of_nets), -np.logaddexp(0, -of_nets)], axis=1)
+    assert calibrated(nets, of_trees[:, None], y, 2).share.trees >= 0.5
