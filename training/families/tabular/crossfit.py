@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Final
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from training.families.tabular.ensemble import Curve, Nets, Schedule, Setting, T
 from training.families.tabular.pooling import LEVELS, Share, log_probabilities, pool_labels, pool_values
 from training.families.tabular.regions import scaled_scores
 from training.metrics.classification import fit_temperature
+
+DOUBT: Final = 2.0  # standard errors that trees have to better the nets by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,11 +228,14 @@ def _share(nets: Tensor, trees: Tensor, y: Tensor) -> Share:
 
 
 def _weight(losses: Tensor) -> int:
-    """Of the weights in LEVELS by their losses (11, n): none where no other is better by more than a standard error,
-    for a few rows that trees happen to have right make them too sure; else the one that parts nets and trees most
-    evenly among those that cannot be told from the best."""
+    """Of the weights in LEVELS by their losses (11, n): none where no other is better by more than DOUBT standard
+    errors, for a few rows that trees happen to have right make them too sure; else the one that parts nets and trees
+    most evenly among those that cannot be told from the best."""
     good = _as_good_as_the_best(losses)
-    return 0 if 0 in good else min(good, key=lambda i: abs(LEVELS[i] - 0.5))
+    gain = losses[0] - losses[good[0]]
+    if gain.mean() <= DOUBT * gain.std() / math.sqrt(len(gain)):
+        return 0
+    return min(good, key=lambda i: abs(LEVELS[i] - 0.5))
 
 
 def _with_scales(
