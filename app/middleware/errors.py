@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -47,7 +47,7 @@ class Problem(BaseModel):
     subject: str | None = Field(None, description="the header, parameter, field or file at fault")
     expected: str | None = Field(None, description="what is taken there")
     got: str | None = Field(None, description="what came")
-    boxes: list[tuple[int, int, int, int]] | None = Field(
+    boxes: list[Annotated[list[int], Field(min_length=4, max_length=4)]] | None = Field(
         None,
         description="of several pieces of writing: left, top, right, bottom of each, in pixels of the upright picture",
     )

@@ -18,7 +18,7 @@ from training.data.mnist import PICTURE
 
 DESCRIPTION = "scikit-learn's digits: 1,797 handwritten digits, 8x8 enlarged, grey, 10 classes"
 ENLARGED_PX = 80
-MARGIN_PX = 20
+MARGIN_PX = 15  # the page is too small for the codec to look for several pieces: each has one digit
 PER_CLASS = 18
 SPLIT_SEED = 1998
 
