@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from math import inf
 from typing import Any, Final
 
 import numpy as np
@@ -169,16 +172,31 @@ def _not_finite(model: Model, payload: Payload, output: str, values: NDArray[Any
     outside = notes.get(row, {}).get("outside")
     if not outside:
         return InferenceFailed(f"model '{model.name}' gave values of '{output}' that are not numbers")
-    worst = max(outside, key=lambda note: abs(note["value"]))
+    worst = max(outside, key=_how_far)
     base = "body" if payload.instances is None else f"body.{INSTANCES}"
     subject = f"{base}[{row}].{worst['feature']}"
-    expected, got = f"a number near those that training saw, {worst['low']} to {worst['high']}", str(worst["value"])
+    expected, got = f"a value near those that training saw, {worst['low']} to {worst['high']}", str(worst["value"])
     return invalid(
         subject,
         expected=expected,
         got=got,
         detail=f"{subject} is {got}, for which model '{model.name}' has no answer; expected {expected}",
     )
+
+
+def _how_far(note: Mapping[str, Any]) -> float:
+    """How far a value that is outside of what training saw is outside, in widths of that."""
+    value, low, high = (_number(note[name]) for name in ("value", "low", "high"))
+    return max(low - value, value - high) / max(high - low, 1e-30)
+
+
+def _number(value: float | str) -> float:
+    """A number, or a date in days; one that no calendar has is the farthest."""
+    if not isinstance(value, str):
+        return value
+    with suppress(ValueError):
+        return datetime.fromisoformat(value).toordinal()
+    return inf
 
 
 def of_another_kind(payload: Payload, model: Model) -> LecternError:

@@ -51,6 +51,8 @@ def load(
     reading = replace(reading, decimal=reading.decimal or csv_values.decimal_of(cells))
     answer = csv_values.values(cells, at, reading, dates=False)
     cells, answer = _with_answers(cells, at, answer, notes)
+    if answer.numbers is None and (task == "regress" or len(set(answer.present)) > MANY_VALUES):
+        _check_no_dates(cells, at, answer)
     task = task or _task_of(answer)
     columns, x, ignored = _columns(cells, at, notes, reading)
     header = cells.headers[at]
@@ -188,9 +190,17 @@ def _numbers_of(cells: Cells, at: int, found: Values) -> NDArray[np.float64]:
     return found.numbers
 
 
+def _check_no_dates(cells: Cells, at: int, answer: Values) -> None:
+    if csv_values.are_dates(answer.present):
+        raise DataError(
+            f"{cells.path}, column '{cells.headers[at].written}': has dates, as '{answer.present[0]}', and what is "
+            "predicted is a number or one of a few words; write days since some day, or the month"
+        )
+
+
 def _is_number(cells: Cells, text: str) -> bool:
     one = Cells(cells.path, cells.delimiter, cells.headers[:1], [[text]], [1], cells.encoding)
-    return csv_values.values(one, 0).numbers is not None
+    return csv_values.values(one, 0, dates=False).numbers is not None
 
 
 def _labels(cells: Cells, at: int, answer: Values) -> tuple[tuple[str, ...], NDArray[np.int64]]:

@@ -25,6 +25,7 @@ MOST: Final = float(np.finfo(np.float32).max)
 MOST_UNITS: Final = 3  # of more, texts are words that begin with a number: 1st, 12a
 MOST_GAPS: Final = 2.0  # places for each number of rising ones
 TIMES: Final = ((1800, 2200), (9.0e8, 4.2e9), (9.0e11, 4.2e12))  # years; seconds and milliseconds, 1998 to 2103
+MOSTLY: Final = 0.5  # of a column's cells, from which on others than dates are slips
 GLANCE: Final = 50  # cells that tell whether a column may be one of dates
 SLIPS: Final = 0.1  # a smaller share of cells that are no numbers are slips of the pen, not categories
 
@@ -42,7 +43,7 @@ class Reading:
 class Dates:
     """What a column of dates has in common: what stands first, and whether they have a time of day."""
 
-    order: Literal["day", "month"]
+    order: Literal["day", "month"] | None  # None where every cell means the same both ways
     clock: bool
 
 
@@ -125,7 +126,7 @@ def _dates(cells: Cells, column: int, texts: Sequence[str | None], first: str | 
     if not any(moment(text) for text in islice(there.values(), GLANCE)):
         return None
     found = {i: one for i, text in there.items() if (one := moment(text)) is not None}
-    if len(found) <= (1 - SLIPS) * len(there):
+    if len(found) < MOSTLY * len(there):
         return None
     if len(found) < len(there):
         i = next(i for i in there if i not in found)
@@ -144,8 +145,8 @@ def _dates(cells: Cells, column: int, texts: Sequence[str | None], first: str | 
 
 def _order(
     cells: Cells, column: int, texts: Mapping[int, str], found: Mapping[int, Moment], first: str | None
-) -> Literal["day", "month"]:
-    """What stands first in the dates of a column."""
+) -> Literal["day", "month"] | None:
+    """What stands first in the dates of a column; None where every cell means the same both ways."""
     said = first_of(found.values())
     if said is Order.NEITHER:
         i = next(i for i, one in found.items() if one.month_first is None)
@@ -161,9 +162,14 @@ def _order(
             f"{cells.at(i, column)}: {_shown(texts[i])} may have the day or the month first, and no other cell tells, "
             f"{_shown(texts[j])} in line {cells.lines[j]} neither; say which: --dates day-first or --dates month-first"
         )
-    if said is Order.MONTH or (said is Order.OPEN and first == "month"):
-        return "month"
-    return "day"
+    if said is Order.EITHER:
+        return None
+    return "month" if said is Order.MONTH or (said is Order.OPEN and first == "month") else "day"
+
+
+def are_dates(present: Sequence[str]) -> bool:
+    """Whether most of these cells are dates."""
+    return sum(moment(text) is not None for text in present) >= MOSTLY * len(present) > 0
 
 
 def decimal_of(cells: Cells) -> str | None:

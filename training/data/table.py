@@ -66,7 +66,7 @@ def number(
     )
 
 
-def date(name: str, values: Floats, *, order: Literal["day", "month"], clock: bool, offset: float) -> DateColumn:
+def date(name: str, values: Floats, *, order: Literal["day", "month"] | None, clock: bool, offset: float) -> DateColumn:
     """The column of these training dates (N,): days since 1970-01-01 less `offset`, NaN where one is missing."""
     return DateColumn(
         kind="date",

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from app.codecs.tables.dates import moment
+from app.codecs.tables.dates import Moment, moment
 from app.codecs.tables.dialect import LONGEST, Numeral, is_missing, numeral, same_unit, truth
 from app.core.errors import ClientError, invalid, shown
 from app.core.manifest.table import CategoryColumn, DateColumn, NumberColumn, TableColumn
@@ -156,9 +156,18 @@ class DateCell:
         found = moment(value)
         days = None if found is None else found.days(self._order)
         if days is None:
-            hint = "" if found is None else f"; dates have the {self._order} first here, as in training"
-            raise WrongCell(self.expected, described(value), hint=hint)
+            raise WrongCell(self.expected, described(value), hint=self._hint(found))
         return days
+
+    def _hint(self, found: Moment | None) -> str:
+        if found is None:
+            return ""
+        if self._order is not None:
+            return f"; dates have the {self._order} first here, as in training"
+        assert found.day_first is not None  # what leaves it open has both
+        assert found.month_first is not None
+        day, month = self._column.written(found.day_first), self._column.written(found.month_first)
+        return f"; it may be {day} or {month}"
 
 
 class CategoryCell:

@@ -79,8 +79,11 @@ class Moment:
     month_first: float | None
     clock: bool = False
 
-    def days(self, order: str) -> float | None:
-        """In the order "day" or "month"."""
+    def days(self, order: str | None) -> float | None:
+        """In the order "day" or "month"; where neither is told, the one reading that there is."""
+        if order is None:
+            one, other = self.day_first, self.month_first
+            return one if one == other or other is None else other if one is None else None
         return self.month_first if order == Order.MONTH.value else self.day_first
 
 
@@ -98,7 +101,9 @@ def moment(text: str) -> Moment | None:
         if found["sign"] == "-" and len(found["year"]) == 2:
             return None  # 24-03-05 may begin with its year
         day = _days(found, found["year"], found["other"], found["first"])
-        month = None if found["sign"] == "." else _days(found, found["year"], found["first"], found["other"])
+        if found["sign"] == ".":
+            return _both(day, found)
+        month = _days(found, found["year"], found["first"], found["other"])
         return None if day is None and month is None else Moment(day, month, found["hour"] is not None)
     for form in (_DAY_NAMED, _MONTH_NAMED):
         if (found := form.fullmatch(text)) and (month_of := _MONTHS.get(found["name"].casefold())):

@@ -15,6 +15,7 @@ from typing import Final
 
 _MISSING: Final = (
     "|na|n/a|n.a.|n.a|#n/a|#na|#n/a n/a|<na>|nan|-nan|+nan|1.#ind|-1.#ind|1.#qnan|-1.#qnan|nat|none|null|(null)|<null>"
+    "|0000-00-00|0000-00-00 00:00:00"
     "|[null]|nil|\\n|?|??|-|--|---|\u2013|\u2014|.|..|...|#div/0!|#value!|#ref!|#num!|#null!|#name?|missing"
     "|not available|no data|(blank)"
 )

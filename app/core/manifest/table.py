@@ -50,7 +50,7 @@ class DateColumn(RangeColumn):
     """A date, or with `clock` a date and a time, in days since 1970-01-01."""
 
     kind: Literal["date"]
-    order: Literal["day", "month"] = "day"  # what stands first in 3/4/2024
+    order: Literal["day", "month"] | None = None  # what stands first in 3/4/2024, where the training file tells
     clock: bool = False
 
     def written(self, days: float) -> str:

@@ -47,8 +47,8 @@ def test_what_datetime_writes_is_read(when: datetime) -> None:
         ("3/4/24", days(2024, 4, 3), days(2024, 3, 4)),
         ("13/4/2024", days(2024, 4, 13), None),
         ("4/13/2024", None, days(2024, 4, 13)),
-        ("3.4.2024", days(2024, 4, 3), None),
-        ("03.04.98 08:15", days(1998, 4, 3, 8, 15), None),
+        ("3.4.2024", days(2024, 4, 3), days(2024, 4, 3)),  # points have the day first everywhere
+        ("03.04.98 08:15", days(1998, 4, 3, 8, 15), days(1998, 4, 3, 8, 15)),
         ("5 Mar 2024", days(2024, 3, 5), days(2024, 3, 5)),
         ("05-Mar-24", days(2024, 3, 5), days(2024, 3, 5)),
         ("Mar 5, 2024", days(2024, 3, 5), days(2024, 3, 5)),
@@ -106,6 +106,23 @@ def test_a_request_reads_dates_as_training_did() -> None:
         3: {"imputed": ["when"]},
         4: {"imputed": ["when"]},
     }
+
+
+def test_what_training_did_not_tell_is_asked_about() -> None:
+    reader = TableReader(Table(columns=(COLUMN.model_copy(update={"order": None}),)))
+    rows = reader.records([["2024-04-03"], ["3.4.2024"], ["13/4/2024"], ["4/13/2024"], ["4/4/2024"]], subject="a")
+    expected = [days(2024, 4, day) - 19_000 for day in (3, 3, 13, 13, 4)]
+    assert rows.values[:, 0].tolist() == expected
+    with pytest.raises(Unprocessable, match=r"'3/4/2024', expected a date.*; it may be 2024-04-03 or 2024-03-04"):
+        reader.records([["3/4/2024"]], subject="a")
+    found = reader.csv(b"when\n3/4/2024\n4/13/2024\n", "", max_rows=9, subject="body")  # the second line tells
+    assert found.values[0, 0] == days(2024, 3, 4) - 19_000
+
+
+def test_points_have_the_day_first_beside_slashes_that_do_not() -> None:
+    reader = TableReader(Table(columns=(COLUMN.model_copy(update={"order": "month"}),)))
+    rows = reader.records([["3.4.2024"], ["3/4/2024"]], subject="a")
+    assert rows.values[:, 0].tolist() == [days(2024, 4, 3) - 19_000, days(2024, 3, 4) - 19_000]
 
 
 def test_a_file_may_have_the_month_first() -> None:

@@ -190,6 +190,23 @@ def test_what_spoils_a_column_of_dates_is_named(tmp_path: Path, cells: tuple[str
     assert told in str(error.value)
 
 
+def test_most_cells_are_dates_and_one_is_not(tmp_path: Path) -> None:
+    rows = ["45321" if i % 3 == 0 else f"2024-03-{i % 28 + 1:02}" for i in range(ROWS)]
+    text = "when,x,y\n" + "".join(f"{day},{i * i % 13},{i % 2}\n" for i, day in enumerate(rows))
+    with pytest.raises(DataError, match="line 2, column 'when': '45321' is not a date, as 26 of 40 cells"):
+        load(written(tmp_path, text), target_column="y")
+    zeros = text.replace("45321", "0000-00-00")
+    assert load(written(tmp_path, zeros), target_column="y").table.columns[0].missing
+
+
+@pytest.mark.parametrize("task", [None, "regress"])
+def test_dates_are_not_predicted(tmp_path: Path, task: csv_table.Task | None) -> None:
+    lines = [f"{i * i % 13},{i % 28 + 1:02}/{i % 12 + 1:02}/2024" for i in range(ROWS)]
+    path = written(tmp_path, "\n".join(["x,when", *lines]))
+    with pytest.raises(DataError, match="column 'when': has dates, as '01/01/2024'"):
+        load(path, target_column="when", task=task)
+
+
 def test_rows_without_an_answer_are_left_out_with_a_word(tmp_path: Path) -> None:
     text = "x,y\n" + "".join(f"{i * i},{'' if i < 2 else i / 2}\n" for i in range(ROWS))
     found = load(written(tmp_path, text), target_column="y")
