@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
 from app.codecs.images.grouping import ROOM_FOR_SEVERAL, Box, bounds_of
+from app.codecs.images.regions import find_regions
 from app.codecs.images.small_pictures import find_ink
 from app.codecs.images.writing import MIN_CONTRAST, Piece, find_writing, in_reading_order
 from app.core.errors import SeveralPieces, invalid
@@ -21,6 +22,10 @@ from app.core.manifest import DigitPicture
 
 SMALL: Final = 48  # px; a piece that is smaller in the shrunk picture is read from the picture as it came
 WORK_SIDE: Final = 320  # px; a larger picture is shrunk first, strokes stay several pixels wide
+SEPARATE: Final = 0.9  # of a picture's variance, that lies between its two tones
+APART: Final = 80.0  # grey levels between them
+FILLED: Final = 0.6  # of a side of the picture
+DARKEST_SHADOW: Final = 0.4  # of the light outside of it
 CENTRED: Final = 0.6  # px
 FINEST, BROADEST = 1.7, 2.7  # px in a box of 20; 5 % and 70 % of MNIST's rows
 CANVAS: Final = 160  # px; the ink's longer side while the strokes are measured and mended
@@ -48,11 +53,11 @@ def read(
         if is_in_form(grey, picture):
             return grey
     work = _opaque(_shrunk(image))
-    if max(work.shape) < ROOM_FOR_SEVERAL:
-        ink = find_ink(work)
-        pieces = [] if ink is None else [Piece(ink, Box(0, 0, *work.shape))]
+    ink = find_ink(work) if max(work.shape) < ROOM_FOR_SEVERAL else _filling(work)
+    if ink is not None:
+        pieces = [Piece(ink, Box(0, 0, *work.shape))]
     else:
-        pieces = find_writing(np.rint(work).astype(np.uint8))
+        pieces = find_writing(np.rint(work).astype(np.uint8)) if max(work.shape) >= ROOM_FOR_SEVERAL else []
     if not pieces:
         raise invalid(
             subject,
@@ -67,6 +72,28 @@ def read(
         scale = (longer_side or max(image.size)) / max(image.size) * shrunk
         raise SeveralPieces(subject, [_scaled(piece.box, scale) for piece in in_reading_order(pieces)])
     return place(pieces[0].ink, picture)
+
+
+def _filling(work: Grey) -> Grey | None:
+    """Ink that fills a picture, where windows wider than fine strokes take it for paper: one region, in a tone so far
+    from the other that no shadow is. None where it is otherwise."""
+    counts, edges = np.histogram(work, bins=64)
+    middles = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above, sums = work.size - below, np.cumsum(counts * middles)[:-1]
+    dark, light = sums / np.maximum(below, 1), (work.sum() - sums) / np.maximum(above, 1)
+    apart = below * above * np.square(light - dark) / work.size**2  # between the two classes (Otsu 1979)
+    i = int(apart.argmax())
+    if apart[i] < SEPARATE * work.var() or light[i] - dark[i] < APART or dark[i] > DARKEST_SHADOW * light[i]:
+        return None
+    ink = find_ink(work)
+    if ink is None or max(a / b for a, b in zip(ink.shape, work.shape, strict=True)) < FILLED:
+        return None
+    area = find_regions(ink > 0.5).area[1:]
+    alone = area.size > 0 and area.max() >= 0.95 * area.sum()
+    # Ink and the shadow that it lies in would be more than one tone.
+    is_a_tone = any(abs(area.sum() - size) <= 0.15 * size for size in (below[i], above[i]))
+    return ink if alone and is_a_tone else None
 
 
 def _scaled(box: Box, scale: float) -> tuple[int, int, int, int]:

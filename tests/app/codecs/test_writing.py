@@ -12,7 +12,7 @@ from app.codecs.images.files import decode
 from app.codecs.images.morphology import closing, dilation, opening, span
 from app.codecs.images.regions import find_regions
 from app.codecs.images.ruling import without_ruling
-from app.core.errors import SeveralPieces
+from app.core.errors import SeveralPieces, Unprocessable
 from tests.app.codecs.files import DIGIT, LIMIT
 from tests.app.codecs.test_handwriting import alike, drawn, on_paper, read
 
@@ -130,3 +130,20 @@ def test_morphology_is_the_extreme_of_each_window(side: int) -> None:
     assert np.array_equal(span(grey, side), most - least)
     assert np.array_equal(closing(grey, side, side), each(most, np.minimum))
     assert np.array_equal(opening(grey, side, side), each(least, np.maximum))
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(30, 205), (230, 25)])
+def test_ink_that_fills_a_picture_is_one_piece(paper: int, ink: int) -> None:
+    # Strokes of a quarter of the picture, wider than any window that looks for ink.
+    page = Image.new("L", (300, 200), paper)
+    ImageDraw.Draw(page).ellipse((75, 6, 245, 192), outline=ink, width=46)
+    ring = read(page).astype(float)
+    assert ring[12:16, 12:16].mean() < 30  # hollow
+    assert (ring > 128).sum() > 60
+
+
+def test_a_shadow_on_blank_paper_is_no_ink_however_clear_its_edge() -> None:
+    page = Image.new("L", (300, 200), 220)
+    ImageDraw.Draw(page).rectangle((150, 0, 300, 200), fill=110)
+    with pytest.raises(Unprocessable, match="no ink found"):
+        read(page)
