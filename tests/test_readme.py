@@ -97,6 +97,13 @@ def test_every_model_that_is_named_is_shipped() -> None:
     assert MANIFESTS.keys() <= set(re.findall(r"`([a-z0-9-]+)`", TEXTS["docs/models.md"]))
 
 
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_shipped_command_names_no_folder_of_one_machine(name: str) -> None:
+    words = shlex.split(MANIFESTS[name].made.command)
+    assert not {"--models", "--runs"} & set(words)
+    assert not [word for word in words if word.startswith(("/", "~"))]
+
+
 def test_the_readme_has_the_default_models_and_a_measured_figure_of_each() -> None:
     rows = dict(re.findall(r"^\| `/v1/[\w-]+`.*? \| `([\w-]+)` \| (.+) \|$", TEXTS["README.md"], re.MULTILINE))
     assert sorted(rows) == sorted(Settings().default_models.values())

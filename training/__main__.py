@@ -29,12 +29,13 @@ from training.metrics import onnx_model
 from training.options import integers, positive
 from training.recipe import Command
 
+PLACES: Final = frozenset({"--models", "--runs"})
 TOLERANCE: Final = 1e-4  # two runtimes may sum in another order; one row of 10,000 may then change sides
 
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
-    options.command = "python -m training " + shlex.join(arguments)  # as a person would type it again
+    options.command = "python -m training " + shlex.join(_anywhere(arguments))  # as a person would type it again
     try:
         status: int = options.run(options)
         return status
@@ -44,6 +45,18 @@ def main(arguments: list[str]) -> int:
     except Interrupted as stop:
         print(f"Interrupted and saved in {stop}; the same command goes on from there.", file=sys.stderr)
         return 130
+
+
+def _anywhere(arguments: list[str]) -> list[str]:
+    """The words of a command without the folders that it is run in: those are of one machine, and change nothing."""
+    kept, words = [], iter(arguments)
+    for word in words:
+        name, joined, _ = word.partition("=")
+        if name not in PLACES:
+            kept.append(word)
+        elif not joined:
+            next(words)
+    return kept
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ import torch
 
 from app.core.manifest import Manifest
 from tests.training.pictures import write_pictures
-from training.__main__ import main
+from training.__main__ import _anywhere, main
 from training.families.image_classifier.trainer import Classifier
 
 SMALL = ["--size", "16", "--widths", "8,16,16", "--threads", "1", "--precision", "fp32"]
@@ -164,3 +164,8 @@ def test_what_can_be_known_before_training_is_said_in_one_line(
     line = capsys.readouterr().err.strip()
     assert says in line.splitlines()[-1]
     assert "Traceback" not in line
+
+
+def test_the_recorded_command_is_anybodys() -> None:
+    words = ["mlp", "--data", "a b.csv", "--models", "/some/where", "--runs=/else/where", "--target", "y"]
+    assert _anywhere(words) == ["mlp", "--data", "a b.csv", "--target", "y"]

@@ -53,11 +53,11 @@ def read(
         if is_in_form(grey, picture):
             return grey
     work = _opaque(_shrunk(image))
-    ink = find_ink(work) if max(work.shape) < ROOM_FOR_SEVERAL else _filling(work)
-    if ink is not None:
-        pieces = [Piece(ink, Box(0, 0, *work.shape))]
-    else:
-        pieces = find_writing(np.rint(work).astype(np.uint8)) if max(work.shape) >= ROOM_FOR_SEVERAL else []
+    small = max(work.shape) < ROOM_FOR_SEVERAL
+    ink = find_ink(work) if small else _filling(work)
+    pieces = [] if ink is None else [Piece(ink, Box(0, 0, *work.shape))]
+    if not small and not pieces:
+        pieces = find_writing(np.rint(work).astype(np.uint8))
     if not pieces:
         raise invalid(
             subject,

@@ -82,8 +82,8 @@ class Moment:
     def days(self, order: str | None) -> float | None:
         """In the order "day" or "month"; where neither is told, the one reading that there is."""
         if order is None:
-            one, other = self.day_first, self.month_first
-            return one if one == other or other is None else other if one is None else None
+            readings = {self.day_first, self.month_first} - {None}
+            return readings.pop() if len(readings) == 1 else None
         return self.month_first if order == Order.MONTH.value else self.day_first
 
 
