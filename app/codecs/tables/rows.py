@@ -219,7 +219,9 @@ class TableReader:
         cells = list(self._cells)
         for j, (at, cell) in enumerate(zip(order, cells, strict=True)):
             if at is not None and isinstance(cell, DateCell):
-                said = first_of(one for row in rows if (one := moment(row[at])) is not None)
+                # What begins with its year says nothing of it.
+                texts = (row[at] for row in rows if not row[at][:4].isdecimal())
+                said = first_of(one for text in texts if (one := moment(text)) is not None)
                 if said in (Order.DAY, Order.MONTH):
                     cells[j] = cell.with_order(said.value)
         return cells
