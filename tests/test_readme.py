@@ -102,6 +102,8 @@ def test_a_shipped_command_names_no_folder_of_one_machine(name: str) -> None:
     words = shlex.split(MANIFESTS[name].made.command)
     assert not {"--models", "--runs"} & set(words)
     assert not [word for word in words if word.startswith(("/", "~"))]
+    for page in (ROOT / "models" / name).glob("*/report/index.html"):
+        assert "--models" not in page.read_text(encoding="utf-8")
 
 
 def test_the_readme_has_the_default_models_and_a_measured_figure_of_each() -> None:

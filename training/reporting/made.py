@@ -12,17 +12,11 @@ from training.reporting.html import Section
 
 def reproduce(m: Manifest) -> str:
     """The two commands that make the model and its figures again."""
-    evaluate = shlex.join(["python", "-m", "training", "evaluate", m.name, "--version", m.version, *_elsewhere(m)])
+    evaluate = shlex.join(["python", "-m", "training", "evaluate", m.name, "--version", m.version])
     return (
         f'<div class="commands"><h3>Make it again</h3><pre>{escape(m.made.command)}</pre>'
         f"<h3>Measure it again, from the ONNX file alone</h3><pre>{escape(evaluate)}</pre></div>"
     )
-
-
-def _elsewhere(m: Manifest) -> list[str]:
-    """The flag for the folder of models, if the command that made it names another than the default."""
-    words = shlex.split(m.made.command)
-    return ["--models", words[words.index("--models") + 1]] if "--models" in words[:-1] else []
 
 
 def made(m: Manifest, *, before: str = "") -> Section:
