@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +34,7 @@ from app.web.context import Context
 from app.web.fast_path import FastPath
 from app.web.request.head import DEADLINE, PRIORITY
 from app.web.request.limits import Limits
+from app.web.work_pool import WorkPool
 
 log = logging.getLogger("lectern")
 
@@ -122,8 +121,7 @@ def create_app(
             request_timeout_s=settings.request_timeout_s,
         ),
         stages=metrics,
-        # Two for decoding beside the event loop; the rest of the cores belong to the models.
-        pool=ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="decode"),
+        pool=WorkPool(counters=shared_counters),
     )
     readiness = health.Readiness()
 
@@ -136,7 +134,7 @@ def create_app(
                 yield
                 readiness.open = False
         finally:
-            context.pool.shutdown(wait=False, cancel_futures=True)
+            context.pool.shutdown()
 
     app = Lectern(
         prefix=settings.root_path, title="Lectern", version=VERSION, lifespan=lifespan,

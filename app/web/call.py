@@ -12,20 +12,18 @@ A handler reads the call, chooses a model, runs graphs inside `with call.lease(m
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from time import monotonic, perf_counter
+from time import perf_counter
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from app.codecs.audio import Clip
-from app.core.errors import TooLarge, TooLate
+from app.core.errors import TooLarge
 from app.core.manifest import Modality, Picture, Sound, Task, Tensors
 from app.core.sampling.samplers import Sampler
 from app.engine.model import Lease, Model
@@ -41,22 +39,13 @@ from app.web.request.json_size import SMALL_BYTES, bounds_for
 from app.web.request.media_types import FORM, JSON
 from app.web.request.model_choice import choose_model
 from app.web.request.options import Option, from_query
-from app.web.request.payload import SMALL_BODY, Payload, parse
+from app.web.request.payload import SMALL_BODY, SMALL_ITEMS, Payload, RawFile, parse
 from app.web.request.trace import CONNECTION, TRACE, Trace
 from app.web.response.encoded import EncodedResponse
+from app.web.waiting import NEVER, Connection, cancelled_with_client, end_wait, together
+from app.web.work_pool import LIGHT, SOUND
 
 T = TypeVar("T")
-
-
-class Connection(Protocol):
-    """A connection that cancels the task which answers a call, where it waits for a model, when its client hangs up.
-
-    Attributes:
-        waiting: set while it does; the connection takes it back as it cancels.
-    """
-
-    task: asyncio.Task[Any] | None
-    waiting: bool
 
 
 class Call:
@@ -76,7 +65,7 @@ class Call:
 
     model: Model
     media_type = kind = parameters = ""
-    deadline = 0.0
+    deadline = NEVER
     priority = NORMAL
     decode_s = queue_s = run_s = encode_s = 0.0
     batch_rows = 0
@@ -146,46 +135,61 @@ class Call:
             parse, kind, self.parameters, body,
             query=self.options, form=form, max_rows=max_rows, max_values=values, max_fields=fields,
         )  # fmt: skip
-        payload = await self.offload(work, inline=len(body) <= SMALL_BODY or kind not in (JSON, FORM))
+        inline = len(body) <= SMALL_BODY or kind not in (JSON, FORM)
+        payload = await self.offload(work, size=len(body), inline=inline, doing="the body was being read")
         self.options = payload.options
         return payload
 
-    async def decode(
-        self, payload: Payload, work: Callable[[int], T], *, max_pixels: int, until_deadline: bool = True
-    ) -> T:
-        """What `work` makes of a payload's pictures, given the most pixels that it may decode: at once where these are
-        few, else in a thread.
+    async def decode(self, payload: Payload, work: Callable[[Payload, int], T], *, max_pixels: int) -> list[T]:
+        """What `work` makes of a payload's pictures, given some of them and the most pixels that one may have: at once
+        where these are few, else in a thread, a part after the other, so that others have their turns.
 
         Raises:
             ClientError: as `work`.
-            TooLate: the deadline passed first, where `until_deadline`.
+            Busy, TooLate, ClientDisconnect: as `offload`.
         """
         if payload.small:
             try:
-                return work(min(SMALL_PIXELS, max_pixels))
+                return [work(payload, min(SMALL_PIXELS, max_pixels))]
             except TooLarge:  # few bytes, many pixels
                 pass
-        waits = "pictures were being read" if until_deadline else ""
-        return await self.offload(partial(work, max_pixels), waits=waits)
+        doing = "pictures were being read"
+        if not payload.items:
+            size = len(payload.rows or b"")
+            return [await self.offload(partial(work, payload, max_pixels), size=size, doing=doing)]
+        found = []
+        look = partial(images.parts, payload, most=LIGHT, max_pixels=max_pixels)
+        few = len(payload.items) <= SMALL_ITEMS and not payload.json_bytes
+        for part, size in await self.offload(look, size=payload.came_bytes, inline=few, doing=doing):
+            found.append(await self.offload(partial(work, part, max_pixels), size=size, doing=doing))
+        return found
 
-    async def decode_rows(
-        self, payload: Payload, graph: str, picture: Picture | None = None, *, until_deadline: bool = False
-    ) -> NDArray[Any]:
+    async def size_of(self, *files: RawFile) -> int:
+        """Pixels of pictures or clips in all their frames, by their headers: `app.web.request.images.size_of`.
+
+        Raises:
+            Busy, TooLate, ClientDisconnect: as `offload`.
+        """
+        came = sum(len(file) for file in files if isinstance(file, bytes | str))
+        return await self.offload(partial(images.size_of, files), size=came, inline=came <= SMALL_BODY)
+
+    async def decode_rows(self, payload: Payload, graph: str, picture: Picture | None = None) -> NDArray[Any]:
         """The rows of one graph of the leased model.
 
         Args:
             picture: how a picture becomes a row of that graph; the model's own where none is given.
 
         Raises:
-            ClientError, TooLate: as `decode`.
+            ClientError, Busy, TooLate, ClientDisconnect: as `decode`.
         """
         manifest, max_rows = self.model.manifest, self.limits.max_rows
         picture, spec = picture or manifest.picture, manifest.graphs[graph].inputs[0]
 
-        def work(max_pixels: int) -> NDArray[Any]:
-            return images.decode(payload, picture, spec, max_rows=max_rows, max_pixels=max_pixels)
+        def work(part: Payload, max_pixels: int) -> NDArray[Any]:
+            return images.decode(part, picture, spec, max_rows=max_rows, max_pixels=max_pixels)
 
-        return await self.decode(payload, work, max_pixels=self.limits.max_pixels, until_deadline=until_deadline)
+        parts = await self.decode(payload, work, max_pixels=self.limits.max_pixels)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     async def decode_recordings(self, payload: Payload, sound: Sound) -> list[Clip]:
         """A payload's recordings as a model takes them, read in a thread.
@@ -198,7 +202,9 @@ class Call:
         def work() -> list[Clip]:
             return sounds.recordings(payload, sound, max_rows=limits.max_rows, max_s=limits.max_seconds)
 
-        return await self.offload(work, inline=payload.small, waits="sound was being read")
+        return await self.offload(
+            work, size=payload.came_bytes * SOUND, inline=payload.small, doing="sound was being read"
+        )
 
     def decoded(self, rows: int) -> None:
         """So many rows are ready to be run."""
@@ -236,17 +242,8 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lease.__exit__(kind, error, trace)
-        connection = self._connection
-        if connection is None:
-            return
-        if connection.waiting:
-            connection.waiting = False
-            return
-        task = connection.task
-        assert task is not None
-        # Whoever else cancelled the task meanwhile (a server that stops) is not kept from it.
-        if task.uncancel() == 0 and kind is asyncio.CancelledError:
-            raise ClientDisconnect from None
+        if self._connection is not None:
+            end_wait(self._connection, kind)
 
     async def run(self, graph: str, tensors: Tensors) -> Tensors:
         """One run of a graph: its outputs.
@@ -288,42 +285,45 @@ class Call:
 
     # Other work, and the response.
 
-    async def offload(self, work: Callable[[], T], *, inline: bool = False, waits: str = "") -> T:
+    async def offload(
+        self, work: Callable[[], T], *, size: int = 0, inline: bool = False, doing: str = "", owed: bool = False
+    ) -> T:
         """`work()`, in a thread unless it is quick enough to be done `inline`, on the event loop.
 
         Args:
-            waits: ends the wait at the deadline, and says who was at what then.
+            size: pixels, values or bytes that it goes through, of what is not done inline.
+            doing, owed: as in `WorkPool.run`.
 
         Raises:
+            Busy: more such work waits than the server holds.
             TooLate: the deadline passed first.
+            ClientDisconnect: the client hung up.
         """
         if inline:
             return work()
-        loop, pool = asyncio.get_running_loop(), self.context.pool
-        if not waits:
-            return await loop.run_in_executor(pool, work)
-        async with until(self.deadline, waits):
-            return await loop.run_in_executor(pool, work)
+        with cancelled_with_client(self._connection):
+            return await self.context.pool.run(work, size=size, deadline=self.deadline, doing=doing, owed=owed)
 
-    async def prepare(self, work: Callable[[], T]) -> T:
+    async def prepare(self, work: Callable[[], T], size: int) -> T:
         """`work()` on what the request brought, in a thread; its time counts as decoding.
 
         Raises:
-            TooLate: the deadline passed first.
+            Busy, TooLate, ClientDisconnect: as `offload`.
         """
         started = perf_counter()
-        done = await self.offload(work, waits="pictures were being read")
+        done = await self.offload(work, size=size, doing="pictures were being read")
         self.decode_s += perf_counter() - started
         return done
 
-    async def encode(self, write: Callable[[], T], graph: str, *, inline: bool) -> T:
+    async def encode(self, write: Callable[[], T], graph: str, *, size: int = 0, inline: bool) -> T:
         """What `write` makes of the outputs, and the end of the call's time.
 
         Args:
             graph: to which the time of reading and writing is attributed.
+            size: as in `offload`.
         """
         started = perf_counter()
-        content = await self.offload(write, inline=inline)
+        content = await self.offload(write, size=size, inline=inline, doing="the answer was being written", owed=True)
         self.encode_s = perf_counter() - started
         self.observe(graph)
         return content
@@ -345,15 +345,16 @@ class Call:
         write: Callable[[], bytes],
         graph: str,
         *,
+        size: int = 0,
         inline: bool,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> EncodedResponse:
         """200 with what `write` makes, and with the headers of every task.
 
         Args:
-            headers: further ones, in lower case.
+            size: as in `offload`. headers: further ones, in lower case.
         """
-        content = await self.encode(write, graph, inline=inline)
+        content = await self.encode(write, graph, size=size, inline=inline)
         model = self.model
         head = (
             f"content-type: {self.media_type}\r\n"
@@ -362,35 +363,3 @@ class Call:
             f"x-model: {model.name}/{model.version}\r\nx-device: {model.device}\r\n"
         ).encode("ascii")
         return EncodedResponse(content, head + b"".join([b"%b: %b\r\n" % header for header in headers]))
-
-
-async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in their order. What is left is cancelled where one raises, or the caller is cancelled."""
-    if len(work) == 1:
-        return [await work[0]]
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
-@asynccontextmanager
-async def until(deadline: float, what: str) -> AsyncIterator[None]:
-    """Around waiting that is of no use after `deadline`, a `time.monotonic()`; `what` says who was at what then.
-
-    Raises:
-        TooLate: it has passed.
-    """
-    try:
-        async with asyncio.timeout(deadline - monotonic()) as patience:
-            yield
-    except TimeoutError:
-        if not patience.expired():
-            raise
-        raise TooLate(
-            f"{what} until the deadline", subject="deadline", expected="an answer before it", got="none"
-        ) from None

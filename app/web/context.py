@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from app.engine.model import Model
 from app.engine.registry import Registry
 from app.web.request.limits import Limits
 from app.web.request.trace import Trace
+from app.web.work_pool import WorkPool
 
 
 class Stages(Protocol):
@@ -25,10 +25,10 @@ class Context:
     """The engine and the server's limits, as an endpoint sees them.
 
     Attributes:
-        pool: threads for what would hold up the event loop.
+        pool: for what would hold up the event loop.
     """
 
     registry: Registry
     limits: Limits
     stages: Stages
-    pool: Executor
+    pool: WorkPool

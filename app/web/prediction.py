@@ -26,6 +26,7 @@ from app.web.request.payload import FILES, INSTANCES, Payload
 from app.web.request.sounds import as_row
 from app.web.request.texts import as_row as as_text_row
 from app.web.text import explain, read_texts
+from app.web.work_pool import CELL
 
 MOST_WRITTEN: Final = 10_000  # values and notes that are written on the event loop
 MOST_READ: Final = 10_000  # cells of a table that are read there
@@ -96,7 +97,7 @@ async def respond(call: Call, write: Callable[[], bytes], graph: str, outputs: T
     written = sum([values.size for values in outputs.values()])
     if notes:
         written += sum(len(listed) for note in notes.values() for listed in note.values() if isinstance(listed, list))
-    return await call.respond(write, graph, inline=written <= MOST_WRITTEN)
+    return await call.respond(write, graph, size=written, inline=written <= MOST_WRITTEN)
 
 
 async def _run_recordings(call: Call, payload: Payload, sound: Sound, graph: str) -> Tensors:
@@ -131,9 +132,10 @@ async def _table_rows(call: Call, payload: Payload, table: Table) -> tuple[NDArr
     def work() -> Rows:
         return tables.decode(payload, reader, max_rows=max_rows)
 
-    inline = payload.small and tables.most_cells(payload, reader) <= MOST_READ
+    cells = tables.most_cells(payload, reader)
+    inline = payload.small and cells <= MOST_READ
     try:
-        found = await call.offload(work, inline=inline)
+        found = await call.offload(work, size=CELL * cells, inline=inline, doing="rows were being read")
     except Unprocessable as error:
         if payload.modality != "table" or "model" in call.options:
             raise

@@ -14,6 +14,7 @@ from app.core.manifest import Tensors
 from app.web.call import Call
 from app.web.request.payload import SMALL_TEXT, Payload
 from app.web.request.texts import as_rows, readings
+from app.web.work_pool import CHARACTER
 
 
 async def read_texts(call: Call, payload: Payload, *, truncate: bool) -> list[Reading]:
@@ -28,7 +29,8 @@ async def read_texts(call: Call, payload: Payload, *, truncate: bool) -> list[Re
     def work() -> list[Reading]:
         return readings(payload, reader, max_rows=max_rows, truncate=truncate)
 
-    return await call.offload(work, inline=payload.small, waits="texts were being read")
+    size = CHARACTER * payload.came_bytes
+    return await call.offload(work, size=size, inline=payload.small, doing="texts were being read")
 
 
 async def explain(call: Call, read: Reading, graph: str) -> tuple[Tensors, list[dict[str, Any]]]:
@@ -56,7 +58,8 @@ async def explain(call: Call, read: Reading, graph: str) -> tuple[Tensors, list[
         shorter = [reader.tokenizer.encode(without(word), reader.declared.max_tokens) for word in read.words]
         return dict(as_rows([read.encoded, *(one if len(one.ids) else unknown for one in shorter)]))
 
-    outputs = await call.run(graph, await call.offload(work, inline=len(read.text) * len(read.words) <= SMALL_TEXT))
+    size = len(read.text) * len(read.words)
+    outputs = await call.run(graph, await call.offload(work, size=CHARACTER * size, inline=size <= SMALL_TEXT))
     probabilities = outputs["probabilities"].astype(np.float64)
     best = int(probabilities[0].argmax())
     weights = np.round(probabilities[0, best] - probabilities[1:, best], 7).tolist()

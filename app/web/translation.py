@@ -13,11 +13,12 @@ from app.core.manifest import Languages
 from app.core.text import did_you_mean
 from app.engine.model import Model
 from app.engine.queue import OnStep
-from app.web.call import Call, together
+from app.web.call import Call
 from app.web.openapi.operation import shown_for
 from app.web.prediction import of_another_kind
 from app.web.request.payload import Payload
 from app.web.request.texts import as_row
+from app.web.waiting import together
 from app.web.writing import Plan, Progress, encode, search, writer_of
 
 

@@ -86,6 +86,16 @@ def opened(
         raise damaged(data, name, subject, error) from error
 
 
+def pixels_of(data: bytes, *, subject: str, max_pixels: int) -> int:
+    """How many pixels a picture has by its header, of all its frames together.
+
+    Raises:
+        as `opened`, of what the header shows.
+    """
+    with opened(data, subject=subject, max_pixels=max_pixels, max_frames=MAX_FRAMES) as (image, frames):
+        return image.width * image.height * frames
+
+
 def damaged(data: bytes, name: str, subject: str, error: Exception) -> ClientError:
     """The error for a file that a decoder gave up."""
     return invalid(

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from app.core.errors import UnsupportedMedia, invalid
 from app.engine.model import STEP
 from app.protocols.libre_translate.form import AUTO, Wanted, read
-from app.web.call import Call, together
+from app.web.call import Call
 from app.web.endpoint import Endpoint
 from app.web.request.head import deadline_and_priority, media_type
 from app.web.request.media_types import FORM, JSON, URL_ENCODED
@@ -21,6 +21,7 @@ from app.web.request.model_choice import check_within
 from app.web.request.payload import SMALL_BODY, Payload
 from app.web.text import read_texts
 from app.web.translation import Translation, choose_translator, is_language, languages_of, translate, translators
+from app.web.waiting import together
 from app.web.writing import ENCODER, MOST_BEAM, plan, writing_of
 
 PATH: Final = "/translate"
@@ -48,7 +49,7 @@ async def create(call: Call) -> Response:
         raise invalid("header.content-type", expected=expected, got="none", detail=detail, error=UnsupportedMedia)
     body = await call.read_body()
     work = partial(read, kind, body, parameters, call.limits.max_rows)
-    wanted = await call.offload(work, inline=len(body) <= SMALL_BODY)
+    wanted = await call.offload(work, size=len(body), inline=len(body) <= SMALL_BODY)
     source = _only_source(call, wanted.target) if wanted.source == AUTO else wanted.source
     call.options = {"from": source, "to": wanted.target} if source else {"to": wanted.target}
     payload = Payload(

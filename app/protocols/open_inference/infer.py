@@ -74,13 +74,13 @@ async def infer(call: Call) -> Response:
         compression = trace.header(b"content-encoding")
         if compression is not None:
             inflate = partial(inflated, body, compression, limits)
-            body = await call.offload(inflate, inline=16 * len(body) <= QUICK_BYTES)
+            body = await call.offload(inflate, size=16 * len(body), inline=16 * len(body) <= QUICK_BYTES)
         json_bytes_sent = header_length(trace)
         raw = raw_form(model, graph)
         request = raw.parse(body) if json_bytes_sent == 0 else None
         if request is None:
             parse = partial(parsed, body, json_bytes_sent, spec)
-            request = await call.offload(parse, inline=len(body) <= QUICK_BYTES)
+            request = await call.offload(parse, size=len(body), inline=len(body) <= QUICK_BYTES)
         rows = check_rows(request, spec, limits)
         if model.manifest.drawn_labels:
             check_labels(request.inputs, model.manifest)
@@ -102,14 +102,15 @@ async def infer(call: Call) -> Response:
             head["id"] = request.id
         size = sum(tensor.nbytes for tensor in outputs.values())
         write = partial(open_inference.encode, head, outputs, request.outputs, model.manifest.labels)
-        content, json_bytes = await call.offload(write, inline=size <= QUICK_BYTES)
+        content, json_bytes = await call.offload(write, size=size, inline=size <= QUICK_BYTES, owed=True)
     if json_bytes is None:
         headers = b"content-type: application/json\r\n"
     else:
         headers = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % json_bytes
     encoding = accepted_encoding(trace.header(b"accept-encoding"))
     if encoding:
-        content = await call.offload(partial(squeezed, content, encoding), inline=len(content) <= QUICK_BYTES)
+        squeeze, size = partial(squeezed, content, encoding), len(content)
+        content = await call.offload(squeeze, size=size, inline=size <= QUICK_BYTES, owed=True)
         headers += b"content-encoding: %b\r\n" % encoding.encode("ascii")
     call.encode_s = perf_counter() - started
     call.observe(first)

@@ -19,10 +19,12 @@ from app.codecs.text.reading import Reading
 from app.core.decoding.writing import Hypothesis
 from app.core.manifest import ROWS, Manifest, Tensors, TensorSpec
 from app.engine.model import Model
-from app.web.call import Call, together
+from app.web.call import Call
 from app.web.request.payload import SMALL_TEXT
 from app.web.request.texts import as_row
 from app.web.translation import translate
+from app.web.waiting import together
+from app.web.work_pool import CHARACTER
 from app.web.writing import ENCODER, encode, plan, search, writer_of
 
 GRAPH: Final = "text"
@@ -88,7 +90,9 @@ async def _read(call: Call, texts: Sequence[str], *, truncate: bool) -> list[Rea
     def work() -> list[Reading]:
         return [reader.read(text, f"input 'text'[{i}]", truncate=truncate) for i, text in enumerate(texts)]
 
-    return await call.offload(work, inline=sum(map(len, texts)) <= SMALL_TEXT, waits="texts were being read")
+    size = sum(map(len, texts))
+    doing = "texts were being read"
+    return await call.offload(work, size=CHARACTER * size, inline=size <= SMALL_TEXT, doing=doing)
 
 
 async def _translated(call: Call, read: Sequence[Reading]) -> dict[str, NDArray[Any]]:

@@ -42,7 +42,7 @@ async def create(call: Call) -> Response:
         detail = f"the request has no content type, send {FORM}"
         raise invalid("header.content-type", expected=FORM, got="none", detail=detail, error=UnsupportedMedia)
     body = await call.read_body()
-    wanted = await call.offload(partial(read, body, parameters), inline=len(body) <= SMALL_BODY)
+    wanted = await call.offload(partial(read, body, parameters), size=len(body), inline=len(body) <= SMALL_BODY)
     call.options = {"model": wanted.model}
     model = call.choose_model("transcribe", "audio")
     if wanted.stream:

@@ -20,7 +20,7 @@ from app.engine.queue import OnStep
 from app.tasks.caption.openapi import describe
 from app.tasks.caption.outcome import Outcome, page, text_of, to_values
 from app.tasks.caption.schema import CaptionAnswer, CaptionRequest
-from app.web.call import Call, together
+from app.web.call import Call
 from app.web.endpoint import Endpoint
 from app.web.request.form import RequestForm
 from app.web.request.media_types import EVENT_STREAM, JSON, PNG, TEXT
@@ -28,6 +28,8 @@ from app.web.request.model_choice import check_within
 from app.web.request.payload import taken
 from app.web.response.event_stream import Events, EventStream
 from app.web.response.images import pixels_of
+from app.web.waiting import together
+from app.web.work_pool import DRAWN
 from app.web.writing import ENCODER, Memory, Plan, Progress, encode, news, plan, search, writer_of, writing_of
 
 _BLANK: Final = "memory of a blank picture"
@@ -44,7 +46,7 @@ async def caption(call: Call) -> Response:
     if words is not None:
         check_within("max_words", words, 1, writing.max_tokens, f" for model '{model.name}'")
     with call.lease(model, ENCODER, STEP):
-        images = await call.decode_rows(payload, ENCODER, until_deadline=True)
+        images = await call.decode_rows(payload, ENCODER)
         searched = plan(call, model, len(images), subject="images")
         if (most := {EVENT_STREAM: 1, PNG: MOST_PAGES}.get(call.media_type, len(images))) < len(images):
             raise _too_many(call.media_type, len(images), most)
@@ -67,7 +69,8 @@ async def caption(call: Call) -> Response:
     form = call.media_type
     if form == TEXT:
         call.media_type = f"{form}; charset=utf-8"
-    return await call.respond(write, STEP, inline=form == TEXT or (form == JSON and len(outcomes) == 1))
+    inline = form == TEXT or (form == JSON and len(outcomes) == 1)
+    return await call.respond(write, STEP, size=DRAWN * len(outcomes), inline=inline)
 
 
 async def _describe(

@@ -76,7 +76,7 @@ async def denoise(call: Call) -> Response:
     if samples is not None:
         headers.append((b"x-seed", b"%d" % samples.seed))
     inline = images.is_quick(result.size, numbers=call.media_type == NPY)
-    return await call.respond(write, DENOISER, inline=inline, headers=tuple(headers))
+    return await call.respond(write, DENOISER, size=result.size, inline=inline, headers=tuple(headers))
 
 
 def _stream(
@@ -87,7 +87,8 @@ def _stream(
     async def work(on_step: OnStep) -> Mapping[str, Any]:
         means, used, sampled = await fixed_size.restored(call, inputs, sigmas, samples, on_step)
         result = Outcome(call.model, inputs, profiles, list(means), used, sigmas is None, samples, sampled)
-        return await call.encode(lambda: outcome.as_json(result), DENOISER, inline=images.is_quick(result.size))
+        size = result.size
+        return await call.encode(lambda: outcome.as_json(result), DENOISER, size=size, inline=images.is_quick(size))
 
     async def preview(outputs: Tensors) -> str:
         seen = images.in_8_bits(images.images_of(call.model, outputs, name="denoised"))

@@ -86,12 +86,18 @@ async def inputs(call: Call, payload: Payload, model: Model, samples: PosteriorS
     channels = None if picture is None else picture.channels
     most = limits.max_pixels if picture is not None else min(limits.max_pixels, MOST_PIXELS)
 
-    def work(max_pixels: int) -> Inputs:
-        return pixels.pictures(
-            payload, size=size, channels=channels, max_rows=limits.max_rows, max_pixels=max_pixels, span=span
-        )
+    there = 0  # pixels, of the parts before
 
-    found, profiles = await call.decode(payload, work, max_pixels=most)
+    def work(part: Payload, max_pixels: int) -> Inputs:
+        nonlocal there
+        read = pixels.pictures(
+            part, size=size, channels=channels, max_rows=limits.max_rows, max_pixels=max_pixels, span=span, there=there
+        )
+        there += sum(one.shape[0] * one.shape[1] for one in read[0])
+        return read
+
+    parts = await call.decode(payload, work, max_pixels=most)
+    found, profiles = [one for part in parts for one in part[0]], [one for part in parts for one in part[1]]
     if picture is None:
         if form == NPY:
             outcome.check_rows(found)

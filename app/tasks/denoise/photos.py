@@ -24,8 +24,9 @@ from app.engine.model import Model
 from app.tasks.denoise.noise_level import Sigmas, span_of
 from app.tasks.denoise.runs import denoise_rows, estimate, work_on
 from app.tasks.denoise.tiled_photo import Photo, Tiles
-from app.web.call import Call, until
+from app.web.call import Call
 from app.web.request.pixels import Pixels
+from app.web.waiting import until
 
 LARGE: Final = 1 << 20  # pixels of a photo
 LARGE_AT_ONCE: Final = 2  # of one model; each is held as floats, the others wait as they came

@@ -47,7 +47,7 @@ def no_label(call: Call, rows: int) -> Tensors:
 
 async def work_on(call: Call, work: Callable[[], T], values: int) -> T:
     """`work()` on so many floats, in a thread where they are many."""
-    return await call.offload(work, inline=values <= SMALL_VALUES)
+    return await call.offload(work, size=values, inline=values <= SMALL_VALUES, owed=True)
 
 
 def _finite(call: Call, name: str, outputs: Tensors) -> NDArray[np.float32]:

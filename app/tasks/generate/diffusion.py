@@ -80,9 +80,10 @@ class DiffusionPlan:
         image, mask = self.given
         if image is not None:
             picture, most = _picture_of(self.model), call.limits.max_pixels
-            self.start = await call.prepare(lambda: read(image, mask, picture, most))
+            size = await call.size_of(image, mask)
+            self.start = await call.prepare(lambda: read(image, mask, picture, most), size)
         numbers = self.n * math.prod(_picture_of(self.model).shape)
-        sampler = self._sampler() if numbers <= MOST_AT_ONCE else await call.prepare(self._sampler)
+        sampler = self._sampler() if numbers <= MOST_AT_ONCE else await call.prepare(self._sampler, numbers)
         outputs = await call.sample(DENOISER, sampler, on_step)
         images = images_of(self.model, outputs)
         named = labels.names(self.labels, self.model)

@@ -63,9 +63,10 @@ async def generate(call: Call) -> Response:
             return encode_npy(generated.images)
         return encode_png(_page(generated.images, columns or plan.columns))
 
-    inline = images.is_quick(generated.images.size, numbers=call.media_type == NPY)
+    size = generated.images.size
+    inline = images.is_quick(size, numbers=call.media_type == NPY)
     headers = ((b"x-seed", b"%d" % plan.details["seed"]),) if "seed" in plan.details else ()
-    return await call.respond(write, plan.graphs[-1], inline=inline, headers=headers)
+    return await call.respond(write, plan.graphs[-1], size=size, inline=inline, headers=headers)
 
 
 def _stream(call: Call, plan: Plan) -> Response:
@@ -75,13 +76,15 @@ def _stream(call: Call, plan: Plan) -> Response:
     async def work(on_step: OnStep) -> Mapping[str, Any]:
         generated = await plan.make(call, on_step)
         write = partial(_answer, model, plan, generated)
-        return await call.encode(write, plan.graphs[-1], inline=images.is_quick(generated.images.size))
+        size = generated.images.size
+        return await call.encode(write, plan.graphs[-1], size=size, inline=images.is_quick(size))
 
     async def preview(outputs: Tensors) -> str:
         def write() -> bytes:
             return base64.b64encode(encode_png(_page(plan.preview(outputs), plan.columns)))
 
-        return (await call.offload(write, inline=images.is_quick(images.size(outputs)))).decode("ascii")
+        size = images.size(outputs)
+        return (await call.offload(write, size=size, inline=images.is_quick(size), owed=True)).decode("ascii")
 
     return EventStream(work, steps=max(1, plan.evaluations), preview=preview, held=model.lease())
 
@@ -113,7 +116,8 @@ async def _options(call: Call, body: bytes) -> dict[str, Any]:
     models, max_rows = call.context.registry.catalog.models, call.limits.max_rows
     codes = max_rows * max((m.manifest.latent.size for m in models if m.manifest.latent), default=1)  # or labels
     body = check_json(body, values=codes + 2 * most_pixels(models) + 1000, fields=MAX_FIELDS)
-    read = await call.offload(partial(read_json, body, GenerateRequest), inline=len(body) <= SMALL_BODY)
+    work = partial(read_json, body, GenerateRequest)
+    read = await call.offload(work, size=len(body), inline=len(body) <= SMALL_BODY, doing="the body was being read")
     return merged(call.options, {name: value for name, value in read if value is not None}, where="body")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,8 @@ class ForwardPlan:
             frames = [displayed(x, sigma) for x, sigma in zip(chain, self.sigmas, strict=True)]
             return images_of(self.model, {"image": np.concatenate(frames)})
 
-        return Generated(await call.prepare(work), [{"sigma": float(f"{sigma:.6g}")} for sigma in self.sigmas])
+        size = await call.size_of(self.image) + len(self.sigmas) * prod(picture.shape)
+        return Generated(await call.prepare(work, size), [{"sigma": float(f"{sigma:.6g}")} for sigma in self.sigmas])
 
     def preview(self, outputs: Tensors) -> Images:
         return images_of(self.model, outputs)

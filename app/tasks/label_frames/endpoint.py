@@ -21,6 +21,7 @@ from app.web.endpoint import Endpoint
 from app.web.request.form import RequestForm
 from app.web.request.media_types import EVENT_STREAM, FORM, JSON, NPY, VIDEOS, VTT
 from app.web.response.event_stream import Events, EventStream
+from app.web.work_pool import SEARCHED
 
 
 async def label_frames(call: Call) -> Response:
@@ -32,7 +33,9 @@ async def label_frames(call: Call) -> Response:
     graph, video = graph_of(model), model.manifest.video
     assert video is not None
     with call.lease(model, graph):
-        clip = await call.offload(partial(clip_of, payload, video, call.limits), waits="frames were being read")
+        size = payload.came_bytes + await call.size_of(*(file for _, file in payload.items))
+        work = partial(clip_of, payload, video, call.limits)
+        clip = await call.offload(work, size=size, doing="frames were being read")
         call.decoded(1)
         if call.media_type == EVENT_STREAM:
             return _stream(call, clip)
@@ -42,7 +45,8 @@ async def label_frames(call: Call) -> Response:
         call.media_type = f"{VTT}; charset=utf-8"
     # The search through a grammar takes some milliseconds.
     inline = form == NPY or not (model.manifest.frame_labels and model.manifest.frame_labels.grammar)
-    return await call.respond(lambda: written(form, model, clip, probabilities), graph, inline=inline)
+    size = SEARCHED * len(clip.frames)
+    return await call.respond(lambda: written(form, model, clip, probabilities), graph, size=size, inline=inline)
 
 
 def _stream(call: Call, clip: Clip) -> Response:
@@ -60,7 +64,8 @@ def _stream(call: Call, clip: Clip) -> Response:
             on_step(step, outputs)
 
         probabilities = await label(call, clip, add)
-        return await call.encode(partial(to_values, model, clip, probabilities), graph_of(model), inline=False)
+        write, size = partial(to_values, model, clip, probabilities), SEARCHED * len(clip.frames)
+        return await call.encode(write, graph_of(model), size=size, inline=False)
 
     def news() -> Events:
         events = [("frame", frame) for frame in waiting]

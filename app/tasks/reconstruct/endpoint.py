@@ -66,8 +66,9 @@ async def reconstruct(call: Call) -> Response:
             return to_json(outcome)
         return encode_npy(outcome.rows) if call.media_type == NPY else encode_png(page(outcome, layout, columns))
 
-    inline = images.is_quick(images.size(decoded), numbers=call.media_type == NPY)
-    return await call.respond(write, DECODER, inline=inline)
+    size = images.size(decoded)
+    inline = images.is_quick(size, numbers=call.media_type == NPY)
+    return await call.respond(write, DECODER, size=size, inline=inline)
 
 
 def _perturb(options: dict[str, Option]) -> Perturb | None:

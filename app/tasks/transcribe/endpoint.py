@@ -22,7 +22,7 @@ from app.tasks.transcribe.outcome import to_values, written
 from app.tasks.transcribe.readings import readings
 from app.tasks.transcribe.schema import TranscribeAnswer, TranscribeRequest
 from app.tasks.transcribe.socket import listen
-from app.web.call import Call, together
+from app.web.call import Call
 from app.web.endpoint import Endpoint
 from app.web.prediction import choose_model
 from app.web.request.form import RequestForm
@@ -32,6 +32,7 @@ from app.web.response.event_stream import Events, EventStream
 from app.web.speech.live import Live
 from app.web.speech.recognize import STREAMER, graph_of, streaming_model, transcribe
 from app.web.speech.transcript import Transcript
+from app.web.waiting import together
 
 
 async def answer(call: Call) -> Response:

@@ -43,6 +43,7 @@ from app.web.response.problem import problem_details
 from app.web.speech.live import Live
 from app.web.speech.recognize import OUTPUT, STREAMER, chunk_of, first_states, steps_of, streaming_model
 from app.web.speech.transcript import Transcript
+from app.web.work_pool import SOUND
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,12 @@ class _Session:
         """Samples to words, a piece of the model's size at a time."""
         heard, left = 0, np.zeros(0, np.float32)
         while (samples := await self._came.get()) is not None:
-            more = await self._call.offload(partial(self._resampler.take, samples), inline=len(samples) <= QUICK)
+            more = await self._call.offload(
+                partial(self._resampler.take, samples),
+                size=SOUND * len(samples),
+                inline=len(samples) <= QUICK,
+                owed=True,
+            )
             heard += len(more)
             left = np.concatenate([left, more])
             while len(left) >= self._chunk:

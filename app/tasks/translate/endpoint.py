@@ -53,7 +53,7 @@ async def translate(call: Call) -> Response:
     model, direction = choose_direction(call, payload)
     source, target = direction.source.picture, direction.target.picture
     with call.lease(model, direction.there):
-        inputs = await call.decode_rows(payload, direction.there, source, until_deadline=True)
+        inputs = await call.decode_rows(payload, direction.there, source)
         check_output_size(len(inputs), model, call.limits, subject="images", picture=target)
         call.decoded(len(inputs))
         decoded = await call.run(direction.there, {INPUT: inputs})
@@ -70,9 +70,10 @@ async def translate(call: Call) -> Response:
             return to_json(outcome)
         return encode_npy(outcome.images) if call.media_type == NPY else encode_png(page(outcome, layout, columns))
 
-    inline = images.is_quick(images.size(decoded), numbers=call.media_type == NPY)
+    size = images.size(decoded)
+    inline = images.is_quick(size, numbers=call.media_type == NPY)
     headers = () if call.media_type == JSON else outcome.headers()
-    return await call.respond(write, direction.there, inline=inline, headers=headers)
+    return await call.respond(write, direction.there, size=size, inline=inline, headers=headers)
 
 
 def _not_of_pictures(form: str) -> ClientError:

@@ -17,12 +17,13 @@ from app.core.manifest import Tensors
 from app.core.text import described
 from app.engine.model import STEP, Model
 from app.engine.queue import OnStep
-from app.web.call import Call, together
+from app.web.call import Call
 from app.web.request.media_types import CSV, EVENT_STREAM, JSON, TEXT
 from app.web.request.payload import Payload
 from app.web.response.event_stream import Events, EventStream
 from app.web.text import read_texts
 from app.web.translation import Translation, choose_translator, languages_of, translate
+from app.web.waiting import together
 from app.web.writing import (
     ENCODER,
     Plan,
@@ -69,8 +70,8 @@ async def translate_texts(call: Call, payload: Payload) -> Response:
     if form != JSON:
         call.media_type = f"{form}; charset=utf-8"
     # Attention is most of the answer: tokens times tokens.
-    few = sum(len(text.encoded.ids) ** 2 for text in texts) <= 10_000
-    return await call.respond(write, STEP, inline=few or form != JSON)
+    size = sum(len(text.encoded.ids) ** 2 for text in texts)
+    return await call.respond(write, STEP, size=size, inline=size <= 10_000 or form != JSON)
 
 
 def refuse_options(call: Call, names: Sequence[str], inputs: str) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.codecs.images.files import decode as decode_image
-from app.codecs.images.files import decode_base64, from_nested
+from app.codecs.images.files import decode_base64, from_base64, from_nested
+from app.codecs.images.formats import picture_format
+from app.codecs.images.opening import pixels_of
 from app.codecs.npy import decode_npy
-from app.core.errors import UnsupportedMedia, invalid
+from app.core.errors import ClientError, UnsupportedMedia, invalid
 from app.core.manifest import Picture, TensorSpec, numpy_dtype
 from app.core.text import described
 from app.web.request.media_types import NPY
-from app.web.request.payload import Payload, RawPicture
+from app.web.request.payload import Payload, RawFile, RawPicture
+from app.web.work_pool import checkpoint
 
+PIXELS_A_BYTE: Final = 100  # of a film
+MOST: Final = 1 << 40  # pixels; to be looked at, not read
 SMALL_PIXELS: Final = 128 * 128  # of a picture that is decoded on the event loop
 
 
@@ -51,6 +58,46 @@ def decode(
         )
     rows = [decode_one(item, picture, subject, max_pixels) for subject, item in payload.items]
     return rows[0][None] if len(rows) == 1 else np.stack(rows)
+
+
+def parts(payload: Payload, *, most: int, max_pixels: int) -> list[tuple[Payload, int]]:
+    """A payload as several of at most so many pixels by its pictures' headers, each with its pixels; of more where one
+    picture has them. What was base64 is bytes.
+
+    Raises:
+        ClientError: as the codecs, of what a header shows.
+    """
+    found: list[tuple[Payload, int]] = []
+    items: list[tuple[str, RawPicture]] = []
+    total = 0
+    for subject, item in payload.items:
+        checkpoint()
+        if isinstance(item, str):
+            item = from_base64(item, subject=subject)
+        if isinstance(item, bytes):
+            size = pixels_of(item, subject=subject, max_pixels=max_pixels)
+        else:  # nested lists
+            size = payload.json_bytes // len(payload.items)
+        if items and total + size > most:
+            found.append((replace(payload, items=items), total))
+            items, total = [], 0
+        items.append((subject, item))
+        total += size
+    return [*found, (replace(payload, items=items), total)]
+
+
+def size_of(files: Sequence[RawFile]) -> int:
+    """Pixels of pictures or clips in all their frames, by their headers; of a film, as many as such files have."""
+    size = 0
+    for file in files:
+        try:
+            data = from_base64(file, subject="") if isinstance(file, str) else file
+            if isinstance(data, bytes):
+                is_picture = picture_format(data) is not None
+                size += pixels_of(data, subject="", max_pixels=MOST) if is_picture else PIXELS_A_BYTE * len(data)
+        except ClientError:  # whoever reads it says so
+            pass
+    return size
 
 
 def decode_one(item: RawPicture, picture: Picture, subject: str, max_pixels: int) -> NDArray[np.uint8]:

@@ -96,6 +96,12 @@ class Payload:
         return "table" if self.rows is None else None
 
     @property
+    def came_bytes(self) -> int:
+        """That it came in."""
+        size = self.json_bytes or sum(len(item) for _, item in self.items if isinstance(item, bytes | str))
+        return size or len(self.rows or self.csv or b"")
+
+    @property
     def small(self) -> bool:
         """Whether decoding takes less than a thread's hand-over would. Few bytes of sound may be minutes of it."""
         if self.of == "text":

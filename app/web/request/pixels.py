@@ -31,7 +31,14 @@ MAX_SIDE: Final = 4096  # of nested lists
 
 
 def pictures(
-    payload: Payload, *, size: Size | None, channels: Channels, max_rows: int, max_pixels: int, span: float = 0.0
+    payload: Payload,
+    *,
+    size: Size | None,
+    channels: Channels,
+    max_rows: int,
+    max_pixels: int,
+    span: float = 0.0,
+    there: int = 0,
 ) -> tuple[list[Pixels], list[bytes]]:
     """All pictures of a body, in their order, and the ICC profile of each, empty where its colours are sRGB.
 
@@ -40,6 +47,7 @@ def pictures(
         channels: that they are brought to; of rows, that they must have.
         max_pixels: greatest height x width, of each and of all together.
         span: how far floats may lie beyond 0 and 1.
+        there: pixels of those that were read before, which count with these.
 
     Raises:
         UnsupportedMedia, Unprocessable, TooLarge: as the codecs; or another size.
@@ -49,7 +57,6 @@ def pictures(
         return rows, [b""] * len(rows)
     found: list[Pixels] = []
     profiles: list[bytes] = []
-    there = 0
     for subject, item in payload.items:
         pixels, profile = picture(item, size=size, channels=channels, subject=subject, max_pixels=max_pixels)
         found.append(pixels)

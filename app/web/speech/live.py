@@ -17,6 +17,7 @@ from app.engine.queue import OnStep
 from app.web.call import Call
 from app.web.speech.recognize import OUTPUT, SEARCHING, STREAMER, beam, checked, chunk_of, first_states, late, steps_of
 from app.web.speech.transcript import Piece, Transcript, transcript
+from app.web.work_pool import SEARCHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,9 @@ class Live:
             waiting, self._waiting = self._waiting, []
             if not waiting:
                 return None
-            found = await self._call.offload(lambda: self._feed(waiting), waits=SEARCHING)
+            found = await self._call.offload(
+                lambda: self._feed(waiting), size=SEARCHED * len(waiting), doing=SEARCHING, owed=True
+            )
             assert found is not None
             heard = Heard(self._text(found.tokens), self._text(found.tokens[: found.stable]))
             if heard == self._told:
@@ -78,7 +81,7 @@ class Live:
                 piece = Piece(self._beam.finish(), 0.0, duration_s)
                 return transcript([piece], self._manifest, duration_s=duration_s, n=self._n)
 
-            return await self._call.offload(work, waits=SEARCHING)
+            return await self._call.offload(work, size=SEARCHED * len(waiting), doing=SEARCHING, owed=True)
 
     async def transcribe(self, clip: Clip, on_step: OnStep) -> Transcript:
         """A whole recording; `on_step` is called after each piece of it, when there may be news.

@@ -22,6 +22,7 @@ from app.web.call import Call
 from app.web.request.model_choice import AS_JSON, no_stream, streaming_twin
 from app.web.request.sounds import as_row
 from app.web.speech.transcript import KEPT, Piece, Transcript, transcript
+from app.web.work_pool import SEARCHED
 
 WHOLE: Final = "recognizer"
 STREAMER: Final = "streamer"
@@ -83,7 +84,9 @@ async def transcribe(call: Call, clip: Clip, n: int, on_step: OnStep | None = No
         assert manifest.sound is not None
         most = manifest.sound.max_s
         look = partial(cut, clip.samples, rate=clip.rate, max_s=most)
-        bounds = await call.offload(look, inline=clip.duration_s <= most, waits="pauses were being looked for")
+        bounds = await call.offload(
+            look, size=len(clip.samples), inline=clip.duration_s <= most, doing="pauses were being looked for"
+        )
         found = await call.run_each(WHOLE, [as_row(clip.samples[a:b], clip.rate) for a, b in bounds])
         heard = [checked(call.model, one[OUTPUT][0, : int(one["steps"][0])]) for one in found]
 
@@ -95,7 +98,8 @@ async def transcribe(call: Call, clip: Clip, n: int, on_step: OnStep | None = No
         ]
         return transcript(parts, manifest, duration_s=clip.duration_s, n=n)
 
-    return await call.offload(decode, waits=SEARCHING)
+    steps = sum(map(len, heard))
+    return await call.offload(decode, size=SEARCHED * steps, doing=SEARCHING, owed=True)
 
 
 def chunk_of(manifest: Manifest) -> int:

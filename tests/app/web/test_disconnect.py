@@ -8,7 +8,7 @@ from time import monotonic
 import pytest
 
 from app.core.errors import TooLate
-from app.web.call import until
+from app.web.waiting import until
 
 
 def test_what_is_waited_for_beyond_the_deadline_is_given_up_and_told() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from app.web.call import Call
 from app.web.request.limits import Limits
 from app.web.request.model_choice import MAX_OUTPUT_PIXELS, check_output_size
 from app.web.response import images as painted
+from app.web.work_pool import WorkPool
 
 
 def model(layout: str = "hwc") -> Model:
@@ -30,7 +30,7 @@ def model(layout: str = "hwc") -> Model:
     )
 
 
-def call(pool: ThreadPoolExecutor | None = None) -> Call:
+def call(pool: WorkPool | None = None) -> Call:
     """As much of a call as these need."""
     stages = SimpleNamespace(observe=lambda *_, **__: None)
     context = SimpleNamespace(pool=pool, limits=limits(), stages=stages)
@@ -64,9 +64,10 @@ def test_levels_are_the_nearest_ones() -> None:
 @pytest.mark.parametrize("more", [0, 1])
 @pytest.mark.parametrize(("most", "numbers"), [(painted.SMALL_PICTURES, False), (painted.SMALL_NUMBERS, True)])
 async def test_large_responses_are_written_beside_the_event_loop(most: int, numbers: bool, more: int) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        inline = painted.is_quick(most + more, numbers=numbers)
-        name = await call(pool).offload(lambda: threading.current_thread().name, inline=inline)
+    pool = WorkPool()
+    inline = painted.is_quick(most + more, numbers=numbers)
+    name = await call(pool).offload(lambda: threading.current_thread().name, size=most + more, inline=inline)
+    pool.shutdown()
     assert (name == threading.current_thread().name) is not bool(more)
 
 
