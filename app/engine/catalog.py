@@ -62,7 +62,8 @@ class VersionEntry:
 
 
 class Catalog:
-    """Used on the event loop alone, where each of its changes is seen whole or not at all.
+    """Changed on the event loop alone, where each change is seen whole or not at all. A page that is made of it in a
+    thread meanwhile is made again: `generation` has grown.
 
     Args:
         defaults: names of models by task (`classify`), or by task and modality (`classify.table`); see `default`.
@@ -74,7 +75,8 @@ class Catalog:
         models: what is served, by name and version.
         defaults: of each name the default version, by name.
         refused: folders that are not served as they are now, and why.
-        generation: grows with every change of what is served, so that documents built from it can be kept until then.
+        generation: grows with every change of what is served or refused, so that documents built from it can be kept
+            until then.
         entries: every known version folder. Whoever changes one calls `publish` or `show_refused` after it.
         refused_above: refusals above the version folders.
     """
@@ -133,10 +135,10 @@ class Catalog:
         Raises:
             NotFound: no model does the task, or the one that must be loaded is not, or does another task.
         """
-        key = (task, modality)
-        model = self._default_models.get(key)
+        key, known = (task, modality), self._default_models
+        model = known.get(key)
         if model is None:
-            model = self._default_models[key] = self._choose_default(task, modality)
+            model = known[key] = self._choose_default(task, modality)
         return model
 
     def default_models(self, task: Task) -> dict[str, Model]:
@@ -263,7 +265,10 @@ class Catalog:
     def show_refused(self) -> None:
         """Update `refused` from the entries, without those that somebody has taken out."""
         reasons = ((key, entry.reason) for key, entry in self._in_order() if entry.reason not in ("", BY_HAND, GONE))
-        self.refused = (*self.refused_above, *(Refused("/".join(key), reason) for key, reason in reasons))
+        refused = (*self.refused_above, *(Refused("/".join(key), reason) for key, reason in reasons))
+        if refused != self.refused:
+            self.refused = refused
+            self.generation += 1
 
     def _in_order(self) -> list[tuple[Key, VersionEntry]]:
         return sorted(self.entries.items(), key=lambda item: (item[0][0], in_order(item[0][1])))

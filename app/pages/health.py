@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
@@ -15,6 +14,8 @@ from app.core.manifest import Task
 from app.engine.registry import Registry
 from app.pages.model_cards import RefusedFolder
 from app.web.context import Context
+from app.web.request.media_types import JSON
+from app.web.response.paced import Paced
 
 
 @dataclass(slots=True)
@@ -44,9 +45,11 @@ class Ready(BaseModel):
     refused: Annotated[list[RefusedFolder], Field(description="folders that are not served, and why")]
 
 
-def router(context: Context, metrics: Callable[[], bytes], readiness: Readiness) -> APIRouter:
+def router(context: Context, metrics: Callable[[], Awaitable[bytes]], readiness: Readiness) -> APIRouter:
     """The endpoints, bound to what they watch."""
     registry = context.registry
+    paced = Paced(metrics)
+    kept: dict[tuple[int, bool], bytes] = {}
     routes = APIRouter(tags=["operation"])
 
     @routes.get("/health/live", operation_id="live", summary="The process answers")
@@ -64,7 +67,14 @@ def router(context: Context, metrics: Callable[[], bytes], readiness: Readiness)
     )
     async def ready() -> Response:
         is_ready = readiness.is_ready(registry)
-        body = Ready(
+        key = (registry.catalog.generation, is_ready)
+        if key not in kept:
+            kept.clear()
+            kept[key] = state(is_ready).model_dump_json().encode()
+        return Response(kept[key], 200 if is_ready else 503, media_type=JSON)
+
+    def state(is_ready: bool) -> Ready:
+        return Ready(
             status="ready" if is_ready else "not ready",
             device=registry.device,
             models=[f"{model.name}/{model.version}" for model in registry.catalog.models],
@@ -75,7 +85,6 @@ def router(context: Context, metrics: Callable[[], bytes], readiness: Readiness)
             },
             refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.catalog.refused],
         )
-        return JSONResponse(body.model_dump(), 200 if is_ready else 503)
 
     @routes.get(
         "/metrics",
@@ -85,6 +94,6 @@ def router(context: Context, metrics: Callable[[], bytes], readiness: Readiness)
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def read_metrics() -> Response:
-        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await paced.get(), media_type=CONTENT_TYPE_LATEST)
 
     return routes

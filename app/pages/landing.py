@@ -6,16 +6,14 @@ used. No page has a script inside, so that a strict content security policy hold
 
 from __future__ import annotations
 
-import asyncio
 import html
 import importlib.util
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
 
 from app.core.errors import NotFound
 from app.core.example_commands import example_commands
@@ -25,7 +23,9 @@ from app.engine.registry import Model
 from app.pages import model_cards as cards
 from app.pages import openapi_document as openapi
 from app.pages.gallery import Example, gallery
+from app.pages.kept import ADDRESS, Kept, tag_of, tagged
 from app.web.context import Context
+from app.web.request.media_types import JSON
 
 HERE: Final = Path(__file__).parent / "static"
 TYPES: Final = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
@@ -58,6 +58,9 @@ POLICY: Final = (
     "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+HTML: Final = "text/html; charset=utf-8"
+PAGE_HEADERS: Final = {"Content-Security-Policy": POLICY}
+STATIC_HEADERS: Final = {"Cache-Control": "public, max-age=3600"}
 
 PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -107,8 +110,9 @@ def static_file(name: str) -> bytes:
     return data.replace(OUTSIDE_PICTURE, b"data:,")
 
 
-def page(text: str) -> HTMLResponse:
-    return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
+@lru_cache(maxsize=len(THEIRS) + len(OURS))
+def _static_tag(name: str) -> str:
+    return tag_of(static_file(name))
 
 
 def install(app: FastAPI, context: Context, *, docs: bool, has_keys: bool = False) -> None:
@@ -118,31 +122,31 @@ def install(app: FastAPI, context: Context, *, docs: bool, has_keys: bool = Fals
         has_keys: whether what is no page needs a key, which a browser that follows a link does not send.
     """
 
+    catalog = context.registry.catalog
+
+    def kept(make: Callable[[], str], kind: str = HTML, headers: Mapping[str, str] = PAGE_HEADERS) -> Kept:
+        return Kept(catalog, make, kind, headers)
+
+    first = kept(partial(landing_page, context, ADDRESS, docs=docs, has_keys=has_keys))
+
     @app.get("/", include_in_schema=False)
     async def landing(request: Request) -> Response:
-        for model in context.registry.catalog.models:  # the first visit reads and encodes pictures: not on the loop
-            await asyncio.to_thread(gallery, model)
-        return page(landing_page(context, str(request.base_url).rstrip("/"), docs=docs, has_keys=has_keys))
+        return await first.respond(request, html.escape(str(request.base_url).rstrip("/")))
 
     @app.get("/static/{name}", include_in_schema=False)
-    def static(name: str) -> Response:
-        data = static_file(name)
-        return Response(data, media_type=TYPES[Path(name).suffix], headers={"Cache-Control": "public, max-age=3600"})
+    async def static(request: Request, name: str) -> Response:
+        content = static_file(name)
+        return tagged(request, lambda: content, _static_tag(name), TYPES[Path(name).suffix], STATIC_HEADERS)
 
     if not docs:
         return
 
-    @app.get("/docs", include_in_schema=False)
-    async def swagger() -> Response:
-        return page(SWAGGER)
-
-    @app.get("/redoc", include_in_schema=False)
-    async def redoc() -> Response:
-        return page(REDOC)
-
-    @app.get("/openapi.json", include_in_schema=False)
-    async def document() -> Response:
-        return openapi.response(app)
+    for path, one in (
+        ("/docs", kept(lambda: SWAGGER)),
+        ("/redoc", kept(lambda: REDOC)),
+        ("/openapi.json", kept(partial(openapi.text, app), JSON, {})),
+    ):
+        app.add_api_route(path, one.respond, include_in_schema=False)
 
 
 def landing_page(context: Context, base: str, *, docs: bool, has_keys: bool = False) -> str:

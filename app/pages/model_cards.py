@@ -33,8 +33,10 @@ from app.core.manifest.latent import Anomaly, Latent
 from app.core.manifest.sampling import Sampling
 from app.core.manifest.table import Table, Target
 from app.engine.registry import Model
+from app.pages.kept import ADDRESS, Kept
 from app.protocols.open_inference.models import names
 from app.web.context import Context
+from app.web.request.media_types import JSON
 from app.web.request.options import from_query
 
 REPORT_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
@@ -278,13 +280,24 @@ def router(context: Context) -> APIRouter:
     routes = APIRouter(prefix="/v1/models", tags=["models"])
     registry = context.registry
 
-    @routes.get("", operation_id="list_models", summary="What is loaded, what was refused", dependencies=[only()])
-    async def list_models(request: Request) -> ModelList:
+    def all_models() -> str:
         return ModelList(
             device=registry.device,
-            models=[summary(model, context, request.scope["root_path"]) for model in registry.catalog.models],
+            models=[summary(model, context, ADDRESS) for model in registry.catalog.models],
             refused=[RefusedFolder(folder=r.folder, reason=r.reason) for r in registry.catalog.refused],
-        )
+        ).model_dump_json()
+
+    listed = Kept(registry.catalog, all_models, JSON)
+
+    @routes.get(
+        "",
+        operation_id="list_models",
+        summary="What is loaded, what was refused",
+        response_model=ModelList,
+        dependencies=[only()],
+    )
+    async def list_models(request: Request) -> Response:
+        return await listed.respond(request, request.scope["root_path"])
 
     @routes.get("/{name}", operation_id="get_model", summary="A model's card", dependencies=[only("version")])
     async def get_model(request: Request, name: str, version: Version = None) -> ModelCard:

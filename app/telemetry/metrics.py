@@ -5,21 +5,22 @@ A request costs a few additions in shared counters; names and texts are made for
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from app.core.shared_counters import HISTOGRAM_CELLS, SECONDS, Labels, Memory, SharedCounters, observe, read
 from app.engine import counters as engine
 from app.engine.model import Model
 from app.engine.registry import Registry
+from app.web import work_pool
 from app.web.request.trace import Trace
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
@@ -36,6 +37,8 @@ COUNTED: Final = (
     (REQUESTS, "Requests answered.", ("method", "path", "status")),
     ("lectern_connections", "Connections opened.", ()),
     ("lectern_worker_restarts", "Workers that died and were replaced.", ()),
+    (work_pool.REFUSED, "Pieces of decoding, encoding and searching refused: too much of it waits.", ()),
+    (work_pool.DROPPED, "Pieces of it whose client hung up, or whose deadline passed.", ()),
 )
 # Several totals of the engine are one family here, by their cause.
 CAUSES: Final = {
@@ -51,7 +54,16 @@ CAUSES: Final = {
 }
 ALONE: Final = ("requests", "rows", "succeeded", "failed", "runs", "failed_runs", "inline_runs", "steps")
 
-Figures = dict[tuple[str, Labels], list[float]]
+GAUGES: Final = (
+    ("lectern_engine_queued_rows", "Rows that wait for a run.", GRAPH, engine.GAUGES_ROW),
+    ("lectern_open_connections", "Connections that are open.", (), "lectern_open_connections"),
+    (work_pool.QUEUED, "Pieces of decoding, encoding and searching that wait.", (), work_pool.QUEUED),
+)
+# name, text, labels, the row of the counters.
+AT_ONCE: Final = 32  # rows of a family between two turns of the event loop; a millisecond or two
+
+Figures = dict[str, dict[Labels, list[float]]]
+Rows = Sequence[tuple[Labels, list[float]]]
 
 
 class Metrics:
@@ -65,17 +77,31 @@ class Metrics:
     def __init__(self, shared_counters: SharedCounters, blocks: Callable[[], Iterable[Memory]]) -> None:
         self._shared_counters = shared_counters
         self._blocks = blocks
-        self._registry = CollectorRegistry(auto_describe=False)
+        self._models: Registry | None = None
+        self._version = ""
         self._requests: dict[tuple[str, str, int], tuple[memoryview[float], memoryview[float]]] = {}
         self._stages: dict[str, tuple[memoryview[float], ...]] = {}
 
     def watch(self, models: Registry, *, version: str) -> None:
         """Add the metrics of this registry's models."""
-        self._registry.register(_Page(models, version, self._blocks))
+        self._models, self._version = models, version
 
-    def page(self) -> bytes:
-        """The text for Prometheus, as of now."""
-        return generate_latest(self._registry)
+    async def page(self) -> bytes:
+        """The text for Prometheus, as of now. It gives way to the event loop after every few families."""
+        figures: Figures = {}
+        for block in self._blocks():
+            add(figures, block)
+            await asyncio.sleep(0)
+        assert self._models is not None
+        parts, before = [], ""
+        for family in families(figures, self._models, self._version):
+            text = generate_latest(_Just(family))
+            if family.name == before:  # its further rows: without the lines that say what it is
+                text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
+            parts.append(text)
+            before = family.name
+            await asyncio.sleep(0)
+        return b"".join(parts)
 
     def request(self, method: str, path: str, status: int, seconds: float) -> None:
         """One request is over."""
@@ -108,84 +134,94 @@ class Metrics:
         trace.stages = (("decode", decode_s), ("queue", queue_s), ("run", run_s), ("encode", encode_s))
 
 
-def added(blocks: Iterable[Memory]) -> Figures:
-    """The cells of the same names and labels, added up over the blocks."""
-    figures: Figures = {}
-    for block in blocks:
-        for row in read(block):
-            known = figures.get((row.name, row.labels))
-            values: list[float] = [*row.cells]
-            if known is not None and len(known) == len(values):
-                values = [a + b for a, b in zip(known, values, strict=True)]
-            figures[row.name, row.labels] = values
-    return figures
+def add(figures: Figures, block: Memory) -> None:
+    """Add a process's cells to those of the same names and labels."""
+    for row in read(block):
+        of = figures.setdefault(row.name, {})
+        known = of.get(row.labels)
+        values: list[float] = [*row.cells]
+        if known is not None and len(known) == len(values):
+            values = [a + b for a, b in zip(known, values, strict=True)]
+        of[row.labels] = values
 
 
-class _Page(Collector):
-    def __init__(self, models: Registry, version: str, blocks: Callable[[], Iterable[Memory]]) -> None:
-        self._models = models
-        self._version = version
-        self._blocks = blocks
+class _Just(CollectorRegistry):
+    """One family alone, for a library that writes pages."""
 
-    def describe(self) -> Iterable[Metric]:
-        return ()
+    def __init__(self, family: Metric) -> None:
+        super().__init__(auto_describe=False)
+        self._family = family
 
     def collect(self) -> Iterable[Metric]:
-        figures = added(self._blocks())
+        return (self._family,)
 
-        def rows(name: str) -> list[tuple[Labels, list[float]]]:
-            return sorted((labels, values) for (found, labels), values in figures.items() if found == name)
 
-        for name, text, labels in COUNTED:
+def families(figures: Figures, models: Registry, version: str) -> Iterator[Metric]:
+    """All that the page has. A family of many rows comes in several, of `AT_ONCE` rows each."""
+
+    def rows(name: str) -> Iterator[Rows]:
+        found = sorted(figures.get(name, {}).items())
+        for i in range(0, max(1, len(found)), AT_ONCE):
+            yield found[i : i + AT_ONCE]
+
+    for name, text, labels in COUNTED:
+        for some in rows(name):
             family = CounterMetricFamily(name, text, labels=labels)
-            for values, cells in rows(name):
+            for values, cells in some:
                 family.add_metric(values, cells[0])
             yield family
-        yield _histograms(
-            REQUEST_SECONDS, "From a request's head to the end of its answer.", ("path",), rows(REQUEST_SECONDS)
-        )
-        yield _histograms(STAGE_SECONDS, "Stages of answered requests.", ("model", "stage"), rows(STAGE_SECONDS))
-        yield _histograms(
-            "lectern_step_seconds",
-            "Steps of iterative requests, from queue to answer.",
-            GRAPH,
-            [row for row in rows(engine.STEP_SECONDS) if any(row[1])],
-        )
-        yield from _totals(rows(engine.TOTALS_ROW))
-        yield _batches(rows(engine.RUNS_OF_ROWS))
-        yield _gauge("lectern_engine_queued_rows", "Rows that wait for a run.", GRAPH, rows(engine.GAUGES_ROW))
-        yield _gauge("lectern_open_connections", "Connections that are open.", (), rows("lectern_open_connections"))
-        yield from self._loaded()
-
-    def _loaded(self) -> Iterator[Metric]:
-        info = GaugeMetricFamily("lectern_model_info", "A loaded model.", labels=["model", "version", "device"])
-        for model in self._models.catalog.models:
-            info.add_metric([model.name, model.version, model.device], 1)
-        yield info
-        yield GaugeMetricFamily(
-            "lectern_refused_models", "Model folders refused.", value=len(self._models.catalog.refused)
-        )
-        build = GaugeMetricFamily("lectern_build_info", "What is running.", labels=["version", "python", "device"])
-        build.add_metric([self._version, platform.python_version(), self._models.device], 1)
-        yield build
-
-
-def _totals(rows: Sequence[tuple[Labels, list[float]]]) -> Iterator[Metric]:
-    totals = [(labels, engine.totals_by_name(values)) for labels, values in rows]
+    for some in rows(REQUEST_SECONDS):
+        yield _histograms(REQUEST_SECONDS, "From a request's head to the end of its answer.", ("path",), some)
+    for some in rows(STAGE_SECONDS):
+        yield _histograms(STAGE_SECONDS, "Stages of answered requests.", ("model", "stage"), some)
+    for some in rows(engine.STEP_SECONDS):
+        steps = [row for row in some if any(row[1])]
+        text = "Steps of iterative requests, from queue to answer."
+        yield _histograms("lectern_step_seconds", text, GRAPH, steps)
+    totals = [[(labels, engine.totals_by_name(values)) for labels, values in some] for some in rows(engine.TOTALS_ROW)]
     for name in ALONE:
-        family = CounterMetricFamily(f"lectern_engine_{name}", engine.TOTALS[name], labels=GRAPH)
-        for labels, of in totals:
-            family.add_metric(labels, of[name])
-        yield family
+        for of in totals:
+            yield _total(name, of)
     for name, (text, causes) in CAUSES.items():
-        family = CounterMetricFamily(name, text, labels=(*GRAPH, "cause"))
-        for labels, of in totals:
-            for total, cause in causes.items():
-                family.add_metric((*labels, cause), of[total])
-        yield family
+        for of in totals:
+            yield _by_cause(name, text, causes, of)
+    for some in rows(engine.RUNS_OF_ROWS):
+        yield _batches(some)
+    for name, text, labels, row in GAUGES:
+        for some in rows(row):
+            yield _gauge(name, text, labels, some)
+    yield from _loaded(models, version)
 
 
-def _batches(rows: Sequence[tuple[Labels, list[float]]]) -> Metric:
+def _loaded(models: Registry, version: str) -> Iterator[Metric]:
+    info = GaugeMetricFamily("lectern_model_info", "A loaded model.", labels=["model", "version", "device"])
+    for model in models.catalog.models:
+        info.add_metric([model.name, model.version, model.device], 1)
+    yield info
+    yield GaugeMetricFamily("lectern_refused_models", "Model folders refused.", value=len(models.catalog.refused))
+    build = GaugeMetricFamily("lectern_build_info", "What is running.", labels=["version", "python", "device"])
+    build.add_metric([version, platform.python_version(), models.device], 1)
+    yield build
+
+
+def _total(name: str, totals: Sequence[tuple[Labels, dict[str, float]]]) -> Metric:
+    family = CounterMetricFamily(f"lectern_engine_{name}", engine.TOTALS[name], labels=GRAPH)
+    for labels, of in totals:
+        family.add_metric(labels, of[name])
+    return family
+
+
+def _by_cause(
+    name: str, text: str, causes: Mapping[str, str], totals: Sequence[tuple[Labels, dict[str, float]]]
+) -> Metric:
+    family = CounterMetricFamily(name, text, labels=(*GRAPH, "cause"))
+    for labels, of in totals:
+        for total, cause in causes.items():
+            family.add_metric((*labels, cause), of[total])
+    return family
+
+
+def _batches(rows: Rows) -> Metric:
     family = HistogramMetricFamily("lectern_batch_rows", "Rows of one run of a graph.", labels=GRAPH)
     for labels, runs in rows:
         buckets = [(str(bound), sum(runs[: bound + 1])) for bound in ROWS] + [("+Inf", sum(runs))]
@@ -193,7 +229,7 @@ def _batches(rows: Sequence[tuple[Labels, list[float]]]) -> Metric:
     return family
 
 
-def _histograms(name: str, text: str, labels: Sequence[str], rows: Sequence[tuple[Labels, list[float]]]) -> Metric:
+def _histograms(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
     family = HistogramMetricFamily(name, text, labels=labels)
     for values, cells in rows:
         *counts, total = cells
@@ -202,7 +238,7 @@ def _histograms(name: str, text: str, labels: Sequence[str], rows: Sequence[tupl
     return family
 
 
-def _gauge(name: str, text: str, labels: Sequence[str], rows: Sequence[tuple[Labels, list[float]]]) -> Metric:
+def _gauge(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
     family = GaugeMetricFamily(name, text, labels=labels)
     for values, cells in rows:
         family.add_metric(values, cells[0])

@@ -8,6 +8,7 @@ A model's graph is one model here: `name` where it has one graph, else `name.gra
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ from app.protocols.open_inference.openapi import DESCRIPTION, TAG, ExampleModel,
 from app.protocols.open_inference.repository import RepositoryControl
 from app.web.context import Context
 from app.web.endpoint import Endpoint
+from app.web.request.media_types import JSON
+from app.web.response.paced import Paced
 
 __all__ = [
     "DESCRIPTION",
@@ -120,13 +123,22 @@ def _add_statistics(routes: APIRouter, context: Context, figures: Callable[[], I
             ]
         )
 
-    @routes.get("/models/stats", operation_id="oip_all_stats", summary="Figures of every model")
-    async def all_stats() -> Statistics:
-        return statistics_of(
-            (name, model.name, model.version, graph)
-            for model in context.registry.catalog.models
-            for name, graph in models.graph_names(model).items()
-        )
+    async def all_statistics() -> bytes:
+        found, parts = statistics.summed(figures()), []
+        for model in context.registry.catalog.models:
+            for name, graph in models.graph_names(model).items():
+                one = statistics.of_graph(found, name, model.version, (model.name, model.version, graph))
+                parts.append(one.model_dump_json().encode())
+            await asyncio.sleep(0)
+        return b'{"model_stats":[' + b",".join(parts) + b"]}"
+
+    paced = Paced(all_statistics)
+
+    @routes.get(
+        "/models/stats", operation_id="oip_all_stats", summary="Figures of every model", response_model=Statistics
+    )
+    async def all_stats() -> Response:
+        return Response(await paced.get(), media_type=JSON)
 
     @routes.get(
         "/models/{name}/stats",
