@@ -102,6 +102,7 @@ def create_app(
         gpu_memory_mb=settings.gpu_memory_mb,
         shared=None if weights is None else SharedWeights(weights),
         max_queued_rows=settings.max_queued_rows,
+        max_queued_s=settings.max_queued_s,
         only=settings.only,
         defaults=settings.default_models,
         defaults_required="default_models" in settings.model_fields_set,
@@ -121,7 +122,7 @@ def create_app(
             request_timeout_s=settings.request_timeout_s,
         ),
         stages=metrics,
-        pool=WorkPool(counters=shared_counters),
+        pool=WorkPool(max_queued_s=settings.max_queued_s, counters=shared_counters),
     )
     readiness = health.Readiness()
 

@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     max_queued_rows: int = Field(
         4096, ge=1, le=1 << 20, description="rows that may wait for a model, in each worker, before 429"
     )
+    max_queued_s: float = Field(
+        2.0, gt=0, le=3600, description="seconds of work that may wait for a model, or to be decoded, in each worker"
+    )
     max_body_bytes: int = Field(32 << 20, ge=1, le=1 << 30, description="bytes in one request's body")
     max_pixels: int = Field(50_000_000, ge=1, le=1 << 30, description="pixels of one picture, checked before decoding")
     max_seconds: float = Field(600.0, gt=0, le=86400, description="seconds of sound in one request, all files together")

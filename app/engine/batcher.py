@@ -25,7 +25,7 @@ from app.core.manifest import Tensors
 from app.core.sampling.samplers import Sampler
 from app.engine.counters import REQUESTS, ROWS, Counters
 from app.engine.lengths import Lengths
-from app.engine.queue import NORMAL, Job, OnStep, Queue, Slice
+from app.engine.queue import NORMAL, Job, OnStep, Queue, Slice, too_late
 from app.engine.rate import NEVER, Rate
 from app.engine.runner import Answer, Outcomes, Run, Runner, rows_of
 
@@ -40,6 +40,7 @@ class Batcher:
         name: for messages.
         max_rows: rows in one run at most; a larger request takes several runs.
         max_queued_rows: rows waiting at most; beyond them requests are refused.
+        max_queued_s: seconds of waiting at most, as measured; beyond them requests that are not `owed` are refused.
         inline_s: runs that are expected to be shorter are made on the event loop; 0 for none.
         lengths: the graph's variable axes, if any; how long its runs take is not expected, so none is made on the loop.
         counters: where to count.
@@ -52,6 +53,7 @@ class Batcher:
         name: str,
         max_rows: int,
         max_queued_rows: int,
+        max_queued_s: float = NEVER,
         inline_s: float = 0.0,
         lengths: Lengths | None = None,
         counters: Counters | None = None,
@@ -59,6 +61,7 @@ class Batcher:
         self.name = name
         self.max_rows = max_rows
         self.max_queued_rows = max_queued_rows
+        self.max_queued_s = max_queued_s
         self.counters = counters or Counters(max_rows=max_rows)
         self._inline_s = inline_s
         self._queue = Queue(max_rows, lengths)
@@ -77,7 +80,13 @@ class Batcher:
         self._worker.start()
 
     def submit(
-        self, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL, of: int = 0
+        self,
+        tensors: Tensors,
+        *,
+        deadline: float | None = None,
+        priority: int = NORMAL,
+        of: int = 0,
+        owed: bool = False,
     ) -> Coroutine[Any, Any, Answer]:
         """Queue the rows and wait for their answer. Cancelling it removes what has not been run from the queue.
 
@@ -86,6 +95,7 @@ class Batcher:
             deadline: `time.monotonic()` after which the answer is of no use.
             priority: FIRST, NORMAL or LAST.
             of: rows of the whole request, where it queues them one by one: a large one does not hold up others then.
+            owed: part of a request that was admitted: it may wait as long as it has to.
 
         Raises:
             Unprocessable: no rows at all, or not the same number in each array.
@@ -95,7 +105,7 @@ class Batcher:
             Unavailable: closed.
             InferenceFailed: a run with these rows raised, also when they ran alone.
         """
-        return self._answer(tensors, of, deadline, priority=priority)
+        return self._answer(tensors, of, deadline, owed=owed, priority=priority)
 
     async def sample(
         self,
@@ -105,6 +115,7 @@ class Batcher:
         priority: int = NORMAL,
         on_step: OnStep | None = None,
         of: int = 0,
+        owed: bool = False,
     ) -> Answer:
         """Run a sampler to its end, step by step, beside whatever else is queued. Cancelling it stops it at its next
         step.
@@ -112,7 +123,7 @@ class Batcher:
         Args:
             sampler: not started; advanced from other threads, one at a time.
             on_step: called on the event loop after each step, with its number, from 1, and the step's outputs.
-            of: as `submit`.
+            of, owed: as `submit`.
 
         Raises:
             as `submit`; InferenceFailed also where the sampler itself raises.
@@ -121,16 +132,23 @@ class Batcher:
             first = next(sampler)
         except StopIteration as end:
             return Answer(end.value, 0.0, 0.0, 0)
-        return await self._answer(first, of, deadline, priority=priority, sampler=sampler, on_step=on_step)
+        options = {"priority": priority, "sampler": sampler, "on_step": on_step}
+        return await self._answer(first, of, deadline, owed=owed, **options)
 
-    def check_room(self) -> None:
-        """Raises Busy where the queue is full, so that a request need not be decoded."""
-        if self._queue.rows >= self.max_queued_rows:
-            self.counters.rejected += 1
-            raise Busy(
-                f"{self.name}: {self._queue.rows} rows are queued, it holds no more",
-                retry_after_s=self.rate.retry_after_s(self._queue.rows),
+    def check_room(self, priority: int = NORMAL, rows: int = 1, *, owed: bool = False) -> None:
+        """Raises Busy where so many rows have no room, so that a request need not be decoded."""
+        queued, before = self._queue.rows, self._queue.rows_before(priority)
+        if queued + rows > self.max_queued_rows:
+            wait_s = self.rate.retry_after_s(queued)
+            most = f"with these {rows} it would be more than the {self.max_queued_rows} it holds"
+        elif not owed and (wait_s := self.rate.surely_s(before)) > self.max_queued_s:
+            most = (
+                f"{before} of them before these, which take about {wait_s:.1f} s, at most {self.max_queued_s:g} s wait"
             )
+        else:
+            return
+        self.counters.rejected += 1
+        raise Busy(f"{self.name}: {queued} rows are queued, {most}", retry_after_s=wait_s)
 
     async def close(self) -> None:
         """Refuse new requests, answer everything that was accepted, end the worker."""
@@ -144,23 +162,18 @@ class Batcher:
         if self._alarm is not None:
             self._alarm.cancel()
 
-    async def _answer(self, tensors: Tensors, of: int, deadline: float | None, **options: Any) -> Answer:
-        rows = rows_of(tensors, self.name)
-        if rows > self.max_queued_rows:
-            raise invalid(
-                self.name,
-                expected=f"at most {self.max_queued_rows} rows",
-                got=f"{rows} rows",
-                detail=f"{self.name}: {rows} rows in one request, at most {self.max_queued_rows} are taken",
-                error=TooLarge,
-            )
+    async def _answer(self, tensors: Tensors, of: int, deadline: float | None, *, owed: bool, **options: Any) -> Answer:
+        rows, most = rows_of(tensors, self.name), self.max_queued_rows
+        if rows > most:
+            detail = f"{self.name}: {rows} rows in one request, at most {most} are taken"
+            raise invalid(self.name, expected=f"at most {most} rows", got=f"{rows} rows", detail=detail, error=TooLarge)
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         until = NEVER if deadline is None else deadline
         job = Job(tensors, rows, loop.create_future(), deadline=until, others=max(0, of - rows), **options)
         with self._changed:
-            self._admit(job)
+            self._admit(job, owed=owed)
             if not self._busy:
                 self._schedule_turn(loop)
         if until < self._alarm_at:
@@ -172,19 +185,13 @@ class Batcher:
             raise
         return answer
 
-    def _admit(self, job: Job) -> None:
+    def _admit(self, job: Job, *, owed: bool) -> None:
         """Append a job to the queue, or raise why not."""
         counters, queue = self.counters, self._queue
         if self._closing:
             counters.closed += 1
             raise Unavailable(f"{self.name} is shutting down and takes no more requests")
-        if queue.rows + job.rows > self.max_queued_rows:
-            counters.rejected += 1
-            raise Busy(
-                f"{self.name}: {queue.rows} rows are queued, with these {job.rows} it would be more than "
-                f"the {self.max_queued_rows} it holds",
-                retry_after_s=self.rate.retry_after_s(queue.rows),
-            )
+        self.check_room(job.priority, job.rows, owed=owed)
         if job.deadline != NEVER:
             now = monotonic()
             wait_s = self.rate.queue_s(queue.rows_before(job.priority)) + self.rate.least_s(job.rows, now)
@@ -251,19 +258,9 @@ class Batcher:
                 self.counters.late_running += 1
             else:
                 self.counters.late_queued += 1
-            job.future.set_exception(self._too_late(job))
+            job.future.set_exception(too_late(job, self.name))
         if left := [job.deadline for job in open_jobs if now < job.deadline < NEVER]:
             self._set_alarm(min(left))
-
-    def _too_late(self, job: Job) -> TooLate:
-        where = f"in step {job.steps + 1}" if job.steps else "while they were run" if job.running else "in the queue"
-        passed = "passed" if job.deadline <= monotonic() else "would have passed before they were run, they waited"
-        return TooLate(
-            f"{self.name}: the deadline of these {job.rows} rows {passed} {where}",
-            subject="deadline",
-            expected="an answer before it",
-            got="none",
-        )
 
     # Runs on the event loop.
 
@@ -341,7 +338,7 @@ class Batcher:
                     least_s = self.rate.least_s(rows, now)
                 if now + least_s > job.deadline:
                     self._queue.drop(job)
-                    outcomes.ended.append((job, self._too_late(job)))
+                    outcomes.ended.append((job, too_late(job, self.name)))
                     continue
             job.running = True
             keep.append(part)

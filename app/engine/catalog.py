@@ -75,8 +75,7 @@ class Catalog:
         models: what is served, by name and version.
         defaults: of each name the default version, by name.
         refused: folders that are not served as they are now, and why.
-        generation: grows with every change of what is served or refused, so that documents built from it can be kept
-            until then.
+        generation: grows with every change of what is served, so that documents built from it can be kept until then.
         entries: every known version folder. Whoever changes one calls `publish` or `show_refused` after it.
         refused_above: refusals above the version folders.
     """
@@ -265,10 +264,7 @@ class Catalog:
     def show_refused(self) -> None:
         """Update `refused` from the entries, without those that somebody has taken out."""
         reasons = ((key, entry.reason) for key, entry in self._in_order() if entry.reason not in ("", BY_HAND, GONE))
-        refused = (*self.refused_above, *(Refused("/".join(key), reason) for key, reason in reasons))
-        if refused != self.refused:
-            self.refused = refused
-            self.generation += 1
+        self.refused = (*self.refused_above, *(Refused("/".join(key), reason) for key, reason in reasons))
 
     def _in_order(self) -> list[tuple[Key, VersionEntry]]:
         return sorted(self.entries.items(), key=lambda item: (item[0][0], in_order(item[0][1])))

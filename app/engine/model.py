@@ -87,7 +87,13 @@ class Model:
     """
 
     def __init__(
-        self, loaded: Loaded, *, max_queued_rows: int, shared_counters: SharedCounters, inline_s: float = INLINE_S
+        self,
+        loaded: Loaded,
+        *,
+        max_queued_rows: int,
+        max_queued_s: float,
+        shared_counters: SharedCounters,
+        inline_s: float = INLINE_S,
     ) -> None:
         self.manifest: Manifest = loaded.manifest
         self.name: str = loaded.manifest.name
@@ -106,7 +112,7 @@ class Model:
         }
         self.text_files = loaded.text_files
         self.prepared: dict[str, object] = {}
-        self._max_queued_rows = max_queued_rows
+        self._max_queued_rows, self._max_queued_s = max_queued_rows, max_queued_s
         self._inline_s = inline_s if self.device == "cpu" else INLINE_S
         self._sessions = loaded.sessions
         self._batchers: dict[str, Batcher] = {}
@@ -120,6 +126,7 @@ class Model:
                 name=f"{self.name}/{self.version}/{graph}",
                 max_rows=self.manifest.max_rows,
                 max_queued_rows=self._max_queued_rows,
+                max_queued_s=self._max_queued_s,
                 inline_s=self._inline_s,
                 lengths=Lengths.of(self.manifest.graphs[graph]) if graph != STEP else None,
                 counters=self.counters[graph],
@@ -130,20 +137,27 @@ class Model:
         replaced or unloaded meanwhile. Choose and lease without an `await` between."""
         return self._lease
 
-    def check_room(self, graph: str) -> None:
+    def check_room(self, graph: str, priority: int = NORMAL) -> None:
         """Raises Busy where the graph's queue is full: `Batcher.check_room`."""
         batcher = self._batchers.get(graph)
         if batcher is not None:
-            batcher.check_room()
+            batcher.check_room(priority)
 
     def run(
-        self, graph: str, tensors: Tensors, *, deadline: float | None = None, priority: int = NORMAL, of: int = 0
+        self,
+        graph: str,
+        tensors: Tensors,
+        *,
+        deadline: float | None = None,
+        priority: int = NORMAL,
+        of: int = 0,
+        owed: bool = False,
     ) -> Coroutine[Any, Any, Answer]:
         """Run rows through one graph: `Batcher.submit`. An unknown graph is the caller's bug."""
         batcher = self._batchers.get(graph)
         if batcher is None:
             raise self._why_not(graph)
-        return batcher.submit(tensors, deadline=deadline, priority=priority, of=of)
+        return batcher.submit(tensors, deadline=deadline, priority=priority, of=of, owed=owed)
 
     def sample(
         self,
@@ -154,12 +168,13 @@ class Model:
         priority: int = NORMAL,
         on_step: OnStep | None = None,
         of: int = 0,
+        owed: bool = False,
     ) -> Coroutine[Any, Any, Answer]:
         """Run a sampler on one graph to its end: `Batcher.sample`."""
         batcher = self._batchers.get(graph)
         if batcher is None:
             raise self._why_not(graph)
-        return batcher.sample(sampler, deadline=deadline, priority=priority, on_step=on_step, of=of)
+        return batcher.sample(sampler, deadline=deadline, priority=priority, on_step=on_step, of=of, owed=owed)
 
     def _why_not(self, graph: str) -> Exception:
         if graph not in self.manifest.graphs:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.core.errors import TooLate
 from app.core.manifest import Tensors
 from app.core.sampling.samplers import Sampler
 from app.engine.lengths import Kind, Lengths, Longest, padded
@@ -98,6 +99,14 @@ class Job:
     @property
     def left(self) -> int:
         return self.rows - self.taken
+
+
+def too_late(job: Job, name: str) -> TooLate:
+    """The error of a job whose deadline has passed, or would before it is run, in the queue of that name."""
+    where = f"in step {job.steps + 1}" if job.steps else "while they were run" if job.running else "in the queue"
+    passed = "passed" if job.deadline <= monotonic() else "would have passed before they were run, they waited"
+    detail = f"{name}: the deadline of these {job.rows} rows {passed} {where}"
+    return TooLate(detail, subject="deadline", expected="an answer before it", got="none")
 
 
 class Slice(NamedTuple):

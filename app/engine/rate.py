@@ -26,6 +26,7 @@ class Rate:
         self._varied = varied
         self._rows = 0.0
         self._s = 0.0
+        self._runs = 0
         sizes = max_rows.bit_length() + 1  # runs by the power of two above their rows
         self._run_s = [NEVER] * sizes
         self._least_s = [NEVER] * sizes
@@ -36,6 +37,7 @@ class Rate:
         """A run of so many rows has ended, at that `time.monotonic()`."""
         self._rows = RATE_MEMORY * self._rows + rows
         self._s = RATE_MEMORY * self._s + run_s
+        self._runs += 1
         if self._varied:
             return
         size = rows.bit_length()
@@ -48,6 +50,10 @@ class Rate:
     def queue_s(self, rows: int) -> float:
         """Seconds until so many rows have been run; 0 before the first run."""
         return rows * self._s / self._rows if self._rows else 0.0
+
+    def surely_s(self, rows: int) -> float:
+        """As `queue_s`; 0 after few runs."""
+        return self.queue_s(rows) if self._runs >= FEW else 0.0
 
     def run_s(self, rows: int) -> float:
         """Seconds of one run of so many rows; NEVER where none like it has been measured."""

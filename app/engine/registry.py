@@ -23,6 +23,7 @@ from app.engine.folders import Key, Refused, Scan, Signature, in_order, scan, si
 from app.engine.loading import Loaded, load_model
 from app.engine.model import INLINE_S, Model
 from app.engine.process import return_large_blocks
+from app.engine.rate import NEVER
 from app.engine.session import Device, DeviceRefused, choose_device
 from app.engine.shared_weights import SharedWeights
 
@@ -43,7 +44,7 @@ class Registry:
         folder: holds `<name>/<version>/manifest.json`; entries that begin with "." or "_" are not looked at.
         device: as in `Session`; "cuda" that cannot be had fails the entry.
         threads, gpu_memory_mb, shared: as in `Session`.
-        max_queued_rows: per graph.
+        max_queued_rows, max_queued_s: per graph, as in `Batcher`.
         only: names to load; empty for all.
         defaults, defaults_required, pinned: as in `Catalog`.
         shared_counters: where the graphs count.
@@ -68,6 +69,7 @@ class Registry:
         gpu_memory_mb: int = 0,
         shared: SharedWeights | None = None,
         max_queued_rows: int = 4096,
+        max_queued_s: float = NEVER,
         only: tuple[str, ...] = (),
         defaults: Mapping[str, str] | None = None,
         defaults_required: bool = True,
@@ -83,7 +85,7 @@ class Registry:
         self._load_folder = partial(
             _load, folder, device=device, threads=threads, gpu_memory_mb=gpu_memory_mb, shared=shared
         )
-        self._max_queued_rows = max_queued_rows
+        self._max_queued_rows, self._max_queued_s = max_queued_rows, max_queued_s
         self._only = only
         self._shared_counters = shared_counters or SharedCounters()
         self._inline_s = inline_s
@@ -307,6 +309,7 @@ class Registry:
         model = Model(
             loaded,
             max_queued_rows=self._max_queued_rows,
+            max_queued_s=self._max_queued_s,
             shared_counters=self._shared_counters,
             inline_s=self._inline_s,
         )

@@ -49,7 +49,7 @@ def router(context: Context, metrics: Callable[[], Awaitable[bytes]], readiness:
     """The endpoints, bound to what they watch."""
     registry = context.registry
     paced = Paced(metrics)
-    kept: dict[tuple[int, bool], bytes] = {}
+    kept: dict[object, bytes] = {}
     routes = APIRouter(tags=["operation"])
 
     @routes.get("/health/live", operation_id="live", summary="The process answers")
@@ -67,7 +67,7 @@ def router(context: Context, metrics: Callable[[], Awaitable[bytes]], readiness:
     )
     async def ready() -> Response:
         is_ready = readiness.is_ready(registry)
-        key = (registry.catalog.generation, is_ready)
+        key = (registry.catalog.generation, registry.catalog.refused, is_ready)
         if key not in kept:
             kept.clear()
             kept[key] = state(is_ready).model_dump_json().encode()

@@ -1,4 +1,4 @@
-"""Pages and documents made once for each generation of the catalog and served from memory, with an entity tag."""
+"""Pages and documents made once for what is loaded and refused, and served from memory, with an entity tag."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Kept:
         self._make = make
         self._media_type = media_type
         self._headers = headers or {}
-        self._generation = -1
+        self._made_of: object = None
         self._digest = b""
         self._pieces: list[bytes] = []
         self._making = asyncio.Lock()
@@ -42,14 +42,17 @@ class Kept:
         Args:
             address: what stands in place of `ADDRESS`.
         """
-        if self._generation != self._catalog.generation:
+        if self._made_of != self._state():
             async with self._making:  # one makes it, the others that came meanwhile take it
-                if self._generation != (generation := self._catalog.generation):
+                if self._made_of != (state := self._state()):
                     content = (await asyncio.to_thread(self._make)).encode()
                     self._digest = hashlib.sha256(content).digest()
-                    self._pieces, self._generation = content.split(ADDRESS.encode()), generation
+                    self._pieces, self._made_of = content.split(ADDRESS.encode()), state
         tag = tag_of(self._digest + address.encode())
         return tagged(request, lambda: address.encode().join(self._pieces), tag, self._media_type, self._headers)
+
+    def _state(self) -> object:
+        return self._catalog.generation, self._catalog.refused
 
 
 def tagged(

@@ -69,6 +69,7 @@ class Call:
     priority = NORMAL
     decode_s = queue_s = run_s = encode_s = 0.0
     batch_rows = 0
+    _admitted = False
     _counted_until = 0.0
     _started = 0.0
     _lease: Lease
@@ -227,7 +228,7 @@ class Call:
             ClientDisconnect: the client hung up.
         """
         for graph in graphs:
-            model.check_room(graph)
+            model.check_room(graph, self.priority)
         self.model = model
         return self
 
@@ -271,7 +272,9 @@ class Call:
         return self._count(answer)
 
     def _terms(self) -> dict[str, Any]:
-        return {"deadline": self.deadline, "priority": self.priority, "of": self.trace.rows or 0}
+        """Of the next run; those after a request's first one are owed to it."""
+        owed, self._admitted = self._admitted, True
+        return {"deadline": self.deadline, "priority": self.priority, "of": self.trace.rows or 0, "owed": owed}
 
     def _count(self, answer: Answer) -> Tensors:
         begin = max(answer.queued_at, self._counted_until)

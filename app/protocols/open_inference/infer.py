@@ -70,7 +70,7 @@ async def infer(call: Call) -> Response:
     with call.lease(model):
         call.deadline, call.priority = deadline_and_priority(trace, limits)
         body = await call.read_body(compressed=True)
-        model.check_room(first)
+        model.check_room(first, call.priority)
         compression = trace.header(b"content-encoding")
         if compression is not None:
             inflate = partial(inflated, body, compression, limits)

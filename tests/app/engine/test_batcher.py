@@ -376,6 +376,43 @@ async def test_retry_after_is_what_is_queued_over_the_measured_rate(monkeypatch:
 
 
 @in_loop
+async def test_more_seconds_of_work_than_it_holds_are_refused_but_for_what_is_owed_or_comes_first() -> None:
+    gate = Gate()
+    batcher = made(gate, max_queued_rows=99, max_queued_s=2.0)
+    first = await queued(batcher.submit(rows(0)))
+    await gate.entered()
+    for _ in range(2):  # few measurements refuse nobody
+        batcher.rate.observe(1, 1.5, monotonic())
+    waiting = await queued(batcher.submit(rows(1, 2)), batcher.submit(rows(3)))
+    batcher.rate.observe(1, 1.5, monotonic())
+    with pytest.raises(Busy, match=r"3 rows are queued, 3 of them before these, .* 4\.5 s, at most 2 s wait") as busy:
+        await batcher.submit(rows(4))
+    assert busy.value.retry_after_s == pytest.approx(4.5)
+    with pytest.raises(Busy):
+        batcher.check_room()
+    more = await queued(batcher.submit(rows(5), owed=True), batcher.submit(rows(6), priority=FIRST))
+    assert batcher.counters.rejected == 2
+    gate.open()
+    await asyncio.gather(*first, *waiting, *more)
+    await batcher.close()
+    assert gate.batches == [[0], [6, 1, 2, 3, 5]]
+
+
+@in_loop
+async def test_an_empty_queue_takes_whatever_fits_however_long_it_takes() -> None:
+    gate = Gate()
+    batcher = made(gate, max_queued_rows=99, max_queued_s=2.0)
+    first = await queued(batcher.submit(rows(0)))
+    await gate.entered()
+    for _ in range(3):
+        batcher.rate.observe(1, 60.0, monotonic())
+    large = await queued(batcher.submit(rows(*range(40))))
+    gate.open()
+    await asyncio.gather(*first, *large)
+    await batcher.close()
+
+
+@in_loop
 async def test_requests_that_no_wait_would_help_are_refused_by_what_is_wrong() -> None:
     batcher = made(Gate(is_open=True), max_queued_rows=10)
     with pytest.raises(Unprocessable, match="at least one row"):

@@ -20,7 +20,7 @@ def request(**headers: str) -> Request:
 
 
 def kept() -> tuple[Kept, SimpleNamespace, list[int]]:
-    catalog, made = SimpleNamespace(generation=1), list[int]()
+    catalog, made = SimpleNamespace(generation=1, refused=()), list[int]()
 
     def make() -> str:
         made.append(catalog.generation)
