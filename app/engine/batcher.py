@@ -135,6 +135,10 @@ class Batcher:
         options = {"priority": priority, "sampler": sampler, "on_step": on_step}
         return await self._answer(first, of, deadline, owed=owed, **options)
 
+    @property
+    def is_busy(self) -> bool:
+        return self._busy
+
     def check_room(self, priority: int = NORMAL, rows: int = 1, *, owed: bool = False) -> None:
         """Raises Busy where so many rows have no room, so that a request need not be decoded."""
         queued, before = self._queue.rows, self._queue.rows_before(priority)

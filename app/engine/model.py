@@ -127,7 +127,7 @@ class Model:
                 max_rows=self.manifest.max_rows,
                 max_queued_rows=self._max_queued_rows,
                 max_queued_s=self._max_queued_s,
-                inline_s=self._inline_s,
+                inline_s=0.0 if session.loops else self._inline_s,
                 lengths=Lengths.of(self.manifest.graphs[graph]) if graph != STEP else None,
                 counters=self.counters[graph],
             )
@@ -180,6 +180,11 @@ class Model:
         if graph not in self.manifest.graphs:
             return KeyError(graph)
         return Unavailable(f"model '{self.name}/{self.version}' was unloaded and takes no more requests")
+
+    @property
+    def running(self) -> list[str]:
+        """The graphs of which a run is being made."""
+        return [graph for graph, batcher in self._batchers.items() if batcher.is_busy]
 
     def stop_waiting(self) -> None:
         """Let `close` wait for no lease, neither a `close` that waits now nor a later one."""

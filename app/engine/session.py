@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 NUMPY_NAMES = {"float": "float32", "double": "float64"}  # the others are called in ONNX as in NumPy
 
+_LOOP: Final = b'"\x04Loop'
+"""An operator's type in a file (NodeProto.op_type, field 4): the one that goes on for as long as its input says."""
+
 
 class Session:
     """One graph, loaded and compared with its manifest.
@@ -49,6 +52,7 @@ class Session:
     Attributes:
         device: where it really runs: "cpu" or "cuda:0".
         nodes: operators of the graph by the provider that runs them, as ONNX Runtime calls it.
+        loops: whether a row's values may decide how long a run takes, whatever its shape.
         weight_bytes: size of the file, which is that of the weights but for a few kilobytes.
 
     Raises:
@@ -73,6 +77,7 @@ class Session:
         cuda = cuda_options(graph, gpu_memory_mb) if chosen == "cuda" else None
         self.where = where
         self.weight_bytes = len(data)
+        self.loops = _LOOP in data
         self._graph = graph
         self._session, self.nodes = create(data, where=where, cuda=cuda, threads=threads, shared=shared)
         self.device = self._device_got(device, chosen)

@@ -11,8 +11,8 @@ The shutdown, on SIGTERM or SIGINT, in this order:
    may have been on its way), no new connection is accepted. Those that wait in the socket's queue are.
 3. Those get responses too, the port is closed, the models drain. Exit code 0.
 
-Requests that are not answered `grace_s` after the signal are cut; a second signal cuts at once. The exit code is then
-1.
+Requests that are not answered, and runs that have not ended, `grace_s` after the signal are cut; a second signal cuts
+at once. The exit code is then 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import uvicorn
@@ -77,6 +78,11 @@ class Server(uvicorn.Server):
         self.server_state = State(app.state.shared_counters)
         self.was_cut = False
         self._closing = False
+        self._closes_at = 0.0
+
+    def grace_left_s(self) -> float:
+        """Of a shutdown that has begun."""
+        return max(0.0, self._closes_at - monotonic())
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -104,6 +110,7 @@ class Server(uvicorn.Server):
         if self._closing:
             return
         self._closing = self.should_exit = True
+        self._closes_at = monotonic() + (self.config.timeout_graceful_shutdown or 0)
         self.app.state.readiness.open = False
         refusing_app = self.config.loaded_app = self.app.state.shutdown
         for connection in self.connections:
@@ -203,12 +210,21 @@ async def open_app(server: Server, sockets: list[socket.socket]) -> None:
     Raises:
         LoadRefused: it cannot be opened.
     """
-    async with server.app.router.lifespan_context(server.app):
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(server.app.router.lifespan_context(server.app))
         # What start-up made stays for good: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         await server.serve(sockets=sockets)
         if server.was_cut:
+            end_now()
+        try:
+            async with asyncio.timeout(server.grace_left_s()):
+                await stack.aclose()
+        except TimeoutError:
+            models = server.app.state.registry.catalog.models
+            running = [f"{model.name}/{model.version}/{graph}" for model in models for graph in model.running]
+            log.error("runs of %s did not end within the grace period and are cut", ", ".join(running) or "no model")
             end_now()
 
 

@@ -46,8 +46,8 @@ def picky_onnx() -> bytes:
     )
 
 
-def slow_onnx() -> bytes:
-    """Multiplies large matrices as many times as the brightest pixel says, then answers the same to all."""
+def slow_onnx(times: int = 1) -> bytes:
+    """Multiplies large matrices `times` as many times as the brightest pixel says, then answers the same to all."""
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         [
@@ -66,7 +66,8 @@ def slow_onnx() -> bytes:
         [
             helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
             helper.make_node("ReduceMax", ["floats"], ["brightest"], keepdims=0),
-            helper.make_node("Cast", ["brightest"], ["turns"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["brightest", "times"], ["product"]),
+            helper.make_node("Cast", ["product"], ["turns"], to=TensorProto.INT64),
             helper.make_node("Loop", ["turns", "", "matrix"], ["last"], body=body),
             helper.make_node("ReduceMax", ["last"], ["zero"], keepdims=0),
             helper.make_node("Flatten", ["floats"], ["flat"], axis=1),
@@ -76,7 +77,11 @@ def slow_onnx() -> bytes:
         ],
         [value("image", TensorProto.UINT8, ["rows", 28, 28, 1])],
         [value("probabilities", TensorProto.FLOAT, ["rows", len(LABELS)])],
-        {"matrix": np.zeros((SIDE, SIDE), np.float32), "nothing": np.zeros((784, len(LABELS)), np.float32)},
+        {
+            "times": np.float32(times),
+            "matrix": np.zeros((SIDE, SIDE), np.float32),
+            "nothing": np.zeros((784, len(LABELS)), np.float32),
+        },
     )
 
 
