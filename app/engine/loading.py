@@ -13,6 +13,7 @@ import os
 import stat
 import threading
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from app.engine.text_files import TextFiles
 
 MANIFEST_BYTES = 2**20
 FILE_BYTES = 2**31
+GOLDEN_BYTES = 64 << 20  # unpacked; those that are shipped have one MiB at most
+ALLOWED = 0.01  # of the largest golden answer: beyond it the comparison would say nothing
 
 # A run takes every core there is, so two loads beside each other would gain nothing, and neither could be weighed.
 _one_at_a_time = threading.Lock()
@@ -227,8 +230,19 @@ def _read_hashed(folder: Path, file: str, sha256: str, where: str) -> bytes:
 def _golden_arrays(data: bytes, golden: Golden, graph: Graph, where: str) -> dict[str, NDArray[Any]]:
     """A golden file's arrays, of the types and shapes of the graph's tensors."""
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            size = sum(entry.file_size for entry in packed.infolist())
+        if size > GOLDEN_BYTES:
+            raise LoadRefused(
+                f"{where}: its arrays are {size} bytes, at most {GOLDEN_BYTES} are taken",
+                subject=where,
+                expected=f"at most {GOLDEN_BYTES} bytes",
+                got=f"{size} bytes",
+            )
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = dict(file)
+    except LoadRefused:
+        raise
     except Exception as error:  # zipfile, zlib, NumPy: each has its own
         raise LoadRefused(
             f"{where}: expected an .npz file, got one that cannot be read: {error}", subject=where
@@ -238,6 +252,16 @@ def _golden_arrays(data: bytes, golden: Golden, graph: Graph, where: str) -> dic
         raise LoadRefused(f"{where}: has arrays {sorted(arrays)}, expected {sorted(specs)}", subject=where)
     for name, array in arrays.items():
         _check_array(array, specs[name], golden.rows, f"{where}: '{name}'")
+    largest = max(float(np.abs(arrays[spec.name]).max(initial=0)) for spec in graph.outputs)
+    most = ALLOWED * max(1.0, largest)
+    if not golden.atol <= most:
+        raise LoadRefused(
+            f"{where}: the manifest allows answers to differ by {golden.atol:.3g}, at most {most:.3g} is taken: "
+            f"{ALLOWED:.0%} of the largest answer stored there, or of 1",
+            subject=where,
+            expected=f"at most {most:.3g}",
+            got=f"{golden.atol:.3g}",
+        )
     return arrays
 
 

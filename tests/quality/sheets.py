@@ -61,7 +61,7 @@ HELD_OUT: Final = {
 
 
 def sheet(rows: Sequence[NDArray[np.uint8]], condition: Condition, *, seed: int) -> tuple[bytes, list[Bounds]]:
-    """A JPEG of one or more MNIST rows (28, 28) on one sheet, and where each was written.
+    """A JPEG of MNIST rows (28, 28) on one sheet, and where each was written; of no row, a blank sheet.
 
     Several are written beside each other, as a number or a date is, or far apart.
     """
@@ -142,6 +142,8 @@ def _cover(
 ) -> tuple[Plane, list[Bounds]]:
     """How much of each pixel has ink, and the pieces' bounds in the picture."""
     w, h = size
+    if not rows:
+        return np.zeros((h, w)), []
     wider = rng.uniform(-0.5, 0.8)
     inks = [written(row, wider=wider) for row in rows]
     longest = max(max(ink.size) for ink in inks)

@@ -58,16 +58,16 @@ def read(
     pieces = [] if ink is None else [Piece(ink, Box(0, 0, *work.shape))]
     if not small and not pieces:
         pieces = find_writing(np.rint(work).astype(np.uint8))
-    if not pieces:
+    shrunk = max(image.size) / max(work.shape)
+    if len(pieces) == 1 and shrunk >= 1.25 and max(pieces[0].ink.shape) <= SMALL:
+        pieces, shrunk = _nearer(image, pieces[0], shrunk)
+    if not pieces or not pieces[0].sure:
         raise invalid(
             subject,
             expected=f"handwriting at least {MIN_CONTRAST:.0f} grey levels from its background",
             got="a blank picture",
             detail=f"{subject}: no ink found: the picture is blank or too faint to tell writing from paper",
         )
-    shrunk = max(image.size) / max(work.shape)
-    if len(pieces) == 1 and shrunk >= 1.25 and max(pieces[0].ink.shape) <= SMALL:
-        pieces, shrunk = _nearer(image, pieces[0], shrunk)
     if len(pieces) > 1:
         scale = (longer_side or max(image.size)) / max(image.size) * shrunk
         raise SeveralPieces(subject, [_scaled(piece.box, scale) for piece in in_reading_order(pieces)])
@@ -111,10 +111,10 @@ def _nearer(image: Image.Image, piece: Piece, shrunk: float) -> tuple[list[Piece
     less = max(part.size) / max(work.shape)
     pieces = find_writing(np.rint(work).astype(np.uint8))
     if sum(max(one.ink.shape) for one in pieces) < 0.7 * side * shrunk / less:
-        return [piece], shrunk
+        return [piece._replace(sure=bool(pieces) and pieces[0].sure)], shrunk
     down, across = round(top / less), round(left / less)
     return [
-        Piece(p.ink, Box(p.box.top + down, p.box.left + across, p.box.bottom + down, p.box.right + across))
+        p._replace(box=Box(p.box.top + down, p.box.left + across, p.box.bottom + down, p.box.right + across))
         for p in pieces
     ], less
 

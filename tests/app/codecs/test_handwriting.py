@@ -116,6 +116,21 @@ def test_a_blank_sheet_in_uneven_light_answers_422() -> None:
         read(shaded(Image.new("RGB", (300, 200), (220, 215, 200))))
 
 
+@pytest.mark.parametrize("name", ["gradient", "vignette", "shadow", "two shadows"])
+@pytest.mark.parametrize("size", [(160, 120), (320, 240), (900, 640)])
+def test_light_that_falls_on_a_blank_sheet_is_no_writing(name: str, size: tuple[int, int]) -> None:
+    y, x = np.mgrid[0 : 1 : size[1] * 1j, 0 : 1 : size[0] * 1j]
+    light = {
+        "gradient": 0.5 + 0.5 * x,
+        "vignette": 1 - 0.9 * ((x - 0.5) ** 2 + (y - 0.5) ** 2),
+        "shadow": np.where(x + 0.6 * y > 0.7, 1, 0.6),
+        "two shadows": np.where(x + 0.6 * y > 0.7, 1, 0.7) * np.where(x - 0.4 * y > 0.2, 1, 0.75),
+    }[name]
+    sheet = 235 * light + np.random.default_rng(0).normal(0, 2, light.shape)
+    with pytest.raises(Unprocessable, match="no ink found"):
+        read(Image.fromarray(np.clip(sheet, 0, 255).astype(np.uint8)))
+
+
 def test_regions_that_touch_at_a_corner_are_one() -> None:
     mask = np.array([[1, 0, 1, 0, 1], [0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], bool)
     regions = find_regions(mask)

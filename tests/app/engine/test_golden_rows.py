@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from app.core.errors import InferenceFailed, LoadRefused
-from app.engine.loading import Loaded, load_model
+from app.engine.loading import GOLDEN_BYTES, Loaded, load_model
 from app.engine.session import Session
 from tests.app import recurrent
 from tests.made_models import classifier_manifest, npz, onnx_bytes, sha256, write_folder
@@ -92,3 +94,33 @@ def test_a_graph_whose_rows_depend_on_each_other_is_refused_by_name(tmp_path: Pa
 def test_rows_that_depend_on_each_other_by_less_than_the_manifest_allows_are_taken(tmp_path: Path) -> None:
     make_dependent(tmp_path, share=1e-5)
     load(tmp_path, "dependent")
+
+
+def test_a_golden_file_that_unpacks_to_much_is_refused_before_it_is(tmp_path: Path) -> None:
+    rows = np.zeros((4, 9, 3), np.float32)
+    recurrent.make_classifier(tmp_path, "large")
+    file = io.BytesIO()
+    np.savez_compressed(file, x=rows, filler=np.zeros(GOLDEN_BYTES, np.uint8))
+    packed = file.getvalue()
+    assert len(packed) < GOLDEN_BYTES / 100
+    folder = tmp_path / "large" / "1"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / manifest["golden"]["file"]).write_bytes(packed)
+    manifest["golden"]["sha256"] = sha256(packed)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(LoadRefused, match=f"its arrays are .* bytes, at most {GOLDEN_BYTES} are taken"):
+        load(tmp_path, "large")
+
+
+@pytest.mark.parametrize(("atol", "fits"), [(0.01, True), (0.02, False), (1e308, False)])
+def test_a_tolerance_that_lets_everything_pass_is_refused(tmp_path: Path, atol: float, fits: bool) -> None:
+    recurrent.make_classifier(tmp_path, "loose")
+    path = tmp_path / "loose" / "1" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["golden"]["atol"] = atol
+    path.write_text(json.dumps(manifest))
+    if fits:
+        load(tmp_path, "loose")
+    else:
+        with pytest.raises(LoadRefused, match=r"at most 0\.01 is taken: 1% of the largest answer"):
+            load(tmp_path, "loose")

@@ -53,7 +53,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path | None:
     name_model(options, f"sentiment-{options.data}")
     settings = {"recipe": "sentiment", "data": options.data, **asdict(h)}
     first = None
-    if options.data != "imdb" and h.first_epochs:
+    if h.first_epochs:
         first = _first(h, settings, options, accelerator)
 
     def trained(data: Prepared, fold: int) -> tuple[list[Trained], list[float]]:
@@ -156,7 +156,7 @@ def prepared(reviews: Reviews, h: Hyperparameters, first: First | None = None) -
         file=subwords.file_of(tokenizer, end=False),
         tokens=tokenizer.get_vocab_size(),
         words=list_of_words([*reviews.train.texts, *before]),
-        first=first.reviews if first else None,
+        first=first.reviews if first and first.reviews.name != reviews.name else None,
         first_s=first.seconds if first else 0.0,
         train=train,
         held=held,

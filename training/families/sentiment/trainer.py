@@ -41,7 +41,7 @@ class Hyperparameters:
     unknown: float = described(0.1, "share of tokens that are taken for unknown in training")
     smoothing: float = described(0.05, "of the labels in the loss")
     phrases: bool = described(True, "train on labelled phrases as well, where there are any")
-    first_epochs: int = described(5, "times that pieces of IMDB's reviews are seen first, for other data than these")
+    first_epochs: int = described(5, "times that pieces of IMDB's reviews are seen first")
     epochs: int = described(8, "times that every text is seen")
     batch_size: int = described(64, "texts per optimisation step")
     lr: float = described(1.5e-3, "learning rate (AdamW)")
