@@ -34,7 +34,9 @@ def run(fragile: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calla
     (model,) = fragile.app.state.registry.catalog.models
 
     def set_run(behaviour: Callable[[], Awaitable[Answer]]) -> None:
-        async def replaced(graph: str, tensors: Tensors, *, deadline: float, priority: int, of: int) -> Answer:
+        async def replaced(
+            graph: str, tensors: Tensors, *, deadline: float, priority: int, of: int, owed: bool
+        ) -> Answer:
             return await behaviour()
 
         monkeypatch.setattr(model, "run", replaced)
