@@ -36,6 +36,10 @@ class Kept:
         self._pieces: list[bytes] = []
         self._making = asyncio.Lock()
 
+    async def answer(self, request: Request) -> Response:
+        """`respond` as a route's endpoint, which takes no option."""
+        return await self.respond(request)
+
     async def respond(self, request: Request, address: str = "") -> Response:
         """The whole of it, or 304 where the client has it already.
 

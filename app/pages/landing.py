@@ -146,7 +146,7 @@ def install(app: FastAPI, context: Context, *, docs: bool, has_keys: bool = Fals
         ("/redoc", kept(lambda: REDOC)),
         ("/openapi.json", kept(partial(openapi.text, app), JSON, {})),
     ):
-        app.add_api_route(path, one.respond, include_in_schema=False)
+        app.add_api_route(path, one.answer, include_in_schema=False)
 
 
 def landing_page(context: Context, base: str, *, docs: bool, has_keys: bool = False) -> str:

@@ -25,11 +25,14 @@ class Paced(Generic[T]):
         self._turn = asyncio.Lock()
         self._next_at = 0.0
         self._waiting: asyncio.Task[T] | None = None
+        self._tasks: set[asyncio.Task[T]] = set()  # an event loop keeps none by itself
 
     async def get(self) -> T:
         """As of now."""
         if self._waiting is None:
             self._waiting = asyncio.create_task(self._made())
+            self._tasks.add(self._waiting)
+            self._waiting.add_done_callback(self._tasks.discard)
         return await asyncio.shield(self._waiting)  # who leaves does not take it away from the others
 
     async def _made(self) -> T:
