@@ -204,13 +204,13 @@ def _read(folder: Path, file: str, where: str, *, limit: int) -> bytes:
     finally:
         os.close(descriptor)
     if size > limit:
-        raise LoadRefused(
-            f"{subject}: {size} bytes, at most {limit} are taken",
-            subject=subject,
-            expected=f"at most {limit} bytes",
-            got=f"{size} bytes",
-        )
+        raise _too_large(subject, size, limit)
     return data
+
+
+def _too_large(subject: str, size: int, most: int, what: str = "") -> LoadRefused:
+    detail = f"{subject}: {what}{size} bytes, at most {most} are taken"
+    return LoadRefused(detail, subject=subject, expected=f"at most {most} bytes", got=f"{size} bytes")
 
 
 def _read_hashed(folder: Path, file: str, sha256: str, where: str) -> bytes:
@@ -233,12 +233,7 @@ def _golden_arrays(data: bytes, golden: Golden, graph: Graph, where: str) -> dic
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             size = sum(entry.file_size for entry in packed.infolist())
         if size > GOLDEN_BYTES:
-            raise LoadRefused(
-                f"{where}: its arrays are {size} bytes, at most {GOLDEN_BYTES} are taken",
-                subject=where,
-                expected=f"at most {GOLDEN_BYTES} bytes",
-                got=f"{size} bytes",
-            )
+            raise _too_large(where, size, GOLDEN_BYTES, "its arrays are ")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = dict(file)
     except LoadRefused:

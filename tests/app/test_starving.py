@@ -148,13 +148,18 @@ def test_whoever_asks_for_little_is_served_while_eight_send_large_bodies(tmp_pat
         assert max(waits) < WORST_MS
 
 
+def many_pixels_in_few_bytes() -> bytes:
+    """A request to classify 49 megapixels of one colour, in 2 KB."""
+    packed = io.BytesIO()
+    Image.new("RGB", (7000, 7000), (90, 120, 30)).save(packed, "WEBP", lossless=True, quality=0, method=0)
+    return request_of("/v1/classify?model=small", packed.getvalue(), "image/webp")
+
+
 @pytest.mark.slow
 @pytest.mark.timed
 def test_many_pixels_in_few_bytes_hold_up_nobody_and_wait_no_longer_than_their_deadline(tmp_path: Path) -> None:
     make_classifier_folder(tmp_path, "small", picture=PHOTO)
-    few_bytes = io.BytesIO()
-    Image.new("RGB", (7000, 7000), (90, 120, 30)).save(few_bytes, "WEBP", lossless=True, quality=0, method=0)
-    heavy = request_of("/v1/classify?model=small", few_bytes.getvalue(), "image/webp")
+    heavy = many_pixels_in_few_bytes()
     late = heavy.replace(b"\r\n\r\n", b"\r\nX-Request-Deadline-Ms: 300\r\n\r\n", 1)
     rng = np.random.default_rng(0)
     photo = encode_png(rng.integers(0, 256, (160, 160, 3), np.uint8))  # 77 KB: read in a thread
@@ -178,9 +183,7 @@ def test_many_pixels_in_few_bytes_hold_up_nobody_and_wait_no_longer_than_their_d
 @pytest.mark.slow
 def test_pictures_of_a_client_that_hung_up_are_not_decoded(tmp_path: Path) -> None:
     make_classifier_folder(tmp_path, "small", picture=PHOTO)
-    few_bytes = io.BytesIO()
-    Image.new("RGB", (7000, 7000), (90, 120, 30)).save(few_bytes, "WEBP", lossless=True, quality=0, method=0)
-    heavy = request_of("/v1/classify?model=small", few_bytes.getvalue(), "image/webp")
+    heavy = many_pixels_in_few_bytes()
 
     def wait_for(figure: str) -> None:
         with Line(port) as line:
