@@ -79,9 +79,9 @@ def find_writing(grey: Grey8) -> list[Piece]:
 def _likeness(found: _Found, sheet: Sheet) -> float:
     """How much like writing it is, not like a part of the paper: uneven light, shadows and glare make regions too.
 
-    A logistic regression, fitted once by scikit-learn to 1,289 sheets with a digit and 619 blank ones on which something
-    was found: those of `tests/quality/sheets.py`, of other seeds and rows than its tests have, and blank ones under
-    gradients, vignettes, spots and edges of light. What it is worth on other sheets, `make quality` measures.
+    A logistic regression, fitted once by scikit-learn to 1,289 sheets with a digit and 619 blank ones, on which
+    something was found: those of `tests/quality/sheets.py`, of other seeds and rows than its tests have, and blank
+    ones under gradients, vignettes, spots and edges of light. What it is worth elsewhere, `make quality` measures.
     """
     core, box = found.cores[0], found.box
     side, (h, w) = side_of(box), core.shape
